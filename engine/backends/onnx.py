@@ -1,0 +1,112 @@
+"""Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
+
+The memory is laid out (position, layer, head, d), so that what is in use is one contiguous piece and is handed over without a copy.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.contract import EngineError
+from engine.ngrams import hashed_ngrams
+from engine.tokenizer import PAD
+
+BLOCKED = np.float32(-1e4)
+
+
+class ModelShape(msgspec.Struct, frozen=True):
+    """Of the exported model, from its config.json."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    context: int  # tokens of context it was trained on
+    canvas: int  # tokens of its largest canvas
+    ngram_buckets: int
+
+
+class Rows(msgspec.Struct):
+    """Logits' summaries of the rows of a pass: the likeliest token of each and its probability."""
+
+    tokens: list[int]
+    probabilities: list[float]
+
+
+class OnnxModel:
+    """A session and its KV memory. `sequence` holds the tokens in memory."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, shape: ModelShape) -> None:
+        self.shape = shape
+        self._session = session
+        capacity = shape.context + 256
+        self._keys = np.zeros((capacity, shape.layers, shape.heads, shape.head_dim), np.float32)
+        self._values = np.zeros_like(self._keys)
+        self.capacity = capacity
+        self.sequence: list[int] = []
+
+    @classmethod
+    def load(cls, weights: Path, shape: ModelShape) -> OnnxModel:
+        """Raises EngineError where the weights are missing or damaged."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads must not burn a laptop
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a family of exceptions without a public base
+            raise EngineError(f"the weights {weights} are missing or damaged ({type(error).__name__}); install again") from None
+        return cls(session, shape)
+
+    def keep(self, tokens: list[int]) -> int:
+        """Forget all that is not a common beginning of the memory and `tokens`; returns its length."""
+        shared = 0
+        for mine, theirs in zip(self.sequence, tokens, strict=False):
+            if mine != theirs:
+                break
+            shared += 1
+        self.forget(shared)
+        return shared
+
+    def forget(self, length: int) -> None:
+        """Keep the first `length` tokens of the memory."""
+        del self.sequence[length:]
+
+    def forward(self, tokens: list[int], canvas: list[int], results: int) -> Rows:
+        """One pass: `tokens` causally after the memory, which then holds them, and after them a canvas that sees itself whole.
+
+        Returns the last `results` rows of tokens + canvas.
+        """
+        start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
+        bias = np.zeros((m, start + m), np.float32)
+        bias[:n, start:] = np.triu(np.full((n, m), BLOCKED), 1)
+        ids = np.array(tokens + canvas, np.int64)
+        top, probability, keys, values = self._session.run(
+            ["token", "probability", "new_keys", "new_values"],
+            {
+                "tokens": ids,
+                "ngrams": self._ngrams(tokens, ids),
+                "positions": np.arange(start, start + m),
+                "keys": self._keys[:start],
+                "values": self._values[:start],
+                "bias": bias,
+                "rows": np.arange(m - results, m),
+            },
+        )
+        self._keys[start : start + n] = keys[:n]
+        self._values[start : start + n] = values[:n]
+        self.sequence += tokens
+        return Rows(tokens=top.tolist(), probabilities=probability.tolist())
+
+    def _ngrams(self, tokens: list[int], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        history = np.array([PAD, PAD, *self.sequence[-2:], *tokens], np.int64)[-(len(tokens) + 2) :]
+        ngrams = np.zeros((len(ids), 2), np.int64)  # a canvas has none
+        n = len(tokens)
+        ngrams[:n] = hashed_ngrams(ids[:n], history[1:-1], history[:-2], self.shape.ngram_buckets)
+        return ngrams

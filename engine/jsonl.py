@@ -1,0 +1,60 @@
+"""`python -m engine fill --jsonl`: one request a line in, one answer a line out, in constant memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import BinaryIO
+
+import msgspec
+
+from engine import Engine, Fill, FillRequest
+
+
+class Line(msgspec.Struct):
+    id: str | int
+    prefix: str
+    suffix: str
+    path: str = ""
+    max_lines: int | None = None
+
+
+class Identified(msgspec.Struct):
+    """What can still be said of a bad line."""
+
+    id: str | int | None = None
+
+
+def fill_lines(source: BinaryIO, target: BinaryIO, model: str, max_lines: int | None) -> None:
+    """Answer each line as it comes; a bad line gets an error of its own and the rest go on. Raises EngineError on loading."""
+    engine = Engine.load(model)
+    for line in source:
+        if line.strip():
+            target.write(msgspec.json.encode(_answer(engine, line, max_lines)) + b"\n")
+            target.flush()
+
+
+def _answer(engine: Engine, line: bytes, max_lines: int | None) -> dict[str, object]:
+    try:
+        asked = msgspec.json.decode(line, type=Line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return {"id": _id(line), "error": str(error)}
+    request = FillRequest(
+        prefix=asked.prefix,
+        suffix=asked.suffix,
+        path=asked.path,
+        max_lines=max_lines if asked.max_lines is None else asked.max_lines,
+        max_tokens=256,
+    )
+    return {"id": asked.id, **_measured(engine.fill(request, threading.Event()))}
+
+
+def _measured(fill: Fill) -> dict[str, object]:
+    names = ("text", "confidence", "passes", "tokens", "encode_ms", "decode_ms")
+    return {name: getattr(fill, name) for name in names}
+
+
+def _id(line: bytes) -> str | int | None:
+    try:
+        return msgspec.json.decode(line, type=Identified).id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

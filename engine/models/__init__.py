@@ -1,0 +1,1 @@
+"""Transformers in torch: the embedded model's training form, and in time the public families."""

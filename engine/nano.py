@@ -1,0 +1,63 @@
+"""The embedded model: finds its files, keeps its KV memory, answers requests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine.backends.onnx import ModelShape, OnnxModel
+from engine.contract import EngineError, Fill, FillRequest
+from engine.decoding import draft_verify
+from engine.tokenizer import Tokenizer
+from engine.window import prompt
+
+WEIGHTS = Path(__file__).parent / "weights"
+WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
+
+
+class Nano:
+    def __init__(self, model: OnnxModel, tokenizer: Tokenizer) -> None:
+        self._model, self._tokenizer = model, tokenizer
+
+    @classmethod
+    def load(cls, name: str) -> Nano:
+        """A shipped model by name, or a folder that `train export` wrote. Raises EngineError with what to do."""
+        folder = WEIGHTS / name if (WEIGHTS / name / "config.json").exists() else Path(name).expanduser()
+        if not (folder / "config.json").exists():
+            shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"
+            raise EngineError(f"no model {name!r}: give a shipped one ({shipped}) or a folder with config.json")
+        try:
+            shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
+        except msgspec.DecodeError as error:
+            raise EngineError(f"{folder / 'config.json'} is damaged ({error}); install the model again") from None
+        model = cls(OnnxModel.load(folder / "model.int8.onnx", shape), Tokenizer.load(folder / "tokenizer.json"))
+        model.fill(WARM_UP, threading.Event())  # the first passes allocate
+        return model
+
+    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+        """See Engine.fill."""
+        start = time.perf_counter()
+        asked = prompt(request, self._tokenizer, self._model.shape.context)
+        reused = self._model.keep(asked.context)
+        decoded = draft_verify.decode(self._model, asked, request, self._tokenizer, cancel)
+        encode = time.perf_counter() - start - decoded.decode_seconds
+        return Fill(
+            text=self._text(decoded, asked.newline, request),
+            confidence=decoded.confidence,
+            passes=decoded.passes,
+            tokens=len(decoded.tokens),
+            encoded=len(asked.context) - reused,
+            reused=reused,
+            encode_ms=encode * 1000,
+            decode_ms=decoded.decode_seconds * 1000,
+            complete=decoded.ended,
+        )
+
+    def _text(self, decoded: draft_verify.Decoded, newline: bool, request: FillRequest) -> str:
+        text = self._tokenizer.decode(decoded.tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
+        if newline and text:
+            text += "\n"
+        return text.replace("\n", "\r\n") if "\r\n" in request.prefix + request.suffix else text

@@ -1,0 +1,63 @@
+"""The embedded model's tokens: byte-level BPE, cut so that text can be encoded line by line.
+
+* No token crosses the start of a line: `\\n` and the indentation after it begin a new one. The tokens of a text are
+  those of its lines, one after the other, and lines that did not change are looked up, not encoded again.
+* A cut of the pattern depends on nothing to its right, so typing changes the last word's tokens only.
+* Digits are single, so that numbers are spelled alike wherever they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import tokenizers
+
+from engine.contract import EngineError
+
+SPECIALS = ("<bos>", "<path>", "<suf>", "<pre>", "<rol>", "<mid>", "<block>", "<eom>", "<mask>", "<pad>")
+BOS, PATH, SUF, PRE, ROL, MID, BLOCK, EOM, MASK, PAD = range(len(SPECIALS))
+
+# a newline with its indentation | a word with the sign or blank before it | a digit | signs | blanks | anything else
+PATTERN = r"\n[ \t]*|[^\r\n\w]?[^\W\d]+|\d| ?[^\s\w]+|[ \t]+|\s"
+
+NEWLINE = "Ċ"  # as byte-level BPE spells it
+
+_lines = re.compile(r"(?=\n)")
+
+
+class Tokenizer:
+    def __init__(self, bpe: tokenizers.Tokenizer) -> None:
+        self._bpe = bpe
+        self.vocab: int = bpe.get_vocab_size()
+        self._line_starts = frozenset(i for i in range(self.vocab) if (bpe.id_to_token(i) or "").startswith(NEWLINE))
+        self._encode_line = lru_cache(maxsize=8192)(self._encode_piece)
+
+    @classmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Raises EngineError where the file is missing, is no tokenizer, or has other special tokens than ours."""
+        try:
+            bpe = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception
+            raise EngineError(f"the tokenizer {path} cannot be read ({error}); install the model again") from None
+        if tuple(bpe.id_to_token(i) for i in range(len(SPECIALS))) != SPECIALS:
+            raise EngineError(f"the tokenizer {path} does not belong to an Inpaint model; install the model again")
+        return cls(bpe)
+
+    def _encode_piece(self, piece: str) -> tuple[int, ...]:
+        return tuple(self._bpe.encode(piece, add_special_tokens=False).ids)
+
+    def encode_lines(self, text: str) -> list[tuple[int, ...]]:
+        """The tokens of each line; a line's newline is the first character of the line after it."""
+        return [self._encode_line(line) for line in _lines.split(text) if line]
+
+    def encode(self, text: str) -> list[int]:
+        return [token for line in self.encode_lines(text) for token in line]
+
+    def starts_line(self, token: int) -> bool:
+        return token in self._line_starts
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of tokens; special tokens have none. Bytes that are no UTF-8 come out as U+FFFD."""
+        return self._bpe.decode(tokens, skip_special_tokens=True)

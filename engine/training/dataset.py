@@ -1,0 +1,324 @@
+"""Training rows from source files: a context, and a tail of branches, each what stands at one cursor.
+
+The way of one row (`Sampler.row`):
+
+    file, line L ──▶ context   <bos> [<path> …] <suf> lines after L … <pre> … lines up to the end of L
+                └──▶ branches  at cursors in L (60 %) or up to ten lines above it:
+                               [end of a word that the cursor cut] <rol> rest of line <mid> middle <eom>, then canvases
+
+The context is what the KV memory holds while somebody types, a branch what is thrown away after each request, so training sees exactly what
+inference builds. A branch in line L has its true following lines in `<suf>`; those above it see them some lines away, as after a few lines typed.
+Cursors are cut at characters, prefix and middle are encoded apart, and so a cursor inside a word works.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.ngrams import hashed_ngrams
+from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
+
+MAX_MIDDLE = 48  # tokens; a longer gap is left out, since the tail is short
+NONE = -1
+
+
+class FileEntry(msgspec.Struct):
+    package: str
+    path: str
+    bytes: int
+
+
+class Corpus:
+    """The files that `train corpus` wrote: memory-mapped text, offsets, names."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bytes = np.memmap(folder / "corpus.bin", dtype=np.uint8, mode="r")
+        self.offsets: NDArray[np.int64] = np.load(folder / "index.npy")
+        lines = (folder / "files.jsonl").read_bytes().splitlines()
+        self.files = [msgspec.json.decode(line, type=FileEntry) for line in lines]
+        self.bytes = int(self.offsets[-1])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def text(self, number: int) -> str:
+        start, end = self.offsets[number : number + 2]
+        return self._bytes[start:end].tobytes().decode()
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Lines are numbered in the file; `start` and `end` are columns."""
+
+    line: int
+    start: int
+    end_line: int
+    end: int
+
+
+class Batch(msgspec.Struct):
+    """What a forward and the losses need. B rows, T context tokens, Q tail tokens.
+
+    tokens, positions, targets, kinds (B, T + Q) int64; ngrams (B, T + Q, 2) int64; mask (B, 1, Q, T + Q) bool.
+    A target of -1 carries no loss; `kinds` says which loss it belongs to; `offsets` (B, T + Q) is a target's place in its canvas.
+    """
+
+    tokens: NDArray[np.int64]
+    ngrams: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+
+
+CONTEXT, MIDDLE, CANVAS = range(3)  # kinds of targets
+
+
+class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    context: int = 384  # T
+    tail: int = 192  # Q
+    canvas: int = 16
+    canvases: bool = True  # False trains the causal role alone
+    suffix_share: float = 0.25
+    buckets: int = 16384
+
+
+class Sampler:
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, config: SamplerConfig, seed: int) -> None:
+        self.corpus, self.tokenizer, self.config = corpus, tokenizer, config
+        self.random = random.Random(seed)
+        self._weights = np.cumsum(np.diff(corpus.offsets))
+
+    def batch(self, rows: int) -> Batch:
+        built = [self.row() for _ in range(rows)]
+        return Batch(*(np.stack([getattr(row, name) for row in built]) for name in Batch.__struct_fields__))
+
+    def row(self) -> Batch:
+        """One row, without the leading batch dimension."""
+        number = int(np.searchsorted(self._weights, self.random.random() * self._weights[-1], side="right"))
+        lines = self.corpus.text(number).split("\n")
+        last = self.random.randrange(len(lines))
+        for _ in range(8):  # a cursor that matters is seldom on a blank line
+            if lines[last].strip():
+                break
+            last = self.random.randrange(len(lines))
+        path = self.corpus.files[number].path if self.random.random() < 0.7 else ""
+        return self._build(lines, last, path)
+
+    def _build(self, lines: list[str], last: int, path: str) -> Batch:
+        context, first, starts = self._context(lines, last, path)
+        row = _Row(self.config, context)
+        misses = 0
+        while misses < 4 and row.used < self.config.tail - 8:
+            gap = self._gap(lines, last, first)
+            if gap is None or not row.add(*self._branch(lines, gap, first, starts, context), self.random):
+                misses += 1
+        return row.finish()
+
+    def _context(self, lines: list[str], last: int, path: str) -> tuple[list[int], int, list[int]]:
+        """The context's tokens, its first line, and where each of its lines starts in it."""
+        budget = self.config.context
+        head = [BOS]
+        if path:
+            head += [PATH, *self.tokenizer.encode("/".join(path.split("/")[-3:]))[:16]]
+        head.append(SUF)
+        share = self.config.suffix_share if self.random.random() < 0.9 else 0.0
+        following = self._following(lines, last, int(budget * share))
+        prefix: list[tuple[int, ...]] = []
+        room = budget - len(head) - len(following) - 1
+        first = last + 1
+        while first > 0:
+            piece = self._line(lines, first - 1, first - 1 == 0)
+            if len(piece) > room:
+                break
+            prefix.append(piece)
+            room -= len(piece)
+            first -= 1
+        if first == 0 and share:  # a short prefix leaves its room to the following lines
+            following = self._following(lines, last, len(following) + room)
+        context = [*head, *following, PRE]
+        starts = []
+        for piece in reversed(prefix):
+            starts.append(len(context))
+            context += piece
+        return context, first, starts
+
+    def _line(self, lines: list[str], number: int, opens_file: bool) -> tuple[int, ...]:
+        pieces = self.tokenizer.encode_lines(lines[number] if opens_file else "\n" + lines[number])
+        return pieces[0] if pieces else ()
+
+    def _following(self, lines: list[str], last: int, budget: int) -> list[int]:
+        tokens: list[int] = []
+        for number in range(last + 1, len(lines)):
+            if len(tokens) >= budget:
+                break
+            tokens += self._line(lines, number, False)
+        return tokens[:budget]
+
+    def _gap(self, lines: list[str], last: int, first: int) -> Gap | None:
+        """To the end of the line 60 %, whole lines 20 %, an indented block 10 %, any span 10 %."""
+        pick = self.random.random
+        end_line = last if pick() < 0.6 else last - self.random.randrange(10)
+        if end_line < first or not lines[end_line].strip():
+            return None
+        kind = pick()
+        line = lines[end_line]
+        indent = len(line) - len(line.lstrip())
+        if kind < 0.6:
+            start = self._column(line, indent)
+            return Gap(end_line, start, end_line, self._before_closers(line, start))
+        if kind < 0.8:
+            start_line = max(first, end_line - self.random.choice((0, 0, 0, 1, 2, 3)))
+            return Gap(start_line, 0, end_line, len(line))
+        if kind < 0.9:
+            return self._block(lines, end_line, first)
+        start_line = max(first, end_line - self.random.choice((0, 0, 1, 2)))
+        start = self.random.randint(0, len(lines[start_line]))
+        least = start if start_line == end_line else 0
+        return Gap(start_line, start, end_line, self.random.randint(least, len(line)))
+
+    def _column(self, line: str, indent: int) -> int:
+        """After the indentation 30 %, before a word 30 %, anywhere 40 %."""
+        kind = self.random.random()
+        if kind < 0.3:
+            return indent
+        if kind < 0.6:
+            starts = [match.start() for match in re.finditer(r"(?<!\w)(?=\w)|(?<=[(\[{,=.] )", line)]
+            return self.random.choice(starts or [indent])
+        return self.random.randint(indent, len(line))
+
+    def _before_closers(self, line: str, start: int) -> int:
+        """Where the middle ends: a third of the time before brackets and quotes that an editor closed by itself."""
+        closers = re.search(r"[)\]}\"']+[:,]?$", line[start:])
+        if closers is None or self.random.random() > 0.35:
+            return len(line)
+        return start + self.random.randint(closers.start(), len(line) - start)
+
+    def _block(self, lines: list[str], end_line: int, first: int) -> Gap:
+        """From the first character of an indented run of lines to the end of `end_line`."""
+        start_line = end_line
+        indent = len(lines[end_line]) - len(lines[end_line].lstrip())
+        while start_line > first and end_line - start_line < 7:
+            above = lines[start_line - 1]
+            if not above.strip() or len(above) - len(above.lstrip()) < indent:
+                break
+            start_line -= 1
+        text = lines[start_line]
+        return Gap(start_line, len(text) - len(text.lstrip()), end_line, len(lines[end_line]))
+
+    def _branch(
+        self, lines: list[str], gap: Gap, first: int, starts: list[int], context: list[int]
+    ) -> tuple[int, list[int], list[int]]:
+        """(anchor, tokens up to and with <mid>, middle with <eom>); the anchor is how much of the context is seen."""
+        begin = starts[gap.line - first]
+        cut = self._cut(lines[gap.line][: gap.start], opens_file=gap.line == 0)
+        shared = 0
+        while shared < len(cut) and begin + shared < len(context) and cut[shared] == context[begin + shared]:
+            shared += 1
+        rest = self.tokenizer.encode(lines[gap.end_line][gap.end :])
+        middle = "\n".join(lines[gap.line : gap.end_line + 1])
+        middle = middle[gap.start : len(middle) - (len(lines[gap.end_line]) - gap.end)]
+        several = "\n" in middle and self.random.random() < 0.5
+        lead = [*cut[shared:], ROL, *rest[:24], BLOCK if several else MID]
+        return begin + shared, lead, [*self.tokenizer.encode(middle), EOM]
+
+    def _cut(self, text: str, opens_file: bool) -> tuple[int, ...]:
+        pieces = self.tokenizer.encode_lines(text if opens_file else "\n" + text)
+        return pieces[0] if pieces else ()
+
+
+class _Row:
+    """One row under construction."""
+
+    def __init__(self, config: SamplerConfig, context: list[int]) -> None:
+        self.config = config
+        size, tail = config.context + config.tail, config.tail
+        self.tokens = np.full(size, PAD)
+        self.tokens[: len(context)] = context
+        self.positions = np.arange(size)
+        self.targets = np.full(size, NONE)
+        self.targets[: len(context) - 1] = context[1:]
+        self.kinds = np.full(size, CONTEXT)
+        self.before = np.full((size, 2), PAD)  # the two tokens before each one, for the n-grams
+        self.before[1 : len(context), 0] = context[:-1]
+        self.before[2 : len(context), 1] = context[:-2]
+        self.mask = np.zeros((tail, size), dtype=np.bool_)
+        self.mask[:, 0] = True  # a padded row must look somewhere
+        self.used = 0
+
+    def add(self, anchor: int, lead: list[int], middle: list[int], random: random.Random) -> bool:
+        """Add a branch and its canvases; False where it does not fit."""
+        branch = lead + middle[:-1]
+        canvases = self._canvases(middle, random) if self.config.canvases else []
+        if len(middle) > MAX_MIDDLE or self.used + len(branch) + sum(size for _, size in canvases) > self.config.tail:
+            return False
+        row = self.config.context + self.used
+        end = row + len(branch)
+        self._place(row, branch, anchor, anchor)
+        self.targets[end - len(middle) : end] = middle
+        self.kinds[end - len(middle) : end] = MIDDLE
+        tail = self.used
+        self.mask[tail : tail + len(branch), row:end] = np.tri(len(branch), dtype=np.bool_)
+        self.used += len(branch)
+        for committed, size in canvases:
+            self._canvas(anchor, row, len(lead) + committed, middle[committed:], size, random)
+        return True
+
+    def _canvases(self, middle: list[int], random: random.Random) -> list[tuple[int, int]]:
+        """(tokens committed before it, size) of one canvas for each 24 tokens of the middle."""
+        size = self.config.canvas
+        chosen = [(0 if random.random() < 0.6 else random.randrange(len(middle)), random.choice((size // 2, size)))]
+        chosen += [(random.randrange(len(middle)), size) for _ in range(len(middle) // 24)]
+        return chosen
+
+    def _place(self, row: int, tokens: list[int], position: int, anchor: int) -> None:
+        """Write tail tokens at `row` that continue the context from `position` and see it up to `anchor`."""
+        end = row + len(tokens)
+        self.tokens[row:end] = tokens
+        self.positions[row:end] = np.arange(position, position + len(tokens))
+        tail = row - self.config.context
+        self.mask[tail : tail + len(tokens), :anchor] = True
+        history = [*self.tokens[max(0, anchor - 2) : anchor], *tokens]
+        history = [PAD] * (2 + len(tokens) - len(history)) + history
+        self.before[row:end, 0] = history[1:-1]
+        self.before[row:end, 1] = history[:-2]
+
+    def _canvas(self, anchor: int, branch: int, seen: int, target: list[int], size: int, random: random.Random) -> None:
+        """Masks for `target`, which see the context, the first `seen` tokens of the branch, and each other.
+
+        Each token is masked independently with probability 1 - alpha_t (MDLM); two thirds of canvases are masked whole,
+        as drafting meets them.
+        """
+        target = target[:size]
+        masked = 1.0 if random.random() < 0.65 else random.uniform(0.3, 1.0)
+        hidden = [random.random() < masked for _ in target] + [True] * (size - len(target))
+        row = self.config.context + self.used
+        tail = self.used
+        shown = [token if not mask else MASK for token, mask in zip(target, hidden, strict=False)]
+        canvas = shown + [MASK] * (size - len(target))
+        self.tokens[row : row + size] = canvas
+        self.positions[row : row + size] = np.arange(anchor + seen, anchor + seen + size)
+        self.before[row : row + size] = MASK
+        self.mask[tail : tail + size, :anchor] = True
+        self.mask[tail : tail + size, branch : branch + seen] = True
+        self.mask[tail : tail + size, row : row + size] = True
+        for i, token in enumerate(target):
+            if hidden[i]:
+                self.targets[row + i], self.kinds[row + i] = token, CANVAS
+        self.used += size
+
+    def finish(self) -> Batch:
+        ngrams = hashed_ngrams(self.tokens, self.before[:, 0], self.before[:, 1], self.config.buckets)
+        return Batch(
+            tokens=self.tokens,
+            ngrams=ngrams,
+            positions=self.positions,
+            targets=self.targets,
+            kinds=self.kinds,
+            mask=self.mask[None],
+        )

@@ -1,0 +1,38 @@
+"""The loss of a training row: next-token cross-entropy on the context and in branches, masked-token cross-entropy on canvases.
+
+One sum, each target with the weight of its kind, no 1/t weight (it costs about 12 % of the compute's worth, arXiv 2602.15014). The head's logits are
+made in chunks, so that they stay in the cache and never exist at once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from engine.models.nano import NanoModel
+from engine.training.dataset import NONE
+
+KINDS = ("context", "middle", "canvas")
+CHUNK = 512  # rows of logits at a time
+
+
+class Objective(nn.Module):
+    def __init__(self, model: NanoModel, weights: tuple[float, float, float], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.dtype = model, dtype
+        self.register_buffer("weights", torch.tensor(weights))
+
+    def forward(
+        self, tokens: Tensor, ngrams: Tensor, positions: Tensor, targets: Tensor, kinds: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A batch (see dataset.Batch) -> (weighted sum of losses, sums of losses and counts (2, 3) by kind)."""
+        hidden = self.model(tokens, ngrams, positions, mask, self.dtype)
+        hidden, targets, kinds = hidden.flatten(0, 1), targets.flatten(), kinds.flatten()
+        head = self.model.head.weight.to(self.dtype)
+        losses = torch.cat([F.cross_entropy((rows @ head.T).float(), target, reduction="none", ignore_index=NONE)
+                            for rows, target in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)])
+        counted = (targets != NONE).float()
+        total = (losses * self.weights[kinds]).sum()
+        sums = [[((kinds == kind) * part).sum() for kind in range(len(KINDS))] for part in (losses.detach(), counted)]
+        return total, torch.stack([torch.stack(part) for part in sums])

@@ -1,0 +1,317 @@
+"""Trains the embedded model on this machine's cores, for as long as it is given, and resumes where it was.
+
+* One process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads of one
+  operator do, and lose little when somebody else uses the machine. Parameters are shared memory; gradients meet once a step.
+* Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master weights,
+  gradients and optimiser are float32.
+* Muon for matrices, AdamW for embeddings and head; warm-up, stable, decay over the budget in hours; an average of the weights is what is exported.
+* The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed trainer loses no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor
+from tqdm import tqdm
+
+from engine.contract import EngineError
+from engine.models.nano import NanoConfig, NanoModel
+from engine.tokenizer import Tokenizer
+from engine.training.dataset import Batch, Corpus, Sampler, SamplerConfig
+from engine.training.muon import Muon
+from engine.training.objective import KINDS, Objective
+
+SAVE_SECONDS = 300
+VALIDATE_STEPS = 250
+LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
+
+
+Loss = Callable[..., tuple[Tensor, Tensor]]
+
+
+class DataPaths(msgspec.Struct, frozen=True):
+    corpus: Path
+    tokenizer: Path
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
+    model: NanoConfig = NanoConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    hours: float = 30.0  # of all cores together; the learning rate's schedule ends there
+    batch: int = 10  # rows a worker and step
+    micro_batch: int = 2  # rows a forward: small enough for the second-level cache
+    lr_muon: float = 0.02
+    lr_adam: float = 0.003
+    momentum: float = 0.95
+    warmup: int = 100  # steps
+    decay: float = 0.25  # share of the budget in which the learning rate falls to zero
+    average: float = 0.998  # of the weights, a step
+    canvases_from: float = 0.0  # share of the budget trained without canvases first
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the losses, by kind
+    seed: int = 0
+
+
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where it multiplies at least 1.5 times as fast as float32 here, which takes matrix units."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        a, b = torch.ones(512, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            a @ b
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return torch.bfloat16 if seconds(torch.float32) > 1.5 * seconds(torch.bfloat16) else torch.float32
+
+
+def to_torch(batch: Batch) -> list[Tensor]:
+    """In the order of Objective.forward."""
+    names = ("tokens", "ngrams", "positions", "targets", "kinds", "mask")
+    return [torch.from_numpy(getattr(batch, name)) for name in names]
+
+
+# ---- one worker a core ----
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a worker does next: `rows` rows, with or without canvases, for gradients or for validation."""
+
+    rows: int
+    canvases: bool = True
+    validate: bool = False
+
+
+def worker(
+    rank: int,
+    config: TrainConfig,
+    data: DataPaths,
+    shared: list[tuple[Tensor, Tensor]],
+    pipe: Connection,
+    seed: int,
+) -> None:
+    """Runs orders until the pipe closes: gradients go to shared memory, sums of losses are the answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    torch.set_num_threads(1)
+    model = NanoModel(config.model)
+    for parameter, (weight, gradient) in zip(model.parameters(), shared, strict=True):
+        parameter.data, parameter.grad = weight, gradient
+    words = Tokenizer.load(data.tokenizer)
+    plain = msgspec.structs.replace(config.sampler, canvases=False)
+    corpus = Corpus(data.corpus)
+    samplers = {True: Sampler(corpus, words, config.sampler, seed), False: Sampler(corpus, words, plain, seed + 1)}
+    held_out = Corpus(data.corpus / "validation")
+    objective = torch.compile(Objective(model, config.weights, fast_dtype()), dynamic=False)
+    with contextlib.suppress(EOFError):
+        while True:
+            order: Order = pipe.recv()
+            if order.validate:
+                pipe.send(validate(objective, Sampler(held_out, words, config.sampler, rank), order.rows, config.micro_batch))
+            else:
+                pipe.send(train(objective, samplers[order.canvases], order.rows, config.micro_batch))
+
+
+def train(objective: Loss, sampler: Sampler, rows: int, micro_batch: int) -> Tensor:
+    sums = torch.zeros(2, len(KINDS))
+    for _ in range(rows // micro_batch):
+        loss, counted = objective(*to_torch(sampler.batch(micro_batch)))
+        loss.backward()
+        sums += counted
+    return sums
+
+
+def validate(objective: Loss, sampler: Sampler, rows: int, micro_batch: int) -> Tensor:
+    """With gradients prepared though not used: one compiled graph serves both."""
+    batches = (to_torch(sampler.batch(micro_batch)) for _ in range(rows // micro_batch))
+    return torch.stack([objective(*batch)[1] for batch in batches]).sum(0)
+
+
+class Workers:
+    """The processes, their pipes, and one gradient buffer each in shared memory."""
+
+    def __init__(self, config: TrainConfig, data: DataPaths, model: NanoModel, seed: int) -> None:
+        context = mp.get_context("spawn")
+        self.weights = [parameter.data.share_memory_() for parameter in model.parameters()]
+        self.pipes: list[Connection] = []
+        self.processes: list[BaseProcess] = []
+        self.gradients: list[list[Tensor]] = []
+        for rank in range(os.cpu_count() or 1):
+            gradients = [torch.zeros_like(weight).share_memory_() for weight in self.weights]
+            shared = list(zip(self.weights, gradients, strict=True))
+            here, there = context.Pipe()
+            process = context.Process(
+                target=worker, args=(rank, config, data, shared, there, seed * 100 + 10 * rank), daemon=True
+            )
+            process.start()
+            there.close()
+            self.gradients.append(gradients)
+            self.pipes.append(here)
+            self.processes.append(process)
+
+    def run(self, order: Order) -> Tensor:
+        """Everybody's sums of losses and counts (2, 3). Raises RuntimeError where a worker died."""
+        for pipe in self.pipes:
+            pipe.send(order)
+        try:
+            return torch.stack([pipe.recv() for pipe in self.pipes]).sum(0)
+        except EOFError:
+            raise RuntimeError("a training process ended; its message stands above") from None
+
+    def collect(self, model: NanoModel, scale: float) -> None:
+        """Move the workers' gradients into the model's, times `scale`."""
+        for parameter, *gradients in zip(model.parameters(), *self.gradients, strict=True):
+            parameter.grad = torch.stack(gradients).sum(0).mul_(scale)
+            for gradient in gradients:
+                gradient.zero_()
+
+    def close(self) -> None:
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(timeout=30)
+
+
+# ---- the run ----
+
+
+class Progress(msgspec.Struct):
+    step: int = 0
+    tokens: int = 0  # of contexts
+    hours: float = 0.0
+
+
+class Trainer:
+    def __init__(self, config: TrainConfig, state: Path) -> None:
+        self.config, self.state = config, state
+        torch.manual_seed(config.seed)
+        self.model = NanoModel(config.model)
+        self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
+        matrices = [weight for block in self.model.blocks for weight in block.parameters()]
+        rest = [weight for name, weight in self.model.named_parameters() if "blocks" not in name]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices, config.lr_muon, config.momentum, fast_dtype()),
+            torch.optim.AdamW(rest, config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0),
+        ]
+        self.rates = (config.lr_muon, config.lr_adam)
+        self.progress = Progress()
+
+    def load(self) -> None:
+        """Raises EngineError where the state belongs to another model."""
+        path = self.state / "state.pt"
+        if not path.exists():
+            return
+        saved = torch.load(path, weights_only=True)
+        try:
+            self.model.load_state_dict(saved["model"])
+        except RuntimeError:
+            raise EngineError(f"{path} holds another model; give another --state folder") from None
+        self.average = saved["average"]
+        for optimizer, part in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(part)
+        self.progress = Progress(**saved["progress"])
+
+    def save(self) -> None:
+        saved = {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "progress": msgspec.to_builtins(self.progress),
+            "config": msgspec.json.encode(self.config).decode(),
+        }
+        partial = self.state / "state.partial"
+        torch.save(saved, partial)
+        partial.replace(self.state / "state.pt")
+
+    def rate(self) -> float:
+        """Warm-up, stable, then a linear decay to zero over the last share of the budget."""
+        left = 1 - self.progress.hours / self.config.hours
+        return min(1.0, (self.progress.step + 1) / self.config.warmup, max(0.0, left) / self.config.decay)
+
+    def step(self, workers: Workers) -> Tensor:
+        config, start = self.config, time.monotonic()
+        canvases = self.progress.hours >= config.canvases_from * config.hours
+        sums = workers.run(Order(rows=config.batch, canvases=canvases))
+        workers.collect(self.model, 1 / float(sums[1].sum()))
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * self.rate()
+            optimizer.step()
+        decay = min(config.average, (1 + self.progress.step) / (10 + self.progress.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.model.parameters()], 1 - decay)
+        self.progress.step += 1
+        self.progress.tokens += int(sums[1][0])
+        self.progress.hours += (time.monotonic() - start) / 3600
+        return sums
+
+
+class Stop:
+    """Set by the first interrupt or termination signal, so that the state is saved before the end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def describe(sums: Tensor) -> dict[str, float]:
+    return dict(zip(KINDS, (sums[0] / sums[1].clamp(min=1)).tolist(), strict=True))
+
+
+def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None = None) -> None:
+    """Train until the budget is spent, `max_steps` are done in all, or a signal asks to stop."""
+    state.mkdir(parents=True, exist_ok=True)
+    trainer, stop = Trainer(config, state), Stop()
+    trainer.load()
+    torch.set_num_threads(os.cpu_count() or 1)
+    workers = Workers(config, data, trainer.model, seed=config.seed + trainer.progress.step)
+    saved = time.monotonic()
+    print(f"{sum(weight.numel() for weight in trainer.average) / 1e6:.1f}M parameters, products in {fast_dtype()}")
+    with (state / "log.csv").open("a", newline="") as file, tqdm(total=config.hours, unit="h", initial=trainer.progress.hours) as bar:
+        log = csv.DictWriter(file, LOG)
+        if file.tell() == 0:
+            log.writeheader()
+        try:
+            while not stop.asked and trainer.progress.hours < config.hours and trainer.progress.step != max_steps:
+                before = trainer.progress.tokens, trainer.progress.hours
+                row = describe(trainer.step(workers))
+                tokens, hours = trainer.progress.tokens - before[0], trainer.progress.hours - before[1]
+                bar.update(hours)
+                bar.set_postfix_str(f"{tokens / hours / 3600:.0f} tokens/s, " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
+                row |= msgspec.to_builtins(trainer.progress) | {"seconds": hours * 3600}
+                if trainer.progress.step % VALIDATE_STEPS == 0 or trainer.progress.step == max_steps:
+                    row |= {f"validation_{k}": v for k, v in describe(validated(trainer, workers)).items()}
+                log.writerow({key: round(value, 5) for key, value in row.items()})
+                file.flush()
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    trainer.save()
+                    saved = time.monotonic()
+        finally:
+            trainer.save()
+            workers.close()
+
+
+def validated(trainer: Trainer, workers: Workers) -> Tensor:
+    """Losses on the reserved packages, with the averaged weights swapped in."""
+    parameters = list(trainer.model.parameters())
+    raw = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        torch._foreach_copy_([p.data for p in parameters], trainer.average)
+        sums = workers.run(Order(rows=64, validate=True))
+        torch._foreach_copy_([p.data for p in parameters], raw)
+    return sums

@@ -1,0 +1,82 @@
+"""The command line: `--stdio` and `--tcp` for editors, `--try` for a terminal.
+
+The model starts to load before the protocol's modules are imported, which takes as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from engine import Engine
+from lsp_server.completer import Completer, Filler
+from lsp_server.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None, load_engine: Callable[[str], Filler] = Engine.load) -> int:
+    """Run the command line. Returns the exit code; `load_engine` makes an engine of a model's name or folder."""
+    parser = command_line()
+    arguments = parser.parse_args(argv)
+    settings = Settings(model=arguments.model)
+    if arguments.place is not None:
+        from lsp_server.terminal import try_place
+
+        return try_place(arguments.place, settings, load_engine)
+    if not (arguments.stdio or arguments.tcp):
+        parser.print_help()
+        return 0
+    return serve(arguments.tcp, settings, load_engine)
+
+
+def command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("inpaint-lsp", description="Code completion that fills in the middle, over LSP.")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--stdio", action="store_true", help="serve an editor on standard input and output")
+    way.add_argument("--tcp", metavar="HOST:PORT", type=address, help="serve one editor on a TCP port")
+    way.add_argument("--try", metavar="FILE:LINE:COLUMN", dest="place", help="show the completion at a place of a file")
+    parser.add_argument(
+        "--model", metavar="NAME|DIR", default="nano", help="the model (default: nano, the embedded one)"
+    )
+    return parser
+
+
+def address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f'"{text}" is not HOST:PORT, such as 127.0.0.1:2087')
+    return host, int(port)
+
+
+def serve(tcp: tuple[str, int] | None, settings: Settings, load_engine: Callable[[str], Filler]) -> int:
+    """Serve one client until it leaves, on TCP where an address is given, else on stdin and stdout."""
+    logging.basicConfig(format="inpaint: %(message)s")
+    logging.getLogger("pygls").setLevel(logging.CRITICAL)  # it logs a traceback for every malformed message
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # or Ctrl-C would wait for a read of stdin to end
+    completer = Completer(load_engine)
+    completer.load(settings.model)
+    gc.disable()
+    from lsp_server.server import create_server
+
+    gc.freeze()  # the protocol's many classes stay: without this, a full collection stops the server for 50 ms
+    gc.enable()
+    server = create_server(completer, settings)
+    try:
+        if tcp:
+            server.start_tcp(*tcp)
+        else:
+            stdout, sys.stdout = sys.stdout.buffer, sys.stderr  # a stray print must not break the protocol
+            server.start_io(stdout=stdout)
+    except OSError as error:
+        print(f"inpaint: cannot serve ({error.strerror}): choose another --tcp address.", file=sys.stderr)
+        return 2
+    finally:
+        completer.close()
+    return server.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

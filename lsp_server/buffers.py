@@ -1,0 +1,118 @@
+"""Our own text buffer: incremental edits, and positions in utf-8, utf-16 or utf-32 units.
+
+pygls' document joins and re-splits the whole text at every change, and splits lines at form feeds and U+2028 too, which
+shifts every later position. Here a document is a list of lines with their ends, split at newline, carriage return or
+both only; an edit re-splits the lines it touches. Lone surrogates, which no encoder takes, become U+FFFD on the way in:
+as long in every encoding, so positions stay right.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import NamedTuple
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+CODECS = {"utf-8": "utf-8", "utf-16": "utf-16-le"}  # utf-32 positions are indices into a Python string
+UNIT_BYTES = {"utf-8": 1, "utf-16": 2}
+CHUNK = 64
+
+
+class Place(NamedTuple):
+    """A place in a buffer: index of the line, index into the line's string; both from 0."""
+
+    line: int
+    column: int
+
+
+class Buffer:
+    """The text of one document. Line and character of a client are clamped to the text."""
+
+    def __init__(self, text: str, encoding: str = "utf-16") -> None:
+        self.encoding = encoding
+        self.lines = split_lines(text)
+
+    @property
+    def line_end(self) -> str:
+        """What ends the first line: all lines of a well-formed document."""
+        first = self.lines[0]
+        return first[len(without_end(first)) :] or "\n"
+
+    def place(self, line: int, character: int) -> Place:
+        """Where a client's position is; the nearest place where there is no such position."""
+        if line >= len(self.lines):
+            return Place(len(self.lines) - 1, len(self.lines[-1]))
+        content = without_end(self.lines[max(line, 0)])
+        return Place(max(line, 0), column_of(content, max(character, 0), self.encoding))
+
+    def character(self, place: Place) -> int:
+        """The client's character of a place, in units of the negotiated encoding."""
+        before = self.lines[place.line][: place.column]
+        if before.isascii() or self.encoding == "utf-32":
+            return len(before)
+        return len(before.encode(CODECS[self.encoding])) // UNIT_BYTES[self.encoding]
+
+    def edit(self, start: Place, end: Place, text: str) -> None:
+        """Put `text` in the place of what stands between `start` and `end`."""
+        start, end = min(start, end), max(start, end)
+        piece = self.lines[start.line][: start.column] + text + self.lines[end.line][end.column :]
+        first = start.line
+        if piece.startswith("\n") and first and self.lines[first - 1].endswith("\r"):
+            first -= 1  # the two have become one line end
+            piece = self.lines[first] + piece
+        replacement = split_lines(piece)
+        if end.line + 1 < len(self.lines) and not replacement[-1]:
+            replacement.pop()  # an empty last line belongs to the end of the document only
+        self.lines[first : end.line + 1] = replacement
+
+    def replace(self, text: str) -> None:
+        """Start over with another text."""
+        self.lines = split_lines(text)
+
+    def before(self, place: Place, limit: int) -> str:
+        """The text before a place: at least `limit` characters where there are as many, at most three times that.
+
+        It starts at a 64th line, and so mostly stays put while the user types.
+        """
+        line = place.line - place.line % CHUNK
+        text = "".join(self.lines[line : place.line]) + self.lines[place.line][: place.column]
+        while line and len(text) < limit:
+            line -= CHUNK
+            text = "".join(self.lines[line : line + CHUNK]) + text
+        return unix(text[-3 * limit :])
+
+    def after(self, place: Place, limit: int) -> str:
+        """The text after a place, at most `limit` characters of it."""
+        line = place.line + 1
+        text = self.lines[place.line][place.column :]
+        while line < len(self.lines) and len(text) < limit:
+            text += "".join(self.lines[line : line + CHUNK])
+            line += CHUNK
+        return unix(text[:limit])
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text with their ends; the last has none, and is empty where the text ends with a line end."""
+    if not text.isascii():
+        text = LONE_SURROGATE.sub("\ufffd", text)
+    lines = io.StringIO(text, newline="").readlines()
+    if not lines or lines[-1][-1] in "\r\n":
+        lines.append("")
+    return lines
+
+
+def without_end(line: str) -> str:
+    return line.rstrip("\r\n")
+
+
+def unix(text: str) -> str:
+    """The text with `\\n` line ends, the only ones the model knows."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def column_of(content: str, character: int, encoding: str) -> int:
+    """Index into a line of a client's character; before the code point where the character is inside one."""
+    if content.isascii() or encoding == "utf-32":
+        return min(character, len(content))
+    encoded = content.encode(CODECS[encoding])[: character * UNIT_BYTES[encoding]]
+    return len(encoded.decode(CODECS[encoding], "ignore"))

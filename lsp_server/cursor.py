@@ -1,0 +1,84 @@
+"""From a place in a buffer to the gap that the model is asked to fill, and whether to ask at all.
+
+A fill of several lines is asked for where the user asks for one, or has just opened a block: the cursor is on an empty
+line directly below a line that ends with a colon or an opening bracket. Everywhere else one line is quick and seldom in
+the way. An automatic request inside a word, in an empty document or in binary content is not worth a pass.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine import FillRequest
+from lsp_server.buffers import Buffer, Place
+from lsp_server.settings import Settings
+
+BEFORE, AFTER = 32_768, 16_384  # characters: more than any window of the model
+OPENERS = (":", "(", "[", "{")
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """What stands around the cursor, with `\\n` line ends; `suffix` begins with the rest of the line."""
+
+    prefix: str
+    suffix: str
+
+    @property
+    def head(self) -> str:
+        """The line up to the cursor."""
+        return self.prefix[self.prefix.rfind("\n") + 1 :]
+
+    @property
+    def rest(self) -> str:
+        """The line from the cursor on."""
+        return self.suffix.partition("\n")[0]
+
+    @property
+    def following(self) -> str:
+        """The lines below the cursor's."""
+        return self.suffix.partition("\n")[2]
+
+
+def gap_at(buffer: Buffer, start: Place, end: Place | None = None, selected: str = "") -> Gap:
+    """The gap at a place; or the one after `selected`, put in the place of what stands between `start` and `end`."""
+    return Gap(buffer.before(start, BEFORE) + selected, buffer.after(end or start, AFTER))
+
+
+def fill_request(gap: Gap, path: str, settings: Settings, invoked: bool) -> FillRequest | None:
+    """What to ask the engine; None where an automatic request is not worth it."""
+    if not invoked and not worth_asking(gap):
+        return None
+    return FillRequest(
+        prefix=gap.prefix,
+        suffix=gap.suffix,
+        path=path,
+        max_lines=settings.max_lines if several_lines(gap, settings, invoked) else 1,
+        deadline_ms=settings.deadline_invoked_ms if invoked else settings.deadline_automatic_ms,
+        steps=settings.steps,
+    )
+
+
+def worth_asking(gap: Gap) -> bool:
+    inside_word = is_word(gap.head[-1:]) and is_word(gap.rest[:1])
+    empty = not gap.prefix.strip() and not gap.suffix.strip()
+    binary = "\0" in gap.prefix or "\0" in gap.suffix
+    return not (inside_word or empty or binary)
+
+
+def several_lines(gap: Gap, settings: Settings, invoked: bool) -> bool:
+    if settings.multiline != "auto" or gap.rest.strip():
+        return settings.multiline == "always" and not gap.rest.strip()
+    return invoked or opens_block(gap)
+
+
+def opens_block(gap: Gap) -> bool:
+    """Whether the cursor's line is empty and the line directly above opens a block."""
+    above, line_end, head = gap.prefix.rpartition("\n")
+    if head.strip() or not line_end:
+        return False
+    code = above[above.rfind("\n") + 1 :].partition(" #")[0]
+    return code.rstrip().endswith(OPENERS)
+
+
+def is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

@@ -1,0 +1,61 @@
+"""Whether a fill is worth showing, and what of it.
+
+Each rule answers a complaint about other tools: blank lines at the end, the closing bracket that the editor has already
+typed, the line that stands below already, and guesses nobody believes in.
+"""
+
+from __future__ import annotations
+
+from engine import Fill
+from lsp_server.cursor import Gap
+
+PAIRS = {")": "(", "]": "[", "}": "{"}
+QUOTES = "\"'`"
+
+
+def presentable(fill: Fill, gap: Gap, min_confidence: float = 0.0) -> str:
+    """What to show of the fill; empty where nothing is worth it. One line only where the line goes on."""
+    if fill.confidence < min_confidence:
+        return ""
+    text, rest = fill.text, gap.rest.strip()
+    if rest:
+        text = without_rest_of_line(text.partition("\n")[0], rest)
+    return without_lines_below(text, gap).rstrip()
+
+
+def without_rest_of_line(text: str, rest: str) -> str:
+    """The text without its end, where that repeats what stands right of the cursor.
+
+    `rest` as a whole is a repetition when it is not just a character or two; the beginning of it only where it is a
+    closer or quote that nothing in the text opens: `foo(|)` filled with `x)`.
+    """
+    bare = text.rstrip()
+    for length in range(min(len(rest), len(bare)), 0, -1):
+        if not bare.endswith(rest[:length]):
+            continue
+        kept = bare[: len(bare) - length]
+        if (length == len(rest) and length > 2 and balanced(kept)) or (not balanced(bare) and balanced(kept)):
+            return kept
+    return text
+
+
+def without_lines_below(text: str, gap: Gap) -> str:
+    """The text without its last lines, where these are the lines that stand below the cursor."""
+    below = [line.rstrip() for line in gap.following.split("\n") if line.strip()]
+    lines = text.rstrip().split("\n")
+    whole = [(gap.head + lines[0]).rstrip(), *(line.rstrip() for line in lines[1:])]
+    for count in range(min(len(lines), len(below)), 0, -1):
+        if whole[-count:] == below[:count]:
+            return "\n".join(lines[:-count])
+    return text
+
+
+def balanced(text: str) -> bool:
+    """Whether every closing bracket in the text has its opening one, and quotes come in pairs; literals count too."""
+    open_brackets: list[str] = []
+    for character in text:
+        if character in PAIRS.values():
+            open_brackets.append(character)
+        elif character in PAIRS and (not open_brackets or open_brackets.pop() != PAIRS[character]):
+            return False
+    return all(text.count(quote) % 2 == 0 for quote in QUOTES)

@@ -1,0 +1,249 @@
+"""One handler a feature, each a few lines around the module that does the work.
+
+The handler that answers from the model is a coroutine, for pygls can cancel only these; it takes what it needs of the
+text before it waits for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+from pygls.uris import to_fs_path, urlparse
+
+from engine import EngineError, FillRequest
+from lsp_server.buffers import Buffer, Place
+from lsp_server.completer import Completer
+from lsp_server.cursor import Gap, fill_request, gap_at
+from lsp_server.feedback import ACCEPTED, Feedback
+from lsp_server.filters import presentable
+from lsp_server.protocol import Protocol, lenient_converter
+from lsp_server.settings import Json, Settings, updated
+
+logger = logging.getLogger(__name__)
+
+
+class Document(Buffer):
+    """An open document: its text, its language, its file, and the path that the model is told."""
+
+    def __init__(self, item: types.TextDocumentItem, encoding: str, root: str | None) -> None:
+        super().__init__(item.text, encoding)
+        self.language = item.language_id
+        self.file = PurePath(to_fs_path(item.uri) or urlparse(item.uri)[2])
+        inside = root is not None and self.file.is_relative_to(root)
+        self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
+
+    def at(self, position: types.Position) -> Place:
+        return self.place(position.line, position.character)
+
+    def position(self, place: Place) -> types.Position:
+        return types.Position(place.line, self.character(place))
+
+
+class InpaintServer(LanguageServer):
+    """The state of one client's session."""
+
+    def __init__(self, completer: Completer, settings: Settings) -> None:
+        super().__init__("inpaint", own_version(), protocol_cls=Protocol, converter_factory=lenient_converter)
+        self.completer = completer
+        self.settings = settings
+        self.feedback = Feedback()
+        self.documents: dict[str, Document] = {}
+        self.shutting_down = False
+        self.exit_code = 0
+        self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
+        self.following: asyncio.Future[Any] | None = None
+
+    def shutdown(self) -> None:
+        super().shutdown()  # type: ignore[no-untyped-call]
+        if isinstance(self.protocol.writer, asyncio.StreamWriter):
+            self.protocol.writer.close()  # or a TCP server would wait for its client to go
+
+    def configure(self, options: Json) -> None:
+        """Take over the options; say what is wrong with them; load the model where it is another."""
+        before = self.settings
+        self.settings, warnings = updated(before, options)
+        for warning in warnings:
+            self.tell(types.MessageType.Warning, warning)
+        if self.settings.model != before.model:
+            self.completer.load(self.settings.model)
+        elif self.settings != before:
+            self.completer.forget()
+
+    def tell(self, kind: types.MessageType, message: str) -> None:
+        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {message}"))
+
+    def report_server_error(self, error: Exception, source: object) -> None:
+        """A malformed message is a line in the log; pygls would have the editor pop up a message."""
+        logger.error("%s: %s", type(error).__name__, error)
+
+
+def create_server(completer: Completer, settings: Settings) -> InpaintServer:
+    """The server with all its handlers, ready to be started; the completer is loading its model or has loaded it."""
+    server = InpaintServer(completer, settings)
+    server.feature(types.INITIALIZE)(initialize)
+    server.feature(types.INITIALIZED)(initialized)
+    server.feature(types.SHUTDOWN)(shutdown)
+    server.feature(types.EXIT)(leave)
+    server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
+    server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
+    server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
+    server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
+    # without options pygls does not advertise the capability
+    server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(inline_completion)
+    server.command(ACCEPTED)(accepted)
+    return server
+
+
+# ---------------------------------------------------------------- session
+
+
+def initialize(ls: InpaintServer, params: types.InitializeParams) -> None:
+    # Neovim splits what it inserts at \n and would keep each \r as a character; VS Code takes either
+    ls.inserts_verbatim = params.client_info is None or params.client_info.name != "Neovim"
+    ls.configure(params.initialization_options)
+
+
+def initialized(ls: InpaintServer, params: types.InitializedParams) -> None:
+    follow_loading(ls)
+
+
+def did_change_configuration(ls: InpaintServer, params: types.DidChangeConfigurationParams) -> None:
+    model = ls.settings.model
+    ls.configure(params.settings)
+    if ls.settings.model != model:
+        follow_loading(ls)
+
+
+def follow_loading(ls: InpaintServer) -> None:
+    """Show the client that the model is loading, and what is wrong if it does not."""
+    ls.following = asyncio.gather(show_progress(ls), report_failure(ls), return_exceptions=True)
+
+
+async def show_progress(ls: InpaintServer) -> None:
+    loading, window = ls.completer.loading, ls.client_capabilities.window
+    if loading.done() or window is None or not window.work_done_progress:
+        return
+    token = str(uuid.uuid4())
+    await ls.work_done_progress.create_async(token)
+    ls.work_done_progress.begin(token, types.WorkDoneProgressBegin(title="Inpaint", message="loading the model"))
+    await asyncio.wait([asyncio.wrap_future(loading)])
+    ls.work_done_progress.end(token, types.WorkDoneProgressEnd())
+
+
+async def report_failure(ls: InpaintServer) -> None:
+    try:
+        await asyncio.wrap_future(ls.completer.loading)
+    except EngineError as error:
+        ls.tell(types.MessageType.Error, str(error))
+
+
+def shutdown(ls: InpaintServer, params: None) -> None:
+    ls.shutting_down = True
+    ls.completer.close()
+
+
+def leave(ls: InpaintServer, params: None) -> None:
+    """Leave the message loop; a client that has not asked for the shutdown did not mean this."""
+    ls.exit_code = 0 if ls.shutting_down else 1
+    ls.shutdown()
+
+
+# ---------------------------------------------------------------- text
+
+
+def did_open(ls: InpaintServer, params: types.DidOpenTextDocumentParams) -> None:
+    encoding = types.PositionEncodingKind(ls.workspace.position_encoding).value
+    ls.documents[params.text_document.uri] = Document(params.text_document, encoding, ls.workspace.root_path)
+
+
+def did_change(ls: InpaintServer, params: types.DidChangeTextDocumentParams) -> None:
+    document = ls.documents.get(params.text_document.uri)
+    if document is None:
+        return
+    ls.completer.edited(params.text_document.uri)
+    for change in params.content_changes:
+        if isinstance(change, types.TextDocumentContentChangePartial):
+            document.edit(document.at(change.range.start), document.at(change.range.end), change.text)
+        else:
+            document.replace(change.text)
+
+
+def did_close(ls: InpaintServer, params: types.DidCloseTextDocumentParams) -> None:
+    ls.documents.pop(params.text_document.uri, None)
+
+
+# ---------------------------------------------------------------- completion
+
+
+class Question(NamedTuple):
+    """What a client asks: the gap, the text that a popup menu has put in front of it, and where an item goes."""
+
+    gap: Gap
+    typed: str
+    range: types.Range
+    line_end: str
+    invoked: bool
+    request: FillRequest | None
+
+
+async def inline_completion(ls: InpaintServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
+    """One item or none. An empty list hides ghost text; null would leave an old one standing."""
+    question = read_question(ls, params)
+    fill = await ls.completer.fill(params.text_document.uri, question.request if question else None)
+    if question is None or fill is None:
+        return types.InlineCompletionList(items=[])
+    text = presentable(fill, question.gap, 0 if question.invoked else ls.settings.min_confidence)
+    items = [completion_item(question, text)] if text else []
+    ls.feedback.shown += len(items)
+    return types.InlineCompletionList(items=items)
+
+
+def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Question | None:
+    """The question as of now; None where the document is unknown or completion is off in it."""
+    document = ls.documents.get(params.text_document.uri)
+    if document is None or not ls.settings.allow(document.file, document.language):
+        return None
+    selected = params.context.selected_completion_info
+    start = document.at(selected.range.start if selected else params.position)
+    end = document.at(selected.range.end if selected else params.position)
+    typed = selected.text if selected else ""
+    gap = gap_at(document, start, end, typed)
+    invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
+    return Question(
+        gap=gap,
+        typed=typed,
+        range=types.Range(document.position(start), document.position(end)),
+        line_end=document.line_end if ls.inserts_verbatim else "\n",
+        invoked=invoked,
+        request=fill_request(gap, document.path, ls.settings, invoked),
+    )
+
+
+def completion_item(question: Question, text: str) -> types.InlineCompletionItem:
+    """An item with an empty range at the cursor, which both editors draw beside the rest of the line and not over it.
+
+    With a popup menu open its range and beginning are those of the selected entry, or VS Code would drop it.
+    """
+    return types.InlineCompletionItem(
+        insert_text=question.typed + text.replace("\n", question.line_end),
+        range=question.range,
+        command=types.Command(title="Completion accepted", command=ACCEPTED),
+    )
+
+
+def accepted(ls: InpaintServer) -> None:
+    ls.feedback.accepted += 1
+
+
+def own_version() -> str:
+    try:
+        return version("inpaint-lsp")
+    except PackageNotFoundError:
+        return "0"  # run from a source tree

@@ -1,0 +1,66 @@
+"""The user's options: their names, defaults and checks, all in one place.
+
+A client sends them as `initializationOptions` or by `workspace/didChangeConfiguration`, in camelCase, flat or under
+"inpaint". What is sent is laid over what is set; an option that is unknown or out of range is named in a warning and
+left as it was, the others still count.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+SECRETS = (
+    ".env", ".env.*", "*.env", ".envrc", ".netrc", ".npmrc", ".pypirc", ".pgpass", "*.pem", "*.key", "*.p12", "*.pfx",
+    "*.jks", "*.keystore", "*.kdbx", "*.tfvars", "id_rsa*", "id_ed25519*", "credentials", "credentials.json",
+    "secrets.json", "secrets.toml", "secrets.y*ml",
+)  # fmt: skip
+
+Json: TypeAlias = Any  # whatever a client sends
+Milliseconds = Annotated[float, msgspec.Meta(ge=1, le=60_000)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One field an option. Confidence is the fill's, in [0, 1], and asked of automatic requests only."""
+
+    enabled: bool = True
+    model: str = "nano"
+    multiline: Literal["auto", "always", "never"] = "auto"
+    max_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
+    steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    deadline_automatic_ms: Milliseconds = 60
+    deadline_invoked_ms: Milliseconds = 400
+    min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
+    disabled_languages: tuple[str, ...] = ()
+    disabled_globs: tuple[str, ...] = SECRETS
+
+    def allow(self, file: PurePath, language: str) -> bool:
+        """Whether to complete in this file; globs are held against its name and its whole path."""
+        if not self.enabled or language in self.disabled_languages:
+            return False
+        return not any(fnmatch(name, glob) for name in (file.name, file.as_posix()) for glob in self.disabled_globs)
+
+
+def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:
+    """The settings with a client's options laid over them, and a sentence for each option that is wrong."""
+    if isinstance(options, dict) and "inpaint" in options:
+        options = options["inpaint"]
+    if not options:  # null, {} or the [] that Lua makes of an empty table
+        return settings, []
+    if not isinstance(options, dict):
+        return settings, ["The options must be an object of names and values; they were ignored."]
+    fields = {field.encode_name: field for field in msgspec.structs.fields(Settings)}
+    good: dict[str, Any] = {}
+    warnings = []
+    for name, value in options.items():
+        if name not in fields:
+            warnings.append(f'Unknown option "{name}" was ignored; there are: {", ".join(fields)}.')
+            continue
+        try:
+            good[fields[name].name] = msgspec.convert(value, fields[name].type)
+        except msgspec.ValidationError as error:
+            warnings.append(f'Option "{name}" was left as it was: {str(error)[0].lower()}{str(error)[1:]}.')
+    return msgspec.structs.replace(settings, **good), warnings

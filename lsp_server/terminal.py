@@ -1,0 +1,97 @@
+"""`--try FILE:LINE:COLUMN`: a completion as ghost text in its place, for a terminal.
+
+It goes the way of an editor's explicit request, less the protocol: buffer, gap, engine, filters.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine import EngineError, Fill
+from lsp_server.buffers import Buffer, Place
+from lsp_server.completer import Filler
+from lsp_server.cursor import Gap, fill_request, gap_at
+from lsp_server.filters import presentable
+from lsp_server.settings import Settings
+
+LINES_AROUND = 6
+GREY, PLAIN = ("\033[90m", "\033[0m"), ("{+", "+}")  # the plain marks are those of a word diff
+
+
+class PlaceError(Exception):
+    """The place cannot be shown; the message says in one sentence what to do about it."""
+
+
+def try_place(where: str, settings: Settings, load_engine: Callable[[str], Filler]) -> int:
+    """Show the completion at FILE:LINE:COLUMN on stdout; where it cannot, a sentence on stderr and exit code 2."""
+    try:
+        path, buffer, place = read_place(where)
+        gap = gap_at(buffer, place)
+        fill, milliseconds = timed_fill(gap, path, settings, load_engine)
+    except (PlaceError, EngineError) as error:
+        print(f"inpaint: {error}", file=sys.stderr)
+        return 2
+    text = presentable(fill, gap)
+    marks = GREY if sys.stdout.isatty() and "NO_COLOR" not in os.environ else PLAIN
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a Windows console may lack a character of the file
+    print("\n".join(drawing(gap, text, place.line + 1, marks)))
+    found = "" if text else "nothing worth showing here: "
+    print(
+        f"\n{found}{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {fill.confidence:.2f}"
+    )
+    return 0
+
+
+def read_place(where: str) -> tuple[Path, Buffer, Place]:
+    """The file, its text and the place of a FILE:LINE:COLUMN, which count from 1; clamped to the text.
+
+    Raises PlaceError.
+    """
+    try:
+        name, line, column = where.rsplit(":", 2)  # from the right, for a file may begin with C:
+        position = int(line) - 1, int(column) - 1
+    except ValueError:
+        raise PlaceError(f'"{where}" is not a place: give FILE:LINE:COLUMN, such as app.py:12:5.') from None
+    path = Path(name)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PlaceError(f'"{name}" cannot be read ({error.strerror}): give the path of a text file.') from None
+    if b"\0" in content:
+        raise PlaceError(f'"{name}" is a binary file: give the path of a text file.')
+    buffer = Buffer(content.decode("utf-8-sig", errors="replace"), "utf-32")
+    return path, buffer, buffer.place(*position)
+
+
+def timed_fill(gap: Gap, path: Path, settings: Settings, load_engine: Callable[[str], Filler]) -> tuple[Fill, float]:
+    """The fill and how many milliseconds it took, loading left out. Raises EngineError."""
+    engine = load_engine(settings.model)
+    request = fill_request(gap, path.name, settings, invoked=True)
+    assert request is not None  # an explicit request is always worth it
+    started = time.perf_counter()
+    fill = engine.fill(request, threading.Event())
+    return fill, (time.perf_counter() - started) * 1000
+
+
+def drawing(gap: Gap, text: str, number: int, marks: tuple[str, str]) -> list[str]:
+    """The numbered lines around the cursor's, whose number is given, with the text between marks in its place."""
+    above = gap.prefix.split("\n")[-LINES_AROUND - 1 : -1]
+    ghost = gap.head + mark(text, marks) + gap.rest
+    below = gap.following.split("\n")[:LINES_AROUND]
+    first, *more = ghost.split("\n")
+    numbered = [*zip(range(number - len(above), number), above, strict=True), (number, first)]
+    rows = [f"{n:>5} | {line}" for n, line in numbered] + [f"{'':>5} | {line}" for line in more]
+    return rows + [f"{n:>5} | {line}" for n, line in enumerate(below, number + 1)]
+
+
+def mark(text: str, marks: tuple[str, str]) -> str:
+    """The text between marks; colour is switched on anew for every line, since a pager forgets it."""
+    opening, closing = marks
+    if not text:
+        return ""
+    return opening + (text.replace("\n", f"{closing}\n{opening}") if marks is GREY else text) + closing

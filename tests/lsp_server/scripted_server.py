@@ -1,0 +1,100 @@
+"""The server with a scripted engine in the model's place, for tests of the protocol and not of the text.
+
+    python tests/lsp_server/scripted_server.py --stdio
+
+A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
+fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
+`"gate"` exists, if one is named; `"stopped"` is a file to make when cancelled; `"error"` is raised; `"report"` fills
+with the counts of what the engine has done. Without a script the fill is the request itself, as JSON.
+A model whose name is a path loads once there is a file, and "missing" does not load.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import msgspec
+
+from engine import Cancelled, EngineError, Fill, FillRequest
+from lsp_server.__main__ import main
+
+PASS = 0.005
+
+
+class Script(msgspec.Struct, forbid_unknown_fields=True):
+    text: str = ""
+    confidence: float = 1.0
+    passes: int = 1
+    gate: str = ""
+    stopped: str = ""
+    error: str = ""
+    report: bool = False
+
+
+class Counts(msgspec.Struct):
+    asked: int = 0
+    filled: int = 0
+    cancelled: int = 0
+    passes: int = 0
+
+
+class ScriptedEngine:
+    def __init__(self) -> None:
+        self.counts = Counts()
+
+    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+        first = request.prefix.partition("\n")[0]
+        script = msgspec.json.decode(first[1:], type=Script) if first.startswith("#{") else None
+        if script is None:
+            return fill_with(msgspec.json.encode(request).decode(), 1.0)
+        if script.report:
+            return fill_with(msgspec.json.encode(self.counts).decode(), 1.0)
+        self.counts.asked += 1
+        for _ in range(script.passes):
+            self.work(script, cancel)
+        if script.error:
+            raise RuntimeError(script.error)
+        self.counts.filled += 1
+        return fill_with(script.text, script.confidence)
+
+    def work(self, script: Script, cancel: threading.Event) -> None:
+        if cancel.is_set():
+            self.counts.cancelled += 1
+            if script.stopped:
+                Path(script.stopped).touch()
+            raise Cancelled
+        self.counts.passes += 1
+        time.sleep(PASS)
+        while script.gate and not Path(script.gate).exists():
+            time.sleep(PASS)
+
+
+def fill_with(text: str, confidence: float) -> Fill:
+    return Fill(
+        text=text,
+        confidence=confidence,
+        passes=1,
+        tokens=1,
+        encoded=0,
+        reused=0,
+        encode_ms=0.0,
+        decode_ms=0.0,
+        complete=True,
+    )
+
+
+def load(model: str) -> ScriptedEngine:
+    if model == "missing":
+        raise EngineError('The model "missing" is missing: install it again.')
+    while model != "nano" and not Path(model).exists():
+        time.sleep(PASS)
+    return ScriptedEngine()
+
+
+if __name__ == "__main__":
+    sys.exit(main(load_engine=load))

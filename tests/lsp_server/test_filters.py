@@ -1,0 +1,69 @@
+"""What of a fill is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import Fill
+from lsp_server.cursor import Gap
+from lsp_server.filters import presentable
+
+
+def a_fill(text: str, confidence: float = 1.0) -> Fill:
+    costs = {"passes": 2, "tokens": 3, "encoded": 4, "reused": 5, "encode_ms": 1.0, "decode_ms": 1.0}
+    return Fill(text=text, confidence=confidence, complete=True, **costs)  # type: ignore[arg-type]
+
+
+def shown(marked: str, text: str) -> str:
+    """What is shown of a fill at the `|` of a text."""
+    prefix, _, suffix = marked.partition("|")
+    return presentable(a_fill(text), Gap(prefix, suffix))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("foo()", "foo()"), ("foo()  \n\n", "foo()"), ("  \n ", ""), ("", ""), ("\n    x", "\n    x")],
+)
+def test_white_space_at_the_end_goes(text: str, expected: str) -> None:
+    assert shown("|\n", text) == expected
+
+
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("foo(|)", "x)", "x"),  # the closer that the editor typed
+        ("if foo(|):", "x):", "x"),
+        ("if foo(|):", "bar(x)", "bar(x)"),  # this closer is its own
+        ("if foo(|):", "bar(x))", "bar(x)"),
+        ('x = "|"', 'hello"', "hello"),
+        ("x = [|]", "a[0]", "a[0]"),
+        ("x = | + tail", "head + tail", "head"),  # the rest of the line as a whole
+        ("x = |a", "banana", "banana"),  # a character is no repetition
+        ("foo(|)", ")", ""),  # nothing but what is there
+        ("foo(|)  # why", "x)\ny", "x"),  # where the line goes on there is no place for another
+    ],
+)
+def test_the_rest_of_the_line_is_not_repeated(marked: str, text: str, expected: str) -> None:
+    assert shown(marked, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("x = 1\n|\nprint(x)\n", "print(x)", ""),
+        ("x = 1\n|\n\n\nprint(x)\n", "y = 2\nprint(x)", "y = 2"),
+        ("if x:\n    |\nreturn y\n", "return y", "return y"),  # indented otherwise, so another line
+        ("pri|\nprint(x)\nend()\n", "nt(x)\nend()", ""),  # the line up to the cursor counts
+        ("x = {\n    |\n}\n", '"a": 1,\n}', '"a": 1,'),
+        ("|\na\nb\n", "b", "b"),  # the line after the next is none of its business
+    ],
+)
+def test_the_lines_below_are_not_repeated(marked: str, text: str, expected: str) -> None:
+    assert shown(marked, text) == expected
+
+
+def test_what_nobody_believes_in_is_not_shown() -> None:
+    gap = Gap("x = ", "\n")
+    assert presentable(a_fill("y", 0.2), gap, 0.3) == ""
+    assert presentable(a_fill("y", 0.2), gap) == "y"
+    assert presentable(a_fill("y", 0.3), gap, 0.3) == "y"

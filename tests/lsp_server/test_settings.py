@@ -1,0 +1,75 @@
+"""Options: what is taken over, what is named as wrong."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+
+from lsp_server.settings import Json, Settings, updated
+
+
+def test_options_are_laid_over_the_settings() -> None:
+    settings, warnings = updated(Settings(max_lines=3), {"minConfidence": 0.5, "deadlineInvokedMs": 100})
+    assert (settings.max_lines, settings.min_confidence, settings.deadline_invoked_ms) == (3, 0.5, 100)
+    assert warnings == []
+
+
+def test_options_may_stand_under_the_name_of_the_section() -> None:
+    assert updated(Settings(), {"inpaint": {"enabled": False}})[0].enabled is False
+
+
+@pytest.mark.parametrize("nothing", [None, {}, [], {"inpaint": None}, {"inpaint": {}}])
+def test_nothing_changes_nothing(nothing: Json) -> None:
+    settings = Settings(steps=4)
+    assert updated(settings, nothing) == (settings, [])
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("maxLine", 3),
+        ("max_lines", 3),
+        ("enabled", "yes"),
+        ("enabled", 1),
+        ("maxLines", 0),
+        ("maxLines", 1.5),
+        ("minConfidence", 1.5),
+        ("deadlineAutomaticMs", -1),
+        ("deadlineAutomaticMs", None),
+        ("multiline", "sometimes"),
+        ("disabledLanguages", "python"),
+        ("disabledGlobs", [1]),
+        ("model", {}),
+    ],
+)
+def test_a_wrong_option_is_named_and_the_rest_kept(name: str, value: Json) -> None:
+    settings, warnings = updated(Settings(), {name: value, "steps": 5})
+    assert settings == Settings(steps=5)
+    assert len(warnings) == 1
+    assert f'"{name}"' in warnings[0]
+
+
+@pytest.mark.parametrize("options", ["on", 3, [1], {"inpaint": True}])
+def test_options_that_are_no_object_are_ignored(options: Json) -> None:
+    settings, warnings = updated(Settings(), options)
+    assert settings == Settings()
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "path", [".env", "a/.env.local", "server.pem", "/home/me/.ssh/id_rsa", "prod.tfvars", "c/secrets.yaml"]
+)
+def test_secrets_are_left_alone(path: str) -> None:
+    assert not Settings().allow(PurePath(path), "plaintext")
+
+
+@pytest.mark.parametrize("path", ["environment.py", "keys.py", "secrets.py", "a/b.py", "Untitled-1"])
+def test_code_is_not_taken_for_a_secret(path: str) -> None:
+    assert Settings().allow(PurePath(path), "python")
+
+
+def test_disabled() -> None:
+    assert not Settings(enabled=False).allow(PurePath("a.py"), "python")
+    assert not Settings(disabled_languages=("markdown",)).allow(PurePath("a.md"), "markdown")
+    assert not Settings(disabled_globs=("*/vendored/*",)).allow(PurePath("/x/vendored/a.py"), "python")

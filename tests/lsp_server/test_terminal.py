@@ -1,0 +1,90 @@
+"""`--try`: the completion in its place in a terminal, by the shipped model, and what is said of a bad place."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lsp_server.cursor import Gap
+from lsp_server.terminal import GREY, PLAIN, drawing, read_place
+
+SOURCE = 'import os\n\n\ndef names(folder):\n    """The names in a folder."""\n    return sorted(os.listdir())\n'
+
+
+def try_at(where: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lsp_server", "--try", where, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False)
+
+
+def test_the_completion_stands_in_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "names.py"
+    file.write_text(SOURCE)
+    result = try_at(f"{file}:6:30")
+    assert (result.returncode, result.stderr) == (0, "")
+    *drawn, _, numbers = result.stdout.splitlines()
+    plain = re.sub(r"\{\+.*?\+\}", "", "\n".join(drawn), flags=re.DOTALL)
+    assert [row[8:] for row in plain.splitlines() if row[:5].strip()] == SOURCE.split("\n")
+    assert re.search(r"\d+ ms, \d+ passes, \d+ tokens, confidence [01]\.\d\d$", numbers)
+
+
+def test_the_ghost_text_of_the_drawing() -> None:
+    gap = Gap("one\nif x:\n    ", "  # here\ntwo\n")
+    assert drawing(gap, "a()\n    b()", 3, PLAIN) == [
+        "    1 | one",
+        "    2 | if x:",
+        "    3 |     {+a()",
+        "      |     b()+}  # here",
+        "    4 | two",
+        "    5 | ",
+    ]
+    assert drawing(gap, "a()\n    b()", 3, GREY)[2:4] == [
+        "    3 |     \033[90ma()\033[0m",
+        "      | \033[90m    b()\033[0m  # here",
+    ]
+    assert drawing(gap, "", 3, GREY)[2] == "    3 |       # here"
+
+
+def test_a_place_past_the_end_is_clamped(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_bytes("x = 'é😀'\r\ny".encode())
+    assert read_place(f"{file}:1:6")[2] == (0, 5)
+    assert read_place(f"{file}:1:8")[2] == (0, 7)
+    assert read_place(f"{file}:1:99")[2] == (0, 8)
+    assert read_place(f"{file}:99:1")[2] == (1, 1)
+    assert read_place(f"{file}:0:0")[2] == (0, 0)
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "a.py").touch()
+    result = try_at(f"{tmp_path / 'a.py'}:1:1")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("where", ["a.py", "a.py:1", "a.py:x:1", "a.py:1:", ":::", ""])
+def test_what_is_no_place(where: str) -> None:
+    is_refused(try_at(where), "FILE:LINE:COLUMN")
+
+
+@pytest.mark.parametrize("name", ["missing.py", "C:\\code\\missing.py", "."])
+def test_a_file_that_cannot_be_read_is_named(name: str) -> None:
+    is_refused(try_at(f"{name}:1:1"), f'"{name}"')
+
+
+def test_a_binary_file(tmp_path: Path) -> None:
+    (tmp_path / "a.pyc").write_bytes(bytes(range(256)))
+    is_refused(try_at(f"{tmp_path / 'a.pyc'}:1:1"), "binary")
+
+
+def test_a_missing_model(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = ")
+    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "nowhere")), "nowhere")
+
+
+def is_refused(result: subprocess.CompletedProcess[str], because: str) -> None:
+    assert (result.returncode, result.stdout) == (2, "")
+    assert because in result.stderr
+    assert len(result.stderr.splitlines()) == 1

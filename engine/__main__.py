@@ -83,7 +83,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     corpus.add_argument("--out", type=Path, required=True)
     corpus.add_argument("--evaluation", type=Path, help="folder of *.jsonl.gz problems to keep out")
     corpus.add_argument("--packages", type=Path, help="list of packages (default: the repository's)")
-    corpus.add_argument("--wheels", type=Path, help="where downloads are kept (default: OUT/../wheels)")
+    corpus.add_argument("--wheels", type=Path, help="where downloads are kept (default: OUT/wheels)")
     corpus.set_defaults(run=_run_corpus)
 
     tokenizer = steps.add_parser("tokenizer", help="train the byte-level BPE")
@@ -116,7 +116,10 @@ def _train(command: argparse.ArgumentParser) -> None:
 def _run_corpus(args: argparse.Namespace) -> None:
     from engine.training import corpus
 
-    corpus.build(args.out, args.packages or corpus.PACKAGES, args.evaluation, args.wheels)
+    try:
+        corpus.build(args.out, args.packages or corpus.PACKAGES, args.evaluation, args.wheels)
+    except (OSError, ValueError) as error:
+        raise EngineError(f"the corpus cannot be built: {error}") from None
 
 
 def _run_tokenizer(args: argparse.Namespace) -> None:

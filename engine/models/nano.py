@@ -30,7 +30,7 @@ class NanoConfig(msgspec.Struct, frozen=True, kw_only=True):
     layers: int = 6
     heads: int = 4
     mlp: int = 1024
-    ngram_buckets: int = 16384  # 0 leaves the n-gram embedding out
+    ngram_buckets: int = 10240  # 0 leaves the n-gram embedding out
     ngram_dim: int = 64
     rope_base: float = 10000.0
 

@@ -15,7 +15,6 @@ whose syntax the running Python is too old for.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import random
@@ -334,24 +333,3 @@ def _row(report: Report) -> list[str]:
     dropped = report.refused or ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
     numbers = [f"{report.files:,}", f"{report.bytes / 1e6:.1f}", f"{report.bytes / BYTES_A_TOKEN / 1e6:.1f}"]
     return [report.package, report.version, report.licence, report.use, *numbers, dropped]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="folder for the corpus")
-    parser.add_argument("--packages", type=Path, default=PACKAGES, help="list of packages (default: the project's)")
-    parser.add_argument("--evaluation", type=Path, help="folder of *.jsonl.gz problems to keep out")
-    parser.add_argument("--wheels", type=Path, help="folder that keeps the wheels (default: OUT/wheels)")
-
-
-def main(args: argparse.Namespace) -> None:
-    try:
-        build(args.out, args.packages, args.evaluation, args.wheels)
-    except (OSError, ValueError) as error:
-        print(f"The corpus cannot be built: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-if __name__ == "__main__":
-    _parser = argparse.ArgumentParser(description="Build the training corpus from pinned wheels.")
-    add_arguments(_parser)
-    main(_parser.parse_args())

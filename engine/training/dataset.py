@@ -85,7 +85,7 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     canvas: int = 16
     canvases: bool = True  # False trains the causal role alone
     suffix_share: float = 0.25
-    buckets: int = 16384
+    buckets: int = 10240
 
 
 class Sampler:

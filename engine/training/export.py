@@ -19,9 +19,12 @@ from torch import Tensor, nn
 
 from engine.backends.onnx import ModelShape
 from engine.contract import EngineError
+from engine.evaluation.cursors import evaluate, print_table
 from engine.models.nano import NanoModel, rms_norm, rotary
+from engine.training.card import card
 from engine.training.train import Progress, TrainConfig
 
+PLACES = 500  # of the evaluation in the card
 INPUTS = ("tokens", "ngrams", "positions", "keys", "values", "bias", "rows")
 OUTPUTS = ("token", "probability", "logits", "new_keys", "new_values")
 
@@ -108,7 +111,8 @@ def shape_of(model: NanoModel, config: TrainConfig) -> ModelShape:
     )
 
 
-def run(state: Path, tokenizer: Path, out: Path) -> None:
+def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
+    """Write everything the engine and the torch backend load, and a card that says what it is and how good."""
     model, config, progress = averaged(state)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -117,10 +121,12 @@ def run(state: Path, tokenizer: Path, out: Path) -> None:
     save_file(
         {name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in model.state_dict().items()},
         out / "model.safetensors",
-        metadata={"config": msgspec.json.encode(config.model).decode(), "tokens": str(progress.tokens)},
+        metadata={"config": msgspec.json.encode(config.model).decode()},
     )
     shutil.copyfile(tokenizer, out / "tokenizer.json")
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape_of(model, config)), indent=2))
+    quality = evaluate(str(out), corpus / "validation", PLACES)
+    (out / "README.md").write_text(card(model, progress, quality, corpus / "report.json"), encoding="utf-8")
+    print_table(quality)
     for path in sorted(out.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")
-    print(f"{progress.tokens / 1e6:.1f}M tokens in {progress.hours:.1f} hours, step {progress.step}")

@@ -47,7 +47,7 @@ class DataPaths(msgspec.Struct, frozen=True):
     tokenizer: Path
 
 
-class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: NanoConfig = NanoConfig()
     sampler: SamplerConfig = SamplerConfig()
     hours: float = 30.0  # of all cores together; the learning rate's schedule ends there
@@ -62,6 +62,16 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     canvases_from: float = 0.0  # share of the budget trained without canvases first
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the losses, by kind
     seed: int = 0
+
+
+def read_config(path: Path | None) -> TrainConfig:
+    """The defaults, or what a JSON file says of them. Raises EngineError where it says something else."""
+    if path is None:
+        return TrainConfig()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
+    except (OSError, msgspec.DecodeError) as error:
+        raise EngineError(f"the configuration {path} cannot be used: {error}") from None
 
 
 def fast_dtype() -> torch.dtype:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import itertools
 import json
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.__main__ import main
 from engine.training import corpus
 
 HEADER = "Metadata-Version: 2.4\nVersion: 1.0\n"
@@ -145,10 +145,7 @@ def test_the_list_of_the_project_trains_on_nothing_reserved() -> None:
 def test_a_bad_list_is_told_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[str], told: str
 ) -> None:
-    args = argparse.Namespace(out=tmp_path, packages=listed(tmp_path, *rows), evaluation=None, wheels=None)
-    with pytest.raises(SystemExit) as stopped:
-        corpus.main(args)
-    assert stopped.value.code == 2
+    assert main(["train", "corpus", "--out", str(tmp_path), "--packages", str(listed(tmp_path, *rows))]) == 2
     assert told in capsys.readouterr().err
 
 

@@ -1,0 +1,1 @@
+"""Measurements: quality at cursors of the reserved packages, latency."""

@@ -1,0 +1,110 @@
+"""How good fills are at natural cursor places of packages that are never trained on.
+
+Places and gaps are those of training, one line long: to the end of the line from after the indentation, before a word, or anywhere. Reported are
+exact match of the line, tokens a draft that the causal role accepted, tokens a pass, and how the confidence
+of a fill goes with its being right.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from engine import Engine, Fill, FillRequest
+from engine.contract import EngineError
+from engine.training.dataset import Corpus
+
+BEFORE, AFTER = 8000, 4000  # characters
+
+
+class Place(msgspec.Struct, frozen=True):
+    request: FillRequest
+    target: str
+
+
+class Quality(msgspec.Struct):
+    """Shares in [0, 1]; `by_confidence` maps the lower end of a tenth of confidence to (places, share exact)."""
+
+    places: int
+    exact: float
+    exact_by_start: dict[str, float]
+    tokens_a_pass: float
+    accepted_a_draft: float
+    median_decode_ms: float
+    by_confidence: dict[str, tuple[int, float]]
+
+
+def places(folder: Path, count: int, seed: int = 11) -> Iterator[tuple[str, Place]]:
+    """(kind of start, place), the same for the same corpus and seed."""
+    try:
+        corpus = Corpus(folder)
+    except OSError as error:
+        raise EngineError(f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus` first") from None
+    dice = random.Random(seed)
+    made = 0
+    while made < count:
+        number = dice.randrange(len(corpus))
+        lines = corpus.text(number).split("\n")
+        line = dice.randrange(len(lines))
+        kind = dice.choice(("line start", "inside"))
+        if not lines[line].strip() or lines[line].strip().startswith("#"):
+            continue
+        yield kind, _place(lines, line, kind, corpus.files[number].path, dice)
+        made += 1
+
+
+def _place(lines: list[str], line: int, kind: str, path: str, dice: random.Random) -> Place:
+    text = lines[line]
+    indent = len(text) - len(text.lstrip())
+    column = indent if kind == "line start" else dice.randint(indent + 1, max(indent + 1, len(text) - 1))
+    prefix = "\n".join([*lines[:line], text[:column]])[-BEFORE:]
+    suffix = "\n".join(["", *lines[line + 1 :]])[:AFTER]
+    return Place(FillRequest(prefix=prefix, suffix=suffix, path=path, max_lines=1), text[column:])
+
+
+def evaluate(model: str, folder: Path, count: int) -> Quality:
+    engine, cancel = Engine.load(model), threading.Event()
+    judged = [(kind, place, engine.fill(place.request, cancel)) for kind, place in places(folder, count)]
+    right = [(kind, fill, fill.text == place.target) for kind, place, fill in judged]
+    fills = [fill for _, fill, _ in right]
+    return Quality(
+        places=count,
+        exact=share(hit for _, _, hit in right),
+        exact_by_start={start: share(hit for kind, _, hit in right if kind == start) for start in ("line start", "inside")},
+        tokens_a_pass=sum(fill.tokens + fill.complete for fill in fills) / sum(fill.passes for fill in fills),
+        accepted_a_draft=_accepted(fills),
+        median_decode_ms=sorted(fill.encode_ms + fill.decode_ms for fill in fills)[len(fills) // 2],
+        by_confidence=_calibration([(fill.confidence, hit) for _, fill, hit in right]),
+    )
+
+
+def _accepted(fills: list[Fill]) -> float:
+    """A round of two passes yields one token of the drafting pass, one of the verifying pass, and the drafted tokens agreed."""
+    rounds = sum(fill.passes / 2 for fill in fills)
+    return (sum(fill.tokens + fill.complete for fill in fills) - 2 * rounds) / rounds
+
+
+def _calibration(judged: list[tuple[float, bool]]) -> dict[str, tuple[int, float]]:
+    tenths: dict[int, list[bool]] = {}
+    for confidence, hit in judged:
+        tenths.setdefault(min(9, int(confidence * 10)), []).append(hit)
+    return {f"{tenth / 10:.1f}": (len(hits), share(hits)) for tenth, hits in sorted(tenths.items())}
+
+
+def share(hits: object) -> float:
+    values = [bool(hit) for hit in hits]  # type: ignore[attr-defined]
+    return sum(values) / len(values) if values else 0.0
+
+
+def print_table(quality: Quality) -> None:
+    print(f"{quality.places} places, {quality.exact:.1%} exact", end="")
+    print("".join(f", {kind} {value:.1%}" for kind, value in quality.exact_by_start.items()))
+    print(f"{quality.tokens_a_pass:.2f} tokens a pass, {quality.accepted_a_draft:.2f} drafted tokens accepted a round")
+    print(f"median {quality.median_decode_ms:.1f} ms a cold request")
+    print("confidence  places  exact")
+    for tenth, (count, exact) in quality.by_confidence.items():
+        print(f"   {tenth}+    {count:6d}  {exact:6.1%}")

@@ -1,0 +1,68 @@
+"""The model card: what the weights were made from, how long, how good, and what not to expect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from engine.evaluation.cursors import Quality
+from engine.models.nano import NanoModel
+from engine.training.train import Progress
+
+
+class PackageReport(msgspec.Struct):
+    package: str
+    version: str
+    use: str
+    licence: str
+    files: int
+    bytes: int
+
+
+class CorpusReport(msgspec.Struct):
+    packages: list[PackageReport]
+
+
+def card(model: NanoModel, progress: Progress, quality: Quality, report: Path) -> str:
+    packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
+    trained = [package for package in packages if package.use == "train" and package.files]
+    held_out = sorted({package.package for package in packages if package.use == "validation"})
+    licences = Counter(package.licence for package in trained)
+    config = model.config
+    return f"""# nano
+
+The embedded model of Inpaint: a decoder-only transformer of {sum(w.numel() for w in model.parameters()) / 1e6:.1f}M parameters \
+(d={config.dim}, {config.layers} layers, {config.heads} heads, {config.vocab} tokens),
+causal over its context and bidirectional inside a canvas of masks. Licence of the weights: Apache-2.0.
+
+## Training
+
+{progress.tokens / 1e6:.1f}M context tokens (and half as many in branches and canvases) in {progress.hours:.1f} hours on two CPU cores, {progress.step} steps.
+Weights are the average over the run's last steps.
+
+## Evaluation
+
+At {quality.places} cursor places of packages never trained on ({", ".join(held_out)}), `python -m engine eval`, int8 weights:
+
+| | |
+|---|---|
+| the rest of the line exactly right | {quality.exact:.1%} |
+{"".join(f"| … from {kind} | {value:.1%} |{chr(10)}" for kind, value in quality.exact_by_start.items())}\
+| tokens a forward pass | {quality.tokens_a_pass:.2f} |
+| drafted tokens accepted a round | {quality.accepted_a_draft:.2f} |
+
+## Limits
+
+It writes Python, mostly to the end of a line. It knows no project but what its window shows, and it makes names up. Read what you accept.
+
+## Data
+
+{sum(p.bytes for p in trained) / 1e6:.0f} MB of Python from {len(trained)} PyPI wheels with permissive licences ({", ".join(f"{name} {n}" for name, n in licences.most_common())}),
+without generated, vendored and copyleft files, deduplicated, and without files that share an n-gram with the evaluation problems.
+
+| package | version | licence | MB |
+|---|---|---|---|
+{chr(10).join(f"| {p.package} | {p.version} | {p.licence} | {p.bytes / 1e6:.1f} |" for p in sorted(trained, key=lambda p: p.package))}
+"""

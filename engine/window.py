@@ -23,7 +23,9 @@ from engine.tokenizer import BLOCK, BOS, MID, PATH, PRE, ROL, SUF, Tokenizer
 PATH_TOKENS = 16
 REST_TOKENS = 24
 FOLLOWING_SHARE = 0.25
-STEP = 64  # tokens: short prefixes lend their room to the following lines in steps, so that a keystroke seldom moves them
+STEP = (
+    64  # tokens: short prefixes lend their room to the following lines in steps, so that a keystroke seldom moves them
+)
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -86,4 +88,3 @@ def _checksum(lines: list[tuple[int, ...]]) -> int:
 
 def _first(text: str, tokenizer: Tokenizer, budget: int) -> list[int]:
     return tokenizer.encode(text[: budget * 12])[:budget]
-

@@ -61,7 +61,9 @@ class OnnxModel:
         try:
             session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
-            raise EngineError(f"the weights {weights} are missing or damaged ({type(error).__name__}); install again") from None
+            raise EngineError(
+                f"the weights {weights} are missing or damaged ({type(error).__name__}); install again"
+            ) from None
         return cls(session, shape)
 
     def keep(self, tokens: list[int]) -> int:

@@ -43,7 +43,9 @@ def places(folder: Path, count: int, seed: int = 11) -> Iterator[tuple[str, Plac
     try:
         corpus = Corpus(folder)
     except OSError as error:
-        raise EngineError(f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus` first") from None
+        raise EngineError(
+            f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus` first"
+        ) from None
     dice = random.Random(seed)
     made = 0
     while made < count:
@@ -74,7 +76,9 @@ def evaluate(model: str, folder: Path, count: int) -> Quality:
     return Quality(
         places=count,
         exact=share(hit for _, _, hit in right),
-        exact_by_start={start: share(hit for kind, _, hit in right if kind == start) for start in ("line start", "inside")},
+        exact_by_start={
+            start: share(hit for kind, _, hit in right if kind == start) for start in ("line start", "inside")
+        },
         tokens_a_pass=sum(fill.tokens + fill.complete for fill in fills) / sum(fill.passes for fill in fills),
         accepted_a_draft=_accepted(fills),
         median_decode_ms=sorted(fill.encode_ms + fill.decode_ms for fill in fills)[len(fills) // 2],

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-
 BLOCKED = -1e4  # added to a score that must not count; -inf would make a row of padding NaN
 
 
@@ -80,7 +79,9 @@ class Block(nn.Module):
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (batch, heads, length, head_dim)."""
         batch, length, dim = x.shape
-        q, k, v = linear(rms_norm(x), self.qkv).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            linear(rms_norm(x), self.qkv).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        )
         return rotate(rms_norm(q), cos, sin), rotate(rms_norm(k), cos, sin), v
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:

@@ -37,7 +37,14 @@ class Step(nn.Module):
         self.model = model
 
     def forward(
-        self, tokens: Tensor, ngrams: Tensor, positions: Tensor, keys: Tensor, values: Tensor, bias: Tensor, rows: Tensor
+        self,
+        tokens: Tensor,
+        ngrams: Tensor,
+        positions: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        bias: Tensor,
+        rows: Tensor,
     ) -> tuple[Tensor, ...]:
         """tokens, positions (n,), ngrams (n, 2), keys and values (cached, layers, heads, d), bias (n, cached + n), rows (m,)
         -> token (m,), probability (m,), logits (m, vocab), new keys and values (n, layers, heads, d)."""

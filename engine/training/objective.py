@@ -30,8 +30,12 @@ class Objective(nn.Module):
         hidden = self.model(tokens, ngrams, positions, mask, self.dtype)
         hidden, targets, kinds = hidden.flatten(0, 1), targets.flatten(), kinds.flatten()
         head = self.model.head.weight.to(self.dtype)
-        losses = torch.cat([F.cross_entropy((rows @ head.T).float(), target, reduction="none", ignore_index=NONE)
-                            for rows, target in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)])
+        losses = torch.cat(
+            [
+                F.cross_entropy((rows @ head.T).float(), target, reduction="none", ignore_index=NONE)
+                for rows, target in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+            ]
+        )
         counted = (targets != NONE).float()
         total = (losses * self.weights[kinds]).sum()
         sums = [[((kinds == kind) * part).sum() for kind in range(len(KINDS))] for part in (losses.detach(), counted)]

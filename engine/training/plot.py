@@ -27,8 +27,14 @@ def plot_losses(state: Path) -> Path:
         colour = f"C{number}"
         millions = [int(row["tokens"]) / 1e6 for row in rows]
         axes.plot(millions, smooth([float(row[kind]) for row in rows]), colour, label=kind)
-        held_out = [(x, float(row[f"validation_{kind}"])) for x, row in zip(millions, rows, strict=True) if row[f"validation_{kind}"]]
-        axes.plot(*zip(*held_out, strict=True) if held_out else ((), ()), colour + "--o", label=f"{kind}, reserved packages")
+        held_out = [
+            (x, float(row[f"validation_{kind}"]))
+            for x, row in zip(millions, rows, strict=True)
+            if row[f"validation_{kind}"]
+        ]
+        axes.plot(
+            *zip(*held_out, strict=True) if held_out else ((), ()), colour + "--o", label=f"{kind}, reserved packages"
+        )
     axes.set(xlabel="million context tokens", ylabel="cross-entropy, nats a token", ylim=(1, 7))
     axes.legend()
     axes.grid(alpha=0.3)

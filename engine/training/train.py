@@ -130,7 +130,9 @@ def worker(
         while True:
             order: Order = pipe.recv()
             if order.validate:
-                pipe.send(validate(objective, Sampler(held_out, words, config.sampler, rank), order.rows, config.micro_batch))
+                pipe.send(
+                    validate(objective, Sampler(held_out, words, config.sampler, rank), order.rows, config.micro_batch)
+                )
             else:
                 pipe.send(train(objective, samplers[order.canvases], order.rows, config.micro_batch))
 
@@ -292,7 +294,10 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
     workers = Workers(config, data, trainer.model, seed=config.seed + trainer.progress.step)
     saved = time.monotonic()
     print(f"{sum(weight.numel() for weight in trainer.average) / 1e6:.1f}M parameters, products in {fast_dtype()}")
-    with (state / "log.csv").open("a", newline="") as file, tqdm(total=config.hours, unit="h", initial=trainer.progress.hours) as bar:
+    with (
+        (state / "log.csv").open("a", newline="") as file,
+        tqdm(total=config.hours, unit="h", initial=trainer.progress.hours) as bar,
+    ):
         log = csv.DictWriter(file, LOG)
         if file.tell() == 0:
             log.writeheader()
@@ -302,7 +307,9 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
                 row = describe(trainer.step(workers))
                 tokens, hours = trainer.progress.tokens - before[0], trainer.progress.hours - before[1]
                 bar.update(hours)
-                bar.set_postfix_str(f"{tokens / hours / 3600:.0f} tokens/s, " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
+                bar.set_postfix_str(
+                    f"{tokens / hours / 3600:.0f} tokens/s, " + ", ".join(f"{k} {v:.3f}" for k, v in row.items())
+                )
                 row |= msgspec.to_builtins(trainer.progress) | {"seconds": hours * 3600}
                 if trainer.progress.step % VALIDATE_STEPS == 0 or trainer.progress.step == max_steps:
                     row |= {f"validation_{k}": v for k, v in describe(validated(trainer, workers)).items()}

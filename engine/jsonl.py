@@ -25,7 +25,10 @@ class Identified(msgspec.Struct):
 
 
 def fill_lines(source: BinaryIO, target: BinaryIO, model: str, max_lines: int | None) -> None:
-    """Answer each line as it comes; a bad line gets an error of its own and the rest go on. Raises EngineError on loading."""
+    """Answer each line as it comes; a bad line gets an error of its own and the rest go on.
+
+    Raises EngineError where the model cannot be loaded.
+    """
     engine = Engine.load(model)
     for line in source:
         if line.strip():

@@ -29,6 +29,7 @@ _lines = re.compile(r"(?=\n)")
 
 class Tokenizer:
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
+        bpe.encode_special_tokens = True  # "<mask>" in a source file is text
         self._bpe = bpe
         self.vocab: int = bpe.get_vocab_size()
         self._line_starts = frozenset(i for i in range(self.vocab) if (bpe.id_to_token(i) or "").startswith(NEWLINE))
@@ -46,6 +47,7 @@ class Tokenizer:
         return cls(bpe)
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
+        piece = piece.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
         return tuple(self._bpe.encode(piece, add_special_tokens=False).ids)
 
     def encode_lines(self, text: str) -> list[tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
-The memory is laid out (position, layer, head, d), so that what is in use is one contiguous piece and is handed over without a copy.
+The memory is laid out (position, layer, head, d), so that what is in use is one contiguous piece and is handed over
+without a copy.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class OnnxModel:
         del self.sequence[length:]
 
     def forward(self, tokens: list[int], canvas: list[int], results: int) -> Rows:
-        """One pass: `tokens` causally after the memory, which then holds them, and after them a canvas that sees itself whole.
+        """One pass: `tokens` causally after the memory, which then holds them, and after them a canvas that sees
+        itself whole.
 
         Returns the last `results` rows of tokens + canvas.
         """

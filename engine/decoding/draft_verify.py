@@ -1,10 +1,12 @@
-"""Draft, verify, commit: the canvas drafts several tokens in one pass, the causal role reads them and keeps what it agrees with.
+"""Draft, verify, commit: the canvas drafts several tokens in one pass, the causal role reads them and keeps what it
+agrees with.
 
-The text equals the model's own greedy left-to-right text, token for token, whatever the draft was (speculative decoding with the model's own
-canvas as the draft; TiDAR, arXiv 2511.08923, section 3). Drafts only decide how many tokens a pass yields. One round is
+The text equals the model's own greedy left-to-right text, token for token, whatever the draft was (speculative
+decoding with the model's own canvas as the draft; TiDAR, arXiv 2511.08923, section 3). Drafts only decide how many
+tokens a pass yields. One round is
 
-    draft    what is committed and not yet read, then a canvas of masks  ──▶  the next token, and a draft of those after it
-    verify   the next token and the draft, causally                      ──▶  the longest agreed beginning, and one correction
+    draft    committed tokens not yet read, then a canvas of masks  ──▶  the next token, and a draft of those after it
+    verify   the next token and the draft, causally                 ──▶  the longest agreed beginning, one correction
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from engine.window import Prompt
 
 
 class Decoded(msgspec.Struct):
-    """`probabilities` are those that the causal role gave the tokens and the end; `ended` where the model or the line limit ended it."""
+    """`probabilities` are those that the causal role gave the tokens and the end; `ended` where the model or the line
+    limit ended it."""
 
     tokens: list[int]
     probabilities: list[float]
@@ -93,7 +96,8 @@ def _draft(
 ) -> Rows:
     """The causal next token, then the canvas's guess at those after it, up to its end.
 
-    With more than one step the surest tokens are revealed first and the others denoised again around them (MaskGIT, arXiv 2202.04200).
+    With more than one step the surest tokens are revealed first and the others denoised again around them (MaskGIT,
+    arXiv 2202.04200).
     """
     rows = _forward(model, pending, [MASK] * size, size + 1, decoded, cancel)
     first, probability = rows.tokens[0], rows.probabilities[0]
@@ -109,7 +113,7 @@ def _draft(
 
 
 def _verify(model: OnnxModel, guess: list[int], decoded: Decoded, cancel: threading.Event) -> Rows:
-    """Read the guess, whose first token is right, and return what follows it: agreed tokens, then one of the model's own."""
+    """Read the guess, whose first token is right: the tokens after it that it agrees with, and one of its own."""
     known = len(model.sequence)
     rows = _forward(model, guess, [], len(guess), decoded, cancel)
     agreed = 1

@@ -1,8 +1,8 @@
 """How good fills are at natural cursor places of packages that are never trained on.
 
-Places and gaps are those of training, one line long: to the end of the line from after the indentation, before a word, or anywhere. Reported are
-exact match of the line, tokens a draft that the causal role accepted, tokens a pass, and how the confidence
-of a fill goes with its being right.
+Places and gaps are those of training, one line long: to the end of the line from after the indentation, before a
+word, or anywhere. Reported are exact match of the line, tokens a draft that the causal role accepted, tokens a pass,
+and how the confidence of a fill goes with its being right.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def evaluate(model: str, folder: Path, count: int) -> Quality:
 
 
 def _accepted(fills: list[Fill]) -> float:
-    """A round of two passes yields one token of the drafting pass, one of the verifying pass, and the drafted tokens agreed."""
+    """A round of two passes yields one token of each pass, and the drafted tokens that were agreed with."""
     rounds = sum(fill.passes / 2 for fill in fills)
     return (sum(fill.tokens + fill.complete for fill in fills) - 2 * rounds) / rounds
 

@@ -4,13 +4,15 @@
 * bidirectional inside a *canvas* of `<mask>` tokens at the gap, which predicts all of its tokens at once
   (the pattern of TiDAR, arXiv 2511.08923, and DiffusionGemma).
 
-A training row is a context of T tokens and a *tail* of Q tokens. The tail holds branches, each what stands at one cursor
-(rest of line, middle, canvases), and sees the context only up to its own anchor, so one encoding of the context serves many gaps.
-Context and tail attend apart, so that the context's rows are not multiplied with the tail's keys. Attention is written out: on a CPU the backward
-pass of the fused kernel is slower than plain matrix products at these lengths, and the compiler fuses the rest.
+A training row is a context of T tokens and a *tail* of Q tokens. The tail holds branches, each what stands at one
+cursor (rest of line, middle, canvases), and sees the context only up to its own anchor, so one encoding of the
+context serves many gaps. Context and tail attend apart, so that the context's rows are not multiplied with the tail's
+keys. Attention is written out: on a CPU the backward pass of the fused kernel is slower than plain matrix products at
+these lengths, and the compiler fuses the rest.
 
-Choices: RMSNorm without weights, QK-norm, rotary positions, ReLU², zero-initialised output projections (modded-nanogpt);
-embedding and head untied; hashed bigrams and trigrams of the input as a second, narrow embedding, which costs a look-up.
+Choices: RMSNorm without weights, QK-norm, rotary positions, ReLU², zero-initialised output projections
+(modded-nanogpt); embedding and head untied; hashed bigrams and trigrams of the input as a second, narrow embedding,
+which costs a look-up.
 """
 
 from __future__ import annotations
@@ -62,9 +64,9 @@ def linear(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """q (batch, heads, rows, d), k and v (batch, heads, keys, d), bias added to the scores -> (batch, heads, rows, d)."""
+    """q (batch, heads, rows, d), k, v (batch, heads, keys, d), bias added to the scores -> (batch, heads, rows, d)."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3) + bias
-    return scores.softmax(-1) @ v
+    return torch.matmul(scores.softmax(-1), v)
 
 
 class Block(nn.Module):

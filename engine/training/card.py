@@ -29,40 +29,50 @@ def card(model: NanoModel, progress: Progress, quality: Quality, report: Path) -
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = [package for package in packages if package.use == "train" and package.files]
     held_out = sorted({package.package for package in packages if package.use == "validation"})
-    licences = Counter(package.licence for package in trained)
+    licences = Counter(package.licence for package in trained).most_common()
     config = model.config
+    parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
+    starts = "\n".join(f"| … from {kind} | {share:.1%} |" for kind, share in quality.exact_by_start.items())
+    rows = [f"| {p.package} | {p.version} | {p.licence} | {p.bytes / 1e6:.1f} |" for p in sorted(trained, key=name_of)]
     return f"""# nano
 
-The embedded model of Inpaint: a decoder-only transformer of {sum(w.numel() for w in model.parameters()) / 1e6:.1f}M parameters \
-(d={config.dim}, {config.layers} layers, {config.heads} heads, {config.vocab} tokens),
-causal over its context and bidirectional inside a canvas of masks. Licence of the weights: Apache-2.0.
+The embedded model of Inpaint: a decoder-only transformer of {parameters:.1f}M parameters (d={config.dim},
+{config.layers} layers, {config.heads} heads, {config.vocab} tokens), causal over its context and
+bidirectional inside a canvas of masks. Licence of the weights: Apache-2.0.
 
 ## Training
 
-{progress.tokens / 1e6:.1f}M context tokens (and half as many in branches and canvases) in {progress.hours:.1f} hours on two CPU cores, {progress.step} steps.
-Weights are the average over the run's last steps.
+{progress.tokens / 1e6:.1f}M context tokens, and half as many in branches and canvases, in {progress.hours:.1f} hours on
+two CPU cores, {progress.step} steps. The weights are the average over the last steps.
 
 ## Evaluation
 
-At {quality.places} cursor places of packages never trained on ({", ".join(held_out)}), `python -m engine eval`, int8 weights:
+At {quality.places} cursor places of packages never trained on ({", ".join(held_out)}),
+as `python -m engine eval` measures it, with the int8 weights:
 
 | | |
 |---|---|
 | the rest of the line exactly right | {quality.exact:.1%} |
-{"".join(f"| … from {kind} | {value:.1%} |{chr(10)}" for kind, value in quality.exact_by_start.items())}\
+{starts}
 | tokens a forward pass | {quality.tokens_a_pass:.2f} |
 | drafted tokens accepted a round | {quality.accepted_a_draft:.2f} |
 
 ## Limits
 
-It writes Python, mostly to the end of a line. It knows no project but what its window shows, and it makes names up. Read what you accept.
+It writes Python, mostly to the end of a line. It knows no project but what its window shows, and it makes names up.
+Read what you accept.
 
 ## Data
 
-{sum(p.bytes for p in trained) / 1e6:.0f} MB of Python from {len(trained)} PyPI wheels with permissive licences ({", ".join(f"{name} {n}" for name, n in licences.most_common())}),
-without generated, vendored and copyleft files, deduplicated, and without files that share an n-gram with the evaluation problems.
+{sum(p.bytes for p in trained) / 1e6:.0f} MB of Python from {len(trained)} PyPI wheels with permissive licences, without
+generated, vendored and copyleft files, deduplicated, and without files that share an n-gram with the evaluation
+problems. Packages by licence: {", ".join(f"{licence} {count}" for licence, count in licences)}.
 
 | package | version | licence | MB |
 |---|---|---|---|
-{chr(10).join(f"| {p.package} | {p.version} | {p.licence} | {p.bytes / 1e6:.1f} |" for p in sorted(trained, key=lambda p: p.package))}
+{chr(10).join(rows)}
 """
+
+
+def name_of(package: PackageReport) -> str:
+    return package.package

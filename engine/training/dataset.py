@@ -6,9 +6,10 @@ The way of one row (`Sampler.row`):
                 └──▶ branches  at cursors in L (60 %) or up to ten lines above it:
                                [end of a word that the cursor cut] <rol> rest of line <mid> middle <eom>, then canvases
 
-The context is what the KV memory holds while somebody types, a branch what is thrown away after each request, so training sees exactly what
-inference builds. A branch in line L has its true following lines in `<suf>`; those above it see them some lines away, as after a few lines typed.
-Cursors are cut at characters, prefix and middle are encoded apart, and so a cursor inside a word works.
+The context is what the KV memory holds while somebody types, a branch what is thrown away after each request, so
+training sees exactly what inference builds. A branch in line L has its true following lines in `<suf>`; those above
+it see them some lines away, as after a few lines typed. Cursors are cut at characters, prefix and middle are encoded
+apart, and so a cursor inside a word works.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Gap(msgspec.Struct, frozen=True):
 class Batch(msgspec.Struct):
     """What a forward and the losses need. B rows, T context tokens, Q tail tokens.
 
-    tokens, positions, targets, kinds (B, T + Q) int64; ngrams (B, T + Q, 2) int64; mask (B, 1, Q, T + Q) bool.
-    A target of -1 carries no loss; `kinds` says which loss it belongs to; `offsets` (B, T + Q) is a target's place in its canvas.
+    tokens, positions, targets, kinds (B, T + Q) int64; ngrams (B, T + Q, 2) int64; mask (B, 1, Q, T + Q) bool. A
+    target of -1 carries no loss; `kinds` says which loss it belongs to; `offsets` (B, T + Q) is a target's place in
+    its canvas.
     """
 
     tokens: NDArray[np.int64]

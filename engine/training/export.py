@@ -1,8 +1,9 @@
-"""Exports the averaged weights: int8 ONNX for the engine, bfloat16 safetensors for torch, tokenizer, config, model card.
+"""Exports the averaged weights: int8 ONNX for the engine, bfloat16 safetensors for torch, tokenizer, config, model
+card.
 
-The graph is one forward pass over a KV memory (see backends/onnx.py): inputs are token rows and the memory, outputs the likeliest token and its
-probability for chosen rows, and the new rows' keys and values. Matrix products and embeddings are int8, per channel, with
-activations quantised as they come (dynamic), so no calibration data is needed.
+The graph is one forward pass over a KV memory (see backends/onnx.py): inputs are token rows and the memory, outputs
+the likeliest token and its probability for chosen rows, and the new rows' keys and values. Matrix products and
+embeddings are int8, per channel, with activations quantised as they come (dynamic), so no calibration data is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from engine.backends.onnx import ModelShape
 from engine.contract import EngineError
 from engine.evaluation.cursors import evaluate, print_table
-from engine.models.nano import NanoModel, rms_norm, rotary
+from engine.models.nano import Block, NanoModel, rms_norm, rotary
 from engine.training.card import card
 from engine.training.train import Progress, TrainConfig
 
@@ -46,12 +47,15 @@ class Step(nn.Module):
         bias: Tensor,
         rows: Tensor,
     ) -> tuple[Tensor, ...]:
-        """tokens, positions (n,), ngrams (n, 2), keys and values (cached, layers, heads, d), bias (n, cached + n), rows (m,)
-        -> token (m,), probability (m,), logits (m, vocab), new keys and values (n, layers, heads, d)."""
+        """tokens, positions (n,), ngrams (n, 2), keys, values (cached, layers, heads, d), bias (n, cached + n),
+        rows (m,)
+        -> token (m,), probability (m,), logits (m, vocab), new keys, values (n, layers, heads, d).
+        """
         x = self.model.embedded(tokens[None], ngrams[None])
         cos, sin = rotary(positions[None], self.model.config)
         new = []
-        for number, block in enumerate(self.model.blocks):
+        blocks: list[Block] = list(self.model.blocks)  # type: ignore[arg-type]
+        for number, block in enumerate(blocks):
             past = (part[:, number].permute(1, 0, 2)[None] for part in (keys, values))
             x, k, v = block.step(x, cos, sin, *past, bias)
             new.append((k[0].permute(1, 0, 2), v[0].permute(1, 0, 2)))

@@ -18,11 +18,12 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype, steps: int = 5) -> Tenso
     for _ in range(steps):
         a = x @ x.mT
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+    return torch.Tensor.to(x.mT if tall else x, matrices.dtype)
 
 
 class Muon(Optimizer):
-    """Stacks matrices of one shape, so that small ones are multiplied together; a fused q, k, v projection counts as three."""
+    """Stacks matrices of one shape, so that small ones are multiplied together; a fused q, k, v projection counts as
+    three."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float, dtype: torch.dtype) -> None:
         super().__init__(list(params), {"lr": lr, "momentum": momentum})

@@ -1,7 +1,8 @@
-"""The loss of a training row: next-token cross-entropy on the context and in branches, masked-token cross-entropy on canvases.
+"""The loss of a training row: next-token cross-entropy on the context and in branches, masked-token cross-entropy on
+canvases.
 
-One sum, each target with the weight of its kind, no 1/t weight (it costs about 12 % of the compute's worth, arXiv 2602.15014). The head's logits are
-made in chunks, so that they stay in the cache and never exist at once.
+One sum, each target with the weight of its kind, no 1/t weight (it costs about 12 % of the compute's worth, arXiv
+2602.15014). The head's logits are made in chunks, so that they stay in the cache and never exist at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ CHUNK = 512  # rows of logits at a time
 
 
 class Objective(nn.Module):
+    weights: Tensor
+
     def __init__(self, model: NanoModel, weights: tuple[float, float, float], dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model, dtype

@@ -57,6 +57,5 @@ def run(corpus_folder: Path, out: Path, vocab: int, megabytes: float) -> None:
     held_out = list(sample(corpus, 4, seed=1))
     tokens = sum(len(encoding.ids) for encoding in bpe.encode_batch(held_out))
     per_token = sum(len(text.encode()) for text in held_out) / tokens
-    print(
-        f"{out}: {vocab} tokens, {per_token:.2f} bytes a token, {corpus.bytes / per_token / 1e6:.0f}M tokens in the corpus"
-    )
+    millions = corpus.bytes / per_token / 1e6
+    print(f"{out}: {vocab} tokens, {per_token:.2f} bytes a token, {millions:.0f}M tokens in the corpus")

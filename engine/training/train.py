@@ -1,11 +1,14 @@
 """Trains the embedded model on this machine's cores, for as long as it is given, and resumes where it was.
 
-* One process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads of one
-  operator do, and lose little when somebody else uses the machine. Parameters are shared memory; gradients meet once a step.
-* Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master weights,
-  gradients and optimiser are float32.
-* Muon for matrices, AdamW for embeddings and head; warm-up, stable, decay over the budget in hours; an average of the weights is what is exported.
-* The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed trainer loses no more.
+* One process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads
+  of one operator do, and lose little when somebody else uses the machine. Parameters are shared memory; gradients
+  meet once a step.
+* Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master
+  weights, gradients and optimiser are float32.
+* Muon for matrices, AdamW for embeddings and head; warm-up, stable, decay over the budget in hours; an average of the
+  weights is what is exported.
+* The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed
+  trainer loses no more.
 """
 
 from __future__ import annotations

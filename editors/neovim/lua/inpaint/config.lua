@@ -1,0 +1,48 @@
+--- The options of setup(): their defaults, and what is wrong with the ones given.
+local M = {}
+
+M.defaults = {
+  cmd = { "inpaint-lsp", "--stdio" }, -- how to start the language server
+  filetypes = { "python" }, -- where to complete
+  enabled = true, -- false: only after `:Inpaint enable`
+  debounce_ms = 0, -- how long to wait after a key before asking
+  menu = "hide", -- ghost text while a completion menu is open: "hide" or "keep"
+  keys = { -- in insert mode; false maps nothing
+    accept = "<Tab>",
+    accept_word = "<M-Right>",
+    accept_line = "<M-C-Right>",
+    dismiss = "<C-]>",
+    trigger = "<M-Bslash>",
+  },
+  server = {}, -- the server's own options, such as minConfidence
+}
+M.options = M.defaults
+
+--- What is wrong with `given`, a sentence each.
+local function problems(given, defaults, path)
+  local found = {}
+  for name, value in pairs(given) do
+    local default = defaults[name]
+    if default == nil then
+      table.insert(found, ("Unknown option %s%s."):format(path, name))
+    elseif type(value) ~= type(default) and not (path == "keys." and value == false) then
+      table.insert(found, ("Option %s%s must be a %s."):format(path, name, type(default)))
+    elseif name == "keys" then
+      vim.list_extend(found, problems(value, default, "keys."))
+    elseif name == "menu" and value ~= "hide" and value ~= "keep" then
+      table.insert(found, 'Option menu must be "hide" or "keep".')
+    end
+  end
+  return found
+end
+
+--- Take over the options of the user; where one is wrong, say so and keep the defaults of all.
+function M.set(given)
+  local found = problems(given or {}, M.defaults, "")
+  for _, problem in ipairs(found) do
+    vim.notify("Inpaint: " .. problem .. " See :help inpaint.", vim.log.levels.ERROR)
+  end
+  M.options = vim.tbl_deep_extend("force", M.defaults, #found == 0 and given or {})
+end
+
+return M

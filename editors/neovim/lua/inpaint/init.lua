@@ -1,0 +1,84 @@
+--- Inpaint: ghost text at the cursor, from the Inpaint language server. Options and keys: :help inpaint.
+---
+--- One small client of our own for Neovim 0.10 and newer, in place of vim.lsp.inline_completion of 0.12: that one waits
+--- 200 ms after each key, leaves a request running when typing goes on, shows late answers, and cannot accept a word.
+local command = require("inpaint.command")
+local config = require("inpaint.config")
+local ghost = require("inpaint.ghost")
+local keys = require("inpaint.keys")
+local server = require("inpaint.server")
+local suggest = require("inpaint.suggest")
+
+local M = {}
+local WORD = { "^%s*[%w_\128-\255]+", "^%s*[^%w%s_\128-\255]+", "^%s+" }
+
+local function watch(events, pattern, callback)
+  local group = vim.api.nvim_create_augroup("inpaint", { clear = false })
+  vim.api.nvim_create_autocmd(events, { group = group, pattern = pattern, callback = callback })
+end
+
+local function watch_menus()
+  watch("User", { "BlinkCmpMenuOpen", "BlinkCmpMenuClose" }, vim.schedule_wrap(suggest.look_again))
+  watch("CompleteDone", "*", vim.schedule_wrap(suggest.look_again))
+  watch("InsertEnter", "*", function()
+    local cmp = package.loaded["cmp"]
+    if cmp and not M.watches_cmp then
+      M.watches_cmp = true
+      cmp.event:on("menu_opened", suggest.look_again)
+      cmp.event:on("menu_closed", suggest.look_again)
+    end
+  end)
+end
+
+---@param options table? see config.lua
+function M.setup(options)
+  config.set(options)
+  if not config.options.enabled then
+    suggest.switch("all", false)
+  end
+  vim.api.nvim_set_hl(0, "InpaintGhost", { default = true, link = "Comment" })
+  vim.api.nvim_create_augroup("inpaint", { clear = true })
+  watch("FileType", config.options.filetypes, function(event)
+    server.start(event.buf)
+  end)
+  watch("LspProgress", "*", function(event)
+    server.on_progress(event, suggest.look_again)
+  end)
+  watch("LspAttach", "*", suggest.look_again)
+  watch({ "InsertEnter", "CursorMovedI", "TextChangedI", "TextChangedP" }, "*", suggest.update)
+  watch({ "InsertLeave", "BufLeave" }, "*", suggest.leave)
+  watch_menus()
+  keys.map(config.options.keys)
+  command.define()
+  server.start_all()
+end
+
+function M.accept()
+  suggest.accept({ ".*" })
+end
+
+function M.accept_word()
+  suggest.accept(WORD)
+end
+
+--- Up to the end of the line, or the whole next line where the ghost text begins at one.
+function M.accept_line()
+  suggest.accept({ "^\n?[^\n]*" })
+end
+
+--- Hide the ghost text until the text is another.
+M.dismiss = suggest.stop
+
+--- Ask for a suggestion now.
+M.trigger = suggest.trigger
+
+--- The ghost text on the screen, or nil.
+M.text = ghost.text
+
+--- The state for a status line: "off", "error", "loading", "idle", "thinking" or "shown".
+--- `User InpaintStatus` is fired when it may have changed.
+function M.status()
+  return suggest.status(vim.api.nvim_get_current_buf())
+end
+
+return M

@@ -1,0 +1,16 @@
+"""Keep each guess that is surer than a threshold (Fast-dLLM, arXiv 2505.22618), and the surest ones to make the quota."""
+
+from __future__ import annotations
+
+from engine.decoding.canvas import Guess, Rule
+
+THRESHOLD = 0.9
+
+
+def above(threshold: float = THRESHOLD) -> Rule:
+    def choose(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
+        surest = sorted(open_rows, key=lambda row: -guess.probabilities[row])
+        sure = sum(guess.probabilities[row] > threshold for row in open_rows)
+        return surest[: max(sure, quota)]
+
+    return choose

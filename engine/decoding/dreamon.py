@@ -1,0 +1,26 @@
+"""DreamOn's length: a row may expand into two masks, or be deleted (arXiv 2602.01326).
+
+A deletion holds for every open row after it: what follows the first row that the model leaves empty is empty
+(broadcast). Without it a canvas of 64 takes 64 passes to become a line, with it about 10.
+"""
+
+from __future__ import annotations
+
+from engine.decoding.canvas import Canvas
+
+
+def settle(canvas: Canvas, expand: int, deletes: frozenset[int], most: int) -> None:
+    """Carry out the expansions and deletions just revealed; the canvas grows to at most `most` rows."""
+    rows: list[tuple[int, float]] = []
+    deleted = False
+    length = len(canvas.tokens)
+    for token, probability in zip(canvas.tokens, canvas.probabilities, strict=True):
+        if token in deletes or (deleted and token == canvas.mask):
+            deleted = True
+            length -= 1
+        elif token == expand and length < most:
+            rows += [(canvas.mask, 1.0)] * 2
+            length += 1
+        else:
+            rows.append((canvas.mask, 1.0) if token == expand else (token, probability))
+    canvas.tokens, canvas.probabilities = [token for token, _ in rows], [probability for _, probability in rows]

@@ -1,0 +1,17 @@
+"""Take back a revealed token that the model, seeing more of the canvas, no longer believes (WINO, arXiv 2507.18578).
+
+A row is taken back once, so that decoding ends.
+"""
+
+from __future__ import annotations
+
+from engine.decoding.canvas import Canvas, Guess
+
+
+def revoke(canvas: Canvas, guess: Guess, open_rows: list[int], bar: float, revoked: set[int]) -> None:
+    """Mask the rows that were revealed before this guess and whose token it gives less than `bar`."""
+    before = set(range(len(guess.held))) - set(open_rows) - revoked
+    for row in before:
+        if guess.held[row] < bar:
+            canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
+            revoked.add(row)

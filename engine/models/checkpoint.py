@@ -1,0 +1,195 @@
+"""A public checkpoint, from a folder or a hub id to a transformer on its device.
+
+config.json is read first. It says whether the checkpoint is supported and how much memory it takes, so that nothing
+large is downloaded in vain. Weights are safetensors, mapped into memory and copied tensor by tensor straight to
+device and dtype. Code that a repository carries is not even downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from engine.contract import EngineError
+from engine.models import registry
+from engine.models.registry import Plan, Source
+from engine.models.transformer import Transformer
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
+TOKENIZER_FILES = ["tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"]
+WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", "generation_config.json"]
+SPARE = 1.15  # memory for keys, values and activations on top of the weights
+
+
+class Checkpoint(msgspec.Struct):
+    """`folder` holds config.json and the tokenizer."""
+
+    folder: Path
+    plan: Plan
+    model: Transformer
+
+
+def load(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+    """`name` is a folder or a hub id. Raises EngineError with what to do."""
+    config = read_config(name)
+    plan = registry.plan(config, name)
+    require_memory(plan, device, dtype, name)
+    folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
+    with torch.inference_mode():
+        return Checkpoint(folder, plan, read_weights(folder, plan, device, dtype))
+
+
+def read_config(name: str) -> dict[str, Any]:
+    path = fetch(name, [CONFIG]) / CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise EngineError(f"{name} has no config.json; give the folder or hub id of a checkpoint") from None
+    except (ValueError, OSError) as error:
+        raise EngineError(
+            f"the config.json of {name} cannot be read ({error}); download the checkpoint again"
+        ) from None
+    if not isinstance(config, dict):
+        raise EngineError(f"the config.json of {name} is no JSON object; download the checkpoint again")
+    return config
+
+
+def fetch(name: str, patterns: list[str]) -> Path:
+    """The folder that holds a checkpoint's files of these patterns; downloaded, with progress, where `name` is a hub
+    id and they are not cached.
+
+    An interrupted download goes on where it stopped. Without network, what is cached is used.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if not HUB_ID.fullmatch(name):
+        raise EngineError(
+            f"no model {name!r}: give nano, a folder with config.json, or a hub id such as fredzzp/open-dcoder-0.5B"
+        )
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+    except errors.GatedRepoError:
+        page = f"https://huggingface.co/{name}"
+        raise EngineError(f"{name} is gated: accept its terms at {page} and log in with `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
+        raise EngineError(
+            f"the hub has no model {name}, or it is private; check the name, or log in with `hf auth login`"
+        ) from None
+    except errors.LocalEntryNotFoundError:
+        raise EngineError(
+            f"{name} is not cached and the hub cannot be reached; connect to the network or give a folder"
+        ) from None
+    except (errors.HfHubHTTPError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EngineError(
+            f"{name} cannot be downloaded ({reason}); start again and it goes on where it stopped"
+        ) from None
+
+
+def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype, name: str) -> None:
+    """Raises EngineError where the weights do not fit in what is free."""
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in Transformer(plan.shape).parameters())
+    needed, free = weights * dtype.itemsize * SPARE, free_bytes(device)
+    if free is not None and needed > free:
+        raise EngineError(
+            f"{name} needs {needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are free; "
+            "close other programs or choose a smaller model"
+        )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
+    return int(found[1]) * 1024 if found else None
+
+
+def read_weights(folder: Path, plan: Plan, device: torch.device, dtype: torch.dtype) -> Transformer:
+    """Raises EngineError where a file or a weight is missing, damaged or has the wrong shape."""
+    tensors = _Tensors(folder)
+    rows = tensors.shape(plan.sources["embed.weight"].names[0])[0]
+    shape = msgspec.structs.replace(plan.shape, vocab=rows)  # embeddings are often padded beyond what config.json says
+    with torch.device("meta"):
+        model = Transformer(shape)
+    model = model.to(dtype).to_empty(device=device)
+    if shape.tied:
+        model.head.weight = model.embed.weight  # to_empty parts them
+    for name, parameter in model.named_parameters():
+        found = tensors.combined(plan.sources[name])
+        if found.shape != parameter.shape:
+            names = " + ".join(plan.sources[name].names)
+            raise EngineError(
+                f"{names} in {folder} has shape {list(found.shape)} where config.json means {list(parameter.shape)}; "
+                "download the checkpoint again"
+            )
+        parameter.data.copy_(found)
+    return model.eval().requires_grad_(False)
+
+
+class _Tensors:
+    """The tensors of a folder's safetensors files, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, Any] = {}
+        self._file_of = self._index()
+
+    def _index(self) -> dict[str, str]:
+        index = self.folder / INDEX
+        if index.exists():
+            files: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
+            return files
+        if not (self.folder / SINGLE).exists():
+            raise EngineError(
+                f"{self.folder} has no {SINGLE}; Inpaint reads safetensors only, so convert other formats first"
+            )
+        return dict.fromkeys(self._open(SINGLE).keys(), SINGLE)
+
+    def _open(self, file: str) -> Any:  # noqa: ANN401 - safetensors has no types
+        if file not in self._files:
+            path = self.folder / file
+            if not path.exists():
+                raise EngineError(f"the shard {file} of {self.folder} is missing; download the checkpoint again")
+            try:
+                self._files[file] = safe_open(path, framework="pt")
+            except (SafetensorError, OSError) as error:
+                raise EngineError(f"{path} is damaged ({error}); download the checkpoint again") from None
+        return self._files[file]
+
+    def _stored(self, names: str) -> tuple[Any, str]:
+        for name in names.split("|"):
+            if name in self._file_of:
+                return self._open(self._file_of[name]), name
+        raise EngineError(f"{self.folder} has no weight {names.replace('|', ' or ')}; download the checkpoint again")
+
+    def shape(self, names: str) -> list[int]:
+        file, name = self._stored(names)
+        return list(file.get_slice(name).get_shape())
+
+    def combined(self, source: Source) -> Tensor:
+        parts = []
+        for names in source.names:
+            file, name = self._stored(names)
+            parts.append(file.get_tensor(name))
+        try:
+            return source.combine(parts)
+        except RuntimeError:
+            shapes = ", ".join(str(list(part.shape)) for part in parts)
+            raise EngineError(
+                f"{source.names[0]} and its companions in {self.folder} do not fit together ({shapes}); download again"
+            ) from None

@@ -1,0 +1,55 @@
+"""LLaDA-8B and LLaDA-1.5: a bidirectional Llama in OLMo's clothes, unshifted."""
+
+from __future__ import annotations
+
+from engine.contract import EngineError
+from engine.models.registry import Config, Family, Infill, Plan, Source
+from engine.models.transformer import Shape
+
+MASK = 126336
+
+
+def _read(config: Config) -> Plan:
+    if config.get("block_type", "llama") != "llama" or config.get("activation_type", "silu") != "silu":
+        raise EngineError(
+            f"Inpaint runs LLaDA with Llama blocks and SiLU only, not {config.get('block_type')!r} blocks"
+        )
+    heads, dim = config["n_heads"], config["d_model"]
+    shape = Shape(
+        vocab=config.get("embedding_size") or config["vocab_size"],
+        dim=dim,
+        layers=config["n_layers"],
+        heads=heads,
+        kv_heads=config.get("n_kv_heads") or heads,
+        head_dim=dim // heads,
+        mlp=config.get("mlp_hidden_size") or config["mlp_ratio"] * dim,
+        context=config["max_sequence_length"],
+        eps=config.get("rms_norm_eps", 1e-5),
+        rope_base=config.get("rope_theta", 10000.0),
+        qkv_bias=bool(config.get("include_qkv_bias") or config.get("include_bias")),
+        tied=config.get("weight_tying", True),
+    )
+    return Plan(shape=shape, sources=_sources(shape), infill=Infill(mask=config.get("mask_token_id", MASK), bos=True))
+
+
+def _sources(shape: Shape) -> dict[str, Source]:
+    root = "model.transformer"
+    found = {"embed.weight": Source((f"{root}.wte.weight",)), "norm.weight": Source((f"{root}.ln_f.weight",))}
+    if not shape.tied:
+        found["head.weight"] = Source((f"{root}.ff_out.weight",))
+    for i in range(shape.layers):
+        ours, theirs = f"blocks.{i}", f"{root}.blocks.{i}"
+        found |= {
+            f"{ours}.attn_norm.weight": Source((f"{theirs}.attn_norm.weight",)),
+            f"{ours}.qkv.weight": Source(tuple(f"{theirs}.{part}_proj.weight" for part in "qkv")),
+            f"{ours}.out.weight": Source((f"{theirs}.attn_out.weight",)),
+            f"{ours}.mlp_norm.weight": Source((f"{theirs}.ff_norm.weight",)),
+            f"{ours}.up.weight": Source((f"{theirs}.ff_proj.weight", f"{theirs}.up_proj.weight")),
+            f"{ours}.down.weight": Source((f"{theirs}.ff_out.weight",)),
+        }
+        if shape.qkv_bias:
+            found[f"{ours}.qkv.bias"] = Source(tuple(f"{theirs}.{part}_proj.bias" for part in "qkv"))
+    return found
+
+
+FAMILIES = (Family("LLaDA", lambda config, _: config.get("model_type") == "llada", _read),)

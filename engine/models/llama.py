@@ -1,0 +1,110 @@
+"""Llama-like checkpoints: the layout that Qwen2 and Qwen3 share, Stable-DiffCoder and DiffuLLaMA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.contract import EngineError
+from engine.models.registry import Config, Family, Infill, Plan, Source, architectures
+from engine.models.transformer import Shape, Yarn
+
+DIFFULLAMA_MASK = 811
+STABLE_DIFFCODER_MASK = 5
+STABLE_DIFFCODER_BLOCK = 4
+
+
+def shape(config: Config, **options: Any) -> Shape:  # noqa: ANN401
+    """`options` are those of Shape that the family's configs do not say."""
+    heads = config["num_attention_heads"]
+    return Shape(
+        **{
+            "vocab": config["vocab_size"],
+            "dim": config["hidden_size"],
+            "layers": config["num_hidden_layers"],
+            "heads": heads,
+            "kv_heads": config.get("num_key_value_heads") or heads,
+            "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+            "mlp": config["intermediate_size"],
+            "context": config["max_position_embeddings"],
+            "eps": config.get("rms_norm_eps", 1e-6),
+            "tied": config.get("tie_word_embeddings", False),
+            **rotary(config),
+            **options,
+        }
+    )
+
+
+def rotary(config: Config) -> dict[str, Any]:
+    """The options of Shape about rotary positions, from either of transformers' two ways of writing them."""
+    scaling: dict[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    options: dict[str, Any] = {"rope_base": float(scaling.get("rope_theta") or config.get("rope_theta") or 10000.0)}
+    share = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    if share != 1.0:
+        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        options["rope_dim"] = int(size * share)
+    if kind == "linear":
+        options["rope_stretch"] = scaling["factor"]
+    elif kind == "yarn":
+        original = scaling.get("original_max_position_embeddings") or config["max_position_embeddings"]
+        rest = {key: scaling[key] for key in ("beta_fast", "beta_slow", "attention_factor") if scaling.get(key)}
+        options["yarn"] = Yarn(factor=scaling["factor"], original=original, **rest)
+    elif kind != "default":
+        raise EngineError(f"the checkpoint scales its rotary positions by {kind!r}, which Inpaint does not know")
+    return options
+
+
+def sources(shape: Shape) -> dict[str, Source]:
+    """Where transformers' Llama, Qwen2 and Qwen3 keep each weight."""
+    found = {"embed.weight": Source(("model.embed_tokens.weight",)), "norm.weight": Source(("model.norm.weight",))}
+    if not shape.tied:
+        found["head.weight"] = Source(("lm_head.weight",))
+    for i in range(shape.layers):
+        ours, theirs = f"blocks.{i}", f"model.layers.{i}"
+        attention = f"{theirs}.self_attn"
+        found |= {
+            f"{ours}.attn_norm.weight": Source((f"{theirs}.input_layernorm.weight",)),
+            f"{ours}.qkv.weight": Source(tuple(f"{attention}.{part}_proj.weight" for part in "qkv")),
+            f"{ours}.out.weight": Source((f"{attention}.o_proj.weight",)),
+            f"{ours}.mlp_norm.weight": Source((f"{theirs}.post_attention_layernorm.weight",)),
+            f"{ours}.up.weight": Source((f"{theirs}.mlp.gate_proj.weight", f"{theirs}.mlp.up_proj.weight")),
+            f"{ours}.down.weight": Source((f"{theirs}.mlp.down_proj.weight",)),
+        }
+        if shape.qkv_bias:
+            found[f"{ours}.qkv.bias"] = Source(tuple(f"{attention}.{part}_proj.bias" for part in "qkv"))
+        if shape.qk_norm:
+            found[f"{ours}.q_norm.weight"] = Source((f"{attention}.q_norm.weight",))
+            found[f"{ours}.k_norm.weight"] = Source((f"{attention}.k_norm.weight",))
+    return found
+
+
+def plan(config: Config, infill: Infill, **options: Any) -> Plan:  # noqa: ANN401
+    made = shape(config, **options)
+    return Plan(shape=made, sources=sources(made), infill=infill)
+
+
+def _stable_diffcoder(config: Config) -> Plan:
+    """Block-causal with blocks of four, unshifted; block size and mask are written in its generation code only."""
+    infill = Infill(mask=config.get("mask_token_id", STABLE_DIFFCODER_MASK), bos=True, suffix=False)
+    return plan(config, infill, block=config.get("block_size", STABLE_DIFFCODER_BLOCK))
+
+
+def _diffullama(config: Config) -> Plan:
+    return plan(config, Infill(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
+
+
+def _is_diffullama(config: Config, name: str) -> bool:
+    """Its config.json is Llama 2's own, so the name must tell."""
+    return config.get("model_type") == "llama" and "diffullama" in f"{name} {config.get('_name_or_path', '')}".lower()
+
+
+FAMILIES = (
+    Family(
+        "Stable-DiffCoder",
+        lambda config, name: (
+            config.get("model_type") == "llama" and "diffcoder" in architectures(config) + name.lower()
+        ),
+        _stable_diffcoder,
+    ),
+    Family("DiffuLLaMA", _is_diffullama, _diffullama),
+)

@@ -1,0 +1,92 @@
+"""Which public checkpoints the engine runs, and how each is read.
+
+A family's `read` turns a checkpoint's config.json into a `Plan`: the shape of the transformer, where each of its
+weights is found in the checkpoint, and how a gap is put to the model. Configurations are data; code that a repository
+carries is never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engine.contract import EngineError
+from engine.models.transformer import Shape
+
+Config = Mapping[str, Any]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A weight of ours, from tensors of a checkpoint.
+
+    A name may give alternatives, "a|b": the first that exists is taken.
+    """
+
+    names: tuple[str, ...]
+    combine: Callable[[list[Tensor]], Tensor] = torch.cat
+
+
+class Infill(msgspec.Struct, frozen=True, kw_only=True):
+    """How a gap is put to the model, in token ids. None where the tokenizer's own special token counts.
+
+    shift     logits of row i are of token i + 1
+    expand    a token that stands for two masks; delete: one that stands for nothing (None: the model has none)
+    bos, eos  whether the window begins and ends with them
+    suffix    whether the canvas sees the text after it in its place; where not, it goes before the canvas
+    """
+
+    mask: int | None = None
+    shift: bool = False
+    expand: int | None = None
+    delete: int | None = None
+    bos: bool = False
+    eos: bool = False
+    suffix: bool = True
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    shape: Shape
+    sources: dict[str, Source]
+    infill: Infill
+    tokenizer: str | None = None  # hub id, where checkpoints of the family come without one
+
+
+class Family(msgspec.Struct, frozen=True):
+    """`claims` decides from config.json and the checkpoint's name, before anything large is downloaded."""
+
+    name: str
+    claims: Callable[[Config, str], bool]
+    read: Callable[[Config], Plan]
+
+
+def families() -> tuple[Family, ...]:
+    from engine.models import dit, dream, gpt2, llada, llama, qwen3
+
+    return (*dream.FAMILIES, *qwen3.FAMILIES, *llama.FAMILIES, *llada.FAMILIES, *gpt2.FAMILIES, *dit.FAMILIES)
+
+
+def plan(config: Config, name: str) -> Plan:
+    """Raises EngineError where no family knows the checkpoint, or its config.json lacks something or asks for what is
+    not supported.
+    """
+    for family in families():
+        if family.claims(config, name):
+            try:
+                return family.read(config)
+            except KeyError as missing:
+                raise EngineError(f"the config.json of {name} lacks {missing}, which {family.name} needs") from None
+    known = ", ".join(family.name for family in families())
+    kind = config.get("model_type", "unknown")
+    raise EngineError(
+        f"{name} (model type {kind!r}) is no diffusion model that Inpaint runs; it runs {known}, DiffusionGemma"
+    )
+
+
+def architectures(config: Config) -> str:
+    """The names that a config gives to its classes, in lower case."""
+    remote = config.get("auto_map") or {}
+    return " ".join([*(config.get("architectures") or []), *map(str, remote.values())]).lower()

@@ -1,0 +1,415 @@
+"""The Neovim plugin in real Neovims, as a user meets it; with a scripted engine where a text must be known beforehand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from neovim import GHOST, ROOT, Neovim, Open, script
+
+REAL = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lsp_server", "--stdio"]
+SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
+ENDLESS = 100_000  # passes: many minutes
+STATISTICS = """\
+def mean(values):
+    return sum(values) / len(values)
+
+
+class Point:
+    def __init__(self, x, y):
+        self.x = x
+"""
+
+
+def shown(edit: Open, text: str, typed: str = "Goret", **options: object) -> Neovim:
+    """An editor with ghost text: those keys typed into a file whose script says that text."""
+    editor = edit(script(text), **options)
+    editor.type(typed)
+    editor.wait_for_ghost(text)
+    return editor
+
+
+# ---------------------------------------------------------------- the main job
+
+
+def test_what_the_shipped_model_shows_is_what_tab_inserts(edit: Open) -> None:
+    editor = edit(STATISTICS, cmd=REAL)
+    editor.type("Goself.y = ")
+    editor.wait_for(editor.ghost)
+    ghost = editor.ghost()
+    assert editor.row("        self.y = ") == "        self.y = " + ghost
+    editor.type("<Tab>")
+    assert "\n".join(editor.lines) == STATISTICS + "        self.y = " + ghost
+
+
+def test_accepting_is_one_step_of_undo(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.type("<Tab><Esc>")
+    assert editor.lines[1:] == ["return a + b"]
+    editor.type("u")
+    assert editor.lines[1:] == ["ret"]
+    editor.type("u")
+    assert editor.lines[1:] == []
+    editor.type("2<C-r>")
+    assert editor.lines[1:] == ["return a + b"]
+
+
+def test_dot_repeats_what_was_accepted(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.type("<Tab><Esc>.")
+    assert editor.lines[1:] == ["return a + b", "return a + b"]
+
+
+def test_accepting_by_words(edit: Open) -> None:
+    editor = shown(edit, "urn über(x)")
+    for expected in ("return", "return über", "return über(", "return über(x"):
+        editor.type("<M-Right>")
+        assert editor.lines[-1] == expected
+    editor.wait_for_ghost(")")
+
+
+def test_accepting_by_lines(edit: Open) -> None:
+    editor = shown(edit, "a = 1\n    b = 2\n    c = 3", typed="Godef f():<CR>")
+    editor.type("<M-C-Right>")
+    assert editor.lines[2:] == ["    a = 1"]
+    editor.type("<M-C-Right>")
+    assert editor.lines[2:] == ["    a = 1", "    b = 2"]
+    editor.wait_for_ghost("    c = 3")
+
+
+def test_the_server_hears_of_what_was_accepted(edit: Open) -> None:
+    editor = shown(edit, "urn a", init="vim.lsp.set_log_level('trace')")
+    editor.type("<Tab>")
+    editor.wait_for(lambda: "inpaint.accepted" in sent(editor))
+
+
+def sent(editor: Neovim) -> str:
+    """The log of all messages; of use with the log level "trace" only."""
+    return Path(editor.lua("return require('vim.lsp.log').get_filename()")).read_text()
+
+
+# ---------------------------------------------------------------- ghost text
+
+
+def test_typing_what_is_suggested_does_not_flicker(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.frames()
+    editor.type_slowly("urn a +")
+    editor.wait_for_ghost(" b")
+    frames = editor.frames()
+    assert len(frames) >= 7
+    for frame in frames:
+        assert editor.screen.text(frame)[1] == "return a + b"
+        assert editor.screen.coloured(GHOST, frame)
+
+
+def test_typing_through_a_line_end_with_automatic_indentation(edit: Open) -> None:
+    editor = shown(edit, "a = 1\n    b = 2", typed="Godef f():<CR>")
+    editor.type_slowly("a = 1")
+    editor.frames()
+    editor.type("<CR>")
+    editor.wait_for_ghost("b = 2")
+    assert all("    b = 2" in editor.screen.text(frame) for frame in editor.frames())
+
+
+def test_typing_something_else_hides_it_at_once(edit: Open, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    editor = edit(script("urn a + b", gate=str(gate)))
+    editor.type("Goret")
+    editor.wait_for_ghost("urn a + b")
+    gate.unlink()  # so that nothing new comes
+    editor.frames()
+    editor.type("x")
+    editor.wait_for(lambda: editor.row("retx"))
+    assert {editor.screen.text(frame)[1] for frame in editor.frames()} <= {"return a + b", "retx"}
+
+
+def test_a_backspace_brings_the_longer_one_back(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.type("urn")
+    editor.wait_for_ghost(" a + b")
+    editor.type("<BS>")
+    editor.wait_for_ghost("n a + b")
+
+
+def test_the_rest_of_the_line_stays_visible(edit: Open) -> None:
+    editor = edit(script("a, b") + "print()  # tail\n")
+    editor.type("j0f(a")
+    editor.wait_for_ghost("a, b")
+    assert editor.row("print") == "print(a, b)  # tail"
+    editor.type("<Tab>")
+    assert editor.lines[1] == "print(a, b)  # tail"
+
+
+def test_tabs_are_drawn_as_wide_as_they_are(edit: Open) -> None:
+    editor = edit(script("a = 1\n\tb = 2"), init="vim.g.python_recommended_style = 0; vim.opt.tabstop = 4")
+    editor.type("Godef f():<CR>")
+    editor.wait_for_ghost("a = 1\n    b = 2")
+    editor.type("<Tab>")
+    assert editor.lines[-1] == "\tb = 2"
+
+
+def test_dismissed_until_the_text_is_another(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.type("<C-]>")
+    editor.wait_for_ghost("")
+    editor.type("<Left><Right>")
+    assert editor.status() == "idle"
+    editor.type("x")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_asked_for_by_key_after_a_move(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.type("<Left><Right>")
+    editor.wait_for_ghost("")
+    assert editor.status() == "idle"
+    editor.type(r"<M-\>")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_leaving_insert_mode_hides_it(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.type("<Esc>")
+    editor.wait_for_ghost("")
+    assert editor.lines[1:] == ["ret"]
+
+
+def test_a_completion_menu_hides_it_while_it_is_open(edit: Open) -> None:
+    editor = edit(script("urn a + b") + "retrieve\nreturned\n")
+    editor.type("Goret")
+    editor.wait_for_ghost("urn a + b")
+    editor.type("<C-n>")
+    editor.wait_for(lambda: editor.nvim.funcs.pumvisible())
+    editor.wait_for_ghost("")
+    editor.type("<C-e>")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_a_completion_menu_leaves_it_where_that_is_asked_for(edit: Open) -> None:
+    editor = edit(script("x") + "retrieve\nreturned\n", menu="keep")
+    editor.type("Goret<C-n>")
+    editor.wait_for(lambda: editor.nvim.funcs.pumvisible())
+    editor.wait_for_ghost("x")
+
+
+# ---------------------------------------------------------------- requests
+
+
+@pytest.mark.parametrize("key", ["x", "<Esc>"])
+def test_typing_on_or_leaving_cancels_the_request(edit: Open, tmp_path: Path, key: str) -> None:
+    stopped = tmp_path / "stopped"
+    text = script("late", passes=ENDLESS, stopped=str(stopped))
+    editor = edit(text, init="vim.lsp.set_log_level('trace')")
+    editor.type("Goret")
+    editor.wait_for_status("thinking")
+    editor.type(key)
+    editor.wait_for(stopped.exists)
+    assert "$/cancelRequest" in sent(editor)
+
+
+def test_a_wait_after_each_key(edit: Open) -> None:
+    editor = edit(script("urn a + b"), init="vim.lsp.set_log_level('trace')", debounce_ms=300)
+    editor.type_slowly("Goret")
+    editor.wait_for_ghost("urn a + b")
+    requests = [line for line in sent(editor).splitlines() if "rpc.send" in line and "inlineCompletion" in line]
+    assert len([line for line in requests if "triggerKind" in line]) == 1
+
+
+# ---------------------------------------------------------------- texts and files
+
+
+def test_a_line_of_unicode(edit: Open) -> None:
+    editor = edit(script("🎉\")") + 's = "äöü 日本 🎈"\n')
+    editor.type('Goprint("é🎈')
+    editor.wait_for_ghost('🎉")')
+    editor.type("<Tab>")
+    assert editor.lines[-1] == 'print("é🎈🎉")'
+
+
+def test_a_file_with_crlf_stays_one(edit: Open, tmp_path: Path) -> None:
+    editor = edit(script("a = 1\n    b = 2").replace("\n", "\r\n") + "x = 1\r\n")
+    assert editor.nvim.current.buffer.options["fileformat"] == "dos"
+    editor.type("Godef f():<CR>")
+    editor.wait_for_ghost("a = 1\n    b = 2")
+    editor.type("<Tab><Esc>:w<CR>")
+    editor.wait_for(lambda: b"b = 2" in (tmp_path / "a.py").read_bytes())
+    assert (tmp_path / "a.py").read_bytes().endswith(b"x = 1\r\ndef f():\r\n    a = 1\r\n    b = 2\r\n")
+
+
+def test_two_files_and_one_server(edit: Open, tmp_path: Path) -> None:
+    (tmp_path / "b.py").write_text(script("other"))
+    editor = shown(edit, "urn a + b")
+    editor.type(f"<Esc>:w<CR>:edit {tmp_path / 'b.py'}<CR>Goan")
+    editor.wait_for_ghost("other")
+    editor.type("<Esc>:w<CR>:edit #<CR>Ax")
+    editor.wait_for_ghost("urn a + b")
+    assert editor.lua("return #vim.lsp.get_clients()") == 1
+
+
+# ---------------------------------------------------------------- the server's life
+
+
+def server_pid(editor: Neovim) -> int:
+    """The process of the server, a child of Neovim."""
+    [pid] = editor.lua("return vim.api.nvim_get_proc_children(vim.uv.os_getpid())")
+    return pid
+
+
+def test_a_killed_server_is_started_again(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    first = server_pid(editor)
+    os.kill(first, signal.SIGKILL)
+    editor.wait_for_status("loading")
+    editor.wait_for_status("idle", "shown")
+    assert server_pid(editor) != first
+    editor.type("<Esc>Sxy")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_a_server_that_keeps_ending_is_given_up(edit: Open) -> None:
+    editor = edit("x", cmd=[sys.executable, "-c", "raise SystemExit(3)"])
+    editor.wait_for_status("error")
+    editor.nvim.command("Inpaint status")
+    assert "keeps ending" in editor.lua("return vim.fn.execute('messages')")
+
+
+def test_restart_and_log(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    first = server_pid(editor)
+    editor.type("<Esc>:Inpaint restart<CR>")
+    editor.wait_for(lambda: editor.status() == "idle" and server_pid(editor) != first)
+    editor.type(":Inpaint log<CR>")
+    editor.wait_for(lambda: editor.nvim.current.buffer.name.endswith("lsp.log"))
+
+
+def test_a_model_that_loads_is_waited_for(edit: Open, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    editor = edit(script("urn a + b"), ready="loading", server={"model": str(model)})
+    editor.type("Goret")
+    editor.wait_for(lambda: editor.lines[1:] == ["ret"])
+    assert editor.status() == "loading"
+    model.touch()
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_a_model_that_is_missing_is_said_to_be(edit: Open) -> None:
+    editor = edit("x", ready="error", server={"model": "missing"})
+    assert "is missing: install it again" in editor.lua("return vim.fn.execute('messages | Inpaint status')")
+
+
+def test_a_command_that_is_missing_is_said_to_be(edit: Open) -> None:
+    editor = edit("x", ready="error", cmd=["no-such-server"])
+    assert '"no-such-server" was not found: `pip install' in editor.lua("return vim.fn.execute('messages')")
+
+
+def test_thinking(edit: Open, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    editor = edit(script("urn a + b", gate=str(gate)))
+    editor.type("Goret")
+    editor.wait_for_status("thinking")
+    gate.touch()
+    editor.wait_for_status("shown")
+
+
+# ---------------------------------------------------------------- switches, keys, options
+
+
+@pytest.mark.parametrize("scope", ["", "buffer", "python"])
+def test_off_and_on(edit: Open, scope: str) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.nvim.command(f"Inpaint disable {scope}")
+    editor.wait_for_ghost("")
+    editor.type("x")
+    assert editor.status() == "off"
+    editor.nvim.command(f"Inpaint toggle {scope}")
+    editor.type("y")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_a_filetype_that_is_off_leaves_others_on(edit: Open, tmp_path: Path) -> None:
+    (tmp_path / "b.lua").write_text("--\n")
+    editor = edit(script("urn a + b"), filetypes=["python", "lua"])
+    editor.nvim.command("Inpaint disable lua")
+    editor.type(f":edit {tmp_path / 'b.lua'}<CR>")
+    editor.wait_for_status("off")
+    editor.type(":edit #<CR>Goret")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_a_file_of_another_type_is_left_alone(edit: Open) -> None:
+    editor = edit("x", name="a.txt", ready="off")
+    assert editor.lua("return #vim.lsp.get_clients()") == 0
+
+
+def test_tab_without_ghost_text_is_what_it_was(edit: Open) -> None:
+    before = "vim.keymap.set('i', '<Tab>', function() return 'mine' end, { expr = true })"
+    editor = edit("x = 1\n", init=before, enabled=False)
+    editor.type("Go<Tab>")
+    assert editor.lines[-1] == "mine"
+    assert editor.lua("return vim.fn.maparg('<C-]>', 'i') ~= ''")
+
+
+def test_tab_without_mapping_or_ghost_text_indents(edit: Open) -> None:
+    editor = edit("x = 1\n", enabled=False)
+    editor.type("Go<Tab>y")
+    assert editor.lines[-1] == "    y"
+
+
+def test_keys_are_the_users(edit: Open) -> None:
+    editor = shown(edit, "urn a + b", keys={"accept": "<C-l>", "dismiss": False})
+    assert editor.lua("return vim.fn.maparg('<C-]>', 'i')") == ""
+    editor.type("<C-l>")
+    assert editor.lines[-1] == "return a + b"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filetype": "python"}, "Unknown option filetype."),
+        ({"debounce_ms": "9"}, "Option debounce_ms must be a number."),
+        ({"keys": {"aceept": "<Tab>"}}, "Unknown option keys.aceept."),
+        ({"menu": "both"}, 'Option menu must be "hide" or "keep".'),
+    ],
+)
+def test_a_wrong_option_is_named(edit: Open, options: dict[str, object], message: str) -> None:
+    editor = edit("x", name="a.txt", ready="off", **options)
+    assert message in editor.lua("return vim.fn.execute('messages')")
+
+
+def test_health(edit: Open) -> None:
+    editor = edit("x")
+    editor.nvim.command("checkhealth inpaint")
+    report = "\n".join(editor.lines)
+    assert "server runs for 1 buffer" in report
+    assert "ERROR" not in report
+    assert "WARNING" not in report
+
+
+def test_help(edit: Open) -> None:
+    editor = edit("x", name="a.txt", ready="off")
+    editor.nvim.command("helptags ALL | help inpaint-options")
+    assert editor.nvim.current.buffer.name.endswith("inpaint.txt")
+
+
+def test_neovims_own_client_does_with_the_configuration_alone(executable: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(script("urn a + b"))
+    start = f"vim.lsp.config('inpaint', {{ cmd = {lua_list(SCRIPTED)} }}); vim.lsp.enable('inpaint')"
+    with Neovim.start(executable, file, start) as editor:
+        editor.wait_for(lambda: editor.lua("return vim.lsp.get_clients({ bufnr = 0 })[1] ~= nil"))
+        if not editor.lua("return vim.lsp.inline_completion ~= nil"):
+            return  # Neovim 0.11 has none: the server runs, and that is all
+        editor.lua("vim.lsp.inline_completion.enable()")
+        editor.type("Goret")
+        editor.wait_for(lambda: editor.row("return a + b"))
+        assert editor.lua("return vim.lsp.inline_completion.get()")
+        editor.wait_for(lambda: editor.lines[-1] == "return a + b")
+
+
+def lua_list(words: list[str]) -> str:
+    return "{" + ", ".join(f"[[{word}]]" for word in words) + "}"

@@ -1,0 +1,70 @@
+"""`python -m engine fill --jsonl` as scripts use it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+FIELDS = {"id", "text", "confidence", "passes", "tokens", "encode_ms", "decode_ms"}
+
+
+def run(*arguments: str, lines: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "engine", *arguments],
+        input="\n".join(lines or []),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+def test_each_line_is_answered_and_a_bad_one_for_itself() -> None:
+    lines = [
+        json.dumps({"id": "a", "prefix": "import numpy as ", "suffix": "\n", "max_lines": 1}),
+        "{not json",
+        json.dumps({"id": 7, "prefix": 3, "suffix": ""}),
+        "",
+        json.dumps({"id": "b", "prefix": "", "suffix": ""}),
+    ]
+    done = run("fill", "--jsonl", "--max-lines", "1", lines=lines)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert [answer["id"] for answer in answers] == ["a", None, 7, "b"]
+    assert set(answers[0]) == set(answers[3]) == FIELDS
+    assert set(answers[1]) == set(answers[2]) == {"id", "error"}
+    assert "\n" not in answers[0]["text"]
+
+
+def test_an_unknown_model_is_one_sentence_and_code_2() -> None:
+    done = run("fill", "--jsonl", "--model", "no-such-model")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no model 'no-such-model'" in done.stderr
+
+
+def test_nothing_in_nothing_out() -> None:
+    done = run("fill", "--jsonl")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_bad_option_is_told() -> None:
+    assert run("fill").returncode == 2
+    assert run("fill", "--jsonl", "--max-lines", "many").returncode == 2
+
+
+def test_the_engine_imports_no_torch() -> None:
+    code = "import sys, engine; engine.Engine.load('nano'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+def test_the_bench_prints_what_it_measures() -> None:
+    done = run("bench", "--json")
+    result = json.loads(done.stdout)
+    assert result["requests"] == 200
+    assert result["encoded"] < 60  # tokens a key: the window is not encoded anew
+    assert result["reused"] > 100
+    print(done.stdout)

@@ -1,0 +1,146 @@
+"""The shipped model behind Engine: its text is the model's own greedy text, whatever the drafts and the memory were."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+import engine.window
+from engine import Cancelled, Engine, EngineError, Fill, FillRequest
+from engine.nano import WEIGHTS, Nano
+from engine.tokenizer import EOM
+from engine.window import prompt
+
+TEXT = Path(engine.window.__file__).read_text(encoding="utf-8")
+PLACES = [TEXT.index(mark) + len(mark) for mark in ("    head", "room =", "return [", "used =", "import ", "def _")]
+
+
+@pytest.fixture(scope="module")
+def nano() -> Nano:
+    return Nano.load("nano")
+
+
+def request(place: int, **kwargs: object) -> FillRequest:
+    following = TEXT[TEXT.index("\n", place) :]
+    return FillRequest(prefix=TEXT[:place], suffix=following, path="engine/window.py", **kwargs)  # type: ignore[arg-type]
+
+
+def fill(nano: Nano, asked: FillRequest) -> Fill:
+    return nano.fill(asked, threading.Event())
+
+
+def greedy(nano: Nano, asked: FillRequest) -> list[int]:
+    """One token a pass."""
+    model, tokenizer = nano._model, nano._tokenizer
+    made = prompt(asked, tokenizer, model.shape.context)
+    model.forget(0)
+    pending, tokens = [*made.context, *made.lead], []
+    for _ in range(asked.max_tokens):
+        [token] = model.forward(pending, [], 1).tokens
+        if token == EOM or tokenizer.starts_line(token):
+            break
+        tokens.append(token)
+        pending = [token]
+    return tokens
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_drafting_does_not_change_the_text(nano: Nano, place: int, steps: int) -> None:
+    asked = request(place, max_lines=1, max_tokens=24, steps=steps)
+    expected = greedy(nano, asked)
+    made = fill(nano, asked)
+    assert made.text == nano._tokenizer.decode(expected)
+    assert made.tokens == len(expected)
+
+
+def test_memory_does_not_change_the_answer(nano: Nano) -> None:
+    fresh = {}
+    for place in PLACES:
+        nano._model.forget(0)
+        fresh[place] = fill(nano, request(place, max_lines=1))
+    for place in [*PLACES, *reversed(PLACES)]:
+        again = fill(nano, request(place, max_lines=1))
+        assert (again.text, again.tokens) == (fresh[place].text, fresh[place].tokens)
+        assert again.confidence == pytest.approx(fresh[place].confidence, abs=0.05)  # activations' int8 scale differs
+
+
+def test_a_keystroke_encodes_its_own_tokens(nano: Nano) -> None:
+    place = PLACES[2]
+    fill(nano, request(place))
+    made = fill(nano, FillRequest(prefix=TEXT[:place] + "x", suffix=request(place).suffix, path="engine/window.py"))
+    assert made.encoded <= 3
+    assert made.reused > 100
+
+
+def test_limits_end_a_fill(nano: Nano) -> None:
+    long = request(PLACES[0], max_lines=30, max_tokens=5)
+    assert fill(nano, long).tokens <= 5
+    late = fill(nano, request(PLACES[0], deadline_ms=0))
+    assert (late.text, late.passes, late.complete) == ("", 0, False)
+    assert fill(nano, request(PLACES[0], max_lines=1)).text.count("\n") == 0
+
+
+def test_a_cancelled_request_makes_no_pass(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel, passes = threading.Event(), []
+    forward = nano._model.forward
+
+    def counted(*args: object) -> object:
+        passes.append(args)
+        cancel.set()
+        return forward(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nano._model, "forward", counted)
+    with pytest.raises(Cancelled):
+        nano.fill(request(PLACES[1], max_tokens=60, max_lines=9), cancel)
+    assert len(passes) == 1
+
+
+def test_line_ends_are_those_of_the_text(nano: Nano) -> None:
+    unix = fill(nano, request(PLACES[0], max_lines=4))
+    asked = request(PLACES[0], max_lines=4)
+    windows = FillRequest(
+        prefix=asked.prefix.replace("\n", "\r\n"),
+        suffix=asked.suffix.replace("\n", "\r\n"),
+        path=asked.path,
+        max_lines=4,
+    )
+    assert fill(nano, windows).text == unix.text.replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize("prefix", ["", "\n", "\0\1\2", "😀" * 400, "x" * 50_000, "\n" * 5_000, "é\u2028\x0c"])
+@pytest.mark.parametrize("suffix", ["", "😀\n", "\ud83d" * 3, "y" * 50_000])
+def test_odd_texts_are_answered(nano: Nano, prefix: str, suffix: str) -> None:
+    made = fill(nano, FillRequest(prefix=prefix, suffix=suffix, max_lines=2, max_tokens=8))
+    assert "\ufffd" not in made.text
+
+
+# ---- files that are not as they should be ----
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(WEIGHTS / "nano", tmp_path / "model"))
+
+
+def test_a_folder_is_a_model(folder: Path) -> None:
+    assert Engine.load(str(folder)).fill(FillRequest(prefix="import "), threading.Event()).passes > 0
+
+
+def test_an_unknown_model_is_told_with_what_there_is() -> None:
+    with pytest.raises(EngineError, match=r"no model 'nanoo': give a shipped one \(nano\)"):
+        Engine.load("nanoo")
+
+
+@pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "config.json"])
+def test_truncated_and_missing_files_are_told(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(EngineError, match="again"):
+        Engine.load(str(folder))
+    (folder / name).unlink()
+    with pytest.raises(EngineError):
+        Engine.load(str(folder))

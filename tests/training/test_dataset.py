@@ -1,0 +1,170 @@
+"""Training rows are what inference builds, and no target can be seen by the token that predicts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+import engine
+from engine import FillRequest
+from engine.models.nano import NanoConfig, NanoModel
+from engine.nano import WEIGHTS
+from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PRE, ROL, SPECIALS, Tokenizer
+from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Corpus, FileEntry, Sampler, SamplerConfig
+from engine.training.export import Step
+from engine.window import prompt
+
+CONFIG = SamplerConfig(context=192, tail=96, canvas=8, buckets=64)
+MODEL = NanoConfig(vocab=8192, dim=32, layers=2, heads=2, mlp=64, ngram_buckets=64, ngram_dim=8)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """This project's own sources, laid out as `train corpus` does."""
+    folder = tmp_path_factory.mktemp("corpus")
+    files = sorted(Path(engine.__file__).parent.rglob("*.py"))
+    texts = [path.read_bytes() for path in files if path.stat().st_size > 200]
+    names = [path.name for path in files if path.stat().st_size > 200]
+    (folder / "corpus.bin").write_bytes(b"".join(texts))
+    np.save(folder / "index.npy", np.cumsum([0, *map(len, texts)]))
+    entries = [FileEntry("inpaint", f"engine/{name}", len(text)) for name, text in zip(names, texts, strict=True)]
+    (folder / "files.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, entries)))
+    return Corpus(folder)
+
+
+@pytest.fixture(scope="module")
+def rows(corpus: Corpus, tokenizer: Tokenizer) -> list[Batch]:
+    sampler = Sampler(corpus, tokenizer, CONFIG, seed=1)
+    return [sampler.row() for _ in range(60)]
+
+
+@pytest.fixture(scope="module")
+def model() -> NanoModel:
+    torch.manual_seed(0)
+    made = NanoModel(MODEL)
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return made.eval()
+
+
+def hidden(model: NanoModel, row: Batch, tokens: np.ndarray | None = None) -> torch.Tensor:
+    with torch.no_grad():
+        parts = (row.tokens if tokens is None else tokens, row.ngrams, row.positions, row.mask)
+        return model(*(torch.from_numpy(part)[None] for part in parts))[0]
+
+
+def test_rows_have_all_kinds_of_targets(rows: list[Batch]) -> None:
+    assert all(len(row.tokens) == CONFIG.context + CONFIG.tail for row in rows)
+    kinds = {
+        kind: sum(((row.kinds == kind) & (row.targets != NONE)).sum() for row in rows) for kind in (MIDDLE, CANVAS)
+    }
+    assert min(kinds.values()) > 10 * len(rows)
+
+
+def test_next_token_targets_are_the_next_tokens(rows: list[Batch]) -> None:
+    for row in rows:
+        context = row.tokens[: CONFIG.context]
+        seen = np.flatnonzero(row.targets[: CONFIG.context - 1] != NONE)
+        assert (row.targets[seen] == context[seen + 1]).all()
+        for i in np.flatnonzero((row.kinds == MIDDLE) & (row.targets != NONE)):
+            assert row.targets[i] == EOM or row.tokens[i + 1] == row.targets[i]
+
+
+def test_canvas_targets_continue_the_branch(rows: list[Batch]) -> None:
+    """A canvas predicts the middle from where what it sees of the branch ends."""
+    for row in rows:
+        for i in np.flatnonzero((row.kinds == CANVAS) & (row.targets != NONE)):
+            assert row.tokens[i] == MASK
+            sees = np.flatnonzero(row.mask[0, i - CONFIG.context])
+            before = [j for j in sees if j >= CONFIG.context and row.kinds[j] == MIDDLE and row.targets[j] != NONE]
+            predicts = [j for j in before if row.positions[j] == row.positions[i] - 1]
+            if predicts:  # the last token that it sees of the branch, where it stands at the canvas's beginning
+                assert row.targets[predicts[-1]] == row.targets[i]
+
+
+def test_no_target_can_be_seen(rows: list[Batch], model: NanoModel) -> None:
+    """Another token at a target's place changes nothing at the row that predicts it."""
+    for row in rows[:12]:
+        plain = hidden(model, row)
+        for i in np.flatnonzero(row.targets != NONE)[::17]:
+            if row.kinds[i] == CANVAS:
+                continue  # its own token is <mask>: see the test above
+            changed = row.tokens.copy()
+            changed[i + 1] = PAD
+            assert torch.equal(hidden(model, row, changed)[i], plain[i])
+
+
+def test_a_canvas_sees_its_context_and_not_the_line_after_its_cursor(rows: list[Batch], model: NanoModel) -> None:
+    for row in rows[:12]:
+        plain = hidden(model, row)
+        canvas = np.flatnonzero((row.kinds == CANVAS) & (row.targets != NONE))
+        if not len(canvas):
+            continue
+        i = int(canvas[0])
+        anchor = int(row.mask[0, i - CONFIG.context, : CONFIG.context].sum())
+        after, before = row.tokens.copy(), row.tokens.copy()
+        after[anchor : CONFIG.context] = PAD
+        before[anchor - 1] = PAD
+        assert torch.equal(hidden(model, row, after)[i], plain[i])
+        assert not torch.equal(hidden(model, row, before)[i], plain[i])
+
+
+def test_training_and_inference_see_the_same(corpus: Corpus, tokenizer: Tokenizer) -> None:
+    """For cursors in the row's last line, context and lead are those of window.prompt, but for the window's start."""
+    text = corpus.text(3)
+    lines = text.split("\n")
+    sampler = Sampler(corpus, tokenizer, CONFIG, seed=2)
+    for last in range(0, len(lines), 7):
+        context, first, starts = sampler._context(lines, last, "engine/x.py")
+        gap = sampler._gap(lines, last, first)
+        if gap is None or gap.end_line != last or gap.line != last or gap.start == 0:
+            continue
+        anchor, lead, middle = sampler._branch(lines, gap, first, starts, context)
+        prefix = "\n".join([*lines[:last], lines[last][: gap.start]])
+        suffix = "\n".join([lines[last][gap.end :], *lines[last + 1 :]])
+        asked = prompt(FillRequest(prefix=prefix, suffix=suffix, path="engine/x.py"), tokenizer, CONFIG.context)
+        mine, theirs = [*context[:anchor], *lead], [*asked.context, *asked.lead]
+        short = min(len(mine) - context.index(PRE), len(theirs) - asked.context.index(PRE)) - 1
+        assert mine[-short:-1] == theirs[-short:-1]
+        assert {mine[-1], theirs[-1]} <= {MID, BLOCK}
+        assert tokenizer.decode(middle) == lines[last][gap.start : gap.end]
+
+
+def test_passes_over_a_memory_equal_the_training_forward(rows: list[Batch], model: NanoModel) -> None:
+    """Context, then a branch, then its canvas, in passes of their own."""
+    row = rows[0]
+    i = int(np.flatnonzero((row.kinds == CANVAS) & (row.targets != NONE))[0])
+    sees = np.flatnonzero(row.mask[0, i - CONFIG.context])
+    canvas = [j for j in sees if (row.mask[0, j - CONFIG.context, i] if j >= CONFIG.context else False)]
+    causal = [j for j in sees if j not in canvas]
+    expected = hidden(model, row) @ model.head.weight.T
+    step, config = Step(model), model.config
+    memory = torch.zeros(0, config.layers, config.heads, config.head_dim)
+    keys, values = memory, memory
+    with torch.no_grad():
+        for part, own in ((causal[:40], True), (causal[40:], True), (canvas, False)):
+            n, cached = len(part), keys.shape[0]
+            bias = torch.zeros(n, cached + n)
+            if own:
+                bias[:, cached:] = torch.full((n, n), -1e4).triu(1)
+            inputs = (torch.from_numpy(array[part]) for array in (row.tokens, row.ngrams, row.positions))
+            _, _, logits, new_keys, new_values = step(*inputs, keys, values, bias, torch.arange(n))
+            torch.testing.assert_close(logits, expected[part], atol=1e-4, rtol=1e-4)
+            keys, values = torch.cat((keys, new_keys)), torch.cat((values, new_values))
+
+
+def test_special_tokens_are_where_they_belong(rows: list[Batch]) -> None:
+    for row in rows:
+        context = row.tokens[: CONFIG.context]
+        assert (context == PRE).sum() == 1
+        assert not np.isin(context, [ROL, MID, EOM, MASK]).any()
+        assert len(SPECIALS) > PAD

@@ -12,9 +12,14 @@ import asyncio
 import contextlib
 import itertools
 import json
+import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
+ROOT = Path(__file__).parents[1]
+REAL = [sys.executable, "-m", "lsp_server", "--stdio"]
+SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
 PATIENCE = 60.0  # seconds: only a hang is ever as slow
 AUTOMATIC, INVOKED = 2, 1
 

@@ -1,12 +1,11 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
-The memory is laid out (position, layer, head, d), so that what is in use is one contiguous piece and is handed over
-without a copy.
+A piece of memory for each layer's keys and values, (position, heads * d): what is in use is one contiguous slice and is
+handed over without a copy.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -45,19 +44,17 @@ class OnnxModel:
     def __init__(self, session: onnxruntime.InferenceSession, shape: ModelShape) -> None:
         self.shape = shape
         self._session = session
-        capacity = shape.context + 256
-        self._keys = np.zeros((capacity, shape.layers, shape.heads, shape.head_dim), np.float32)
-        self._values = np.zeros_like(self._keys)
-        self.capacity = capacity
+        self.capacity = shape.context + 256
+        names = [f"{part}.{layer}" for layer in range(shape.layers) for part in ("keys", "values")]
+        self._memory = {name: np.zeros((self.capacity, shape.heads * shape.head_dim), np.float32) for name in names}
+        self._outputs = ["token", "probability", *(f"new_{name}" for name in names)]
         self.sequence: list[int] = []
 
     @classmethod
     def load(cls, weights: Path, shape: ModelShape) -> OnnxModel:
         """Raises EngineError where the weights are missing or damaged."""
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads must not burn a laptop
+        options.intra_op_num_threads = 1  # at the few rows of a keystroke a second thread gains nothing
         options.log_severity_level = 4
         try:
             session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
@@ -91,20 +88,19 @@ class OnnxModel:
         bias = np.zeros((m, start + m), np.float32)
         bias[:n, start:] = np.triu(np.full((n, m), BLOCKED), 1)
         ids = np.array(tokens + canvas, np.int64)
-        top, probability, keys, values = self._session.run(
-            ["token", "probability", "new_keys", "new_values"],
+        top, probability, *new = self._session.run(
+            self._outputs,
             {
                 "tokens": ids,
                 "ngrams": self._ngrams(tokens, ids),
                 "positions": np.arange(start, start + m),
-                "keys": self._keys[:start],
-                "values": self._values[:start],
                 "bias": bias,
                 "rows": np.arange(m - results, m),
+                **{name: part[:start] for name, part in self._memory.items()},
             },
         )
-        self._keys[start : start + n] = keys[:n]
-        self._values[start : start + n] = values[:n]
+        for part, rows in zip(self._memory.values(), new, strict=True):
+            part[start : start + n] = rows[:n]
         self.sequence += tokens
         return Rows(tokens=top.tolist(), probabilities=probability.tolist())
 

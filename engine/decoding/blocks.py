@@ -10,26 +10,26 @@ import math
 
 import msgspec
 
-from engine.decoding.canvas import Banned, Canvas, Denoiser, Limits, Policy, Settle, reveal
-from engine.models.vocabulary import Gap
+from engine.decoding.canvas import Canvas, Denoiser, Limits
+from engine.decoding.denoise import Policy, Task, reveal
 
 
-def fill(
-    model: Denoiser, gap: Gap, mask: int, block: int, policy: Policy, limits: Limits, settle: Settle, banned: Banned
-) -> Canvas:
-    """All blocks as one canvas. `settle` looks at all of it and says by `ended` that no block follows."""
-    whole = Canvas.masked(mask, 0)
+def fill(model: Denoiser, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
+    """All blocks as one canvas. `task.settle` looks at all of it and says by `ended` that no block follows."""
+    whole = Canvas.masked(task.mask, 0)
     while not whole.ended and len(whole.tokens) < limits.tokens and not limits.late():
-        before = [*gap.before, *whole.tokens]
-        canvas = Canvas.masked(mask, block - len(before) % block)
-        passes = max(1, math.ceil(policy.passes * len(canvas.tokens) / limits.tokens))
-        part = msgspec.structs.replace(gap, before=before, firsts=gap.firsts if not whole.tokens else [])
-        reveal(model, part, canvas, msgspec.structs.replace(policy, passes=passes), limits, _leave, banned)
+        before = [*task.gap.before, *whole.tokens]
+        canvas = Canvas.masked(task.mask, block - len(before) % block)
+        share = max(1, math.ceil(policy.passes * len(canvas.tokens) / limits.tokens))
+        gap = msgspec.structs.replace(task.gap, before=before, firsts=[] if whole.tokens else task.gap.firsts)
+        part = msgspec.structs.replace(task, gap=gap, settle=_leave)
+        reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share), limits)
         whole.tokens += canvas.tokens
         whole.probabilities += canvas.probabilities
-        settle(whole)
+        task.settle(whole)
+    whole.cut(limits.tokens)
     return whole
 
 
 def _leave(canvas: Canvas) -> None:
-    """Nothing to do before a block is whole."""
+    """Nothing ends before its block is whole: rows of a block are revealed in any order."""

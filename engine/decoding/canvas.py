@@ -1,8 +1,6 @@
-"""A canvas of masks, revealed pass by pass.
+"""What decoding is about: a canvas of masks, what a model guesses of it, and when to stop.
 
-Each pass guesses every row of the canvas; a *rule* says which of the open rows keep their guess. All rules have one
-signature: (guess, open rows, quota) -> rows, where the quota is the least number that keeps within the passes. Rules
-run on plain lists, read from the device once a pass. Autoregression is the rule that takes the first open row.
+Everything here is plain Python lists, read from the device once a pass.
 """
 
 from __future__ import annotations
@@ -10,13 +8,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from engine.contract import Cancelled
-from engine.models.vocabulary import Gap
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -30,7 +26,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Guess(msgspec.Struct):
-    """Of each row of a canvas: a token, its probability, the entropy in nats, and the probability of what stands there."""
+    """Of each row of a canvas: a token, its probability, the entropy in nats, the probability of what stands there."""
 
     tokens: list[int]
     probabilities: list[float]
@@ -40,18 +36,6 @@ class Guess(msgspec.Struct):
 
 class Denoiser(Protocol):
     def guess(self, question: Question) -> Guess: ...
-
-
-Rule = Callable[[Guess, list[int], int], list[int]]
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """`passes` for a full canvas; `span` rows at the left are considered at once (0: all); `revoke` see remasking."""
-
-    rule: Rule
-    passes: int
-    span: int = 0
-    revoke: float = 0.0
 
 
 class Limits:
@@ -85,6 +69,7 @@ class Canvas(msgspec.Struct):
     probabilities: list[float]
     mask: int
     ended: bool = False
+    expansions: int = 0  # rows that became two
 
     @classmethod
     def masked(cls, mask: int, size: int) -> Canvas:
@@ -99,39 +84,3 @@ class Canvas(msgspec.Struct):
 
     def cut(self, length: int) -> None:
         del self.tokens[length:], self.probabilities[length:]
-
-
-Settle = Callable[[Canvas], None]  # looks at what was just revealed, and may make the canvas longer or shorter
-
-
-def left_to_right(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
-    """Autoregression."""
-    return open_rows[:quota]
-
-
-def reveal(model: Denoiser, gap: Gap, canvas: Canvas, policy: Policy, limits: Limits, settle: Settle, banned: Banned) -> None:
-    """Reveal the canvas until no row is open or time is up."""
-    from engine.decoding import remasking
-
-    passes = 0
-    revoked: set[int] = set()
-    while (open_rows := canvas.open_rows()) and not limits.late():
-        question = Question(gap.before, canvas.tokens, gap.after, gap.firsts, banned())
-        guess = limits.guess(model, question)
-        passes += 1
-        quota = math.ceil(len(open_rows) / max(1, policy.passes - passes + 1))
-        for row in policy.rule(guess, _considered(open_rows, policy.span), quota):
-            canvas.tokens[row], canvas.probabilities[row] = guess.tokens[row], guess.probabilities[row]
-        if policy.revoke and passes < policy.passes:
-            remasking.revoke(canvas, guess, open_rows, policy.revoke, revoked)
-        settle(canvas)
-
-
-Banned = Callable[[], list[int]]
-
-
-def _considered(open_rows: list[int], span: int) -> list[int]:
-    if not span:
-        return open_rows
-    end = (open_rows[0] // span + 1) * span
-    return [row for row in open_rows if row < end]

@@ -1,8 +1,9 @@
-"""Keep each guess that is surer than a threshold (Fast-dLLM, arXiv 2505.22618), and the surest ones to make the quota."""
+"""Keep each guess surer than a threshold (Fast-dLLM, arXiv 2505.22618), and the surest others to make the quota."""
 
 from __future__ import annotations
 
-from engine.decoding.canvas import Guess, Rule
+from engine.decoding.canvas import Guess
+from engine.decoding.denoise import Rule
 
 THRESHOLD = 0.9
 

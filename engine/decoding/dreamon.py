@@ -10,7 +10,10 @@ from engine.decoding.canvas import Canvas
 
 
 def settle(canvas: Canvas, expand: int, deletes: frozenset[int], most: int) -> None:
-    """Carry out the expansions and deletions just revealed; the canvas grows to at most `most` rows."""
+    """Carry out the expansions and deletions just revealed; the canvas grows to at most `most` rows.
+
+    It expands at most as often, so that no model can expand and delete for ever.
+    """
     rows: list[tuple[int, float]] = []
     deleted = False
     length = len(canvas.tokens)
@@ -18,9 +21,14 @@ def settle(canvas: Canvas, expand: int, deletes: frozenset[int], most: int) -> N
         if token in deletes or (deleted and token == canvas.mask):
             deleted = True
             length -= 1
-        elif token == expand and length < most:
+        elif token == expand and can_expand(canvas, length, most):
             rows += [(canvas.mask, 1.0)] * 2
+            canvas.expansions += 1
             length += 1
         else:
             rows.append((canvas.mask, 1.0) if token == expand else (token, probability))
     canvas.tokens, canvas.probabilities = [token for token, _ in rows], [probability for _, probability in rows]
+
+
+def can_expand(canvas: Canvas, length: int, most: int) -> bool:
+    return length < most and canvas.expansions < most

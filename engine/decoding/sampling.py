@@ -32,10 +32,10 @@ def guess(logits: Tensor, question: Question, sampling: Sampling, generator: tor
     held = torch.tensor(question.canvas, device=device)
     columns = torch.stack(
         (
-            drawn.double(),
-            chances.gather(1, drawn[:, None])[:, 0].double(),
-            entropies.double(),
-            chances.gather(1, held[:, None])[:, 0].double(),
+            drawn.float(),
+            chances.gather(1, drawn[:, None])[:, 0].float(),
+            entropies.float(),
+            chances.gather(1, held[:, None])[:, 0].float(),
         )
     ).tolist()
     return Guess([int(token) for token in columns[0]], *columns[1:])

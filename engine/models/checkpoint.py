@@ -47,6 +47,12 @@ def load(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
         return Checkpoint(folder, plan, read_weights(folder, plan, device, dtype))
 
 
+def tokenizer_folder(read: Checkpoint) -> Path:
+    """The checkpoint's own folder, or that of the tokenizer which its family shares."""
+    own = any((read.folder / file).exists() for file in ("tokenizer.json", "merges.txt"))
+    return read.folder if own or read.plan.tokenizer is None else fetch(read.plan.tokenizer, TOKENIZER_FILES)
+
+
 def read_config(name: str) -> dict[str, Any]:
     path = fetch(name, [CONFIG]) / CONFIG
     try:

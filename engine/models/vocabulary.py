@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +55,8 @@ class Vocabulary:
         self.infill = infill
         kept = {self.mask, infill.expand}
         added = {token for token, what in bpe.get_added_tokens_decoder().items() if what.special}
-        self.ends = frozenset({*added, self.eos, infill.delete} - kept - {None})
+        named = [token for token in (self.eos, infill.delete) if token is not None]
+        self.ends = frozenset({*added, *named} - kept)
 
     @classmethod
     def load(cls, folder: Path, infill: Infill) -> Vocabulary:
@@ -83,28 +85,34 @@ class Vocabulary:
         text: str = self._bpe.decode(tokens, skip_special_tokens=True)
         return text
 
+    def continued(self, before: list[int], tokens: list[int]) -> str:
+        """The text of tokens after others: some tokenizers drop a blank at the beginning of a text."""
+        start, whole = self.decode(before[-4:]), self.decode([*before[-4:], *tokens])
+        return whole[len(start) :] if whole.startswith(start) else self.decode(tokens)
+
     @cached_property
-    def _spellings(self) -> dict[str, int]:
-        return {text: token for text, token in self._bpe.get_vocab().items() if token not in self.ends}
+    def _spellings(self) -> list[tuple[str, int]]:
+        special = self.ends | {self.mask, self.infill.expand}
+        return sorted((text, token) for text, token in self._bpe.get_vocab().items() if token not in special)
 
     def starting_like(self, token: int) -> list[int]:
         """All tokens whose spelling begins with that of `token`, itself among them."""
-        start = self._bpe.id_to_token(token)
-        return [other for text, other in self._spellings.items() if text.startswith(start) and other != self.mask]
+        start = self._bpe.id_to_token(token) or ""
+        first = bisect.bisect_left(self._spellings, (start,))
+        last = bisect.bisect_left(self._spellings, (start + "\U0010ffff",))
+        return [other for _, other in self._spellings[first:last]]
 
     def gap(self, request: FillRequest, budget: int) -> Gap:
         """`budget` is the most tokens of both sides together."""
         prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
         after = self.encode(suffix[: budget * CHARACTERS])[: int(budget * AFTER_SHARE)]
         before = self.encode(_recent(prefix, (budget - len(after)) * CHARACTERS))[-(budget - len(after)) :]
-        firsts: list[int] = []
-        taken = ""
-        if before:
-            firsts, taken = self.starting_like(before[-1]), self.decode(before[-1:])
-            before = before[:-1]
-            if "\ufffd" in taken:  # a character in pieces
-                firsts, taken, before = [], "", [*before, *self.encode(prefix)[-1:]]
-        return self._placed(before, after, taken, firsts)
+        if not before:
+            return self._placed(before, after, "", [])
+        taken = self.continued(before[:-1], before[-1:])
+        if "\ufffd" in taken:  # bytes of a character whose others are in the token before
+            return self._placed(before, after, "", [])
+        return self._placed(before[:-1], after, taken, self.starting_like(before[-1]))
 
     def _placed(self, before: list[int], after: list[int], taken: str, firsts: list[int]) -> Gap:
         """The suffix in its place, or before the canvas where the canvas cannot see it there."""
@@ -113,8 +121,8 @@ class Vocabulary:
             tail = [self.eos] if self.infill.eos and self.eos is not None else []
             return Gap(self._nonempty([*head, *before]), [*after, *tail], taken, firsts)
         for marks in (SUFFIX_FIRST, PREFIX_FIRST):
-            ids = [self._bpe.token_to_id(mark) for mark in marks]
-            if None not in ids:
+            ids = [token for mark in marks if (token := self._bpe.token_to_id(mark)) is not None]
+            if len(ids) == len(marks):
                 parts = (after, before) if marks is SUFFIX_FIRST else (before, after)
                 return Gap([*head, ids[0], *parts[0], ids[1], *parts[1], ids[2]], [], taken, firsts)
         return Gap(self._nonempty([*head, *after, *(self.encode("\n") if after else []), *before]), [], taken, firsts)

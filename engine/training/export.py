@@ -1,9 +1,8 @@
 """Exports the averaged weights: int8 ONNX for the engine, bfloat16 safetensors for torch, tokenizer, config, model
 card.
 
-The graph is one forward pass over a KV memory (see backends/onnx.py): inputs are token rows and the memory, outputs
-the likeliest token and its probability for chosen rows, and the new rows' keys and values. Matrix products and
-embeddings are int8, per channel, with activations quantised as they come (dynamic), so no calibration data is needed.
+The graph (graph.py) is one forward pass over a KV memory. Matrix products and embeddings are int8, per channel, with
+activations quantised as they come (dynamic), so no calibration data is needed.
 """
 
 from __future__ import annotations
@@ -13,89 +12,27 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import onnx
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from engine.backends.onnx import ModelShape
 from engine.contract import EngineError
 from engine.evaluation.cursors import evaluate, print_table
-from engine.models.nano import Block, NanoModel, rms_norm, rotary
+from engine.models.nano import NanoModel
 from engine.training.card import card
+from engine.training.graph import build
 from engine.training.train import Progress, TrainConfig
 
+POSITIONS = 2  # contexts: room in the rotary tables for long fills
 PLACES = 500  # of the evaluation in the card
-INPUTS = ("tokens", "ngrams", "positions", "keys", "values", "bias", "rows")
-OUTPUTS = ("token", "probability", "logits", "new_keys", "new_values")
-
-
-class Step(nn.Module):
-    """One pass of one sequence: the graph that is exported, and what the parity test runs in torch."""
-
-    def __init__(self, model: NanoModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        tokens: Tensor,
-        ngrams: Tensor,
-        positions: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        bias: Tensor,
-        rows: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """tokens, positions (n,), ngrams (n, 2), keys, values (cached, layers, heads, d), bias (n, cached + n),
-        rows (m,)
-        -> token (m,), probability (m,), logits (m, vocab), new keys, values (n, layers, heads, d).
-        """
-        x = self.model.embedded(tokens[None], ngrams[None])
-        cos, sin = rotary(positions[None], self.model.config)
-        new = []
-        blocks: list[Block] = list(self.model.blocks)  # type: ignore[arg-type]
-        for number, block in enumerate(blocks):
-            past = (part[:, number].permute(1, 0, 2)[None] for part in (keys, values))
-            x, k, v = block.step(x, cos, sin, *past, bias)
-            new.append((k[0].permute(1, 0, 2), v[0].permute(1, 0, 2)))
-        logits = self.model.head(rms_norm(x)[0, rows])
-        probability, token = logits.softmax(-1).max(-1)
-        new_keys, new_values = (torch.stack(parts, dim=1) for parts in zip(*new, strict=True))
-        return token, probability, logits, new_keys, new_values
-
-
-def example(model: NanoModel, cached: int = 5, n: int = 7, m: int = 3) -> tuple[Tensor, ...]:
-    """Inputs of Step with random content."""
-    config = model.config
-    memory = (cached, config.layers, config.heads, config.head_dim)
-    return (
-        torch.randint(config.vocab, (n,)),
-        torch.randint(max(config.ngram_buckets, 1), (n, 2)),
-        torch.arange(cached, cached + n),
-        torch.randn(memory),
-        torch.randn(memory),
-        torch.zeros(n, cached + n),
-        torch.arange(n - m, n),
-    )
-
-
-def export_onnx(model: NanoModel, path: Path) -> None:
-    """float32 ONNX of one pass, every length dynamic."""
-    axes = {"tokens": {0: "n"}, "ngrams": {0: "n"}, "positions": {0: "n"}, "rows": {0: "m"}}
-    axes |= {name: {0: "cached"} for name in ("keys", "values")}
-    axes |= {"bias": {0: "n", 1: "total"}, "new_keys": {0: "n"}, "new_values": {0: "n"}}
-    axes |= {name: {0: "m"} for name in OUTPUTS[:3]}
-    torch.onnx.export(
-        Step(model).eval(), example(model), str(path), input_names=INPUTS, output_names=OUTPUTS, dynamic_axes=axes,
-        opset_version=18, dynamo=False,
-    )  # fmt: skip
 
 
 def quantise(source: Path, target: Path) -> None:
     quantize_dynamic(
         source, target, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, weight_type=QuantType.QInt8,
-        extra_options={"MatMulConstBOnly": True},
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
     )  # fmt: skip
 
 
@@ -127,7 +64,7 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
     model, config, progress = averaged(state)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(model, Path(folder) / "model.onnx")
+        onnx.save(build(model, POSITIONS * config.sampler.context), Path(folder) / "model.onnx")
         quantise(Path(folder) / "model.onnx", out / "model.int8.onnx")
     save_file(
         {name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in model.state_dict().items()},

@@ -24,7 +24,7 @@ from screen import Grid, Screen
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "editors" / "neovim"
 VERSIONS = ("0.11", "0.12")
-PATIENCE = 60.0  # seconds: only a hang is ever as slow
+PATIENCE = 8.0  # seconds: only a hang is ever as slow
 GHOST = 0x123456  # a colour that nothing else has
 LOOK = f'vim.opt.termguicolors = true; vim.api.nvim_set_hl(0, "InpaintGhost", {{ fg = {GHOST} }})'
 
@@ -58,7 +58,18 @@ class Neovim:
             script = Path(home, "init.lua")
             script.write_text(f"vim.opt.runtimepath:prepend({json.dumps(str(PLUGIN))})\n{LOOK}\n{init}\n")
             homes = [f"XDG_{kind}_HOME={home}" for kind in ("CACHE", "CONFIG", "DATA", "STATE")]
-            command = ["env", *homes, executable, "--embed", "--headless", "--clean", "-n", "-u", str(script), str(file)]
+            command = [
+                "env",
+                *homes,
+                executable,
+                "--embed",
+                "--headless",
+                "--clean",
+                "-n",
+                "-u",
+                str(script),
+                str(file),
+            ]
             nvim = pynvim.attach("child", argv=command)
             try:
                 yield cls(nvim, width, height)

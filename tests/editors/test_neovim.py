@@ -224,7 +224,7 @@ def test_a_wait_after_each_key(edit: Open) -> None:
 
 
 def test_a_line_of_unicode(edit: Open) -> None:
-    editor = edit(script("🎉\")") + 's = "äöü 日本 🎈"\n')
+    editor = edit(script('🎉")') + 's = "äöü 日本 🎈"\n')
     editor.type('Goprint("é🎈')
     editor.wait_for_ghost('🎉")')
     editor.type("<Tab>")

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-import engine.window
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
 from engine.nano import WEIGHTS, Nano
 from engine.tokenizer import EOM
 from engine.window import prompt
 
-TEXT = Path(engine.window.__file__).read_text(encoding="utf-8")
-PLACES = [TEXT.index(mark) + len(mark) for mark in ("    head", "room =", "return [", "used =", "import ", "def _")]
+TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
+MARKS = (
+    "logger = ",
+    "def fahrenheit(",
+    "        self.rea",
+    "return sum(",
+    "    with open(",
+    "    logger.",
+    "for reading in ",
+)
+PLACES = [TEXT.index(mark) + len(mark) for mark in MARKS]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,7 @@ def nano() -> Nano:
 
 def request(place: int, **kwargs: object) -> FillRequest:
     following = TEXT[TEXT.index("\n", place) :]
-    return FillRequest(prefix=TEXT[:place], suffix=following, path="engine/window.py", **kwargs)  # type: ignore[arg-type]
+    return FillRequest(prefix=TEXT[:place], suffix=following, path="sensors/station.py", **kwargs)  # type: ignore[arg-type]
 
 
 def fill(nano: Nano, asked: FillRequest) -> Fill:
@@ -71,7 +79,7 @@ def test_memory_does_not_change_the_answer(nano: Nano) -> None:
 def test_a_keystroke_encodes_its_own_tokens(nano: Nano) -> None:
     place = PLACES[2]
     fill(nano, request(place))
-    made = fill(nano, FillRequest(prefix=TEXT[:place] + "x", suffix=request(place).suffix, path="engine/window.py"))
+    made = fill(nano, FillRequest(prefix=TEXT[:place] + "x", suffix=request(place).suffix, path="sensors/station.py"))
     assert made.encoded <= 3
     assert made.reused > 100
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest_asyncio
-from lsp_client import LspClient
-
-SCRIPTED = [sys.executable, str(Path(__file__).with_name("scripted_server.py")), "--stdio"]
-REAL = [sys.executable, "-m", "lsp_server", "--stdio"]
-ROOT = Path(__file__).parents[2]
+from lsp_client import REAL, ROOT, SCRIPTED, LspClient
 
 
 @pytest_asyncio.fixture

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from conftest import REAL, ROOT
-from lsp_client import INVOKED, PATIENCE, LspClient, LspError
+from lsp_client import INVOKED, PATIENCE, REAL, ROOT, LspClient, LspError
 
 import engine
 

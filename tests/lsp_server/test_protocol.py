@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTED
-from lsp_client import AUTOMATIC, INVOKED, PATIENCE, Json, LspClient, LspError, span
+from lsp_client import AUTOMATIC, INVOKED, PATIENCE, SCRIPTED, Json, LspClient, LspError, span
 
 URI = "file:///work/a.py"
 ENDLESS = 100_000  # passes: many minutes

@@ -15,7 +15,6 @@ from engine.models.nano import NanoConfig, NanoModel
 from engine.nano import WEIGHTS
 from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PRE, ROL, SPECIALS, Tokenizer
 from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Corpus, FileEntry, Sampler, SamplerConfig
-from engine.training.export import Step
 from engine.window import prompt
 
 CONFIG = SamplerConfig(context=192, tail=96, canvas=8, buckets=64)
@@ -147,19 +146,17 @@ def test_passes_over_a_memory_equal_the_training_forward(rows: list[Batch], mode
     canvas = [j for j in sees if (row.mask[0, j - CONFIG.context, i] if j >= CONFIG.context else False)]
     causal = [j for j in sees if j not in canvas]
     expected = hidden(model, row) @ model.head.weight.T
-    step, config = Step(model), model.config
-    memory = torch.zeros(0, config.layers, config.heads, config.head_dim)
-    keys, values = memory, memory
+    keys = values = torch.zeros(model.config.layers, 0, model.config.dim)
     with torch.no_grad():
         for part, own in ((causal[:40], True), (causal[40:], True), (canvas, False)):
-            n, cached = len(part), keys.shape[0]
+            n, cached = len(part), keys.shape[1]
             bias = torch.zeros(n, cached + n)
             if own:
                 bias[:, cached:] = torch.full((n, n), -1e4).triu(1)
             inputs = (torch.from_numpy(array[part]) for array in (row.tokens, row.ngrams, row.positions))
-            _, _, logits, new_keys, new_values = step(*inputs, keys, values, bias, torch.arange(n))
+            logits, new_keys, new_values = model.step(*inputs, keys, values, bias, torch.arange(n))
             torch.testing.assert_close(logits, expected[part], atol=1e-4, rtol=1e-4)
-            keys, values = torch.cat((keys, new_keys)), torch.cat((values, new_values))
+            keys, values = torch.cat((keys, new_keys), dim=1), torch.cat((values, new_values), dim=1)
 
 
 def test_special_tokens_are_where_they_belong(rows: list[Batch]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tiny_checkpoints as tiny
 import torch
-from engine.models import checkpoint
 from torch import Tensor
 
-import tiny_checkpoints as tiny
+from engine.models import checkpoint
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -34,7 +34,9 @@ def test_logits_equal_an_independent_implementation(family: str, tmp_path: Path)
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_rows_over_cached_neighbours_equal_the_whole_pass(family: str, tmp_path: Path) -> None:
-    """Prefix and suffix cached (or, where later blocks are hidden, the prefix only), the rows between them passed again."""
+    """Prefix and suffix cached (or, where later blocks are hidden, the prefix only), the rows between them passed
+    again.
+    """
     folder, reference = tiny.FAMILIES[family](tmp_path)
     model = load(folder).model
     memory = model.memory(40)
@@ -64,7 +66,9 @@ def test_a_causal_context_with_a_canvas_that_sees_all_of_it(tmp_path: Path) -> N
     close(model(IDS[:, :18], model.memory(18)), whole[:, :18])  # the context does not see the canvas
     changed = IDS.clone()
     changed[0, 25] = 5
-    assert (model(changed, model.memory(26), canvas=18)[0, 18] - whole[0, 18]).abs().max() > 0.01  # the canvas sees itself
+    assert (
+        model(changed, model.memory(26), canvas=18)[0, 18] - whole[0, 18]
+    ).abs().max() > 0.01  # the canvas sees itself
     assert (model(changed, model.memory(26), canvas=18)[0, :18] - whole[0, :18]).abs().max() < TOLERANCE
 
 

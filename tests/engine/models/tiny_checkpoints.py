@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in each family's own format, and independent implementations of each family to hold ours to."""
+"""Tiny random checkpoints in each family's own format, and independent implementations to hold ours to."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -114,7 +115,12 @@ def llama(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) ->
 
 
 def _llama_like(
-    folder: Path, kind: Any, model_class: Any, marks: dict[str, Any], block: int, config: dict[str, Any]  # noqa: ANN401
+    folder: Path,
+    kind: type[PreTrainedConfig],
+    model_class: type[PreTrainedModel],
+    marks: dict[str, Any],
+    block: int,
+    config: dict[str, Any],
 ) -> tuple[Path, Reference]:
     model = randomised(model_class(kind(**{**LLAMA_LIKE, **config})), seed=1)
     weights = dict(model.state_dict())
@@ -172,7 +178,7 @@ def llada(folder: Path) -> tuple[Path, Reference]:
 
 
 def _llada_logits(w: dict[str, Tensor], ids: Tensor) -> Tensor:
-    """From the description of LLaDA's model: pre-norm RMS blocks, every row sees every row, rotary positions in halves."""
+    """From the description of LLaDA: pre-norm RMS blocks, every row sees every row, rotary positions in halves."""
 
     def rms(x: Tensor, scale: Tensor) -> Tensor:
         return x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * scale
@@ -233,7 +239,7 @@ def dit(folder: Path, marks: dict[str, Any], block: int = 0) -> tuple[Path, Refe
 
 
 def _dit_logits(w: dict[str, Tensor], ids: Tensor, block: int) -> Tensor:
-    """From the description of a DiT with adaptive norms, run at time zero, its modulation computed anew in every layer."""
+    """From the description of a DiT with adaptive norms, at time zero, its modulation computed anew in every layer."""
 
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
@@ -292,17 +298,23 @@ DREAM = {"model_type": "Dream", "architectures": ["DreamModel"], "mask_token_id"
 FAMILIES: dict[str, Callable[[Path], tuple[Path, Reference]]] = {
     "dream": lambda at: qwen2(at / "Dream-v0-Base", DREAM),
     "dreamon": lambda at: qwen2(at / "DreamOn-v0", {**DREAM, "expand_token_id": EXPAND}),
-    "open-dcoder": lambda at: qwen2(at / "open-dcoder-0.5B", {"architectures": ["Qwen2ForCausalLM"]}, tie_word_embeddings=True),
+    "open-dcoder": lambda at: qwen2(
+        at / "open-dcoder-0.5B", {"architectures": ["Qwen2ForCausalLM"]}, tie_word_embeddings=True
+    ),
     "fast-dllm-v2": lambda at: qwen2(
         at / "Fast_dLLM_v2", {"model_type": "Fast_dLLM_Qwen", "bd_size": 8, "mask_token_id": MASK}, block=8
     ),
     "tiny-a2d-qwen2": lambda at: qwen2(at / "Qwen2.5-diffusion-mdlm", {"model_type": "a2d-qwen2"}),
-    "tiny-a2d-qwen3": lambda at: qwen3(at / "Qwen3-diffusion-mdlm", {"model_type": "a2d-qwen3"}, tie_word_embeddings=True),
+    "tiny-a2d-qwen3": lambda at: qwen3(
+        at / "Qwen3-diffusion-mdlm", {"model_type": "a2d-qwen3"}, tie_word_embeddings=True
+    ),
     "tiny-a2d-blocks": lambda at: qwen3(
         at / "Qwen3-diffusion-bd3lm", {"model_type": "a2d-qwen3", "block_size": 8}, block=8
     ),
     "sdar": lambda at: qwen3(at / "SDAR", {"model_type": "sdar", "mask_token_id": MASK}, block=4),
-    "sdar-yarn": lambda at: qwen3(at / "SDAR-long", {"model_type": "sdar", "mask_token_id": MASK}, 4, rope_parameters=YARN),
+    "sdar-yarn": lambda at: qwen3(
+        at / "SDAR-long", {"model_type": "sdar", "mask_token_id": MASK}, 4, rope_parameters=YARN
+    ),
     "stable-diffcoder": lambda at: llama(
         at / "Stable-DiffCoder", {"architectures": ["StableDiffcoderForCausalLM"], "mask_token_id": MASK}, block=4
     ),

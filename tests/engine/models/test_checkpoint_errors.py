@@ -1,0 +1,176 @@
+"""Each way a checkpoint can be bad is one sentence that says what to do, before anything large is read."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import tiny_checkpoints as tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.contract import EngineError
+from engine.models import checkpoint
+from engine.models.registry import Infill
+from engine.models.vocabulary import Vocabulary
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def sdar(tmp_path: Path) -> Path:
+    return tiny.FAMILIES["sdar"](tmp_path)[0]
+
+
+def said(name: str | Path) -> str:
+    with pytest.raises(EngineError) as failure:
+        checkpoint.load(str(name), CPU, torch.float32)
+    message = str(failure.value)
+    assert "\n" not in message
+    return message
+
+
+def test_no_such_model() -> None:
+    assert "no model 'qwen'" in said("qwen")
+
+
+def test_a_folder_without_config(tmp_path: Path) -> None:
+    assert "has no config.json" in said(tmp_path)
+
+
+def test_a_damaged_config(sdar: Path) -> None:
+    (sdar / "config.json").write_text("{")
+    assert "cannot be read" in said(sdar)
+
+
+def test_an_unknown_architecture_says_what_is_known(sdar: Path) -> None:
+    (sdar / "config.json").write_text(json.dumps({"model_type": "mamba"}))
+    message = said(sdar)
+    assert "'mamba'" in message
+    assert "DreamOn" in message and "LLaDA" in message
+
+
+def test_an_autoregressive_checkpoint_is_not_taken_for_a_diffusion_model(tmp_path: Path) -> None:
+    folder, _ = tiny.llama(tmp_path / "Llama-2-7b", {})
+    assert "'llama'" in said(folder)
+
+
+def test_a_config_that_lacks_something(sdar: Path) -> None:
+    config = json.loads((sdar / "config.json").read_text())
+    del config["hidden_size"]
+    (sdar / "config.json").write_text(json.dumps(config))
+    assert "lacks 'hidden_size'" in said(sdar)
+
+
+def test_positions_scaled_in_an_unknown_way(sdar: Path) -> None:
+    config = json.loads((sdar / "config.json").read_text()) | {"rope_parameters": {"rope_type": "longrope"}}
+    (sdar / "config.json").write_text(json.dumps(config))
+    assert "'longrope'" in said(sdar)
+
+
+def test_a_missing_shard(sdar: Path) -> None:
+    tiny.shard(sdar)
+    (sdar / "model-00002-of-00002.safetensors").unlink()
+    assert "model-00002-of-00002.safetensors" in said(sdar)
+
+
+def test_no_weights_at_all(sdar: Path) -> None:
+    (sdar / "model.safetensors").unlink()
+    assert "safetensors only" in said(sdar)
+
+
+def test_damaged_weights(sdar: Path) -> None:
+    (sdar / "model.safetensors").write_bytes((sdar / "model.safetensors").read_bytes()[:1000])
+    assert "is damaged" in said(sdar)
+
+
+def test_a_missing_weight(sdar: Path) -> None:
+    weights = load_file(sdar / "model.safetensors")
+    del weights["model.layers.1.self_attn.q_norm.weight"]
+    save_file(weights, sdar / "model.safetensors")
+    assert "no weight model.layers.1.self_attn.q_norm.weight" in said(sdar)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.norm.weight", "model.layers.0.mlp.down_proj.weight", "model.layers.0.self_attn.q_proj.weight"]
+)
+def test_a_wrong_shape_names_the_weight(sdar: Path, name: str) -> None:
+    weights = load_file(sdar / "model.safetensors")
+    weights[name] = weights[name][:-1].clone()
+    save_file(weights, sdar / "model.safetensors")
+    message = said(sdar)
+    assert name in message
+    assert "shape" in message
+
+
+def test_too_little_memory_is_found_before_weights_are_looked_for(sdar: Path) -> None:
+    config = json.loads((sdar / "config.json").read_text()) | {"hidden_size": 65536, "intermediate_size": 262144}
+    (sdar / "config.json").write_text(json.dumps(config))
+    (sdar / "model.safetensors").unlink()
+    assert "GB are free" in said(sdar)
+
+
+def test_a_time_conditioned_model(tmp_path: Path) -> None:
+    folder, _ = tiny.dit(tmp_path / "mdlm", {"model_type": "mdlm", "time_conditioning": True})
+    assert "without time conditioning" in said(folder)
+
+
+def test_no_tokenizer(sdar: Path) -> None:
+    (sdar / "tokenizer.json").unlink()
+    with pytest.raises(EngineError, match="no tokenizer|neither tokenizer"):
+        Vocabulary.load(sdar, Infill(mask=tiny.MASK))
+
+
+def test_no_mask_token(sdar: Path) -> None:
+    (sdar / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(EngineError, match="names no mask token"):
+        Vocabulary.load(sdar, Infill())
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers as the hub does for a gated and for an unknown repository."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        gated = "gated" in self.path
+        self.send_response(403 if gated else 404)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[http.server.HTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_gated_repository() -> None:
+    assert "is gated: accept its terms" in said("someone/gated")
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_unknown_repository() -> None:
+    assert "has no model someone/nothing" in said("someone/nothing")
+
+
+def test_no_network(hub: http.server.HTTPServer) -> None:
+    hub.shutdown()
+    hub.server_close()
+    assert "cannot be reached" in said("someone/model")

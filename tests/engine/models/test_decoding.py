@@ -1,0 +1,336 @@
+"""Rules, lengths, blocks and limits on scripted guesses; autoregression and caches on tiny checkpoints."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import tiny_checkpoints as tiny
+import torch
+from transformers import Qwen2ForCausalLM
+
+from engine.backends.torch import TorchModel
+from engine.contract import Cancelled
+from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, remasking, sampling
+from engine.decoding.canvas import Canvas, Guess, Limits, Question
+from engine.decoding.denoise import Policy, Task, left_to_right, reveal
+from engine.decoding.sampling import Sampling
+from engine.models import checkpoint
+from engine.models.vocabulary import Gap
+
+MASK, DELETE, EXPAND = 0, 1, 2
+VOCAB = 20
+GAP = Gap([9], [], "", [])
+EVERY_PASS = Policy(rule=confidence.above(0.9), passes=100)
+
+
+class Scripted:
+    """A model that says of a canvas, row by row, a token and how sure it is."""
+
+    def __init__(self, says: Callable[[Question], list[tuple[int, float]]]) -> None:
+        self.says = says
+        self.seen: list[list[int]] = []
+
+    def guess(self, question: Question) -> Guess:
+        self.seen.append(list(question.canvas))
+        logits = torch.zeros(len(question.canvas), VOCAB)
+        for row, (token, probability) in enumerate(self.says(question)):
+            logits[row] = math.log((1 - probability) / (VOCAB - 1))
+            logits[row, token] = math.log(probability)
+        return sampling.guess(logits, question, Sampling())
+
+
+def task(
+    settle: Callable[[Canvas], None] = lambda canvas: None,
+    gap: Gap = GAP,
+    banned: tuple[int, ...] = (MASK,),
+) -> Task:
+    return Task(gap, MASK, settle, lambda canvas: list(banned))
+
+
+def limits(tokens: int = 64, deadline_ms: float | None = None) -> Limits:
+    return Limits(tokens, deadline_ms, threading.Event())
+
+
+def guess(probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None) -> Guess:
+    size = len(probabilities)
+    return Guess([5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size)
+
+
+def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the_quota() -> None:
+    asked = guess([0.95, 0.2, 0.91, 0.5])
+    assert sorted(confidence.above(0.9)(asked, [0, 1, 2, 3], 1)) == [0, 2]
+    assert confidence.above(0.9)(asked, [1, 3], 1) == [3]
+    assert sorted(confidence.above(0.9)(asked, [0, 1, 2, 3], 3)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.1, 0.5, 9.0])
+def test_entropy_keeps_rows_while_their_sum_less_the_largest_is_within_the_bound(bound: float) -> None:
+    entropies = [0.3, 0.02, 1.2, 0.05, 0.04]
+    kept = entropy.within(bound)(guess([0.5] * 5, entropies), [0, 1, 2, 3, 4], 1)
+    ranked = sorted(entropies)
+    most = max(n for n in range(1, 6) if sum(ranked[:n]) - ranked[n - 1] <= bound)
+    assert sorted(entropies[row] for row in kept) == ranked[:most]
+
+
+def test_the_quota_finishes_a_canvas_within_the_passes() -> None:
+    model = Scripted(lambda asked: [(5, 0.3)] * len(asked.canvas))
+    canvas, used = Canvas.masked(MASK, 10), limits()
+    reveal(model, task(), canvas, Policy(rule=confidence.above(), passes=4), used)
+    assert canvas.tokens == [5] * 10
+    assert used.passes == 4
+
+
+def test_a_span_reveals_a_long_block_from_the_left() -> None:
+    model = Scripted(lambda asked: [(5, 0.99)] * len(asked.canvas))
+    reveal(model, task(), Canvas.masked(MASK, 8), Policy(rule=confidence.above(), passes=9, span=4), limits())
+    assert model.seen[1] == [5] * 4 + [MASK] * 4
+
+
+def test_cancelling_is_looked_at_before_each_pass() -> None:
+    cancel = threading.Event()
+
+    def says(asked: Question) -> list[tuple[int, float]]:
+        cancel.set()
+        return [(5, 0.1)] * len(asked.canvas)
+
+    model = Scripted(says)
+    with pytest.raises(Cancelled):
+        reveal(model, task(), Canvas.masked(MASK, 4), EVERY_PASS, Limits(64, None, cancel))
+    assert len(model.seen) == 1
+
+
+def test_a_passed_deadline_ends_decoding_with_what_is_revealed() -> None:
+    canvas = Canvas.masked(MASK, 4)
+    reveal(Scripted(lambda asked: [(5, 0.1)] * 4), task(), canvas, EVERY_PASS, limits(deadline_ms=0.0))
+    assert canvas.written() == 0
+
+
+def settled(tokens: list[int], most: int = 64, expansions: int = 0) -> Canvas:
+    canvas = Canvas(list(tokens), [0.5] * len(tokens), MASK, expansions=expansions)
+    dreamon.settle(canvas, EXPAND, frozenset({DELETE}), most)
+    assert len(canvas.tokens) == len(canvas.probabilities)
+    return canvas
+
+
+def test_expand_is_two_masks() -> None:
+    assert settled([7, EXPAND, 8]).tokens == [7, MASK, MASK, 8]
+    assert settled([EXPAND, MASK, EXPAND]).tokens == [MASK] * 5
+
+
+def test_delete_takes_every_open_row_after_it_and_leaves_what_is_revealed() -> None:
+    assert settled([MASK, 7, DELETE, MASK, 8, MASK]).tokens == [MASK, 7, 8]
+
+
+def test_a_full_canvas_does_not_expand() -> None:
+    assert settled([EXPAND, 7, EXPAND], most=4).tokens == [MASK, MASK, 7, MASK]
+    assert settled([EXPAND, 7], expansions=64).tokens == [MASK, 7]
+
+
+def test_a_deletion_makes_room_for_an_expansion() -> None:
+    assert settled([DELETE, EXPAND], most=2).tokens == [MASK, MASK]
+
+
+def test_a_canvas_finds_its_length_by_deleting_and_expanding() -> None:
+    """The model wants four tokens: it deletes the end of a long canvas at once, and expands a short one."""
+    target = [11, 12, 13, 14]
+
+    def says(asked: Question) -> list[tuple[int, float]]:
+        size = len(asked.canvas)
+        if size > 4:
+            return [(target[row], 0.6) if row < 4 else (DELETE, 0.95 - row / 100) for row in range(size)]
+        return [(target[row], 0.6) if size == 4 else (EXPAND, 0.7 - row / 100) for row in range(size)]
+
+    for size in (2, 4, 16):
+        canvas, used = Canvas.masked(MASK, size), limits()
+        one = Policy(rule=lambda asked, rows, quota: [max(rows, key=lambda row: asked.probabilities[row])], passes=64)
+        settle: Callable[[Canvas], None] = lambda c: dreamon.settle(c, EXPAND, frozenset({DELETE}), 64)  # noqa: E731
+        reveal(Scripted(says), task(settle), canvas, one, used)
+        assert canvas.tokens == target
+        assert used.passes <= 7  # without broadcast, 16 rows take 16 passes
+
+
+def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
+    def says(asked: Question) -> list[tuple[int, float]]:
+        grow = EXPAND not in asked.banned and len(asked.canvas) < 3
+        return [(EXPAND if grow else DELETE if len(asked.canvas) > 1 else 7, 0.5)] * len(asked.canvas)
+
+    def banned(canvas: Canvas) -> list[int]:
+        return [MASK] if dreamon.can_expand(canvas, len(canvas.tokens), 6) else [MASK, EXPAND]
+
+    settle: Callable[[Canvas], None] = lambda c: dreamon.settle(c, EXPAND, frozenset({DELETE}), 6)  # noqa: E731
+    canvas, used = Canvas.masked(MASK, 2), limits()
+    reveal(
+        Scripted(says),
+        Task(Gap([9], [], "", []), MASK, settle, banned),
+        canvas,
+        Policy(rule=left_to_right, passes=4),
+        used,
+    )
+    assert canvas.open_rows() == []
+    assert used.passes < 40
+
+
+def test_a_token_that_is_no_longer_believed_is_taken_back_once() -> None:
+    canvas = Canvas([5, 6, MASK], [0.9, 0.9, 1.0], MASK)
+    revoked: set[int] = set()
+    remasking.revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
+    assert canvas.tokens == [MASK, 6, MASK]
+    canvas.tokens[0] = 7
+    remasking.revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
+    assert canvas.tokens == [7, 6, MASK]
+
+
+def test_remasking_repairs_a_token_that_was_revealed_too_early() -> None:
+    """Row 0 is a wrong guess until row 1 is seen."""
+
+    def says(asked: Question) -> list[tuple[int, float]]:
+        return [(4, 0.99) if asked.canvas[1] == 6 else (3, 0.95), (6, 0.5)]
+
+    for bar, first in ((0.0, 3), (0.2, 4)):
+        canvas = Canvas.masked(MASK, 3)
+        policy = Policy(rule=confidence.above(0.9), passes=9, revoke=bar)
+        reveal(Scripted(lambda asked: [*says(asked), (8, 0.3)]), task(), canvas, policy, limits())
+        assert canvas.tokens == [first, 6, 8]
+
+
+def test_the_length_probe_takes_the_length_that_the_model_is_surest_of() -> None:
+    model = Scripted(lambda asked: [(5, 0.8 if len(asked.canvas) == 16 else 0.4)] * len(asked.canvas))
+    used = limits(tokens=40)
+    assert length.probe(model, task(), used) == 16
+    assert [len(canvas) for canvas in model.seen] == [4, 8, 16, 32, 40]
+    assert used.passes == 5
+
+
+def test_blocks_lie_at_multiples_of_their_length_and_end_at_the_limit() -> None:
+    model = Scripted(lambda asked: [(5, 0.99)] * len(asked.canvas))
+    canvas = blocks.fill(model, task(gap=Gap([9] * 6, [], "", [])), 4, EVERY_PASS, limits(tokens=5))
+    assert [len(seen) for seen in model.seen] == [2, 4]
+    assert canvas.tokens == [5] * 5
+
+
+def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_models() -> None:
+    logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
+    question = Question([9], [1, 2], [], firsts=[0, 1], banned=[0])
+    out = sampling.guess(logits.clone(), question, Sampling())
+    assert out.tokens == [1, 1]
+    assert out.probabilities[0] == 1.0
+    rest = logits[1, 1:].softmax(-1)
+    assert out.probabilities[1] == pytest.approx(float(rest[0]))
+    assert out.held[1] == pytest.approx(float(rest[1]))
+    assert out.entropies[1] == pytest.approx(float(-(rest * rest.log()).sum()), abs=1e-6)
+
+
+def test_sampling_draws_from_the_nucleus_and_is_repeatable() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(400, 1)
+    question = Question([9], [0] * 400, [], [], [])
+
+    def drawn(picks: Sampling) -> list[int]:
+        return sampling.guess(logits.clone(), question, picks, torch.Generator().manual_seed(7)).tokens
+
+    assert set(drawn(Sampling(1.0, top_p=0.75))) == {0, 1}
+    assert set(drawn(Sampling(1.0))) == {0, 1, 2, 3}
+    assert set(drawn(Sampling(1.0, top_p=0.1))) == {0}
+    assert drawn(Sampling(1.0)) == drawn(Sampling(1.0))
+    assert abs(drawn(Sampling(1.0)).count(0) / 400 - 0.5) < 0.1
+    assert drawn(Sampling(0.2)).count(0) > 340  # colder
+
+
+PROMPT = [7, 50, 61, 72, 83, 94, 105]
+
+
+def loaded(folder: Path) -> checkpoint.Checkpoint:
+    return checkpoint.load(str(folder), torch.device("cpu"), torch.float32)
+
+
+def test_one_token_a_block_is_greedy_autoregression(tmp_path: Path) -> None:
+    """Causal mask, shift, one row at a time: transformers' own greedy generation, over kept keys and values."""
+    marks = {"model_type": "Fast_dLLM_Qwen", "bd_size": 1, "mask_token_id": tiny.MASK}
+    folder, _ = tiny.qwen2(tmp_path / "ar", marks)
+    read = loaded(folder)
+    model = TorchModel(read.model, shift=True, picks=Sampling())
+    ours = blocks.fill(
+        model, task(gap=Gap(PROMPT, [], "", []), banned=()), 1, Policy(rule=left_to_right, passes=99), limits(12)
+    )
+    greedy = Qwen2ForCausalLM.from_pretrained(folder, key_mapping={}).generate(
+        torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0
+    )
+    assert ours.tokens == greedy[0, len(PROMPT) :].tolist()
+
+
+@pytest.mark.parametrize("family", ["dream", "llada", "diffugpt", "mdlm", "tiny-a2d-qwen3"])
+def test_left_to_right_on_a_bidirectional_model_is_a_plain_greedy_loop(family: str, tmp_path: Path) -> None:
+    folder, reference = tiny.FAMILIES[family](tmp_path)
+    read = loaded(folder)
+    shift = read.plan.infill.shift
+    after = [33, 44, 55]
+    plain = [tiny.MASK] * 6
+    for row in range(6):
+        logits = reference(torch.tensor([[*PROMPT, *plain, *after]]))[0, len(PROMPT) + row - shift].clone()
+        logits[tiny.MASK] = -torch.inf
+        plain[row] = int(logits.argmax())
+    model = TorchModel(read.model, shift=shift, picks=Sampling(), most_stale=0)
+    canvas = Canvas.masked(tiny.MASK, 6)
+    asked = Task(Gap(PROMPT, after, "", []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK])
+    reveal(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
+    assert canvas.tokens == plain
+
+
+@pytest.mark.parametrize("family", ["sdar", "stable-diffcoder", "bd3lm", "fast-dllm-v2", "tiny-a2d-blocks"])
+def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tmp_path: Path) -> None:
+    """One row a pass, the surest of its block, each pass of the reference over the whole text."""
+    folder, reference = tiny.FAMILIES[family](tmp_path)
+    read = loaded(folder)
+    shift, block = read.plan.infill.shift, read.plan.shape.block
+    text = list(PROMPT)
+    while len(text) < len(PROMPT) + 10:
+        start, size = len(text), block - len(text) % block
+        canvas = [tiny.MASK] * size
+        while tiny.MASK in canvas:
+            logits = reference(torch.tensor([[*text, *canvas]]))[0, start - shift : start + size - shift].clone()
+            logits[:, tiny.MASK] = -torch.inf
+            sure, tokens = logits.softmax(-1).max(-1)
+            row = max((r for r in range(size) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
+            canvas[row] = int(tokens[row])
+        text += canvas
+    model = TorchModel(read.model, shift=shift, picks=Sampling())
+    asked = Task(Gap(PROMPT, [], "", []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK])
+    for _ in range(2):  # again, over what the first time left
+        model.begin()
+        made = blocks.fill(model, asked, block, Policy(rule=confidence.above(2.0), passes=999), limits(10))
+        assert made.tokens == text[len(PROMPT) :][:10]
+    assert model.encoded == len(PROMPT) % block + shift * (len(PROMPT) % block == 0)
+
+
+def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_after(tmp_path: Path) -> None:
+    folder, reference = tiny.FAMILIES["dream"](tmp_path)
+    model = TorchModel(loaded(folder).model, shift=True, picks=Sampling())
+    after = [33, 44, 55]
+
+    def asked(canvas: list[int]) -> Guess:
+        return model.guess(Question(PROMPT, canvas, after, [], []))
+
+    masks = [tiny.MASK] * 6
+    first, second = asked(masks), asked(masks)
+    assert second.tokens == first.tokens
+    assert second.probabilities == pytest.approx(first.probabilities, abs=1e-5)
+    changed = [88, 77, *masks[2:]]
+    asked(changed)  # the refresh's turn: what the masks left is measured against what belongs to these tokens
+    assert model.drift > 0.05
+    drifted = model.drift
+    assert asked(masks).probabilities == pytest.approx(first.probabilities, abs=1e-5)  # no longer trusted
+    assert model.drift == pytest.approx(drifted, rel=0.5)
+    exact = reference(torch.tensor([[*PROMPT, *changed, *after]]))[0, len(PROMPT) - 1 : len(PROMPT) + 5].softmax(-1)
+    model.begin()
+    fresh = asked(changed)
+    assert fresh.probabilities == pytest.approx(exact.max(-1).values.tolist(), abs=1e-4)
+
+
+def test_the_policy_is_data() -> None:
+    policy = Policy(rule=left_to_right, passes=3)
+    assert msgspec.structs.replace(policy, passes=5).passes == 5
+    assert denoise.left_to_right(guess([0.1, 0.2]), [1, 3], 2) == [1]

@@ -1,7 +1,7 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
-A piece of memory for each layer's keys and values, (position, heads * d): what is in use is one contiguous slice and is
-handed over without a copy.
+A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows what
+is in use in steps, for the price of a pass grows with it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD
 
 BLOCKED = np.float32(-1e4)
+STEP, SLACK = 32, 96  # positions
 
 
 class ModelShape(msgspec.Struct, frozen=True):
@@ -46,7 +47,8 @@ class OnnxModel:
         self._session = session
         self.capacity = shape.context + 256
         names = [f"{part}.{layer}" for layer in range(shape.layers) for part in ("keys", "values")]
-        self._memory = {name: np.zeros((self.capacity, shape.heads * shape.head_dim), np.float32) for name in names}
+        self._room = 0
+        self._memory = {name: np.zeros((shape.heads, 0, shape.head_dim), np.float32) for name in names}
         self._outputs = ["token", "probability", *(f"new_{name}" for name in names)]
         self.sequence: list[int] = []
 
@@ -85,8 +87,10 @@ class OnnxModel:
         Returns the last `results` rows of tokens + canvas.
         """
         start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
-        bias = np.zeros((m, start + m), np.float32)
-        bias[:n, start:] = np.triu(np.full((n, m), BLOCKED), 1)
+        self._fit(start)
+        bias = np.zeros((m, self._room + m), np.float32)
+        bias[:, start : self._room] = BLOCKED
+        bias[:n, self._room :] = np.triu(np.full((n, m), BLOCKED), 1)
         ids = np.array(tokens + canvas, np.int64)
         top, probability, *new = self._session.run(
             self._outputs,
@@ -96,13 +100,27 @@ class OnnxModel:
                 "positions": np.arange(start, start + m),
                 "bias": bias,
                 "rows": np.arange(m - results, m),
-                **{name: part[:start] for name, part in self._memory.items()},
+                "lengths": np.array([self._room, m]),
+                **self._memory,
             },
         )
+        self._fit(start + n)
         for part, rows in zip(self._memory.values(), new, strict=True):
-            part[start : start + n] = rows[:n]
+            part[:, start : start + n] = rows[:, :n]
         self.sequence += tokens
         return Rows(tokens=top.tolist(), probabilities=probability.tolist())
+
+    def _fit(self, length: int) -> None:
+        """Give the memory room for `length` positions and not many more, since every pass reads all of it."""
+        if length <= self._room <= length + SLACK:
+            return
+        room = -(-length // STEP) * STEP
+        kept = min(self._room, room)
+        for name, part in self._memory.items():
+            fitted = np.zeros((part.shape[0], room, part.shape[2]), np.float32)
+            fitted[:, :kept] = part[:, :kept]
+            self._memory[name] = fitted
+        self._room = room
 
     def _ngrams(self, tokens: list[int], ids: NDArray[np.int64]) -> NDArray[np.int64]:
         history = np.array([PAD, PAD, *self.sequence[-2:], *tokens], np.int64)[-(len(tokens) + 2) :]

@@ -162,16 +162,15 @@ class NanoModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One inference pass of one sequence over a KV memory, as the exported graph computes it.
 
-        tokens, positions (n,), ngrams (n, 2), keys, values (layers, cached, dim), bias (n, cached + n) added to the
-        scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, n, dim).
+        tokens, positions (n,), ngrams (n, 2), keys, values (layers, heads, cached, d), bias (n, cached + n) added to the
+        scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, heads, n, d).
         """
         x = self.embedded(tokens[None], ngrams[None])
         cos, sin = rotary(positions[None], self.config)
         new = []
         for block, *memory in zip(self.blocks, keys, values, strict=True):
-            past = (part.unflatten(1, (self.config.heads, -1)).transpose(0, 1)[None] for part in memory)
-            x, k, v = block.step(x, cos, sin, *past, bias)  # type: ignore[operator]
-            new.append([part[0].transpose(0, 1).flatten(1) for part in (k, v)])
+            x, k, v = block.step(x, cos, sin, *(part[None] for part in memory), bias)  # type: ignore[operator]
+            new.append((k[0], v[0]))
         logits = self.head(rms_norm(x)[0, rows])
         new_keys, new_values = (torch.stack(parts) for parts in zip(*new, strict=True))
         return logits, new_keys, new_values

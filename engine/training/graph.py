@@ -1,12 +1,12 @@
 """The ONNX graph of one forward pass, written node by node with ONNX Runtime's fused operators.
 
 A tracing exporter makes some fifty small operators a layer, which at the few rows of a keystroke cost more than the
-matrix products; this makes sixteen. The memory comes in a piece a layer, (cached, heads * d), which is one contiguous
-slice of what the backend keeps.
+matrix products; this makes about twenty-five. The memory comes in a piece a layer and may have more room than is in
+use: `bias` blocks the rest.
 
-Inputs   tokens, positions (n,), ngrams (n, 2), bias (n, cached + n) added to the scores, rows (m,), keys.L, values.L
-(cached, heads * d) Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new_keys.L,
-new_values.L (n, heads * d)
+Inputs   tokens, positions (n,), ngrams (n, 2), bias (n, room + n) added to the scores, rows (m,), lengths (2,) =
+         (room, n), keys.L, values.L (heads, room, d)
+Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new_keys.L, new_values.L (heads, n, d)
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class Graph:
         self.constants.append(numpy_helper.from_array(value, name))
         return name
 
-    def all(
-        self, operator: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any
-    ) -> list[str]:
+    def all(self, operator: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any) -> list[str]:
         names = [f"{operator}.{next(self._numbers)}" for _ in range(outputs)]
         self.nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
         return names
@@ -58,11 +56,11 @@ def build(model: NanoModel, longest: int) -> onnx.ModelProto:
     cos, sin = (part[0, 0].numpy() for part in rotary(torch.arange(longest)[None], config))
     tables = graph.constant(cos, "cos"), graph.constant(sin, "sin")
     shapes = Shapes(graph, config)
-    places, bias = graph("Unsqueeze", "positions", shapes.first), graph("Unsqueeze", "bias", shapes.two_first)
+    places = graph("Unsqueeze", "positions", shapes.first)
     x = _embedded(graph, weights, config, shapes)
     outputs = []
     for layer in range(config.layers):
-        x, k, v = _block(graph, weights, f"blocks.{layer}", layer, x, places, bias, tables, shapes, config)
+        x, k, v = _block(graph, weights, f"blocks.{layer}", layer, x, places, tables, shapes, config)
         outputs += [(f"new_keys.{layer}", k), (f"new_values.{layer}", v)]
     chosen = graph("Gather", graph("Squeeze", _norm(graph, x, shapes.ones_dim), shapes.first), "rows", axis=0)
     logits = graph("MatMul", chosen, graph.constant(weights["head.weight"].T.copy(), "head"))
@@ -79,7 +77,6 @@ class Shapes:
 
     def __init__(self, graph: Graph, config: NanoConfig) -> None:
         self.first = graph.constant(np.array([0]))
-        self.two_first = graph.constant(np.array([0, 1]))
         self.last = graph.constant(np.array([-1]))
         self.ones_dim = graph.constant(np.ones(config.dim, np.float32))
         self.ones_head = graph.constant(np.ones(config.head_dim, np.float32))
@@ -107,7 +104,6 @@ def _block(
     layer: int,
     x: str,
     places: str,
-    bias: str,
     tables: tuple[str, str],
     shapes: Shapes,
     config: NanoConfig,
@@ -115,19 +111,23 @@ def _block(
     def product(value: str, weight: str) -> str:
         return graph("MatMul", value, graph.constant(weights[f"{name}.{weight}.weight"].T.copy(), f"{name}.{weight}"))
 
+    def by_head(value: str) -> str:
+        return graph("Transpose", graph("Reshape", value, shapes.by_head), perm=[0, 2, 1, 3])
+
     def turned(value: str) -> str:
-        normed = _norm(graph, graph("Reshape", value, shapes.by_head), shapes.ones_head)
-        flat = graph("Reshape", normed, shapes.flat)
-        return graph("RotaryEmbedding", flat, places, *tables, domain=FUSED, num_heads=config.heads)
+        return graph("RotaryEmbedding", _norm(graph, by_head(value), shapes.ones_head), places, *tables, domain=FUSED)
+
+    def scores(keys: str) -> str:
+        return graph("FusedMatMul", q, keys, domain=FUSED, transB=1, alpha=config.head_dim**-0.5)
 
     q, k, v = graph.all("Split", [product(_norm(graph, x, shapes.ones_dim), "qkv")], 3, axis=-1, num_outputs=3)
-    q, k = turned(q), turned(k)
-    past = (graph("Unsqueeze", f"{part}.{layer}", shapes.first) for part in ("keys", "values"))
-    keys, values = (graph("Concat", old, new, axis=1) for old, new in zip(past, (k, v), strict=True))
-    attended = graph(
-        "MultiHeadAttention", q, keys, values, "", "", bias, domain=FUSED, num_heads=config.heads,
-        scale=config.head_dim**-0.5,
-    )  # fmt: skip
+    q, k, v = turned(q), turned(k), by_head(v)
+    past_k, past_v = (graph("Unsqueeze", f"{part}.{layer}", shapes.first) for part in ("keys", "values"))
+    # old and new are multiplied apart and only the scores are joined: the memory, much the larger, is never copied
+    both = graph("Concat", scores(past_k), scores(k), axis=-1)
+    old, new = graph.all("Split", [graph("Softmax", graph("Add", both, "bias"), axis=-1), "lengths"], 2, axis=-1)
+    mixed = graph("Add", graph("MatMul", old, past_v), graph("MatMul", new, v))
+    attended = graph("Reshape", graph("Transpose", mixed, perm=[0, 2, 1, 3]), shapes.flat)
     x = graph("Add", x, product(attended, "out"))
     up = graph("Relu", product(_norm(graph, x, shapes.ones_dim), "up"))
     x = graph("Add", x, product(graph("Mul", up, up), "down"))
@@ -142,10 +142,11 @@ def _model(graph: Graph, config: NanoConfig, outputs: list[str]) -> onnx.ModelPr
         helper.make_tensor_value_info("positions", number, ["n"]),
         helper.make_tensor_value_info("bias", real, ["n", "total"]),
         helper.make_tensor_value_info("rows", number, ["m"]),
+        helper.make_tensor_value_info("lengths", number, [2]),
     ]
     for layer in range(config.layers):
         inputs += [
-            helper.make_tensor_value_info(f"{part}.{layer}", real, ["cached", config.dim])
+            helper.make_tensor_value_info(f"{part}.{layer}", real, [config.heads, "room", config.head_dim])
             for part in ("keys", "values")
         ]
     made = [helper.make_tensor_value_info(name, number if name == "token" else real, None) for name in outputs]

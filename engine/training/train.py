@@ -54,7 +54,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: NanoConfig = NanoConfig()
     sampler: SamplerConfig = SamplerConfig()
     hours: float = 30.0  # of all cores together; the learning rate's schedule ends there
-    batch: int = 10  # rows a worker and step
+    batch: int = 16  # rows a worker and step
     micro_batch: int = 2  # rows a forward: small enough for the second-level cache
     lr_muon: float = 0.02
     lr_adam: float = 0.003
@@ -63,7 +63,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decay: float = 0.25  # share of the budget in which the learning rate falls to zero
     average: float = 0.998  # of the weights, a step
     canvases_from: float = 0.0  # share of the budget trained without canvases first
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the losses, by kind
+    weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
     seed: int = 0
 
 

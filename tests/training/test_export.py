@@ -40,7 +40,7 @@ def example(model: NanoModel, cached: int, n: int, m: int) -> tuple[torch.Tensor
     config = model.config
     torch.manual_seed(cached + n)
     tokens, ngrams = torch.randint(config.vocab, (n,)), torch.randint(config.ngram_buckets, (n, 2))
-    memory = (torch.randn(config.layers, cached, config.dim) for _ in range(2))
+    memory = (torch.randn(config.layers, config.heads, cached, config.head_dim) for _ in range(2))
     bias = torch.full((n, cached + n), -1e4).triu(cached + 1)
     return (tokens, ngrams, torch.arange(cached, cached + n), *memory, bias, torch.arange(n - m, n))
 
@@ -49,6 +49,7 @@ def outputs(path: Path, inputs: tuple[torch.Tensor, ...]) -> dict[str, np.ndarra
     session = onnxruntime.InferenceSession(path)
     tokens, ngrams, positions, keys, values, bias, rows = (value.numpy() for value in inputs)
     feed = {"tokens": tokens, "ngrams": ngrams, "positions": positions, "bias": bias, "rows": rows}
+    feed["lengths"] = np.array([keys.shape[2], len(tokens)])
     feed |= {f"keys.{layer}": part for layer, part in enumerate(keys)}
     feed |= {f"values.{layer}": part for layer, part in enumerate(values)}
     names = [output.name for output in session.get_outputs()]

@@ -22,14 +22,24 @@ class Engine:
         self._backend = backend
 
     @classmethod
-    def load(cls, model: str = "nano") -> Engine:
-        """Load the embedded model, or one of the same format from a folder.
+    def load(cls, model: str = "nano", device: str = "auto") -> Engine:
+        """Load the embedded model, or a public checkpoint from a folder or a hub id.
 
-        Raises EngineError where the model is unknown or its files are missing or damaged.
+        `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU.
+        Raises EngineError where the model is unknown, does not fit, or its files are missing or damaged.
         """
         from engine.nano import Nano  # here, so that importing the types costs no onnxruntime
 
-        return cls(Nano.load(model))
+        if Nano.holds(model) and device in ("auto", "cpu"):
+            return cls(Nano.load(model))
+        try:
+            from engine.backends import torch as public  # here, so that the embedded model costs no torch
+        except ModuleNotFoundError as missing:
+            needed = "public checkpoints and GPUs need the gpu extra: pip install 'inpaint-lsp[gpu]'"
+            raise EngineError(f"{needed} ({missing.name} is missing)") from None
+        if Nano.holds(model):
+            return cls(Nano.load(model, public.choose_device(device)))
+        return cls(public.load(model, device))
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """Fill the gap. Looks at `cancel` between passes and raises Cancelled where it is set."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from engine.contract import EngineError, Fill, FillRequest
 from engine.decoding import draft_verify
 from engine.tokenizer import Tokenizer
 from engine.window import prompt
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = Path(__file__).parent / "weights"
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
@@ -23,8 +27,11 @@ class Nano:
         self._model, self._tokenizer = model, tokenizer
 
     @classmethod
-    def load(cls, name: str) -> Nano:
-        """A shipped model by name, or a folder that `train export` wrote. Raises EngineError with what to do."""
+    def load(cls, name: str, device: torch.device | None = None) -> Nano:
+        """A shipped model by name, or a folder that `train export` wrote. Raises EngineError with what to do.
+
+        Runs on ONNX Runtime, or in torch where a device is given.
+        """
         folder = WEIGHTS / name if (WEIGHTS / name / "config.json").exists() else Path(name).expanduser()
         if not (folder / "config.json").exists():
             shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"
@@ -33,9 +40,16 @@ class Nano:
             shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
         except msgspec.DecodeError as error:
             raise EngineError(f"{folder / 'config.json'} is damaged ({error}); install the model again") from None
-        model = cls(OnnxModel.load(folder / "model.int8.onnx", shape), Tokenizer.load(folder / "tokenizer.json"))
+        model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"))
         model.fill(WARM_UP, threading.Event())  # the first passes allocate
         return model
+
+    @staticmethod
+    def holds(name: str) -> bool:
+        """Whether a name is for `load`: ours, or nobody's. Other folders and hub ids are public checkpoints'."""
+        folder = Path(name).expanduser()
+        shipped = folder.name == name and (WEIGHTS / name / "config.json").exists()
+        return shipped or (folder / "model.int8.onnx").exists() or not (folder.is_dir() or "/" in name)
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill."""
@@ -61,3 +75,11 @@ class Nano:
         if newline and text:
             text += "\n"
         return text.replace("\n", "\r\n") if "\r\n" in request.prefix + request.suffix else text
+
+
+def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> OnnxModel:
+    if device is None:
+        return OnnxModel.load(folder / "model.int8.onnx", shape)
+    from engine.backends.torch_nano import TorchNano  # here, so that the default costs no torch
+
+    return TorchNano.read(folder / "model.safetensors", shape, device)

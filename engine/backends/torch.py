@@ -19,22 +19,39 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from engine.contract import EngineError, Fill, FillRequest
+from engine.contract import Backend, EngineError, Fill, FillRequest
 from engine.decoding import blocks, confidence, dreamon, entropy, length, sampling
 from engine.decoding.canvas import Canvas, Guess, Limits, Question
 from engine.decoding.denoise import Policy, Task, reveal
 from engine.decoding.sampling import Sampling
-from engine.models import checkpoint
+from engine.models import checkpoint, diffusion_gemma
 from engine.models.transformer import Transformer
 from engine.models.vocabulary import Gap, Vocabulary
 
 WINDOW = 2048  # tokens of context
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
-PASSES = {"quality": 30, "balanced": 12, "fast": 4}
+PASSES = {"quality": 30, "balanced": 12, "fast": 4}  # see Policy
 SUB_BLOCK = 8  # rows of a long block that are revealed together
 DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
 MOST_STALE = 8  # passes
+GREEDY = Sampling()
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
+
+
+def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
+    """A public checkpoint from a folder or hub id, warmed up. Raises EngineError with what to do."""
+    where = choose_device(device)
+    dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
+    config = checkpoint.read_config(name)
+    backend: Backend
+    if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
+        backend = diffusion_gemma.DiffusionGemma.load(name, config, where, dtype)
+    else:
+        read = checkpoint.load(name, config, where, dtype)
+        vocabulary = Vocabulary.load(checkpoint.tokenizer_folder(read), read.plan.infill)
+        backend = TorchBackend(TorchModel(read.model, read.plan.infill.shift, picks), vocabulary)
+    backend.fill(WARM_UP, threading.Event())
+    return backend
 
 
 class TorchModel:
@@ -75,14 +92,11 @@ class TorchModel:
     def _blocks(self, tokens: list[int], rows: range) -> Tensor:
         """Pass what follows the whole blocks that are held already."""
         kept = _common(self._held, tokens) // self.shape.block * self.shape.block
-        begin = min(kept, rows.start - self._shift)
-        self._held = tokens
-        return self._pass(tokens, begin, len(tokens), rows)
+        return self._pass(tokens, min(kept, rows.start - self._shift), len(tokens), rows)
 
     def _everything(self, tokens: list[int], rows: range) -> Tensor:
         """Pass the canvas over what is held of its neighbours, or the whole window where that is stale."""
         same = len(self._held) == len(tokens) and _common(self._held, tokens, rows) == len(tokens)
-        self._held = tokens
         if same and self._stale < self._serves:
             self._stale += 1
             return self._pass(tokens, rows.start - self._shift, rows.stop, rows)
@@ -95,9 +109,10 @@ class TorchModel:
         """Measure how far the neighbours' keys and values had drifted; let them serve longer or shorter."""
         self._stale = 0
         if before is not None:
-            outside = [*range(rows.start), *range(rows.stop, total)]
-            old, new = before[..., outside, :], self._memory[-1][..., outside, :]
-            self.drift = float((new - old).norm() / new.norm())
+            new = self._memory[-1, ..., :total, :]
+            change = new - before[..., :total, :]
+            change[..., rows.start : rows.stop, :] = 0
+            self.drift = float(change.norm() / new.norm())
             longer = min(max(1, 2 * self._serves), self._most_stale)
             self._serves = self._serves // 2 if self.drift > DRIFT else longer
 
@@ -107,35 +122,38 @@ class TorchModel:
         wanted = slice(rows.start - self._shift - begin, rows.stop - self._shift - begin)
         if self.encoded is None:
             self.encoded = end - begin - len(rows)
-        total = end if self.shape.block else len(tokens)
-        logits: Tensor = self._model(ids, self._memory, begin, total, wanted=wanted)[0]
+        self._held = self._held[:begin]  # should the pass fail, the rest is lost
+        logits: Tensor = self._model(ids, self._memory, begin, len(tokens), wanted=wanted)[0]
+        self._held = tokens
         return logits
 
 
 class TorchBackend:
+    """A model with its vocabulary: from a gap in a text to a gap in tokens, a canvas, and a text again."""
+
     def __init__(self, model: TorchModel, vocabulary: Vocabulary) -> None:
         self._model, self._vocabulary, self._infill = model, vocabulary, vocabulary.infill
         self._pass_seconds = 0.0  # of the last fill
 
-    @classmethod
-    def load(cls, name: str, device: str = "auto", picks: Sampling = Sampling()) -> TorchBackend:  # noqa: B008
-        """A folder or hub id. Raises EngineError with what to do."""
-        where = choose_device(device)
-        dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
-        read = checkpoint.load(name, where, dtype)
-        vocabulary = Vocabulary.load(checkpoint.tokenizer_folder(read), read.plan.infill)
-        backend = cls(TorchModel(read.model, read.plan.infill.shift, picks), vocabulary)
-        backend.fill(WARM_UP, threading.Event())
-        return backend
-
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill."""
-        limits = Limits(request.max_tokens, request.deadline_ms, cancel)
         self._model.begin()
-        room = self._model.shape.context - 2 * request.max_tokens - 8
+        room = self._model.shape.context - 2 * request.max_tokens - 32
         gap = self._vocabulary.gap(request, max(16, min(WINDOW, room)))
-        task = Task(gap, self._vocabulary.mask, partial(self._settle, request, gap), self._banned(request))
-        canvas = self._decode(task, request, limits)
+        respelled = len(self._vocabulary.encode(gap.taken))
+        most = request.max_tokens + respelled
+        limits = Limits(most, request.deadline_ms, cancel)
+        task = Task(
+            gap,
+            self._vocabulary.mask,
+            partial(self._settle, request, gap, most),
+            partial(_banned, self._vocabulary.mask, self._infill.expand, most),
+            partial(_forced, self._vocabulary, gap.spelled),
+        )
+        try:
+            canvas = self._decode(task, request, limits)
+        except torch.OutOfMemoryError:
+            raise EngineError("the device ran out of memory; close other programs or choose a smaller model") from None
         tokens = canvas.tokens[: canvas.written()]
         seconds = time.perf_counter() - limits.started
         self._pass_seconds = seconds / max(1, limits.passes)
@@ -145,7 +163,7 @@ class TorchBackend:
             text=self._text(request, gap, tokens),
             confidence=_mean(canvas.probabilities[: len(tokens)]),
             passes=limits.passes,
-            tokens=len(tokens),
+            tokens=max(0, len(tokens) - respelled),
             encoded=encoded,
             reused=window - encoded,
             encode_ms=limits.first_pass * 1000,
@@ -164,7 +182,7 @@ class TorchBackend:
         if self._infill.expand is None:
             size = length.probe(self._model, task, limits)
         else:
-            size = min(CANVAS // 2 if request.max_lines == 1 else CANVAS, request.max_tokens)
+            size = min(CANVAS // 2 if request.max_lines == 1 else CANVAS, limits.tokens)
         canvas = Canvas.masked(task.mask, size)
         reveal(self._model, task, canvas, Policy(rule=entropy.within(), passes=passes), limits)
         canvas.ended = canvas.written() == len(canvas.tokens)
@@ -179,14 +197,11 @@ class TorchBackend:
         affordable = request.deadline_ms / 1000 / self._pass_seconds
         return next((passes for passes in PASSES.values() if passes <= affordable), PASSES["fast"])
 
-    def _banned(self, request: FillRequest) -> partial[list[int]]:
-        return partial(_banned, self._vocabulary.mask, self._infill.expand, request.max_tokens)
-
-    def _settle(self, request: FillRequest, gap: Gap, canvas: Canvas) -> None:
+    def _settle(self, request: FillRequest, gap: Gap, most: int, canvas: Canvas) -> None:
         """Expand, delete, and cut where the model or the line limit ends the fill."""
         ends = self._vocabulary.ends
         if self._infill.expand is not None:
-            dreamon.settle(canvas, self._infill.expand, ends, request.max_tokens)
+            dreamon.settle(canvas, self._infill.expand, ends, most)
         else:
             end = next((row for row, token in enumerate(canvas.tokens) if token in ends), None)
             if end is not None:
@@ -214,7 +229,7 @@ class TorchBackend:
         if request.max_lines is not None:
             lines = text.split("\n")
             text = "\n".join(lines[: request.max_lines])
-            if text and _before_a_line(request):
+            if text and not text.endswith("\n") and _before_a_line(request):
                 text += "\n"
         return text.replace("\n", "\r\n") if "\r\n" in request.prefix + request.suffix else text
 
@@ -242,6 +257,15 @@ def _before_a_line(request: FillRequest) -> bool:
 def _banned(mask: int, expand: int | None, most: int, canvas: Canvas) -> list[int]:
     """A mask reveals nothing; a canvas of full length cannot expand."""
     return [mask] if expand is None or dreamon.can_expand(canvas, len(canvas.tokens), most) else [mask, expand]
+
+
+def _forced(
+    vocabulary: Vocabulary, spelled: str, canvas: Canvas, done: list[int] | None = None
+) -> tuple[int, list[int]] | None:
+    """The row that must go on spelling what was taken back before the cursor."""
+    row = vocabulary.boundary(spelled, canvas.tokens, done)
+    canvas.probabilities += [1.0] * (len(canvas.tokens) - len(canvas.probabilities))
+    return row
 
 
 def _common(held: list[int], tokens: list[int], besides: range = range(0)) -> int:

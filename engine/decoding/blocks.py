@@ -7,11 +7,14 @@ what the prompt left of its last block. A block of one token is autoregression.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import msgspec
 
 from engine.decoding.canvas import Canvas, Denoiser, Limits
 from engine.decoding.denoise import Policy, Task, reveal
+
+ROWS = 32  # that a policy's passes are for
 
 
 def fill(model: Denoiser, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
@@ -20,9 +23,9 @@ def fill(model: Denoiser, task: Task, block: int, policy: Policy, limits: Limits
     while not whole.ended and len(whole.tokens) < limits.tokens and not limits.late():
         before = [*task.gap.before, *whole.tokens]
         canvas = Canvas.masked(task.mask, block - len(before) % block)
-        share = max(1, math.ceil(policy.passes * len(canvas.tokens) / limits.tokens))
-        gap = msgspec.structs.replace(task.gap, before=before, firsts=[] if whole.tokens else task.gap.firsts)
-        part = msgspec.structs.replace(task, gap=gap, settle=_leave)
+        share = math.ceil(policy.passes * len(canvas.tokens) / ROWS)
+        gap = msgspec.structs.replace(task.gap, before=before)
+        part = msgspec.structs.replace(task, gap=gap, settle=_leave, forced=partial(task.forced, done=whole.tokens))
         reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share), limits)
         whole.tokens += canvas.tokens
         whole.probabilities += canvas.probabilities

@@ -16,22 +16,29 @@ from engine.contract import Cancelled
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A canvas between what is before and after it. `firsts` are the tokens allowed in its first row (none: all)."""
+    """A canvas between what is before and after it.
+
+    No row may be one of `banned`. `forced` is a row and the tokens that it must be one of.
+    """
 
     before: list[int]
     canvas: list[int]
     after: list[int]
-    firsts: list[int]
     banned: list[int]
+    forced: tuple[int, list[int]] | None = None
 
 
 class Guess(msgspec.Struct):
-    """Of each row of a canvas: a token, its probability, the entropy in nats, the probability of what stands there."""
+    """Of each row of a canvas: a token, its probability, the entropy in nats, the probability of what stands there.
+
+    `willing` tells that the forced row would have been one of its tokens anyway.
+    """
 
     tokens: list[int]
     probabilities: list[float]
     entropies: list[float]
     held: list[float]
+    willing: bool = True
 
 
 class Denoiser(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -19,11 +20,16 @@ from engine.models.vocabulary import Gap
 Rule = Callable[[Guess, list[int], int], list[int]]
 
 
+class Forced(Protocol):
+    def __call__(self, canvas: Canvas, done: list[int] | None = None) -> tuple[int, list[int]] | None:
+        """`done` are the tokens of the blocks before the canvas, where there are blocks."""
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How canvases are revealed.
 
-    `passes` are those of a full canvas; of `span` rows the leftmost that has an open one is considered (0: all rows);
-    `revoke` is the probability below which a revealed token is taken back.
+    `passes` are those of a canvas, or of so many rows in blocks (blocks.ROWS); of `span` rows the leftmost that has
+    an open one is considered (0: all rows); `revoke` is the probability below which a revealed token is taken back.
     """
 
     rule: Rule
@@ -36,13 +42,14 @@ class Task(msgspec.Struct, frozen=True):
     """A gap, and what a family does with it.
 
     `settle` looks at what was just revealed and may make the canvas longer or shorter; `banned` are the tokens that no
-    row may be.
+    row may be; `forced` is the row that must be one of some tokens, if any.
     """
 
     gap: Gap
     mask: int
     settle: Callable[[Canvas], None]
     banned: Callable[[Canvas], list[int]]
+    forced: Forced
 
 
 def left_to_right(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
@@ -52,16 +59,23 @@ def left_to_right(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
 
 def reveal(model: Denoiser, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
     """Reveal the canvas until no row is open or time is up. Raises Cancelled between passes."""
-    gap, passes = task.gap, 0
+    passes = 0
     revoked: set[int] = set()
-    while (open_rows := canvas.open_rows()) and not limits.late():
-        question = Question(gap.before, canvas.tokens, gap.after, gap.firsts, task.banned(canvas))
+    while not limits.late():
+        forced = task.forced(canvas)
+        open_rows = canvas.open_rows()
+        if not open_rows:
+            break
+        question = Question(task.gap.before, canvas.tokens, task.gap.after, task.banned(canvas), forced)
         guess = limits.guess(model, question)
         passes += 1
         quota = math.ceil(len(open_rows) / max(1, policy.passes - passes + 1))
         if policy.revoke and passes < policy.passes:
             remasking.revoke(canvas, guess, open_rows, policy.revoke, revoked)
-        for row in policy.rule(guess, _considered(open_rows, policy.span), quota):
+        rows = policy.rule(guess, _considered(open_rows, policy.span), quota)
+        if forced is not None:  # where the model meant another token, its guesses of other rows belong to that one
+            rows = [forced[0], *rows] if guess.willing else [forced[0]]
+        for row in rows:
             canvas.tokens[row], canvas.probabilities[row] = guess.tokens[row], guess.probabilities[row]
         task.settle(canvas)
 

@@ -1,12 +1,13 @@
-"""Draft, verify, commit: the canvas drafts several tokens in one pass, the causal role reads them and keeps what it
-agrees with.
+"""Draft, verify, commit: every pass reads the last draft causally and denoises the next one on a canvas after it.
 
-The text equals the model's own greedy left-to-right text, token for token, whatever the draft was (speculative
-decoding with the model's own canvas as the draft; TiDAR, arXiv 2511.08923, section 3). Drafts only decide how many
-tokens a pass yields. One round is
+The causal role keeps the longest beginning of the draft that it would have written itself and adds one token of its own,
+so the text is the model's greedy left-to-right text, whatever the drafts were (speculative decoding with the model's own
+canvas as the draft; drafting within the verifying pass is TiDAR's, arXiv 2511.08923, section 3). A pass is
 
-    draft    committed tokens not yet read, then a canvas of masks  ──▶  the next token, and a draft of those after it
-    verify   the next token and the draft, causally                 ──▶  the longest agreed beginning, one correction
+    committed token, draft …     causal           ──▶  agreed tokens and one more
+    <mask> <mask> <mask> …       bidirectional    ──▶  the next draft, if all of the last one was agreed with
+
+A pass costs little more for a few rows more, so it pays to draft what is likely to be agreed with, and no further.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from engine.backends.onnx import OnnxModel, Rows
 from engine.contract import Cancelled, FillRequest
 from engine.tokenizer import EOM, MASK, Tokenizer
 from engine.window import Prompt
+
+LONGEST_ROUND, SHORTEST_CIRCLE = 12, 12  # tokens
+LIKELY = 0.2  # a draft goes on while the product of its probabilities is above this
 
 
 class Decoded(msgspec.Struct):
@@ -41,7 +45,7 @@ class Decoded(msgspec.Struct):
 
 
 class Limits:
-    """When a fill ends: the model's end, a line too many, tokens, time."""
+    """When a fill ends: the model's end, a line too many, tokens, going round in circles, time."""
 
     def __init__(self, request: FillRequest, tokenizer: Tokenizer) -> None:
         self.started = time.perf_counter()
@@ -65,9 +69,18 @@ class Limits:
             decoded.tokens.append(token)
             decoded.probabilities.append(probability)
             self.tokens_left -= 1
-            if self.tokens_left == 0:
+            if self.tokens_left == 0 or goes_round(decoded.tokens):
                 return False
         return True
+
+
+def goes_round(tokens: list[int]) -> bool:
+    """Whether the tokens end with the same few, four times over: small models do not get out of that by themselves."""
+    for period in range(1, LONGEST_ROUND + 1):
+        last = tokens[-max(4 * period, SHORTEST_CIRCLE) :]
+        if len(last) >= SHORTEST_CIRCLE and len(last) >= 4 * period and last[period:] == last[:-period]:
+            return True
+    return False
 
 
 def decode(
@@ -77,50 +90,36 @@ def decode(
     limits = Limits(request, tokenizer)
     decoded = Decoded(tokens=[], probabilities=[], passes=0, decode_seconds=0.0, ended=False)
     size = model.shape.canvas // 2  # a line has about eight tokens
-    pending = [*prompt.context, *prompt.lead][len(model.sequence) :]
+    pending, draft = [*prompt.context, *prompt.lead][len(model.sequence) :], Rows([], [])
     going, encoded = True, 0.0
     while going and not limits.late() and len(model.sequence) + len(pending) + 2 * size <= model.capacity:
-        draft = _draft(model, pending, size, request.steps, decoded, cancel)
+        known = len(model.sequence) + len(pending)
+        rows = _forward(model, pending + draft.tokens, [MASK] * size, len(draft.tokens) + 1 + size, decoded, cancel)
         encoded = encoded or time.perf_counter()
-        going = limits.commit(decoded, draft.tokens[:1], draft.probabilities[:1])
-        if going and not limits.late():
-            verified = _verify(model, draft.tokens, decoded, cancel)
-            going = limits.commit(decoded, verified.tokens, verified.probabilities)
-            pending = verified.tokens[-1:]
+        agreed = _agreed(draft.tokens, rows.tokens)
+        model.forget(known + agreed)
+        going = limits.commit(decoded, rows.tokens[: agreed + 1], rows.probabilities[: agreed + 1])
+        pending = rows.tokens[agreed : agreed + 1]
+        canvas = Rows(rows.tokens[-size + 1 :], rows.probabilities[-size + 1 :])
+        draft = _likely(canvas) if agreed == len(draft.tokens) else Rows([], [])
     decoded.decode_seconds = time.perf_counter() - encoded if encoded else 0.0
     return decoded
 
 
-def _draft(
-    model: OnnxModel, pending: list[int], size: int, steps: int, decoded: Decoded, cancel: threading.Event
-) -> Rows:
-    """The causal next token, then the canvas's guess at those after it, up to its end.
-
-    With more than one step the surest tokens are revealed first and the others denoised again around them (MaskGIT,
-    arXiv 2202.04200).
-    """
-    rows = _forward(model, pending, [MASK] * size, size + 1, decoded, cancel)
-    first, probability = rows.tokens[0], rows.probabilities[0]
-    guess, sure = [first, *rows.tokens[2:]], [1.0, *rows.probabilities[2:]]
-    for step in range(1, steps):
-        shown = sorted(range(size), key=lambda i: -sure[i])[: math.ceil(size * step / steps)]
-        canvas = [guess[i] if i in shown else MASK for i in range(size)]
-        rows = _forward(model, [], canvas, size, decoded, cancel)
-        guess = [guess[i] if i in shown else rows.tokens[i] for i in range(size)]
-        sure = [sure[i] if i in shown else rows.probabilities[i] for i in range(size)]
-    length = guess.index(EOM) if EOM in guess[1:] and first != EOM else len(guess)
-    return Rows(tokens=guess[: max(1, length)], probabilities=[probability])
+def _agreed(draft: list[int], own: list[int]) -> int:
+    """How many tokens of the draft are what the causal role writes at their places."""
+    return next((i for i, (a, b) in enumerate(zip(draft, own, strict=False)) if a != b), len(draft))
 
 
-def _verify(model: OnnxModel, guess: list[int], decoded: Decoded, cancel: threading.Event) -> Rows:
-    """Read the guess, whose first token is right: the tokens after it that it agrees with, and one of its own."""
-    known = len(model.sequence)
-    rows = _forward(model, guess, [], len(guess), decoded, cancel)
-    agreed = 1
-    while agreed < len(guess) and guess[agreed] == rows.tokens[agreed - 1]:
-        agreed += 1
-    model.forget(known + agreed)
-    return Rows(tokens=rows.tokens[:agreed], probabilities=rows.probabilities[:agreed])
+def _likely(canvas: Rows) -> Rows:
+    """The beginning of a canvas that is likely to be agreed with as a whole; never its end of the fill."""
+    together, count = 1.0, 0
+    for token, probability in zip(canvas.tokens, canvas.probabilities, strict=True):
+        together *= probability
+        if together < LIKELY or token == EOM:
+            break
+        count += 1
+    return Rows(canvas.tokens[:count], canvas.probabilities[:count])
 
 
 def _forward(

@@ -19,11 +19,11 @@ def probe(model: Denoiser, task: Task, limits: Limits) -> int:
     """One of SIZES, at most the limit of tokens."""
     gap = task.gap
     scores: dict[int, float] = {}
-    for size in [size for size in SIZES if size < limits.tokens] + [min(limits.tokens, SIZES[-1])]:
+    for size in sorted({min(size, limits.tokens) for size in SIZES}):
         if scores and limits.late():
             break
         canvas = Canvas.masked(task.mask, size)
-        question = Question(gap.before, canvas.tokens, gap.after, gap.firsts, task.banned(canvas))
+        question = Question(gap.before, canvas.tokens, gap.after, task.banned(canvas), task.forced(canvas))
         guess = limits.guess(model, question)
         scores[size] = sum(math.log(max(p, 1e-9)) for p in guess.probabilities) / size
     return max(scores, key=lambda size: scores[size])

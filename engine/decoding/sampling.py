@@ -22,23 +22,30 @@ def guess(logits: Tensor, question: Question, sampling: Sampling, generator: tor
     device = logits.device
     if question.banned:
         logits.index_fill_(1, torch.tensor(question.banned, device=device), -torch.inf)
-    if question.firsts:
-        allowed = torch.tensor(question.firsts, device=device)
-        first = torch.full_like(logits[0], -torch.inf)
-        logits[0] = first.index_copy_(0, allowed, logits[0, allowed])
+    willing = _force(logits, *question.forced) if question.forced else torch.ones((), device=device)
     chances = logits.softmax(-1)
     entropies = torch.special.entr(chances).sum(-1)
     drawn = _drawn(logits, sampling, generator) if sampling.temperature > 0 else chances.argmax(-1)
-    held = torch.tensor(question.canvas, device=device)
+    stands = torch.tensor(question.canvas, device=device)
     columns = torch.stack(
         (
             drawn.float(),
             chances.gather(1, drawn[:, None])[:, 0].float(),
             entropies.float(),
-            chances.gather(1, held[:, None])[:, 0].float(),
+            chances.gather(1, stands[:, None])[:, 0].float(),
+            willing.float().expand(len(question.canvas)),
         )
     ).tolist()
-    return Guess([int(token) for token in columns[0]], *columns[1:])
+    tokens, probabilities, spread, present, agreed = columns
+    return Guess([int(token) for token in tokens], probabilities, spread, present, bool(agreed[0]))
+
+
+def _force(logits: Tensor, row: int, tokens: list[int]) -> Tensor:
+    """Leave a row these tokens only; tells whether the likeliest was among them."""
+    allowed = torch.tensor(tokens, device=logits.device)
+    likeliest = logits[row].argmax()
+    logits[row] = torch.full_like(logits[row], -torch.inf).index_copy_(0, allowed, logits[row, allowed])
+    return likeliest == logits[row].argmax()
 
 
 def _drawn(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.contract import EngineError
 from engine.models import registry
-from engine.models.registry import Plan, Source
+from engine.models.registry import Config, Plan, Source
 from engine.models.transformer import Transformer
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -37,9 +37,8 @@ class Checkpoint(msgspec.Struct):
     model: Transformer
 
 
-def load(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    """`name` is a folder or a hub id. Raises EngineError with what to do."""
-    config = read_config(name)
+def load(name: str, config: Config, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+    """`name` is a folder or a hub id, `config` what `read_config` says of it. Raises EngineError with what to do."""
     plan = registry.plan(config, name)
     require_memory(plan, device, dtype, name)
     folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
@@ -108,7 +107,11 @@ def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype, name: s
     """Raises EngineError where the weights do not fit in what is free."""
     with torch.device("meta"):
         weights = sum(parameter.numel() for parameter in Transformer(plan.shape).parameters())
-    needed, free = weights * dtype.itemsize * SPARE, free_bytes(device)
+    require_bytes(weights * dtype.itemsize, device, name)
+
+
+def require_bytes(weights: int, device: torch.device, name: str) -> None:
+    needed, free = weights * SPARE, free_bytes(device)
     if free is not None and needed > free:
         raise EngineError(
             f"{name} needs {needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are free; "
@@ -166,7 +169,7 @@ class _Tensors:
             )
         return dict.fromkeys(self._open(SINGLE).keys(), SINGLE)
 
-    def _open(self, file: str) -> Any:  # noqa: ANN401 - safetensors has no types
+    def _open(self, file: str) -> Any:
         if file not in self._files:
             path = self.folder / file
             if not path.exists():

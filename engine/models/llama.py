@@ -13,7 +13,7 @@ STABLE_DIFFCODER_MASK = 5
 STABLE_DIFFCODER_BLOCK = 4
 
 
-def shape(config: Config, **options: Any) -> Shape:  # noqa: ANN401
+def shape(config: Config, **options: Any) -> Shape:
     """`options` are those of Shape that the family's configs do not say."""
     heads = config["num_attention_heads"]
     return Shape(
@@ -78,7 +78,7 @@ def sources(shape: Shape) -> dict[str, Source]:
     return found
 
 
-def plan(config: Config, infill: Infill, **options: Any) -> Plan:  # noqa: ANN401
+def plan(config: Config, infill: Infill, **options: Any) -> Plan:
     made = shape(config, **options)
     return Plan(shape=made, sources=sources(made), infill=infill)
 

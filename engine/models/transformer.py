@@ -54,13 +54,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
 
 
-def visible(rows: Tensor, keys: Tensor, block: int, canvas: int | None = None) -> Tensor | None:
-    """Which keys each row sees, from positions (rows,) and (keys,): bool (rows, keys), or None where each sees all.
+def visible(rows: Tensor, keys: Tensor, block: int, canvas: int | None = None) -> Tensor:
+    """Which keys each row sees, from positions (rows,) and (keys,): bool (rows, keys).
 
     Rows at or after the position `canvas` see all keys whatever the block.
     """
-    if block == 0:
-        return None
     seen = keys // block <= (rows // block)[:, None]
     return seen if canvas is None else seen | (rows >= canvas)[:, None]
 
@@ -191,6 +189,8 @@ class Transformer(nn.Module):
         self.head = nn.Linear(shape.dim, shape.vocab, bias=shape.head_bias)
         if shape.tied:
             self.head.weight = self.embed.weight
+        self._frequency: Tensor | None = None  # made at the first pass: weights come late, from a checkpoint
+        self._scale = 1.0
 
     def memory(self, capacity: int, batch: int = 1) -> Tensor:
         """Room for the keys and values of `capacity` positions: (layers, 2, batch, kv_heads, capacity, head_dim)."""
@@ -214,7 +214,10 @@ class Transformer(nn.Module):
         end = start + tokens.shape[1]
         total = end if total is None else total
         positions = torch.arange(start, end, device=tokens.device)
-        mask = visible(positions, torch.arange(total, device=tokens.device), self.shape.block, canvas)
+        size = self.shape.block
+        mask = None
+        if size and start // size < (total - 1) // size:  # otherwise all rows see all keys
+            mask = visible(positions, torch.arange(total, device=tokens.device), size, canvas)
         x = self.embed(tokens)
         turns = None
         if self.shape.learned_positions:
@@ -228,6 +231,8 @@ class Transformer(nn.Module):
 
     def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (rows, rope_dim / 2)."""
-        frequency, scale = rotary_frequencies(self.shape)
-        angle = positions[:, None] * frequency.to(positions.device)
+        if self._frequency is None:
+            frequency, self._scale = rotary_frequencies(self.shape)
+            self._frequency = frequency.to(positions.device)
+        angle, scale = positions[:, None] * self._frequency, self._scale
         return (angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype)

@@ -1,8 +1,8 @@
 """A public checkpoint's own tokens, by `tokenizers`, and the gap cut into them.
 
 * A cursor may stand inside what the tokenizer would have made one token: `retur|`, or between an indentation and a
-  word. The last token before the cursor is therefore taken back, and the canvas must begin with a token that spells
-  it and whatever follows (token healing); its text is cut off the fill again.
+  word. The last word, blanks or signs before the cursor are therefore taken back, and the canvas must spell them
+  again, cut into tokens as the model likes (token healing). Their text is cut off the fill.
 * The window begins at a line, chosen from the length of the text alone and moved in steps, so that it stays put while
   the text grows and its keys and values can be kept.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,19 @@ QWEN_PATTERN = (
 )
 SUFFIX_FIRST = ("<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>")  # Seed-Coder's
 PREFIX_FIRST = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # Qwen's
+LAST_PIECE = re.compile(r"(?:[^\S\n]?\w+|[^\S\n]+|[^\w\s]+)\Z")  # what a tokenizer may join with what comes next
+LONGEST_PIECE = 24  # characters: a longer word is not taken back whole
 CHARACTERS = 3  # of code a token, at least: what is not in the window need not be encoded
 AFTER_SHARE = 0.25
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """A gap in tokens. `taken` is text before the cursor that the fill spells again, in its first token `firsts`."""
+    """A gap in tokens. `taken` is text before the cursor that the fill must spell again, `spelled` how tokens do."""
 
     before: list[int]
     after: list[int]
-    taken: str
-    firsts: list[int]
+    taken: str = ""
+    spelled: str = ""
 
 
 class Vocabulary:
@@ -53,8 +56,10 @@ class Vocabulary:
         self.mask: int = mask
         self.eos, self.bos = self._named(special, "eos_token"), self._named(special, "bos_token")
         self.infill = infill
+        self._heals = "ByteLevel" in repr(bpe.pre_tokenizer)  # others do not spell a piece as they spell the whole
         kept = {self.mask, infill.expand}
-        added = {token for token, what in bpe.get_added_tokens_decoder().items() if what.special}
+        decoder = bpe.get_added_tokens_decoder().items()
+        added = {token for token, what in decoder if what.special or what.content.startswith("<")}
         named = [token for token in (self.eos, infill.delete) if token is not None]
         self.ends = frozenset({*added, *named} - kept)
 
@@ -90,42 +95,73 @@ class Vocabulary:
         start, whole = self.decode(before[-4:]), self.decode([*before[-4:], *tokens])
         return whole[len(start) :] if whole.startswith(start) else self.decode(tokens)
 
+    def boundary(self, spelled: str, tokens: list[int], done: list[int] | None = None) -> tuple[int, list[int]] | None:
+        """The row that must go on spelling what was taken back, and the tokens that do; None once it is spelled.
+
+        `done` are the tokens of the blocks before. A row that spells something else is masked again, and a canvas that
+        has become too short for it gets a row more, unless blocks follow.
+        """
+        rest = spelled
+        for token in done or []:
+            text = self._bpe.id_to_token(token) or ""
+            rest = "" if text.startswith(rest) else rest.removeprefix(text)
+        for row, token in enumerate(tokens):
+            text = "" if token == self.mask else self._bpe.id_to_token(token) or ""
+            if not rest or (text and text.startswith(rest)):
+                return None
+            if not text or not rest.startswith(text):
+                tokens[row] = self.mask
+                return row, self._spelling(rest)
+            rest = rest[len(text) :]
+        if not rest or done is not None:
+            return None
+        tokens.append(self.mask)
+        return len(tokens) - 1, self._spelling(rest)
+
     @cached_property
     def _spellings(self) -> list[tuple[str, int]]:
         special = self.ends | {self.mask, self.infill.expand}
         return sorted((text, token) for text, token in self._bpe.get_vocab().items() if token not in special)
 
-    def starting_like(self, token: int) -> list[int]:
-        """All tokens whose spelling begins with that of `token`, itself among them."""
-        start = self._bpe.id_to_token(token) or ""
-        first = bisect.bisect_left(self._spellings, (start,))
-        last = bisect.bisect_left(self._spellings, (start + "\U0010ffff",))
-        return [other for _, other in self._spellings[first:last]]
+    def _spelling(self, rest: str) -> list[int]:
+        """All tokens that are a beginning of `rest`, or that it is a beginning of."""
+        longer = slice(self._at(rest), self._at(rest + "\U0010ffff"))
+        shorter = (self._bpe.token_to_id(rest[:end]) for end in range(1, len(rest)))
+        return [*(token for token in shorter if token is not None), *(token for _, token in self._spellings[longer])]
+
+    def _at(self, text: str) -> int:
+        return bisect.bisect_left(self._spellings, (text,))
 
     def gap(self, request: FillRequest, budget: int) -> Gap:
         """`budget` is the most tokens of both sides together."""
         prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
         after = self.encode(suffix[: budget * CHARACTERS])[: int(budget * AFTER_SHARE)]
-        before = self.encode(_recent(prefix, (budget - len(after)) * CHARACTERS))[-(budget - len(after)) :]
-        if not before:
-            return self._placed(before, after, "", [])
-        taken = self.continued(before[:-1], before[-1:])
-        if "\ufffd" in taken:  # bytes of a character whose others are in the token before
-            return self._placed(before, after, "", [])
-        return self._placed(before[:-1], after, taken, self.starting_like(before[-1]))
+        found = LAST_PIECE.search(prefix[-LONGEST_PIECE:]) if self._heals else None
+        cursor = len(prefix) - len(found[0]) if found else len(prefix)
+        room = budget - len(after)
+        before = self.encode(recent(prefix[:cursor], room * CHARACTERS))[-room:]
+        taken = self.encode(prefix[cursor:])
+        spelled = "".join(self._bpe.id_to_token(token) or "" for token in taken)
+        return self._placed(Gap(before, after, self.decode(taken), spelled))  # decoded: some tokenizers normalise
 
-    def _placed(self, before: list[int], after: list[int], taken: str, firsts: list[int]) -> Gap:
+    def _placed(self, gap: Gap) -> Gap:
         """The suffix in its place, or before the canvas where the canvas cannot see it there."""
         head = [self.bos] if self.infill.bos and self.bos is not None else []
         if self.infill.suffix:
             tail = [self.eos] if self.infill.eos and self.eos is not None else []
-            return Gap(self._nonempty([*head, *before]), [*after, *tail], taken, firsts)
+            before, after = self._nonempty([*head, *gap.before]), [*gap.after, *tail]
+        else:
+            before, after = self._nonempty([*head, *self._marked(gap)]), []
+        return msgspec.structs.replace(gap, before=before, after=after)
+
+    def _marked(self, gap: Gap) -> list[int]:
+        """Both sides with the marks of fill-in-the-middle training; the suffix first where the model has none."""
         for marks in (SUFFIX_FIRST, PREFIX_FIRST):
             ids = [token for mark in marks if (token := self._bpe.token_to_id(mark)) is not None]
             if len(ids) == len(marks):
-                parts = (after, before) if marks is SUFFIX_FIRST else (before, after)
-                return Gap([*head, ids[0], *parts[0], ids[1], *parts[1], ids[2]], [], taken, firsts)
-        return Gap(self._nonempty([*head, *after, *(self.encode("\n") if after else []), *before]), [], taken, firsts)
+                first, second = (gap.after, gap.before) if marks is SUFFIX_FIRST else (gap.before, gap.after)
+                return [ids[0], *first, ids[1], *second, ids[2]]
+        return [*gap.after, *(self.encode("\n") if gap.after else []), *gap.before]
 
     def _nonempty(self, before: list[int]) -> list[int]:
         """A model with a shift predicts the first token of the canvas in the row before it."""
@@ -133,12 +169,12 @@ class Vocabulary:
         return before or [self.encode("\n")[0] if start is None else start]
 
 
-def _recent(text: str, most: int) -> str:
+def recent(text: str, most: int) -> str:
     """The end of a text, at most so many characters; its beginning, a line's, moves in steps of a quarter."""
     step = max(1, most // 4)
     start = max(0, -(-(len(text) - most) // step) * step)
     line = text.find("\n", start) + 1 if start else 0
-    return text[line:] if line else text[start:]
+    return text[line if 0 < line < len(text) else start :]
 
 
 def _from_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:

@@ -1,20 +1,13 @@
-"""Exports the averaged weights: int8 ONNX for the engine, bfloat16 safetensors for torch, tokenizer, config, model
-card.
-
-The graph (graph.py) is one forward pass over a KV memory. Matrix products and embeddings are int8, per channel, with
-activations quantised as they come (dynamic), so no calibration data is needed.
-"""
+"""Exports the averaged weights: int8 ONNX for the engine, bfloat16 safetensors for torch, tokenizer, config, card."""
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import msgspec
 import onnx
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.torch import save_file
 
 from engine.backends.onnx import ModelShape
@@ -27,13 +20,6 @@ from engine.training.train import Progress, TrainConfig
 
 POSITIONS = 2  # contexts: room in the rotary tables for long fills
 PLACES = 500  # of the evaluation in the card
-
-
-def quantise(source: Path, target: Path) -> None:
-    quantize_dynamic(
-        source, target, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, weight_type=QuantType.QInt8,
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-    )  # fmt: skip
 
 
 def averaged(state: Path) -> tuple[NanoModel, TrainConfig, Progress]:
@@ -63,9 +49,7 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
     """Write everything the engine and the torch backend load, and a card that says what it is and how good."""
     model, config, progress = averaged(state)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        onnx.save(build(model, POSITIONS * config.sampler.context), Path(folder) / "model.onnx")
-        quantise(Path(folder) / "model.onnx", out / "model.int8.onnx")
+    onnx.save(build(model, POSITIONS * config.sampler.context, int8=True), out / "model.int8.onnx")
     save_file(
         {name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in model.state_dict().items()},
         out / "model.safetensors",

@@ -1,4 +1,7 @@
-"""Neovim in each version, with the scripted server."""
+"""Neovim in each version, with the scripted server.
+
+One editor with the default options serves most tests, for each start of an editor and its server takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,18 @@ def executable(request: pytest.FixtureRequest) -> str:
     return binary(request.param)
 
 
+@pytest.fixture(scope="session")
+def common(executable: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neovim]:
+    """The editor that tests without wishes of their own share."""
+    file = tmp_path_factory.mktemp("common") / "a.py"
+    file.touch()
+    with Neovim.start(executable, file, setup({"cmd": SCRIPTED})) as editor:
+        editor.wait_for_status("idle")
+        yield editor
+
+
 @pytest.fixture
-def edit(executable: str, tmp_path: Path) -> Iterator[Open]:
+def edit(executable: str, common: Neovim, tmp_path: Path) -> Iterator[Open]:
     """Opens a file of a text in a Neovim with the plugin, `options` to its setup() and the user's Lua `init` before it.
 
     It waits for the plugin to reach the status `ready`.
@@ -30,8 +43,12 @@ def edit(executable: str, tmp_path: Path) -> Iterator[Open]:
         def start(text: str, name: str = "a.py", init: str = "", ready: str = "idle", **options: Any) -> Neovim:
             file = tmp_path / name
             file.write_bytes(text.encode())
-            lua = f"{init}\n{setup({'cmd': SCRIPTED, **options})}"
-            editor = stack.enter_context(Neovim.start(executable, file, lua))
+            if init or options:
+                lua = f"{init}\n{setup({'cmd': SCRIPTED, **options})}"
+                editor = stack.enter_context(Neovim.start(executable, file, lua))
+            else:
+                editor = common
+                editor.restart_with(file)
             editor.wait_for_status(ready)
             return editor
 

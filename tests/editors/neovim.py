@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +26,14 @@ from screen import Grid, Screen
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "editors" / "neovim"
 VERSIONS = ("0.11", "0.12")
-PATIENCE = 8.0  # seconds: only a hang is ever as slow
+PATIENCE = 20.0  # seconds: only a hang is ever as slow
 GHOST = 0x123456  # a colour that nothing else has
-LOOK = f'vim.opt.termguicolors = true; vim.api.nvim_set_hl(0, "InpaintGhost", {{ fg = {GHOST} }})'
+LOOK = f"""
+vim.opt.cmdheight = 6 -- or a few messages would stop everything until Enter is pressed
+vim.opt.wrap = false
+vim.opt.termguicolors = true
+vim.api.nvim_set_hl(0, "InpaintGhost", {{ fg = {GHOST} }})
+"""
 
 
 def binary(version: str) -> str:
@@ -48,11 +55,12 @@ class Neovim:
     def __init__(self, nvim: pynvim.Nvim, width: int, height: int) -> None:
         self.nvim = nvim
         self.screen = Screen()
+        self.watchdog = self.watch()
         nvim.ui_attach(width, height, rgb=True, ext_linegrid=True)
 
     @classmethod
     @contextlib.contextmanager
-    def start(cls, executable: str, file: Path, init: str, width: int = 80, height: int = 12) -> Iterator[Neovim]:
+    def start(cls, executable: str, file: Path, init: str, width: int = 80, height: int = 18) -> Iterator[Neovim]:
         """Start with the plugin in the runtime path; `init` is the user's Lua."""
         with tempfile.TemporaryDirectory() as home:
             script = Path(home, "init.lua")
@@ -71,12 +79,28 @@ class Neovim:
                 str(file),
             ]
             nvim = pynvim.attach("child", argv=command)
+            editor = cls(nvim, width, height)
             try:
-                yield cls(nvim, width, height)
+                yield editor
             finally:
+                editor.watchdog.cancel()
                 with contextlib.suppress(OSError, EOFError):
                     nvim.command("qall!", async_=True)
                 nvim.close()
+
+    def watch(self) -> threading.Timer:
+        """Have Neovim killed in a while, for calls of pynvim have no time limit."""
+        timer = threading.Timer(2 * PATIENCE, os.kill, (self.nvim.funcs.getpid(), signal.SIGKILL))
+        timer.start()
+        return timer
+
+    def restart_with(self, file: Path) -> None:
+        """Forget all files and begin with this one."""
+        self.type("<Esc><Esc>")
+        self.nvim.command(f"silent! %bwipeout! | messages clear | edit {file}")
+        self.frames()
+        self.watchdog.cancel()
+        self.watchdog = self.watch()
 
     # -------------------------------------------------------------- in
 

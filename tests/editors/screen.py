@@ -85,7 +85,7 @@ class Screen:
         row, column = self.cursor
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="14"'
-            ' font-family="ui-monospace,Menlo,Consolas,monospace" xml:space="preserve">',
+            ' font-family="ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace" style="white-space:pre">',
             f'<rect width="100%" height="100%" fill="#{self.default["background"]:06x}"/>',
             *(part for number, cells in enumerate(self.grid) for part in self._runs(number, cells)),
             f'<rect x="{column * CELL_WIDTH:.1f}" y="{row * CELL_HEIGHT}" width="2" height="{CELL_HEIGHT}" fill="#fff"/>',
@@ -102,15 +102,15 @@ class Screen:
                 end += 1
             foreground, background = self._colours(cells[start])
             x, y, width = start * CELL_WIDTH, row * CELL_HEIGHT, (end - start) * CELL_WIDTH
-            text = "".join(cell.text for cell in cells[start:end])
+            text = "".join(cell.text for cell in cells[start:end]).rstrip()
             if background != self.default["background"]:
                 parts.append(
                     f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{CELL_HEIGHT}" fill="#{background:06x}"/>'
                 )
-            if text.strip():
+            if text:
                 parts.append(
-                    f'<text x="{x:.1f}" y="{y + 14}" textLength="{width:.1f}" lengthAdjust="spacingAndGlyphs"'
-                    f' fill="#{foreground:06x}">{html.escape(text)}</text>'
+                    f'<text x="{x:.1f}" y="{y + 14}" textLength="{len(text) * CELL_WIDTH:.1f}" fill="#{foreground:06x}">'
+                    f"{html.escape(text)}</text>"
                 )
             start = end
         return parts

@@ -4,7 +4,7 @@
 
 A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
-`"gate"` exists, if one is named; `"stopped"` is a file to make when cancelled; `"error"` is raised; `"report"` fills
+`"gate"` exists, if one is named; `"started"` is a file to make first, `"stopped"` one to make when cancelled; `"error"` is raised; `"report"` fills
 with the counts of what the engine has done. Without a script the fill is the request itself, as JSON.
 A model whose name is a path loads once there is a file, and "missing" does not load.
 """
@@ -31,6 +31,7 @@ class Script(msgspec.Struct, forbid_unknown_fields=True):
     confidence: float = 1.0
     passes: int = 1
     gate: str = ""
+    started: str = ""
     stopped: str = ""
     error: str = ""
     report: bool = False
@@ -55,6 +56,8 @@ class ScriptedEngine:
         if script.report:
             return fill_with(msgspec.json.encode(self.counts).decode(), 1.0)
         self.counts.asked += 1
+        if script.started:
+            Path(script.started).touch()
         for _ in range(script.passes):
             self.work(script, cancel)
         if script.error:

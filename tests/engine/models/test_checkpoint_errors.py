@@ -29,7 +29,7 @@ def sdar(tmp_path: Path) -> Path:
 
 def said(name: str | Path) -> str:
     with pytest.raises(EngineError) as failure:
-        checkpoint.load(str(name), CPU, torch.float32)
+        checkpoint.load(str(name), checkpoint.read_config(str(name)), CPU, torch.float32)
     message = str(failure.value)
     assert "\n" not in message
     return message
@@ -122,7 +122,7 @@ def test_a_time_conditioned_model(tmp_path: Path) -> None:
 
 def test_no_tokenizer(sdar: Path) -> None:
     (sdar / "tokenizer.json").unlink()
-    with pytest.raises(EngineError, match="no tokenizer|neither tokenizer"):
+    with pytest.raises(EngineError, match="neither tokenizer"):
         Vocabulary.load(sdar, Infill(mask=tiny.MASK))
 
 

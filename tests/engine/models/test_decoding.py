@@ -24,7 +24,7 @@ from engine.models.vocabulary import Gap
 
 MASK, DELETE, EXPAND = 0, 1, 2
 VOCAB = 20
-GAP = Gap([9], [], "", [])
+GAP = Gap([9], [])
 EVERY_PASS = Policy(rule=confidence.above(0.9), passes=100)
 
 
@@ -44,12 +44,16 @@ class Scripted:
         return sampling.guess(logits, question, Sampling())
 
 
+def free(canvas: Canvas, done: list[int] | None = None) -> None:
+    """No row is forced."""
+
+
 def task(
     settle: Callable[[Canvas], None] = lambda canvas: None,
     gap: Gap = GAP,
     banned: tuple[int, ...] = (MASK,),
 ) -> Task:
-    return Task(gap, MASK, settle, lambda canvas: list(banned))
+    return Task(gap, MASK, settle, lambda canvas: list(banned), free)
 
 
 def limits(tokens: int = 64, deadline_ms: float | None = None) -> Limits:
@@ -166,7 +170,7 @@ def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
     canvas, used = Canvas.masked(MASK, 2), limits()
     reveal(
         Scripted(says),
-        Task(Gap([9], [], "", []), MASK, settle, banned),
+        Task(Gap([9], []), MASK, settle, banned, free),
         canvas,
         Policy(rule=left_to_right, passes=4),
         used,
@@ -208,17 +212,18 @@ def test_the_length_probe_takes_the_length_that_the_model_is_surest_of() -> None
 
 def test_blocks_lie_at_multiples_of_their_length_and_end_at_the_limit() -> None:
     model = Scripted(lambda asked: [(5, 0.99)] * len(asked.canvas))
-    canvas = blocks.fill(model, task(gap=Gap([9] * 6, [], "", [])), 4, EVERY_PASS, limits(tokens=5))
+    canvas = blocks.fill(model, task(gap=Gap([9] * 6, [])), 4, EVERY_PASS, limits(tokens=5))
     assert [len(seen) for seen in model.seen] == [2, 4]
     assert canvas.tokens == [5] * 5
 
 
 def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_models() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
-    question = Question([9], [1, 2], [], firsts=[0, 1], banned=[0])
+    question = Question([9], [1, 2], [], banned=[0], forced=(0, [0, 1]))
     out = sampling.guess(logits.clone(), question, Sampling())
     assert out.tokens == [1, 1]
     assert out.probabilities[0] == 1.0
+    assert not out.willing
     rest = logits[1, 1:].softmax(-1)
     assert out.probabilities[1] == pytest.approx(float(rest[0]))
     assert out.held[1] == pytest.approx(float(rest[1]))
@@ -227,7 +232,7 @@ def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_model
 
 def test_sampling_draws_from_the_nucleus_and_is_repeatable() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(400, 1)
-    question = Question([9], [0] * 400, [], [], [])
+    question = Question([9], [0] * 400, [], [])
 
     def drawn(picks: Sampling) -> list[int]:
         return sampling.guess(logits.clone(), question, picks, torch.Generator().manual_seed(7)).tokens
@@ -244,7 +249,7 @@ PROMPT = [7, 50, 61, 72, 83, 94, 105]
 
 
 def loaded(folder: Path) -> checkpoint.Checkpoint:
-    return checkpoint.load(str(folder), torch.device("cpu"), torch.float32)
+    return checkpoint.load(str(folder), checkpoint.read_config(str(folder)), torch.device("cpu"), torch.float32)
 
 
 def test_one_token_a_block_is_greedy_autoregression(tmp_path: Path) -> None:
@@ -254,7 +259,7 @@ def test_one_token_a_block_is_greedy_autoregression(tmp_path: Path) -> None:
     read = loaded(folder)
     model = TorchModel(read.model, shift=True, picks=Sampling())
     ours = blocks.fill(
-        model, task(gap=Gap(PROMPT, [], "", []), banned=()), 1, Policy(rule=left_to_right, passes=99), limits(12)
+        model, task(gap=Gap(PROMPT, []), banned=()), 1, Policy(rule=left_to_right, passes=99), limits(12)
     )
     greedy = Qwen2ForCausalLM.from_pretrained(folder, key_mapping={}).generate(
         torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0
@@ -275,7 +280,7 @@ def test_left_to_right_on_a_bidirectional_model_is_a_plain_greedy_loop(family: s
         plain[row] = int(logits.argmax())
     model = TorchModel(read.model, shift=shift, picks=Sampling(), most_stale=0)
     canvas = Canvas.masked(tiny.MASK, 6)
-    asked = Task(Gap(PROMPT, after, "", []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK])
+    asked = Task(Gap(PROMPT, after), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     reveal(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
     assert canvas.tokens == plain
 
@@ -298,7 +303,7 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
             canvas[row] = int(tokens[row])
         text += canvas
     model = TorchModel(read.model, shift=shift, picks=Sampling())
-    asked = Task(Gap(PROMPT, [], "", []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK])
+    asked = Task(Gap(PROMPT, []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     for _ in range(2):  # again, over what the first time left
         model.begin()
         made = blocks.fill(model, asked, block, Policy(rule=confidence.above(2.0), passes=999), limits(10))
@@ -312,7 +317,7 @@ def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_a
     after = [33, 44, 55]
 
     def asked(canvas: list[int]) -> Guess:
-        return model.guess(Question(PROMPT, canvas, after, [], []))
+        return model.guess(Question(PROMPT, canvas, after, []))
 
     masks = [tiny.MASK] * 6
     first, second = asked(masks), asked(masks)

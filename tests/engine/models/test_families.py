@@ -17,7 +17,7 @@ IDS = torch.randint(4, tiny.VOCAB, (1, 26), generator=torch.Generator().manual_s
 
 
 def load(folder: Path) -> checkpoint.Checkpoint:
-    return checkpoint.load(str(folder), CPU, torch.float32)
+    return checkpoint.load(str(folder), checkpoint.read_config(str(folder)), CPU, torch.float32)
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:
@@ -88,7 +88,7 @@ def test_sharded_weights_in_another_type_are_the_same(tmp_path: Path) -> None:
     tiny.shard(folder)
     model = load(folder).model
     close(model(IDS, model.memory(26)), reference(IDS))
-    half = checkpoint.load(str(folder), CPU, torch.bfloat16).model
+    half = checkpoint.load(str(folder), checkpoint.read_config(str(folder)), CPU, torch.bfloat16).model
     logits = half(IDS, half.memory(26))
     assert logits.dtype == torch.bfloat16
     assert (logits.float() - reference(IDS)).abs().mean() < 0.2 * reference(IDS).abs().mean()

@@ -102,15 +102,15 @@ LLAMA_LIKE: dict[str, Any] = {
 }
 
 
-def qwen2(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) -> tuple[Path, Reference]:  # noqa: ANN401
+def qwen2(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) -> tuple[Path, Reference]:
     return _llama_like(folder, Qwen2Config, Qwen2ForCausalLM, marks, block, config)
 
 
-def qwen3(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) -> tuple[Path, Reference]:  # noqa: ANN401
+def qwen3(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) -> tuple[Path, Reference]:
     return _llama_like(folder, Qwen3Config, Qwen3ForCausalLM, marks, block, {"head_dim": 16, **config})
 
 
-def llama(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) -> tuple[Path, Reference]:  # noqa: ANN401
+def llama(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) -> tuple[Path, Reference]:
     return _llama_like(folder, LlamaConfig, LlamaForCausalLM, marks, block, config)
 
 

@@ -16,7 +16,7 @@ local actions = {
     suggest.switch(scope_of(argument), false)
   end,
   toggle = function(argument)
-    suggest.switch(scope_of(argument), not suggest.allowed(0))
+    suggest.switch(scope_of(argument), not suggest.allowed(vim.api.nvim_get_current_buf()))
   end,
   status = function()
     local status = suggest.status(vim.api.nvim_get_current_buf())

@@ -68,6 +68,7 @@ end
 local function ask(kind)
   M.cancel()
   local here = place()
+  seen = here -- events of what was typed before come after a key's mapping
   local client = server.client(here.buf)
   if not (client and M.allowed(here.buf) and inserting()) then
     return

@@ -1,0 +1,59 @@
+"""The embedded model in torch, for a GPU: the passes of `OnnxModel` over keys and values that live on the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from engine.backends.onnx import BLOCKED, ModelShape, OnnxModel, Rows
+from engine.contract import EngineError
+from engine.models.nano import NanoConfig, NanoModel
+
+
+class TorchNano(OnnxModel):
+    """Only the passes differ: which tokens are in memory is kept as there."""
+
+    def __init__(self, model: NanoModel, shape: ModelShape, device: torch.device) -> None:
+        self.shape, self.capacity, self.sequence = shape, shape.context + 256, []
+        self._model, self._device = model.to(device).eval(), device
+        size = (shape.layers, shape.heads, self.capacity, shape.head_dim)
+        self._keys, self._values = torch.zeros(size, device=device), torch.zeros(size, device=device)
+
+    @classmethod
+    def read(cls, weights: Path, shape: ModelShape, device: torch.device) -> TorchNano:
+        """From the safetensors that `train export` wrote. Raises EngineError where they are missing or damaged."""
+        try:
+            with safe_open(weights, framework="pt") as file:
+                config = msgspec.json.decode(file.metadata()["config"], type=NanoConfig)
+                model = NanoModel(config)
+                model.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, msgspec.DecodeError) as error:
+            raise EngineError(f"the weights {weights} are missing or damaged ({error}); install again") from None
+        return cls(model, shape, device)
+
+    @torch.inference_mode()
+    def forward(self, tokens: list[int], canvas: list[int], results: int) -> Rows:
+        """See OnnxModel.forward."""
+        start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
+        ids = torch.tensor(tokens + canvas, device=self._device)
+        bias = torch.zeros(m, start + m, device=self._device)
+        bias[:n, start:] = torch.full((n, m), float(BLOCKED), device=self._device).triu(1)
+        logits, keys, values = self._model.step(
+            ids,
+            torch.from_numpy(self._ngrams(tokens, np.array(tokens + canvas, np.int64))).to(self._device),
+            torch.arange(start, start + m, device=self._device),
+            self._keys[:, :, :start],
+            self._values[:, :, :start],
+            bias,
+            torch.arange(m - results, m, device=self._device),
+        )
+        self._keys[:, :, start : start + n] = keys[:, :, :n]
+        self._values[:, :, start : start + n] = values[:, :, :n]
+        self.sequence += tokens
+        best = logits.softmax(-1).max(-1)
+        found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
+        return Rows(tokens=[int(token) for token in found], probabilities=probabilities)

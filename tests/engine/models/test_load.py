@@ -1,0 +1,102 @@
+"""`Engine.load` takes our model, a folder or a hub id; the embedded model stays free of torch and equal in torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import onnx
+import pytest
+import tiny_checkpoints as tiny
+import torch
+from safetensors.torch import save_file
+
+from engine import Engine, EngineError, FillRequest
+from engine.backends.onnx import ModelShape, OnnxModel
+from engine.backends.torch_nano import TorchNano
+from engine.models.nano import NanoConfig, NanoModel
+from engine.nano import WEIGHTS, Nano
+from engine.training.graph import build
+
+REQUEST = FillRequest(prefix="def add(a, b):\n    ", suffix="\n", max_tokens=8)
+
+
+def test_a_folder_of_a_public_checkpoint(tmp_path: Path) -> None:
+    folder, _ = tiny.FAMILIES["sdar"](tmp_path)
+    assert Engine.load(str(folder), "cpu").fill(REQUEST, threading.Event()).tokens <= 8
+
+
+def test_names_that_are_nobodys() -> None:
+    with pytest.raises(EngineError, match="no model 'nani'"):
+        Engine.load("nani")
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for model in ("nano", str(tiny.FAMILIES["sdar"](tmp_path)[0])):
+        with pytest.raises(EngineError, match="finds no cuda device"):
+            Engine.load(model, "cuda")
+
+
+def test_the_embedded_model_imports_no_torch() -> None:
+    script = "import sys; from engine import Engine; Engine.load('nano'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == 0
+
+
+def test_without_torch_a_public_checkpoint_says_what_to_install(tmp_path: Path) -> None:
+    folder, _ = tiny.FAMILIES["sdar"](tmp_path)
+    script = f"""
+import sys
+sys.modules["torch"] = None
+from engine import Engine, EngineError
+try:
+    Engine.load({str(folder)!r})
+except EngineError as error:
+    sys.exit("inpaint-lsp[gpu]" not in str(error))
+sys.exit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == 0
+
+
+def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
+    """The same random weights, passes with memory, forgetting and canvases in between."""
+    torch.manual_seed(5)
+    config = NanoConfig(vocab=300, dim=64, layers=2, heads=2, mlp=128, ngram_buckets=64, ngram_dim=16)
+    model = NanoModel(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    shape = ModelShape(layers=2, heads=2, head_dim=32, context=256, canvas=16, ngram_buckets=64)
+    onnx.save(build(model, 512, int8=False), tmp_path / "model.onnx")
+    metadata = {"config": msgspec.json.encode(config).decode()}
+    save_file(dict(model.state_dict()), tmp_path / "model.safetensors", metadata=metadata)
+    ours = TorchNano.read(tmp_path / "model.safetensors", shape, torch.device("cpu"))
+    theirs = OnnxModel.load(tmp_path / "model.onnx", shape)
+    text = torch.randint(10, 300, (120,)).tolist()
+    for passed, canvas, forget in ((40, 8, 40), (5, 0, 43), (60, 16, 100), (1, 8, 0)):
+        begin = len(ours.sequence)
+        rows = [each.forward(text[begin : begin + passed], [8] * canvas, canvas + 1) for each in (ours, theirs)]
+        assert rows[0].tokens == rows[1].tokens
+        assert rows[0].probabilities == pytest.approx(rows[1].probabilities, abs=1e-4)
+        ours.forget(forget or len(ours.sequence))
+        theirs.forget(forget or len(theirs.sequence))
+    assert ours.sequence == theirs.sequence
+
+
+def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx() -> None:
+    in_torch, in_onnx = Nano.load("nano", torch.device("cpu")), Nano.load("nano")
+    prefix = "import os\n\n\ndef main() -> None:\n    for name in os.listdir("
+    request = FillRequest(prefix=prefix, suffix=")\n", max_lines=1)
+    first, second = in_torch.fill(request, threading.Event()), in_onnx.fill(request, threading.Event())
+    assert first.confidence == pytest.approx(second.confidence, abs=0.15)  # int8 against float32
+    assert first.encoded == second.encoded > 0
+
+
+def test_missing_weights_of_the_embedded_model_in_torch(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((WEIGHTS / "nano" / name).read_bytes())
+    with pytest.raises(EngineError, match="missing or damaged"):
+        Nano.load(str(tmp_path), torch.device("cpu"))

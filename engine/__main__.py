@@ -65,13 +65,20 @@ def _eval(command: argparse.ArgumentParser) -> None:
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", nargs="?", choices=["keys", "typing"], default="keys", help="steady keys, or people")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.add_argument("--model", default="nano")
+    command.add_argument("--file", type=Path, help="the file that is typed (default: one of this package)")
+    command.add_argument("--plot", type=Path, help="write a latency histogram of `typing` to this PNG")
 
     def run(args: argparse.Namespace) -> None:
-        from engine.evaluation.latency import bench
+        from engine.evaluation import latency, typing
 
-        bench(args.model, args.json)
+        file = args.file or latency.SAMPLE
+        if args.what == "keys":
+            latency.bench(args.model, file, args.json)
+        else:
+            typing.bench(args.model, file, args.json, args.plot)
 
     command.set_defaults(run=run)
 

@@ -1,7 +1,7 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
-A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows what
-is in use in steps, for the price of a pass grows with it.
+A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows
+what is in use in steps, for the price of a pass grows with it.
 """
 
 from __future__ import annotations

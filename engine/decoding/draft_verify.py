@@ -1,7 +1,7 @@
 """Draft, verify, commit: every pass reads the last draft causally and denoises the next one on a canvas after it.
 
-The causal role keeps the longest beginning of the draft that it would have written itself and adds one token of its own,
-so the text is the model's greedy left-to-right text, whatever the drafts were (speculative decoding with the model's own
+The causal role keeps the longest beginning of the draft that it would have written itself and adds one token of its
+own, so the text is the model's greedy left-to-right text, whatever the drafts were (speculative decoding with its own
 canvas as the draft; drafting within the verifying pass is TiDAR's, arXiv 2511.08923, section 3). A pass is
 
     committed token, draft …     causal           ──▶  agreed tokens and one more

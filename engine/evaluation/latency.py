@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 import engine
-from engine import Engine, Fill, FillRequest
+from engine import Engine, EngineError, Fill, FillRequest
 
 SAMPLE = Path(engine.__file__).with_name("tokenizer.py")
 REQUESTS = 200
@@ -43,12 +43,20 @@ class Bench(msgspec.Struct):
     warm_to_matrix_product: float
 
 
-def bench(model: str, as_json: bool) -> None:
-    result = measure(Engine.load(model), SAMPLE.read_text(encoding="utf-8"))
+def bench(model: str, file: Path, as_json: bool) -> None:
+    result = measure(Engine.load(model), read(file))
     if as_json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     else:
         print_table(result)
+
+
+def read(file: Path) -> str:
+    """Raises EngineError where the file cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EngineError(f"{file} cannot be read ({error}): give a text file") from None
 
 
 def typing(text: str, requests: int) -> Iterable[FillRequest]:

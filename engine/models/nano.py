@@ -162,8 +162,8 @@ class NanoModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One inference pass of one sequence over a KV memory, as the exported graph computes it.
 
-        tokens, positions (n,), ngrams (n, 2), keys, values (layers, heads, cached, d), bias (n, cached + n) added to the
-        scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, heads, n, d).
+        tokens, positions (n,), ngrams (n, 2), keys, values (layers, heads, cached, d), bias (n, cached + n) added to
+        the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, heads, n, d).
         """
         x = self.embedded(tokens[None], ngrams[None])
         cos, sin = rotary(positions[None], self.config)

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import pynvim
+import pynvim  # type: ignore[import-untyped]
 from screen import Grid, Screen
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "editors" / "neovim"
 VERSIONS = ("0.11", "0.12")
-PATIENCE = 20.0  # seconds: only a hang is ever as slow
+PATIENCE = 60.0  # seconds: only a hang is ever as slow
 GHOST = 0x123456  # a colour that nothing else has
 LOOK = f"""
 vim.opt.cmdheight = 6 -- or a few messages would stop everything until Enter is pressed
@@ -145,7 +145,7 @@ class Neovim:
         return list(self.nvim.current.buffer)
 
     def status(self) -> str:
-        return self.lua("return require('inpaint').status()")
+        return str(self.lua("return require('inpaint').status()"))
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         """Until the condition holds. Raises AssertionError with the screen if it does not within PATIENCE."""

@@ -1,4 +1,4 @@
-"""What Neovim draws, from the redraw events of its user interface protocol: cells with their highlights, and every frame.
+"""What Neovim draws, from the events of its user interface protocol: cells with highlights, and every frame.
 
 A frame is the grid as of a `flush`: exactly what a user could have seen.
 """
@@ -82,13 +82,13 @@ class Screen:
     def svg(self) -> str:
         """A picture of the grid with its cursor."""
         height, width = len(self.grid) * CELL_HEIGHT, len(self.grid[0]) * CELL_WIDTH
-        row, column = self.cursor
+        x, y = self.cursor[1] * CELL_WIDTH, self.cursor[0] * CELL_HEIGHT
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="14"'
             ' font-family="ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace" style="white-space:pre">',
             f'<rect width="100%" height="100%" fill="#{self.default["background"]:06x}"/>',
             *(part for number, cells in enumerate(self.grid) for part in self._runs(number, cells)),
-            f'<rect x="{column * CELL_WIDTH:.1f}" y="{row * CELL_HEIGHT}" width="2" height="{CELL_HEIGHT}" fill="#fff"/>',
+            f'<rect x="{x:.1f}" y="{y}" width="2" height="{CELL_HEIGHT}" fill="#fff"/>',
             "</svg>",
         ]
         return "\n".join(parts) + "\n"
@@ -108,9 +108,7 @@ class Screen:
                     f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{CELL_HEIGHT}" fill="#{background:06x}"/>'
                 )
             if text:
-                parts.append(
-                    f'<text x="{x:.1f}" y="{y + 14}" textLength="{len(text) * CELL_WIDTH:.1f}" fill="#{foreground:06x}">'
-                    f"{html.escape(text)}</text>"
-                )
+                place = f'x="{x:.1f}" y="{y + 14}" textLength="{len(text) * CELL_WIDTH:.1f}"'
+                parts.append(f'<text {place} fill="#{foreground:06x}">{html.escape(text)}</text>')
             start = end
         return parts

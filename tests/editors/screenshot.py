@@ -1,6 +1,6 @@
 """The picture of Neovim in the README: the shipped model's ghost text in a file of this repository's kind.
 
-    python tests/editors/screenshot.py editors/neovim/ghost-text.svg
+python tests/editors/screenshot.py editors/neovim/ghost-text.svg
 """
 
 from __future__ import annotations

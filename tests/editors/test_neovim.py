@@ -1,4 +1,4 @@
-"""The Neovim plugin in real Neovims, as a user meets it; with a scripted engine where a text must be known beforehand."""
+"""The Neovim plugin in real Neovims, as a user meets it; with a scripted engine where a text must be known before."""
 
 from __future__ import annotations
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import tiny_checkpoints as tiny
 import torch
@@ -130,47 +126,3 @@ def test_no_mask_token(sdar: Path) -> None:
     (sdar / "tokenizer_config.json").write_text("{}")
     with pytest.raises(EngineError, match="names no mask token"):
         Vocabulary.load(sdar, Infill())
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does for a gated and for an unknown repository."""
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        gated = "gated" in self.path
-        self.send_response(403 if gated else 404)
-        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[http.server.HTTPServer]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.usefixtures("hub")
-def test_a_gated_repository() -> None:
-    assert "is gated: accept its terms" in said("someone/gated")
-
-
-@pytest.mark.usefixtures("hub")
-def test_an_unknown_repository() -> None:
-    assert "has no model someone/nothing" in said("someone/nothing")
-
-
-def test_no_network(hub: http.server.HTTPServer) -> None:
-    hub.shutdown()
-    hub.server_close()
-    assert "cannot be reached" in said("someone/model")

@@ -26,9 +26,9 @@ end
 
 --- Whether the completion menu of Neovim, nvim-cmp or blink.cmp is open and the ghost text is to make room for it.
 function M.makes_room()
-  local cmp, blink = package.loaded["cmp"], package.loaded["blink.cmp"]
+  local cmp, blink = package.loaded["cmp"], package.loaded["blink.cmp.completion.windows.menu"]
   return config.options.menu == "hide"
-    and (vim.fn.pumvisible() == 1 or (cmp and cmp.visible()) or (blink and blink.is_visible()) or false)
+    and (vim.fn.pumvisible() == 1 or (cmp and cmp.visible()) or (blink and blink.win:is_open()) or false)
 end
 
 --- What of the suggestion has not been typed yet; nil where something else has.

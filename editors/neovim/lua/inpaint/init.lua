@@ -17,15 +17,17 @@ local function watch(events, pattern, callback)
   vim.api.nvim_create_autocmd(events, { group = group, pattern = pattern, callback = callback })
 end
 
+--- Look again when the menu of Neovim, blink.cmp or nvim-cmp opens or closes: later, as it tells while it does so.
 local function watch_menus()
-  watch("User", { "BlinkCmpMenuOpen", "BlinkCmpMenuClose" }, vim.schedule_wrap(suggest.look_again))
-  watch("CompleteDone", "*", vim.schedule_wrap(suggest.look_again))
+  local look_again = vim.schedule_wrap(suggest.look_again)
+  watch("CompleteDone", "*", look_again)
+  watch("User", { "BlinkCmpMenuOpen", "BlinkCmpMenuClose" }, look_again)
   watch("InsertEnter", "*", function()
     local cmp = package.loaded["cmp"]
     if cmp and not M.watches_cmp then
       M.watches_cmp = true
-      cmp.event:on("menu_opened", suggest.look_again)
-      cmp.event:on("menu_closed", suggest.look_again)
+      cmp.event:on("menu_opened", look_again)
+      cmp.event:on("menu_closed", look_again)
     end
   end)
 end

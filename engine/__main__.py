@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.contract import EngineError
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 TRAIN_EXTRA = "this command needs the training extra: pip install 'inpaint-lsp[train]'"
 
 
@@ -39,14 +40,15 @@ def parser() -> argparse.ArgumentParser:
 
 def _fill(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jsonl", action="store_true", required=True, help="read and write JSON lines")
-    command.add_argument("--model", default="nano", help="a shipped model or a folder (default: nano)")
-    command.add_argument("--device", choices=["cpu"], default="cpu")
+    command.add_argument("--model", default="nano", help="a shipped model, a folder or a hub id (default: nano)")
+    command.add_argument("--device", choices=DEVICES, default="auto")
     command.add_argument("--max-lines", type=int, help="the most lines of a fill, where the request does not say")
 
     def run(args: argparse.Namespace) -> None:
+        from engine import Engine
         from engine.jsonl import fill_lines
 
-        fill_lines(sys.stdin.buffer, sys.stdout.buffer, args.model, args.max_lines)
+        fill_lines(sys.stdin.buffer, sys.stdout.buffer, Engine.load(args.model, args.device), args.max_lines)
 
     command.set_defaults(run=run)
 

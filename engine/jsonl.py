@@ -24,12 +24,8 @@ class Identified(msgspec.Struct):
     id: str | int | None = None
 
 
-def fill_lines(source: BinaryIO, target: BinaryIO, model: str, max_lines: int | None) -> None:
-    """Answer each line as it comes; a bad line gets an error of its own and the rest go on.
-
-    Raises EngineError where the model cannot be loaded.
-    """
-    engine = Engine.load(model)
+def fill_lines(source: BinaryIO, target: BinaryIO, engine: Engine, max_lines: int | None) -> None:
+    """Answer each line as it comes; a bad line gets an error of its own and the rest go on."""
     for line in source:
         if line.strip():
             target.write(msgspec.json.encode(_answer(engine, line, max_lines)) + b"\n")

@@ -25,14 +25,21 @@ def fill(model: Denoiser, task: Task, block: int, policy: Policy, limits: Limits
         canvas = Canvas.masked(task.mask, block - len(before) % block)
         share = math.ceil(policy.passes * len(canvas.tokens) / ROWS)
         gap = msgspec.structs.replace(task.gap, before=before)
-        part = msgspec.structs.replace(task, gap=gap, settle=_leave, forced=partial(task.forced, done=whole.tokens))
+        forced, stop = partial(task.forced, done=whole.tokens), partial(_stop, task, whole)
+        part = msgspec.structs.replace(task, gap=gap, settle=stop, forced=forced)
         reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share), limits)
         whole.tokens += canvas.tokens
         whole.probabilities += canvas.probabilities
         task.settle(whole)
+        whole.ended = whole.ended or canvas.ended
     whole.cut(limits.tokens)
     return whole
 
 
-def _leave(canvas: Canvas) -> None:
-    """Nothing ends before its block is whole: rows of a block are revealed in any order."""
+def _stop(task: Task, whole: Canvas, canvas: Canvas) -> None:
+    """End a block where all up to the fill's end is revealed; until then its rows stay, for they see one another."""
+    seen = Canvas([*whole.tokens, *canvas.tokens], [*whole.probabilities, *canvas.probabilities], canvas.mask)
+    task.settle(seen)
+    if seen.ended and not seen.open_rows():
+        canvas.cut(len(seen.tokens) - len(whole.tokens))
+        canvas.ended = True

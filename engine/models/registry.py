@@ -76,14 +76,34 @@ def plan(config: Config, name: str) -> Plan:
     for family in families():
         if family.claims(config, name):
             try:
-                return family.read(config)
+                return _checked(family.read(config))
             except KeyError as missing:
                 raise EngineError(f"the config.json of {name} lacks {missing}, which {family.name} needs") from None
+            except (TypeError, ValueError, ZeroDivisionError) as error:
+                raise EngineError(f"the config.json of {name} describes no {family.name} model ({error})") from None
     known = ", ".join(family.name for family in families())
     kind = config.get("model_type", "unknown")
     raise EngineError(
         f"{name} (model type {kind!r}) is no diffusion model that Inpaint runs; it runs {known}, DiffusionGemma"
     )
+
+
+def _checked(made: Plan) -> Plan:
+    """Raises ValueError or TypeError where a size is none."""
+    shape = made.shape
+    sizes = (
+        shape.vocab,
+        shape.dim,
+        shape.layers,
+        shape.heads,
+        shape.kv_heads,
+        shape.head_dim,
+        shape.mlp,
+        shape.context,
+    )
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or shape.heads % shape.kv_heads or shape.block < 0:
+        raise ValueError("sizes must be positive whole numbers, and heads a multiple of those of keys and values")
+    return made
 
 
 def architectures(config: Config) -> str:

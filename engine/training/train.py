@@ -55,7 +55,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sampler: SamplerConfig = SamplerConfig()
     hours: float = 30.0  # of all cores together; the learning rate's schedule ends there
     batch: int = 16  # rows a worker and step
-    micro_batch: int = 2  # rows a forward: small enough for the second-level cache
+    micro_batch: int = 4  # rows a forward: small enough for the second-level cache
     lr_muon: float = 0.02
     lr_adam: float = 0.003
     momentum: float = 0.95

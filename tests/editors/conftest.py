@@ -1,6 +1,6 @@
 """Neovim in each version, with the scripted server.
 
-One editor with the default options serves most tests, for each start of an editor and its server takes seconds.
+One editor serves most tests, for each start of an editor and its server takes seconds. It logs all messages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from neovim import ROOT, VERSIONS, Neovim, Open, binary, setup
 
+AT_ANY_TIME = {"menu", "debounce_ms", "filetypes"}  # options that a second setup() changes
 SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
 
 
@@ -27,7 +28,7 @@ def common(executable: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The editor that tests without wishes of their own share."""
     file = tmp_path_factory.mktemp("common") / "a.py"
     file.touch()
-    with Neovim.start(executable, file, setup({"cmd": SCRIPTED})) as editor:
+    with Neovim.start(executable, file, f"vim.lsp.set_log_level('trace')\n{setup({'cmd': SCRIPTED})}") as editor:
         editor.wait_for_status("idle")
         yield editor
 
@@ -43,12 +44,12 @@ def edit(executable: str, common: Neovim, tmp_path: Path) -> Iterator[Open]:
         def start(text: str, name: str = "a.py", init: str = "", ready: str = "idle", **options: Any) -> Neovim:
             file = tmp_path / name
             file.write_bytes(text.encode())
-            if init or options:
-                lua = f"{init}\n{setup({'cmd': SCRIPTED, **options})}"
-                editor = stack.enter_context(Neovim.start(executable, file, lua))
+            lua = setup({"cmd": SCRIPTED, **options})
+            if init or options.keys() - AT_ANY_TIME:
+                editor = stack.enter_context(Neovim.start(executable, file, f"{init}\n{lua}"))
             else:
                 editor = common
-                editor.restart_with(file)
+                editor.restart_with(file, lua)
             editor.wait_for_status(ready)
             return editor
 

@@ -94,10 +94,13 @@ class Neovim:
         timer.start()
         return timer
 
-    def restart_with(self, file: Path) -> None:
-        """Forget all files and begin with this one."""
+    def restart_with(self, file: Path, init: str) -> None:
+        """Forget all files and the log, run some Lua and open this file."""
         self.type("<Esc><Esc>")
-        self.nvim.command(f"silent! %bwipeout! | messages clear | edit {file}")
+        self.nvim.command("silent! %bwipeout! | messages clear")
+        os.truncate(self.log, 0)
+        self.lua(init)
+        self.nvim.command(f"edit {file}")
         self.frames()
         self.watchdog.cancel()
         self.watchdog = self.watch()
@@ -143,6 +146,11 @@ class Neovim:
     @property
     def lines(self) -> list[str]:
         return list(self.nvim.current.buffer)
+
+    @property
+    def log(self) -> Path:
+        """The log of Neovim's LSP client, with all messages in an editor that logs them."""
+        return Path(self.lua("return require('vim.lsp.log').get_filename()"))
 
     def status(self) -> str:
         return str(self.lua("return require('inpaint').status()"))

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from neovim import GHOST, ROOT, Neovim, Open, script
+from neovim import GHOST, PLUGIN, ROOT, Neovim, Open, script
 
 REAL = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lsp_server", "--stdio"]
 SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
-TRACE = "vim.lsp.set_log_level('trace')"
 ALONE = "-- an editor of its own"
 ENDLESS = 100_000  # passes: many minutes
 STATISTICS = """\
@@ -83,14 +82,9 @@ def test_accepting_by_lines(edit: Open) -> None:
 
 
 def test_the_server_hears_of_what_was_accepted(edit: Open) -> None:
-    editor = shown(edit, "urn a", init=TRACE)
+    editor = shown(edit, "urn a")
     editor.type("<Tab>")
-    editor.wait_for(lambda: "inpaint.accepted" in sent(editor))
-
-
-def sent(editor: Neovim) -> str:
-    """The log of all messages; of use with the log level "trace" only."""
-    return Path(editor.lua("return require('vim.lsp.log').get_filename()")).read_text()
+    editor.wait_for(lambda: "inpaint.accepted" in editor.log.read_text())
 
 
 # ---------------------------------------------------------------- ghost text
@@ -149,7 +143,8 @@ def test_the_rest_of_the_line_stays_visible(edit: Open) -> None:
 
 
 def test_tabs_are_drawn_as_wide_as_they_are(edit: Open) -> None:
-    editor = edit(script("a = 1\n\tb = 2"), init="vim.g.python_recommended_style = 0; vim.opt.tabstop = 4")
+    editor = edit(script("a = 1\n\tb = 2"))
+    editor.nvim.command("setlocal tabstop=4 noexpandtab")
     editor.type("Godef f():<CR>")
     editor.wait_for_ghost("a = 1\n    b = 2")
     editor.type("<Tab>")
@@ -207,20 +202,22 @@ def test_a_completion_menu_leaves_it_where_that_is_asked_for(edit: Open) -> None
 @pytest.mark.parametrize("key", ["x", "<Esc>"])
 def test_typing_on_or_leaving_cancels_the_request(edit: Open, tmp_path: Path, key: str) -> None:
     started, stopped = tmp_path / "started", tmp_path / "stopped"
-    editor = edit(script("late", passes=ENDLESS, started=str(started), stopped=str(stopped)), init=TRACE)
+    editor = edit(script("late", passes=ENDLESS, started=str(started), stopped=str(stopped)))
     editor.type("Goret")
     editor.wait_for(started.exists)
     assert editor.status() == "thinking"
     editor.type(key)
     editor.wait_for(stopped.exists)
-    assert "$/cancelRequest" in sent(editor)
+    assert "$/cancelRequest" in editor.log.read_text()
 
 
 def test_a_wait_after_each_key(edit: Open) -> None:
-    editor = edit(script("urn a + b"), init=TRACE, debounce_ms=300)
+    editor = edit(script("urn a + b"), debounce_ms=300)
     editor.type_slowly("Goret")
     editor.wait_for_ghost("urn a + b")
-    requests = [line for line in sent(editor).splitlines() if "rpc.send" in line and "inlineCompletion" in line]
+    requests = [
+        line for line in editor.log.read_text().splitlines() if "rpc.send" in line and "inlineCompletion" in line
+    ]
     assert len([line for line in requests if "triggerKind" in line]) == 1
 
 
@@ -350,16 +347,22 @@ def test_a_file_of_another_type_is_left_alone(edit: Open) -> None:
 
 def test_tab_without_ghost_text_is_what_it_was(edit: Open) -> None:
     before = "vim.keymap.set('i', '<Tab>', function() return 'mine' end, { expr = true })"
-    editor = edit("x = 1\n", ready="off", init=before, enabled=False)
+    editor = edit("x = 1\n", name="a.txt", ready="off", init=before)
     editor.type("Go<Tab>")
     assert editor.lines[-1] == "mine"
     assert editor.lua("return vim.fn.maparg('<C-]>', 'i') ~= ''")
 
 
 def test_tab_without_mapping_or_ghost_text_indents(edit: Open) -> None:
-    editor = edit("x = 1\n", ready="off", enabled=False)
+    editor = edit("x = 1\n", name="a.txt", ready="off")
     editor.type("Go<Tab>y")
-    assert editor.lines[-1] == "    y"
+    assert editor.lines[-1] == "\ty"
+
+
+def test_off_from_the_start(edit: Open) -> None:
+    editor = edit("x = 1\n", ready="off", enabled=False)
+    editor.nvim.command("Inpaint enable")
+    editor.wait_for_status("idle")
 
 
 def test_keys_are_the_users(edit: Open) -> None:
@@ -392,10 +395,10 @@ def test_health(edit: Open) -> None:
     assert "WARNING" not in report
 
 
-def test_help(edit: Open) -> None:
+def test_the_help_names_the_defaults(edit: Open) -> None:
     editor = edit("x", name="a.txt", ready="off")
-    editor.nvim.command("helptags ALL | help inpaint-options")
-    assert editor.nvim.current.buffer.name.endswith("inpaint.txt")
+    documented = (PLUGIN / "doc" / "inpaint.txt").read_text().split("setup(")[2].split("\n    })")[0]
+    assert editor.lua(f"return vim.deep_equal({documented}\n}}, require('inpaint.config').defaults)")
 
 
 def test_neovims_own_client_does_with_the_configuration_alone(executable: str, tmp_path: Path) -> None:

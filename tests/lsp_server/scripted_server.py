@@ -4,9 +4,9 @@
 
 A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
-`"gate"` exists, if one is named; `"started"` is a file to make first, `"stopped"` one to make when cancelled; `"error"` is
-raised; `"report"` fills with the counts of what the engine has done. Without a script the fill is the request itself, as
-JSON.
+`"gate"` exists, if one is named; `"started"` is a file to make first, `"stopped"` one to make when cancelled; `"error"`
+is raised; `"report"` fills with the counts of what the engine has done. Without a script the fill is the request
+itself, as JSON.
 A model whose name is a path loads once there is a file, and "missing" does not load.
 """
 

@@ -69,6 +69,15 @@ def test_positions_scaled_in_an_unknown_way(sdar: Path) -> None:
     assert "'longrope'" in said(sdar)
 
 
+@pytest.mark.parametrize(
+    "change", [{"hidden_size": "32"}, {"num_attention_heads": 0}, {"num_key_value_heads": 3}, {"vocab_size": -1}]
+)
+def test_a_config_that_makes_no_sense(sdar: Path, change: dict[str, object]) -> None:
+    config = json.loads((sdar / "config.json").read_text()) | change
+    (sdar / "config.json").write_text(json.dumps(config))
+    assert "describes no SDAR model" in said(sdar)
+
+
 def test_a_missing_shard(sdar: Path) -> None:
     tiny.shard(sdar)
     (sdar / "model-00002-of-00002.safetensors").unlink()

@@ -217,6 +217,25 @@ def test_blocks_lie_at_multiples_of_their_length_and_end_at_the_limit() -> None:
     assert canvas.tokens == [5] * 5
 
 
+def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
+    """The end is surest and comes first; the rows before it are revealed, those after it are not waited for."""
+
+    def says(asked: Question) -> list[tuple[int, float]]:
+        return [(DELETE, 0.99) if row == 2 else (5 + row, 0.6 - row / 100) for row in range(len(asked.canvas))]
+
+    def settle(canvas: Canvas) -> None:
+        if DELETE in canvas.tokens:
+            canvas.cut(canvas.tokens.index(DELETE))
+            canvas.ended = True
+
+    model, used = Scripted(says), limits()
+    policy = Policy(rule=confidence.above(0.9), passes=99)
+    canvas = blocks.fill(model, task(settle, gap=Gap([9] * 8, [])), 8, policy, used)
+    assert canvas.tokens == [5, 6]
+    assert canvas.ended
+    assert used.passes == 3
+
+
 def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_models() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
     question = Question([9], [1, 2], [], banned=[0], forced=(0, [0, 1]))

@@ -45,15 +45,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             code = "GatedRepo" if "gated" in path else "RepoNotFound"
             self.answer(403 if "gated" in path else 404, b"", {"X-Error-Code": code})
         elif api and "/tree/" in path:
-            files = [
-                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": COMMIT}
-                for file in folder.iterdir()
-            ]
+            sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+            files = [{"type": "file", "path": name, "size": size, "oid": COMMIT} for name, size in sizes.items()]
             self.answer(200, json.dumps(files).encode(), {"Content-Type": "application/json"})
         elif api:
-            files = [{"rfilename": file.name} for file in folder.iterdir()]
-            said = {"id": model, "sha": COMMIT, "siblings": files}
-            self.answer(200, json.dumps(said).encode(), {"Content-Type": "application/json"})
+            siblings = [{"rfilename": file.name} for file in folder.iterdir()]
+            about = {"id": model, "sha": COMMIT, "siblings": siblings}
+            self.answer(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
         else:
             body = (folder / path.rsplit("/", 1)[1]).read_bytes()
             self.answer(200, body, {"ETag": hashlib.md5(body).hexdigest(), "X-Repo-Commit": COMMIT})

@@ -100,8 +100,11 @@ def decode(
         model.forget(known + agreed)
         going = limits.commit(decoded, rows.tokens[: agreed + 1], rows.probabilities[: agreed + 1])
         pending = rows.tokens[agreed : agreed + 1]
-        canvas = Rows(rows.tokens[-size + 1 :], rows.probabilities[-size + 1 :])
-        draft = _likely(canvas) if agreed == len(draft.tokens) else Rows([], [])
+        canvas = Rows([*pending, *rows.tokens[-size + 1 :]], [1.0, *rows.probabilities[-size + 1 :]])
+        if agreed < len(draft.tokens):
+            draft = Rows([], [])  # what came after the draft was denoised for another text
+        elif going:
+            draft = _likely(_refined(model, canvas, request.steps, decoded, cancel))
     decoded.decode_seconds = time.perf_counter() - encoded if encoded else 0.0
     return decoded
 
@@ -111,15 +114,30 @@ def _agreed(draft: list[int], own: list[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(draft, own, strict=False)) if a != b), len(draft))
 
 
+def _refined(model: OnnxModel, canvas: Rows, steps: int, decoded: Decoded, cancel: threading.Event) -> Rows:
+    """A canvas, whose first token is right, after more denoising steps: the surest tokens stay, the others are denoised
+    again around them (MaskGIT, arXiv 2202.04200).
+    """
+    tokens, sure = canvas.tokens, canvas.probabilities
+    size = len(tokens)
+    for step in range(1, steps):
+        shown = sorted(range(size), key=lambda row: -sure[row])[: math.ceil(size * step / steps)]
+        masked = [tokens[row] if row in shown else MASK for row in range(size)]
+        rows = _forward(model, [], masked, size, decoded, cancel)
+        tokens = [tokens[row] if row in shown else rows.tokens[row] for row in range(size)]
+        sure = [sure[row] if row in shown else rows.probabilities[row] for row in range(size)]
+    return Rows(tokens, sure)
+
+
 def _likely(canvas: Rows) -> Rows:
-    """The beginning of a canvas that is likely to be agreed with as a whole; never its end of the fill."""
-    together, count = 1.0, 0
-    for token, probability in zip(canvas.tokens, canvas.probabilities, strict=True):
+    """What follows a canvas's first token, as far as all of it is likely to be agreed with; never the end."""
+    together, count = 1.0, 1
+    for token, probability in zip(canvas.tokens[1:], canvas.probabilities[1:], strict=True):
         together *= probability
         if together < LIKELY or token == EOM:
             break
         count += 1
-    return Rows(canvas.tokens[:count], canvas.probabilities[:count])
+    return Rows(canvas.tokens[1:count], canvas.probabilities[1:count])
 
 
 def _forward(

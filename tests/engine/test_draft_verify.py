@@ -33,6 +33,6 @@ def test_a_draft_counts_up_to_the_first_disagreement() -> None:
 
 
 def test_a_draft_ends_where_it_is_unlikely_or_over() -> None:
-    assert _likely(Rows([1, 2, 3], [0.9, 0.9, 0.1])).tokens == [1, 2]
-    assert _likely(Rows([1, EOM, 3], [0.9, 0.9, 0.9])).tokens == [1]
-    assert _likely(Rows([1, 2], [0.1, 0.9])).tokens == []
+    assert _likely(Rows([7, 1, 2, 3], [1.0, 0.9, 0.9, 0.1])).tokens == [1, 2]
+    assert _likely(Rows([7, 1, EOM, 3], [1.0, 0.9, 0.9, 0.9])).tokens == [1]
+    assert _likely(Rows([7, 1, 2], [1.0, 0.1, 0.9])).tokens == []

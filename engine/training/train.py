@@ -83,7 +83,7 @@ def fast_dtype() -> torch.dtype:
     def seconds(dtype: torch.dtype) -> float:
         a, b = torch.ones(512, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
         times = []
-        for _ in range(5):
+        for _ in range(100):  # the fastest of many: the machine may be busy
             start = time.perf_counter()
             a @ b
             times.append(time.perf_counter() - start)
@@ -116,6 +116,7 @@ def worker(
     shared: list[tuple[Tensor, Tensor]],
     pipe: Connection,
     seed: int,
+    dtype: torch.dtype,
 ) -> None:
     """Runs orders until the pipe closes: gradients go to shared memory, sums of losses are the answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
@@ -128,7 +129,7 @@ def worker(
     corpus = Corpus(data.corpus)
     samplers = {True: Sampler(corpus, words, config.sampler, seed), False: Sampler(corpus, words, plain, seed + 1)}
     held_out = Corpus(data.corpus / "validation")
-    objective = torch.compile(Objective(model, config.weights, fast_dtype()), dynamic=False)
+    objective = torch.compile(Objective(model, config.weights, dtype), dynamic=False)
     with contextlib.suppress(EOFError):
         while True:
             order: Order = pipe.recv()
@@ -158,7 +159,7 @@ def validate(objective: Loss, sampler: Sampler, rows: int, micro_batch: int) -> 
 class Workers:
     """The processes, their pipes, and one gradient buffer each in shared memory."""
 
-    def __init__(self, config: TrainConfig, data: DataPaths, model: NanoModel, seed: int) -> None:
+    def __init__(self, config: TrainConfig, data: DataPaths, model: NanoModel, seed: int, dtype: torch.dtype) -> None:
         context = mp.get_context("spawn")
         self.weights = [parameter.data.share_memory_() for parameter in model.parameters()]
         self.pipes: list[Connection] = []
@@ -169,7 +170,7 @@ class Workers:
             shared = list(zip(self.weights, gradients, strict=True))
             here, there = context.Pipe()
             process = context.Process(
-                target=worker, args=(rank, config, data, shared, there, seed * 100 + 10 * rank), daemon=True
+                target=worker, args=(rank, config, data, shared, there, seed * 100 + 10 * rank, dtype), daemon=True
             )
             process.start()
             there.close()
@@ -210,7 +211,7 @@ class Progress(msgspec.Struct):
 
 
 class Trainer:
-    def __init__(self, config: TrainConfig, state: Path) -> None:
+    def __init__(self, config: TrainConfig, state: Path, dtype: torch.dtype) -> None:
         self.config, self.state = config, state
         torch.manual_seed(config.seed)
         self.model = NanoModel(config.model)
@@ -218,7 +219,7 @@ class Trainer:
         matrices = [weight for block in self.model.blocks for weight in block.parameters()]
         rest = [weight for name, weight in self.model.named_parameters() if "blocks" not in name]
         self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, config.lr_muon, config.momentum, fast_dtype()),
+            Muon(matrices, config.lr_muon, config.momentum, dtype),
             torch.optim.AdamW(rest, config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0),
         ]
         self.rates = (config.lr_muon, config.lr_adam)
@@ -291,12 +292,13 @@ def describe(sums: Tensor) -> dict[str, float]:
 def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None = None) -> None:
     """Train until the budget is spent, `max_steps` are done in all, or a signal asks to stop."""
     state.mkdir(parents=True, exist_ok=True)
-    trainer, stop = Trainer(config, state), Stop()
+    dtype = fast_dtype()
+    trainer, stop = Trainer(config, state, dtype), Stop()
     trainer.load()
     torch.set_num_threads(os.cpu_count() or 1)
-    workers = Workers(config, data, trainer.model, seed=config.seed + trainer.progress.step)
+    workers = Workers(config, data, trainer.model, config.seed + trainer.progress.step, dtype)
     saved = time.monotonic()
-    print(f"{sum(weight.numel() for weight in trainer.average) / 1e6:.1f}M parameters, products in {fast_dtype()}")
+    print(f"{sum(weight.numel() for weight in trainer.average) / 1e6:.1f}M parameters, products in {dtype}")
     with (
         (state / "log.csv").open("a", newline="") as file,
         tqdm(total=config.hours, unit="h", initial=trainer.progress.hours) as bar,

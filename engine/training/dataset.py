@@ -75,6 +75,7 @@ class Batch(msgspec.Struct):
     positions: NDArray[np.int64]
     targets: NDArray[np.int64]
     kinds: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     mask: NDArray[np.bool_]
 
 
@@ -246,6 +247,7 @@ class _Row:
         self.targets = np.full(size, NONE)
         self.targets[: len(context) - 1] = context[1:]
         self.kinds = np.full(size, CONTEXT)
+        self.offsets = np.zeros(size, np.int64)
         self.before = np.full((size, 2), PAD)  # the two tokens before each one, for the n-grams
         self.before[1 : len(context), 0] = context[:-1]
         self.before[2 : len(context), 1] = context[:-2]
@@ -305,6 +307,7 @@ class _Row:
         canvas = shown + [MASK] * (size - len(target))
         self.tokens[row : row + size] = canvas
         self.positions[row : row + size] = np.arange(anchor + seen, anchor + seen + size)
+        self.offsets[row : row + size] = np.arange(size)
         self.before[row : row + size] = MASK
         self.mask[tail : tail + size, :anchor] = True
         self.mask[tail : tail + size, branch : branch + seen] = True
@@ -322,5 +325,6 @@ class _Row:
             positions=self.positions,
             targets=self.targets,
             kinds=self.kinds,
+            offsets=self.offsets,
             mask=self.mask[None],
         )

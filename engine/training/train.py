@@ -35,11 +35,13 @@ from engine.models.nano import NanoConfig, NanoModel
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Batch, Corpus, Sampler, SamplerConfig
 from engine.training.muon import Muon
-from engine.training.objective import KINDS, Objective
+from engine.training.objective import KINDS, Objective, right_by_position
 
 SAVE_SECONDS = 300
 VALIDATE_STEPS = 250
+PLACES = 8  # of a canvas, whose accuracy is logged
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
+LOG += [f"right_at_{place}" for place in range(1, PLACES + 1)]
 
 
 Loss = Callable[..., tuple[Tensor, Tensor]]
@@ -297,6 +299,7 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
     trainer.load()
     torch.set_num_threads(os.cpu_count() or 1)
     workers = Workers(config, data, trainer.model, config.seed + trainer.progress.step, dtype)
+    held_out, words = Corpus(data.corpus / "validation"), Tokenizer.load(data.tokenizer)
     saved = time.monotonic()
     print(f"{sum(weight.numel() for weight in trainer.average) / 1e6:.1f}M parameters, products in {dtype}")
     with (
@@ -317,7 +320,7 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
                 )
                 row |= msgspec.to_builtins(trainer.progress) | {"seconds": hours * 3600}
                 if trainer.progress.step % VALIDATE_STEPS == 0 or trainer.progress.step == max_steps:
-                    row |= {f"validation_{k}": v for k, v in describe(validated(trainer, workers)).items()}
+                    row |= validated(trainer, workers, Sampler(held_out, words, config.sampler, seed=99))
                 log.writerow({key: round(value, 5) for key, value in row.items()})
                 file.flush()
                 if time.monotonic() - saved > SAVE_SECONDS:
@@ -328,12 +331,15 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
             workers.close()
 
 
-def validated(trainer: Trainer, workers: Workers) -> Tensor:
-    """Losses on the reserved packages, with the averaged weights swapped in."""
+def validated(trainer: Trainer, workers: Workers, sampler: Sampler) -> dict[str, float]:
+    """Losses and canvas accuracy by position on the reserved packages, with the averaged weights swapped in."""
     parameters = list(trainer.model.parameters())
     raw = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         torch._foreach_copy_([p.data for p in parameters], trainer.average)
         sums = workers.run(Order(rows=64, validate=True))
+        right, counted = right_by_position(trainer.model, sampler.batch(16), trainer.config.sampler.canvas)
         torch._foreach_copy_([p.data for p in parameters], raw)
-    return sums
+    losses = {f"validation_{kind}": loss for kind, loss in describe(sums).items()}
+    shares = (right / counted.clamp(min=1)).tolist()
+    return losses | {f"right_at_{place}": share for place, share in enumerate(shares[:PLACES], start=1)}

@@ -13,7 +13,7 @@ from engine.backends.onnx import ModelShape, OnnxModel
 from engine.contract import EngineError, Fill, FillRequest
 from engine.decoding import draft_verify
 from engine.tokenizer import Tokenizer
-from engine.window import prompt
+from engine.window import Prompt, prompt
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class Nano:
         decoded = draft_verify.decode(self._model, asked, request, self._tokenizer, cancel)
         encode = time.perf_counter() - start - decoded.decode_seconds
         return Fill(
-            text=self._text(decoded, asked.newline, request),
+            text=self._text(decoded, asked, request),
             confidence=decoded.confidence,
             passes=decoded.passes,
             tokens=len(decoded.tokens),
@@ -70,9 +70,11 @@ class Nano:
             complete=decoded.ended,
         )
 
-    def _text(self, decoded: draft_verify.Decoded, newline: bool, request: FillRequest) -> str:
+    def _text(self, decoded: draft_verify.Decoded, asked: Prompt, request: FillRequest) -> str:
         text = self._tokenizer.decode(decoded.tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
-        if newline and text:
+        if asked.blank:
+            text = text[1:]  # it stands before the cursor already
+        if asked.newline and text:
             text += "\n"
         return text.replace("\n", "\r\n") if "\r\n" in request.prefix + request.suffix else text
 

@@ -12,6 +12,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 
 from engine.contract import EngineError
@@ -22,7 +23,7 @@ BOS, PATH, SUF, PRE, ROL, MID, BLOCK, EOM, MASK, PAD = range(len(SPECIALS))
 # a newline with its indentation | a word with the sign or blank before it | a digit | signs | blanks | anything else
 PATTERN = r"\n[ \t]*|[^\r\n\w]?[^\W\d]+|\d| ?[^\s\w]+|[ \t]+|\s"
 
-NEWLINE = "Ċ"  # as byte-level BPE spells it
+NEWLINE, BLANK = "Ċ", "Ġ"  # as byte-level BPE spells them
 
 _lines = re.compile(r"(?=\n)")
 
@@ -33,6 +34,8 @@ class Tokenizer:
         self._bpe = bpe
         self.vocab: int = bpe.get_vocab_size()
         self._line_starts = frozenset(i for i in range(self.vocab) if (bpe.id_to_token(i) or "").startswith(NEWLINE))
+        spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
+        self.after_blank = np.array([i == EOM or text.startswith(BLANK) for i, text in enumerate(spelled)])
         self._encode_line = lru_cache(maxsize=8192)(self._encode_piece)
 
     @classmethod
@@ -59,6 +62,12 @@ class Tokenizer:
 
     def starts_line(self, token: int) -> bool:
         return token in self._line_starts
+
+    def split_blank(self, prefix: str) -> tuple[str, str]:
+        """A single blank before the cursor is spelled with the word after it: it goes to the middle."""
+        if prefix.endswith(" ") and not prefix[-2:-1].isspace() and len(prefix) > 1:
+            return prefix[:-1], " "
+        return prefix, ""
 
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens; special tokens have none. Bytes that are no UTF-8 come out as U+FFFD."""

@@ -31,16 +31,19 @@ STEP = 64  # tokens: short prefixes lend their room to the following lines in st
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """`newline` tells that the fill is a line of its own before the text that stands at the cursor."""
+    """`newline` tells that the fill is a line of its own before the text that stands at the cursor, `blank` that it
+    begins with the blank before the cursor.
+    """
 
     context: list[int]
     lead: list[int]
     newline: bool
+    blank: bool
 
 
 def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     """`budget` is the most tokens of context."""
-    prefix = request.prefix.replace("\r\n", "\n")
+    prefix, blank = tokenizer.split_blank(request.prefix.replace("\r\n", "\n"))
     rest, newline, following = _after_cursor(prefix, request.suffix.replace("\r\n", "\n"))
     head = [BOS]
     if request.path:
@@ -57,7 +60,7 @@ def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     written = [token for tokens in (*above, line) for token in tokens]
     middle = BLOCK if request.max_lines is not None and request.max_lines > 1 else MID
     lead = [*written[-1:], ROL, *tokenizer.encode(rest)[:REST_TOKENS], middle]
-    return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline)
+    return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline, bool(blank))
 
 
 def _after_cursor(prefix: str, suffix: str) -> tuple[str, bool, str]:

@@ -23,7 +23,7 @@ class Protocol(LanguageServerProtocol):
         for method in OURS:
             del self.fm.builtin_features[method]
 
-    def structure_message(self, data: dict[str, Any]) -> Any:  # noqa: ANN401 - one of pygls' messages
+    def structure_message(self, data: dict[str, Any]) -> Any:
         try:
             return super().structure_message(data)
         except JsonRpcException as error:

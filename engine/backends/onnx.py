@@ -39,6 +39,12 @@ class Rows(msgspec.Struct):
     probabilities: list[float]
 
 
+def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.bool_]) -> tuple[int, float]:
+    """The likeliest of the allowed tokens, and its probability among all (vocab,)."""
+    token = int(np.where(allowed, logits, -np.inf).argmax())
+    return token, float(np.exp(logits[token] - np.logaddexp.reduce(logits)))
+
+
 class OnnxModel:
     """A session and its KV memory. `sequence` holds the tokens in memory."""
 
@@ -80,11 +86,14 @@ class OnnxModel:
         """Keep the first `length` tokens of the memory."""
         del self.sequence[length:]
 
-    def forward(self, tokens: list[int], canvas: list[int], results: int) -> Rows:
+    def forward(
+        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.bool_] | None = None
+    ) -> Rows:
         """One pass: `tokens` causally after the memory, which then holds them, and after them a canvas that sees
         itself whole.
 
-        Returns the last `results` rows of tokens + canvas.
+        Returns the last `results` rows of tokens + canvas. The first of them
+        is one of the tokens that `first` (vocab,) allows.
         """
         start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
         self._fit(start)
@@ -93,7 +102,7 @@ class OnnxModel:
         bias[:n, self._room :] = np.triu(np.full((n, m), BLOCKED), 1)
         ids = np.array(tokens + canvas, np.int64)
         top, probability, *new = self._session.run(
-            self._outputs,
+            self._outputs if first is None else [*self._outputs, "logits"],
             {
                 "tokens": ids,
                 "ngrams": self._ngrams(tokens, ids),
@@ -104,6 +113,8 @@ class OnnxModel:
                 **self._memory,
             },
         )
+        if first is not None:
+            top[0], probability[0] = likeliest(new.pop()[0], first)
         self._fit(start + n)
         for part, rows in zip(self._memory.values(), new, strict=True):
             part[:, start : start + n] = rows[:, :n]

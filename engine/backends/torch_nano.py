@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from engine.backends.onnx import BLOCKED, ModelShape, OnnxModel, Rows
+from engine.backends.onnx import BLOCKED, ModelShape, OnnxModel, Rows, likeliest
 from engine.contract import EngineError
 from engine.models.nano import NanoConfig, NanoModel
 
@@ -36,7 +37,9 @@ class TorchNano(OnnxModel):
         return cls(model, shape, device)
 
     @torch.inference_mode()
-    def forward(self, tokens: list[int], canvas: list[int], results: int) -> Rows:
+    def forward(
+        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.bool_] | None = None
+    ) -> Rows:
         """See OnnxModel.forward."""
         start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
         ids = torch.tensor(tokens + canvas, device=self._device)
@@ -56,4 +59,7 @@ class TorchNano(OnnxModel):
         self.sequence += tokens
         best = logits.softmax(-1).max(-1)
         found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
-        return Rows(tokens=[int(token) for token in found], probabilities=probabilities)
+        made = Rows(tokens=[int(token) for token in found], probabilities=probabilities)
+        if first is not None:
+            made.tokens[0], made.probabilities[0] = likeliest(logits[0].cpu().numpy(), first)
+        return made

@@ -17,6 +17,8 @@ import threading
 import time
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.backends.onnx import OnnxModel, Rows
 from engine.contract import Cancelled, FillRequest
@@ -94,7 +96,9 @@ def decode(
     going, encoded = True, 0.0
     while going and not limits.late() and len(model.sequence) + len(pending) + 2 * size <= model.capacity:
         known = len(model.sequence) + len(pending)
-        rows = _forward(model, pending + draft.tokens, [MASK] * size, len(draft.tokens) + 1 + size, decoded, cancel)
+        first = tokenizer.after_blank if prompt.blank and not decoded.tokens else None
+        results = len(draft.tokens) + 1 + size
+        rows = _forward(model, pending + draft.tokens, [MASK] * size, results, decoded, cancel, first)
         encoded = encoded or time.perf_counter()
         agreed = _agreed(draft.tokens, rows.tokens)
         model.forget(known + agreed)
@@ -141,9 +145,15 @@ def _likely(canvas: Rows) -> Rows:
 
 
 def _forward(
-    model: OnnxModel, tokens: list[int], canvas: list[int], results: int, decoded: Decoded, cancel: threading.Event
+    model: OnnxModel,
+    tokens: list[int],
+    canvas: list[int],
+    results: int,
+    decoded: Decoded,
+    cancel: threading.Event,
+    first: NDArray[np.bool_] | None = None,
 ) -> Rows:
     if cancel.is_set():
         raise Cancelled
     decoded.passes += 1
-    return model.forward(tokens, canvas, results)
+    return model.forward(tokens, canvas, results, first)

@@ -219,13 +219,14 @@ class Sampler:
     ) -> tuple[int, list[int], list[int]]:
         """(anchor, tokens up to and with <mid>, middle with <eom>); the anchor is how much of the context is seen."""
         begin = starts[gap.line - first]
-        cut = self._cut(lines[gap.line][: gap.start], opens_file=gap.line == 0)
+        head, blank = self.tokenizer.split_blank(lines[gap.line][: gap.start])
+        cut = self._cut(head, opens_file=gap.line == 0)
         shared = 0
         while shared < len(cut) and begin + shared < len(context) and cut[shared] == context[begin + shared]:
             shared += 1
         rest = self.tokenizer.encode(lines[gap.end_line][gap.end :])
         middle = "\n".join(lines[gap.line : gap.end_line + 1])
-        middle = middle[gap.start : len(middle) - (len(lines[gap.end_line]) - gap.end)]
+        middle = blank + middle[gap.start : len(middle) - (len(lines[gap.end_line]) - gap.end)]
         several = "\n" in middle and self.random.random() < 0.5
         lead = [*cut[shared:], ROL, *rest[:24], BLOCK if several else MID]
         return begin + shared, lead, [*self.tokenizer.encode(middle), EOM]

@@ -61,7 +61,7 @@ def test_typing_moves_the_window_seldom(tokenizer: Tokenizer, start: int) -> Non
         context = ask(tokenizer, TEXT[:end], following).context
         moved += context[: len(earlier) - 10] != earlier[:-10]  # the last word may be spelled anew
         earlier = context
-    assert moved <= 4  # in some 75 tokens
+    assert moved <= 6  # in some 75 tokens
 
 
 def test_the_window_depends_on_the_text_alone_and_fits(tokenizer: Tokenizer) -> None:
@@ -74,7 +74,8 @@ def test_the_window_depends_on_the_text_alone_and_fits(tokenizer: Tokenizer) -> 
 def test_a_long_line_is_cut_from_the_left(tokenizer: Tokenizer) -> None:
     asked = ask(tokenizer, "x = [" + "1, " * 5000, "]\n" + "2" * 9000)
     assert len(asked.context) <= BUDGET
-    assert tokenizer.decode([*asked.context, *asked.lead]).endswith("1, 1, ]")
+    assert tokenizer.decode([*asked.context, *asked.lead]).endswith("1, 1,]")
+    assert asked.blank
 
 
 def test_line_ends_of_windows_are_the_same_text(tokenizer: Tokenizer) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from lsp_client import INVOKED, REAL, ROOT, LspClient
+from lsp_client import PATIENCE, REAL, ROOT, LspClient
 
 import engine
 from engine.evaluation.latency import matrix_product_ms
@@ -25,8 +25,10 @@ FOLLOWING = TEXT[TEXT.index("\n", START + REQUESTS) :]
 async def ready(client: LspClient) -> None:
     """Opens the file; the server answers with nothing while the model loads."""
     await client.initialize()
-    client.open("file:///work/other.py", "import os\nimport ")
-    while not await client.complete("file:///work/other.py", 1, 7, INVOKED):
+    client.open("file:///work/other.py", "import numpy as \n\nimport os\n")
+    deadline = time.monotonic() + PATIENCE
+    while not await client.complete("file:///work/other.py", 0, 16):
+        assert time.monotonic() < deadline, "the model has not loaded, or says nothing"
         await asyncio.sleep(0.02)
     client.open(URI, TEXT[:START] + FOLLOWING)
 

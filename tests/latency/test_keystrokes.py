@@ -16,7 +16,7 @@ import engine
 from engine.evaluation.latency import matrix_product_ms
 
 REQUESTS = 200
-URI = "file:///work/typed.py"
+URI = "file:///project/typed.py"
 TEXT = Path(engine.__file__).with_name("tokenizer.py").read_text(encoding="utf-8")
 START = TEXT.index("\n", len(TEXT) // 2)
 FOLLOWING = TEXT[TEXT.index("\n", START + REQUESTS) :]
@@ -25,9 +25,9 @@ FOLLOWING = TEXT[TEXT.index("\n", START + REQUESTS) :]
 async def ready(client: LspClient) -> None:
     """Opens the file; the server answers with nothing while the model loads."""
     await client.initialize()
-    client.open("file:///work/other.py", "import numpy as \n\nimport os\n")
+    client.open("file:///project/other.py", "import numpy as \n\nimport os\n")
     deadline = time.monotonic() + PATIENCE
-    while not await client.complete("file:///work/other.py", 0, 16):
+    while not await client.complete("file:///project/other.py", 0, 16):
         assert time.monotonic() < deadline, "the model has not loaded, or says nothing"
         await asyncio.sleep(0.02)
     client.open(URI, TEXT[:START] + FOLLOWING)

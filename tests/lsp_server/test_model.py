@@ -15,7 +15,7 @@ from lsp_client import INVOKED, PATIENCE, REAL, ROOT, LspClient, LspError
 
 import engine
 
-URI = "file:///work/shapes.py"
+URI = "file:///project/shapes.py"
 SOURCE = """\
 import math
 
@@ -63,15 +63,15 @@ async def test_from_starting_to_the_first_completion() -> None:
 
 
 async def test_the_model_completes_what_everybody_writes(loaded: LspClient) -> None:
-    loaded.open("file:///work/first.py", "import numpy as \n\nimport os\n")
-    [item] = await loaded.complete("file:///work/first.py", 0, 16)
+    loaded.open("file:///project/first.py", "import numpy as \n\nimport os\n")
+    [item] = await loaded.complete("file:///project/first.py", 0, 16)
     assert item["insertText"] == "np"
 
 
 async def test_the_same_question_gets_the_same_answer(loaded: LspClient) -> None:
     answers = []
     for n in range(3):
-        uri = f"file:///work/{n}/shapes.py"
+        uri = f"file:///project/{n}/shapes.py"
         loaded.open(uri, SOURCE)
         answers.append(await loaded.complete(uri, LINE, CHARACTER, INVOKED))
     assert answers[0] == answers[1] == answers[2] != []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lsp_client import AUTOMATIC, INVOKED, PATIENCE, SCRIPTED, Json, LspClient, LspError, span
 
-URI = "file:///work/a.py"
+URI = "file:///project/a.py"
 ENDLESS = 100_000  # passes: many minutes
 
 
@@ -232,10 +232,10 @@ async def work_has_stopped(client: LspClient) -> None:
     assert before["asked"] == before["filled"] + before["cancelled"]
 
 
-@pytest.mark.parametrize("uri", [URI, "file:///work/b.py"])
+@pytest.mark.parametrize("uri", [URI, "file:///project/b.py"])
 async def test_the_newest_request_wins(scripted: LspClient, uri: str) -> None:
     await scripted.initialize()
-    scripted.open("file:///work/b.py", script("quick") + "x = ")
+    scripted.open("file:///project/b.py", script("quick") + "x = ")
     scripted.open(URI, script("slow", passes=ENDLESS) + "x = ")
     old, answer = scripted.ask(URI, 1, 4)
     await asyncio.sleep(0.1)
@@ -250,12 +250,12 @@ async def test_the_newest_request_wins(scripted: LspClient, uri: str) -> None:
 
 async def test_an_answer_from_the_cache_does_not_overtake_the_older_request(scripted: LspClient) -> None:
     await scripted.initialize()
-    scripted.open("file:///work/b.py", script("quick") + "x = ")
+    scripted.open("file:///project/b.py", script("quick") + "x = ")
     scripted.open(URI, script("slow", passes=ENDLESS) + "x = ")
-    await scripted.complete("file:///work/b.py", 1, 4)
+    await scripted.complete("file:///project/b.py", 1, 4)
     for _ in range(20):
         old, _answer = scripted.ask(URI, 1, 4)
-        new, newest = scripted.ask("file:///work/b.py", 1, 4)
+        new, newest = scripted.ask("file:///project/b.py", 1, 4)
         assert len((await asyncio.wait_for(newest, PATIENCE))["items"]) == 1
         assert scripted.order.index(old) < scripted.order.index(new)
 
@@ -263,12 +263,12 @@ async def test_an_answer_from_the_cache_does_not_overtake_the_older_request(scri
 async def test_nobody_waits_for_the_pass_of_a_superseded_request(scripted: LspClient, tmp_path: Path) -> None:
     await scripted.initialize()
     gate = tmp_path / "gate"
-    scripted.open("file:///work/b.py", script("quick") + "x = ")
+    scripted.open("file:///project/b.py", script("quick") + "x = ")
     scripted.open(URI, script("slow", passes=2, gate=str(gate)) + "x = ")
-    await scripted.complete("file:///work/b.py", 1, 4)
+    await scripted.complete("file:///project/b.py", 1, 4)
     _, old = scripted.ask(URI, 1, 4)
     await asyncio.sleep(0.1)
-    assert len(await scripted.complete("file:///work/b.py", 1, 4)) == 1
+    assert len(await scripted.complete("file:///project/b.py", 1, 4)) == 1
     assert (await asyncio.wait_for(old, PATIENCE))["items"] == []
     gate.touch()  # only now does its first pass end, and it must not go into a second
     done = await counts(scripted)
@@ -288,9 +288,9 @@ async def test_an_edit_makes_the_request_before_it_stale(scripted: LspClient) ->
 async def test_an_edit_elsewhere_does_not(scripted: LspClient) -> None:
     await scripted.initialize()
     scripted.open(URI, script("hello", passes=20) + "x = ")
-    scripted.open("file:///work/b.py", "")
+    scripted.open("file:///project/b.py", "")
     _, answer = scripted.ask(URI, 1, 4)
-    scripted.insert("file:///work/b.py", 0, 0, "y")
+    scripted.insert("file:///project/b.py", 0, 0, "y")
     assert len((await asyncio.wait_for(answer, PATIENCE))["items"]) == 1
 
 
@@ -304,8 +304,8 @@ async def test_a_storm_of_requests_leaves_no_backlog(scripted: LspClient) -> Non
         answers.append(scripted.ask(URI, 1, 5 + typed))
         if typed % 10 == 0:
             await asyncio.sleep(0.01)
-    scripted.open("file:///work/b.py", script("quick") + "x = ")
-    assert len(await scripted.complete("file:///work/b.py", 1, 4)) == 1
+    scripted.open("file:///project/b.py", script("quick") + "x = ")
+    assert len(await scripted.complete("file:///project/b.py", 1, 4)) == 1
     numbers, answered = zip(*answers, strict=True)
     assert all(answer["items"] == [] for answer in await asyncio.gather(*answered))
     assert tuple(scripted.order[1 : 1 + len(numbers)]) == numbers
@@ -346,8 +346,8 @@ async def test_off_by_language_by_file_and_altogether(scripted: LspClient) -> No
 
 
 async def test_the_model_is_told_the_path_within_the_workspace(scripted: LspClient) -> None:
-    await scripted.initialize(rootUri="file:///work/project")
-    for uri, path in (("file:///work/project/pkg/a%20b.py", "pkg/a b.py"), ("file:///else/c.py", "c.py")):
+    await scripted.initialize(rootUri="file:///project/project")
+    for uri, path in (("file:///project/project/pkg/a%20b.py", "pkg/a b.py"), ("file:///else/c.py", "c.py")):
         scripted.open(uri, "x = ")
         assert (await what_the_engine_sees(scripted, 0, 4, uri))["path"] == path
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import Engine, Fill, FillRequest
+from engine import Engine, FillRequest
 from engine.contract import EngineError
 from engine.training.dataset import Corpus
 
@@ -33,7 +33,6 @@ class Quality(msgspec.Struct):
     exact: float
     exact_by_start: dict[str, float]
     tokens_a_pass: float
-    accepted_a_draft: float
     median_decode_ms: float
     by_confidence: dict[str, tuple[int, float]]
 
@@ -80,16 +79,9 @@ def evaluate(model: str, folder: Path, count: int) -> Quality:
             start: share(hit for kind, _, hit in right if kind == start) for start in ("line start", "inside")
         },
         tokens_a_pass=sum(fill.tokens + fill.complete for fill in fills) / sum(fill.passes for fill in fills),
-        accepted_a_draft=_accepted(fills),
         median_decode_ms=sorted(fill.encode_ms + fill.decode_ms for fill in fills)[len(fills) // 2],
         by_confidence=_calibration([(fill.confidence, hit) for _, fill, hit in right]),
     )
-
-
-def _accepted(fills: list[Fill]) -> float:
-    """A round of two passes yields one token of each pass, and the drafted tokens that were agreed with."""
-    rounds = sum(fill.passes / 2 for fill in fills)
-    return (sum(fill.tokens + fill.complete for fill in fills) - 2 * rounds) / rounds
 
 
 def _calibration(judged: list[tuple[float, bool]]) -> dict[str, tuple[int, float]]:
@@ -107,7 +99,7 @@ def share(hits: object) -> float:
 def print_table(quality: Quality) -> None:
     print(f"{quality.places} places, {quality.exact:.1%} exact", end="")
     print("".join(f", {kind} {value:.1%}" for kind, value in quality.exact_by_start.items()))
-    print(f"{quality.tokens_a_pass:.2f} tokens a pass, {quality.accepted_a_draft:.2f} drafted tokens accepted a round")
+    print(f"{quality.tokens_a_pass:.2f} tokens a pass")
     print(f"median {quality.median_decode_ms:.1f} ms a cold request")
     print("confidence  places  exact")
     for tenth, (count, exact) in quality.by_confidence.items():

@@ -55,7 +55,6 @@ as `python -m engine eval` measures it, with the int8 weights:
 | the rest of the line exactly right | {quality.exact:.1%} |
 {starts}
 | tokens a forward pass | {quality.tokens_a_pass:.2f} |
-| drafted tokens accepted a round | {quality.accepted_a_draft:.2f} |
 
 ## Limits
 

@@ -5,8 +5,8 @@ matrix products; this makes about twenty-five. The memory comes in a piece a lay
 use: `bias` blocks the rest.
 
 Weights are float32, or int8 a block of 256 with activations quantised row by row. Row by row, because then a token's
-numbers do not depend on what else stands in the pass: a scale over the whole pass was as fast, but changed a quarter of
-all choices, and with them the text, by how rows were batched.
+numbers do not depend on what else stands in the pass: a scale over the whole pass made choices, and with them
+the text, depend on how rows were batched.
 
 Inputs   tokens, positions (n,), ngrams (n, 2), bias (n, room + n) added to the scores, rows (m,), lengths (2,) =
          (room, n), keys.L, values.L (heads, room, d)

@@ -22,5 +22,5 @@ def hashed_ngrams(tokens: Ids, previous: Ids, before: Ids, buckets: int) -> Ids:
     keys = (keys * 0x2C1B3C6D) & 0xFFFFFFFF
     keys ^= keys >> 13
     ids = 1 + keys % (max(buckets, 2) - 1)
-    ids[(tokens == MASK) | (previous == MASK)] = 0
+    ids[previous == MASK] = 0
     return ids

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import Engine, FillRequest
-from engine.contract import EngineError
+from engine.contract import Backend, EngineError, FillRequest
 from engine.training.dataset import Corpus
 
 BEFORE, AFTER = 8000, 4000  # characters
@@ -67,9 +66,10 @@ def _place(lines: list[str], line: int, kind: str, path: str, dice: random.Rando
     return Place(FillRequest(prefix=prefix, suffix=suffix, path=path, max_lines=1), text[column:])
 
 
-def evaluate(model: str, folder: Path, count: int) -> Quality:
-    engine, cancel = Engine.load(model), threading.Event()
-    judged = [(kind, place, engine.fill(place.request, cancel)) for kind, place in places(folder, count)]
+def evaluate(filler: Backend, folder: Path, count: int) -> Quality:
+    """How a loaded model fills `count` places of a corpus folder. Raises EngineError where there is none."""
+    cancel = threading.Event()
+    judged = [(kind, place, filler.fill(place.request, cancel)) for kind, place in places(folder, count)]
     right = [(kind, fill, fill.text == place.target) for kind, place, fill in judged]
     fills = [fill for _, fill, _ in right]
     return Quality(

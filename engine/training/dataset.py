@@ -86,8 +86,9 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     context: int = 384  # T
     tail: int = 192  # Q
     canvas: int = 16
-    canvases: bool = True  # False trains the causal role alone
+    canvases: float = 1.0  # share of branches with canvases; 0 trains the causal role alone
     suffix_share: float = 0.25
+    anchored: bool = False  # canvases' n-grams are of the two tokens before them
     buckets: int = 10240
 
 
@@ -259,7 +260,7 @@ class _Row:
     def add(self, anchor: int, lead: list[int], middle: list[int], random: random.Random) -> bool:
         """Add a branch and its canvases; False where it does not fit."""
         branch = lead + middle[:-1]
-        canvases = self._canvases(middle, random) if self.config.canvases else []
+        canvases = self._canvases(middle, random) if random.random() < self.config.canvases else []
         if len(middle) > MAX_MIDDLE or self.used + len(branch) + sum(size for _, size in canvases) > self.config.tail:
             return False
         row = self.config.context + self.used
@@ -309,7 +310,7 @@ class _Row:
         self.tokens[row : row + size] = canvas
         self.positions[row : row + size] = np.arange(anchor + seen, anchor + seen + size)
         self.offsets[row : row + size] = np.arange(size)
-        self.before[row : row + size] = MASK
+        self.before[row : row + size] = self._last_two(anchor, branch + seen) if self.config.anchored else MASK
         self.mask[tail : tail + size, :anchor] = True
         self.mask[tail : tail + size, branch : branch + seen] = True
         self.mask[tail : tail + size, row : row + size] = True
@@ -317,6 +318,10 @@ class _Row:
             if hidden[i]:
                 self.targets[row + i], self.kinds[row + i] = token, CANVAS
         self.used += size
+
+    def _last_two(self, anchor: int, end: int) -> tuple[int, int]:
+        """The last token that a canvas sees, and the one before it; `end` is where its branch is cut."""
+        return int(self.tokens[end - 1]), int(self.before[end - 1, 0])
 
     def finish(self) -> Batch:
         ngrams = hashed_ngrams(self.tokens, self.before[:, 0], self.before[:, 1], self.config.buckets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -10,13 +11,16 @@ import onnx
 import torch
 from safetensors.torch import save_file
 
-from engine.backends.onnx import ModelShape
+from engine.backends.onnx import ModelShape, OnnxModel
 from engine.contract import EngineError
-from engine.evaluation.cursors import evaluate, print_table
+from engine.evaluation.cursors import Quality, evaluate, print_table
 from engine.models.nano import NanoModel
+from engine.nano import Nano
+from engine.tokenizer import Tokenizer
 from engine.training.card import card
 from engine.training.graph import build
 from engine.training.train import Progress, TrainConfig
+from engine.training.validation import shape_of
 
 POSITIONS = 2  # contexts: room in the rotary tables for long fills
 PLACES = 500  # of the evaluation in the card
@@ -34,15 +38,14 @@ def averaged(state: Path) -> tuple[NanoModel, TrainConfig, Progress]:
     return model.eval(), config, Progress(**saved["progress"])
 
 
-def shape_of(model: NanoModel, config: TrainConfig) -> ModelShape:
-    return ModelShape(
-        layers=model.config.layers,
-        heads=model.config.heads,
-        head_dim=model.config.head_dim,
-        context=config.sampler.context,
-        canvas=config.sampler.canvas,
-        ngram_buckets=model.config.ngram_buckets,
-    )
+def judged(model: NanoModel, shape: ModelShape, tokenizer: Path, validation: Path, int8: bool) -> Quality:
+    """How the model fills, with drafts on canvases in every pass, so that accepted tokens are counted too."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "model.onnx"
+        onnx.save(build(model, POSITIONS * shape.context, int8), weights)
+        passes = OnnxModel.load(weights, shape)
+    passes.rows_are_free = True
+    return evaluate(Nano(passes, Tokenizer.load(tokenizer)), validation, PLACES)
 
 
 def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
@@ -56,9 +59,10 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
         metadata={"config": msgspec.json.encode(config.model).decode()},
     )
     shutil.copyfile(tokenizer, out / "tokenizer.json")
-    (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape_of(model, config)), indent=2))
-    quality = evaluate(str(out), corpus / "validation", PLACES)
-    (out / "README.md").write_text(card(model, progress, quality, corpus / "report.json"), encoding="utf-8")
+    shape = shape_of(model, config.sampler)
+    (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
+    quality, exactly = (judged(model, shape, tokenizer, corpus / "validation", int8) for int8 in (True, False))
+    (out / "README.md").write_text(card(model, progress, quality, exactly, corpus / "report.json"), encoding="utf-8")
     print_table(quality)
     for path in sorted(out.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

@@ -12,22 +12,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from engine.models.nano import NanoModel
-from engine.training.dataset import CANVAS, NONE, Batch
+from engine.training.dataset import NONE
 
 KINDS = ("context", "middle", "canvas")
 CHUNK = 512  # rows of logits at a time
-
-
-@torch.no_grad()
-def right_by_position(model: NanoModel, batch: Batch, size: int) -> Tensor:
-    """How many masked tokens are predicted right, and how many there are, at each place of a canvas (2, size)."""
-    tokens, ngrams, positions, targets, kinds, offsets, mask = (
-        torch.from_numpy(getattr(batch, name)) for name in Batch.__struct_fields__
-    )
-    rows = (kinds == CANVAS) & (targets != NONE)
-    right = model.head(model(tokens, ngrams, positions, mask)[rows]).argmax(-1) == targets[rows]
-    places = F.one_hot(offsets[rows], size)
-    return torch.stack(((places * right[:, None]).sum(0), places.sum(0)))
 
 
 class Objective(nn.Module):

@@ -5,8 +5,8 @@
   meet once a step.
 * Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master
   weights, gradients and optimiser are float32.
-* Muon for matrices, AdamW for embeddings and head; warm-up, stable, decay over the budget in hours; an average of the
-  weights is what is exported.
+* Muon for matrices, AdamW for embeddings and head; warm-up, stable, decay over the budget in tokens, so that a run is
+  the same on a busy machine; an average of the weights is what is exported.
 * The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed
   trainer loses no more.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 import os
 import signal
 import time
@@ -35,13 +36,13 @@ from engine.models.nano import NanoConfig, NanoModel
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Batch, Corpus, Sampler, SamplerConfig
 from engine.training.muon import Muon
-from engine.training.objective import KINDS, Objective, right_by_position
+from engine.training.objective import KINDS, Objective
+from engine.training.validation import SHOWN, quality
 
 SAVE_SECONDS = 300
 VALIDATE_STEPS = 250
-PLACES = 8  # of a canvas, whose accuracy is logged
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
-LOG += [f"right_at_{place}" for place in range(1, PLACES + 1)]
+LOG += SHOWN
 
 
 Loss = Callable[..., tuple[Tensor, Tensor]]
@@ -55,16 +56,16 @@ class DataPaths(msgspec.Struct, frozen=True):
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: NanoConfig = NanoConfig()
     sampler: SamplerConfig = SamplerConfig()
-    hours: float = 30.0  # of all cores together; the learning rate's schedule ends there
+    tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
     batch: int = 16  # rows a worker and step
     micro_batch: int = 4  # rows a forward: small enough for the second-level cache
     lr_muon: float = 0.02
     lr_adam: float = 0.003
     momentum: float = 0.95
     warmup: int = 100  # steps
-    decay: float = 0.25  # share of the budget in which the learning rate falls to zero
+    decay: float = 0.25  # share of the tokens in which the learning rate falls to zero
     average: float = 0.998  # of the weights, a step
-    canvases_from: float = 0.0  # share of the budget trained without canvases first
+    canvases_from: float = 0.0  # share of the tokens trained without canvases first
     weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
     seed: int = 0
 
@@ -80,18 +81,18 @@ def read_config(path: Path | None) -> TrainConfig:
 
 
 def fast_dtype() -> torch.dtype:
-    """bfloat16 where it multiplies at least 1.5 times as fast as float32 here, which takes matrix units."""
+    """bfloat16 where it multiplies at least 1.5 times as fast as float32 here, which takes matrix units.
 
-    def seconds(dtype: torch.dtype) -> float:
-        a, b = torch.ones(512, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
-        times = []
-        for _ in range(100):  # the fastest of many: the machine may be busy
+    The fastest of many products of both in turn: the machine may be busy, and seldom is so for all of them.
+    """
+    fastest = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    for _ in range(500):
+        for dtype in fastest:
+            a, b = torch.ones(256, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
             start = time.perf_counter()
             a @ b
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return torch.bfloat16 if seconds(torch.float32) > 1.5 * seconds(torch.bfloat16) else torch.float32
+            fastest[dtype] = min(fastest[dtype], time.perf_counter() - start)
+    return torch.bfloat16 if fastest[torch.float32] > 1.5 * fastest[torch.bfloat16] else torch.float32
 
 
 def to_torch(batch: Batch) -> list[Tensor]:
@@ -127,7 +128,7 @@ def worker(
     for parameter, (weight, gradient) in zip(model.parameters(), shared, strict=True):
         parameter.data, parameter.grad = weight, gradient
     words = Tokenizer.load(data.tokenizer)
-    plain = msgspec.structs.replace(config.sampler, canvases=False)
+    plain = msgspec.structs.replace(config.sampler, canvases=0.0)
     corpus = Corpus(data.corpus)
     samplers = {True: Sampler(corpus, words, config.sampler, seed), False: Sampler(corpus, words, plain, seed + 1)}
     held_out = Corpus(data.corpus / "validation")
@@ -256,12 +257,15 @@ class Trainer:
 
     def rate(self) -> float:
         """Warm-up, stable, then a linear decay to zero over the last share of the budget."""
-        left = 1 - self.progress.hours / self.config.hours
+        left = 1 - self.progress.tokens / self.config.tokens
         return min(1.0, (self.progress.step + 1) / self.config.warmup, max(0.0, left) / self.config.decay)
+
+    def ended(self, max_steps: int | None) -> bool:
+        return self.progress.tokens >= self.config.tokens or self.progress.step == max_steps
 
     def step(self, workers: Workers) -> Tensor:
         config, start = self.config, time.monotonic()
-        canvases = self.progress.hours >= config.canvases_from * config.hours
+        canvases = self.progress.tokens >= config.canvases_from * config.tokens
         sums = workers.run(Order(rows=config.batch, canvases=canvases))
         workers.collect(self.model, 1 / float(sums[1].sum()))
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
@@ -299,28 +303,27 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
     trainer.load()
     torch.set_num_threads(os.cpu_count() or 1)
     workers = Workers(config, data, trainer.model, config.seed + trainer.progress.step, dtype)
-    held_out, words = Corpus(data.corpus / "validation"), Tokenizer.load(data.tokenizer)
     saved = time.monotonic()
     print(f"{sum(weight.numel() for weight in trainer.average) / 1e6:.1f}M parameters, products in {dtype}")
     with (
         (state / "log.csv").open("a", newline="") as file,
-        tqdm(total=config.hours, unit="h", initial=trainer.progress.hours) as bar,
+        tqdm(total=config.tokens, unit="token", unit_scale=True, initial=trainer.progress.tokens) as bar,
     ):
         log = csv.DictWriter(file, LOG)
         if file.tell() == 0:
             log.writeheader()
         try:
-            while not stop.asked and trainer.progress.hours < config.hours and trainer.progress.step != max_steps:
+            ended = trainer.ended(max_steps)
+            while not (stop.asked or ended):
                 before = trainer.progress.tokens, trainer.progress.hours
                 row = describe(trainer.step(workers))
-                tokens, hours = trainer.progress.tokens - before[0], trainer.progress.hours - before[1]
-                bar.update(hours)
-                bar.set_postfix_str(
-                    f"{tokens / hours / 3600:.0f} tokens/s, " + ", ".join(f"{k} {v:.3f}" for k, v in row.items())
-                )
-                row |= msgspec.to_builtins(trainer.progress) | {"seconds": hours * 3600}
-                if trainer.progress.step % VALIDATE_STEPS == 0 or trainer.progress.step == max_steps:
-                    row |= validated(trainer, workers, Sampler(held_out, words, config.sampler, seed=99))
+                bar.update(trainer.progress.tokens - before[0])
+                bar.set_postfix_str(", ".join(f"{kind} {loss:.3f}" for kind, loss in row.items()))
+                row |= msgspec.to_builtins(trainer.progress)
+                row["seconds"] = (trainer.progress.hours - before[1]) * 3600
+                ended = trainer.ended(max_steps)
+                if ended or trainer.progress.step % VALIDATE_STEPS == 0:
+                    row |= validated(trainer, workers, data)
                 log.writerow({key: round(value, 5) for key, value in row.items()})
                 file.flush()
                 if time.monotonic() - saved > SAVE_SECONDS:
@@ -331,15 +334,14 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
             workers.close()
 
 
-def validated(trainer: Trainer, workers: Workers, sampler: Sampler) -> dict[str, float]:
-    """Losses and canvas accuracy by position on the reserved packages, with the averaged weights swapped in."""
+def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, float]:
+    """How the averaged weights do on the reserved packages."""
     parameters = list(trainer.model.parameters())
     raw = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         torch._foreach_copy_([p.data for p in parameters], trainer.average)
-        sums = workers.run(Order(rows=64, validate=True))
-        right, counted = right_by_position(trainer.model, sampler.batch(16), trainer.config.sampler.canvas)
+        losses = describe(workers.run(Order(rows=64, validate=True)))
+        words, folder = Tokenizer.load(data.tokenizer), data.corpus / "validation"
+        shown = quality(trainer.model, trainer.config.sampler, words, folder)
         torch._foreach_copy_([p.data for p in parameters], raw)
-    losses = {f"validation_{kind}": loss for kind, loss in describe(sums).items()}
-    shares = (right / counted.clamp(min=1)).tolist()
-    return losses | {f"right_at_{place}": share for place, share in enumerate(shares[:PLACES], start=1)}
+    return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown

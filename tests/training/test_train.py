@@ -28,7 +28,6 @@ CONFIG = {
     "batch": 2,
     "micro_batch": 2,
     "warmup": 1,
-    "hours": 1,
 }
 
 
@@ -68,6 +67,7 @@ def test_training_learns_and_resumes(arguments: list[str], tmp_path: Path) -> No
     assert float(rows[-1]["context"]) < float(rows[0]["context"]) - 0.3
     assert float(rows[-1]["validation_canvas"]) > 0
     assert 0 <= float(rows[-1]["right_at_1"]) <= 1
+    assert 0 <= float(rows[-1]["exact"]) <= 1 <= float(rows[-1]["tokens_a_pass"])
     assert main(["train", "plot", "--state", str(tmp_path / "state")]) == 0
     assert (tmp_path / "state" / "losses.png").stat().st_size > 1000
 
@@ -86,6 +86,14 @@ def test_a_signal_saves_the_state(arguments: list[str], tmp_path: Path) -> None:
     assert saved["progress"]["step"] == len(log(tmp_path))
 
 
+def test_the_budget_in_tokens_ends_training(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "tokens": 1500}))
+    assert train(arguments, 100).wait(timeout=300) == 0
+    rows = log(tmp_path)
+    assert int(rows[-2]["tokens"]) < 1500 <= int(rows[-1]["tokens"])
+    assert rows[-1]["exact"], "a run ends with a validation"
+
+
 def test_a_state_of_another_model_is_told(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,7 +103,7 @@ def test_a_state_of_another_model_is_told(
     assert "holds another model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ['{"lr": 1}', "{", '{"hours": "long"}'])
+@pytest.mark.parametrize("content", ['{"lr": 1}', "{", '{"tokens": "many"}'])
 def test_a_bad_configuration_is_told(
     content: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,58 @@
+"""What the losses do not tell of a model in training: how right canvases are at each place, and how fills end up.
+
+Fills are those of `python -m engine eval`, in float32; tokens a pass above one are those that a draft brought.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from engine.backends.onnx import ModelShape
+from engine.backends.torch_nano import TorchNano
+from engine.evaluation.cursors import evaluate
+from engine.models.nano import NanoModel
+from engine.nano import Nano
+from engine.tokenizer import Tokenizer
+from engine.training.dataset import CANVAS, NONE, Batch, Corpus, Sampler, SamplerConfig
+
+PLACES = 8  # of a canvas
+FILLS = 60
+SHOWN = [*(f"right_at_{place}" for place in range(1, PLACES + 1)), "exact", "tokens_a_pass"]
+
+
+def shape_of(model: NanoModel, config: SamplerConfig) -> ModelShape:
+    """What the engine needs to know of a model that was trained on such rows."""
+    return ModelShape(
+        layers=model.config.layers,
+        heads=model.config.heads,
+        head_dim=model.config.head_dim,
+        context=config.context,
+        canvas=config.canvas,
+        ngram_buckets=model.config.ngram_buckets,
+    )
+
+
+def quality(model: NanoModel, config: SamplerConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, float]:
+    """Values of `SHOWN` on the corpus in a folder."""
+    batch = Sampler(Corpus(folder), tokenizer, config, seed=99).batch(16)
+    right, counted = right_by_position(model, batch, config.canvas)
+    nano = Nano(TorchNano(model, shape_of(model, config), torch.device("cpu")), tokenizer)
+    fills = evaluate(nano, folder, FILLS)
+    shares = (right / counted.clamp(min=1)).tolist()[:PLACES]
+    return dict(zip(SHOWN, [*shares, fills.exact, fills.tokens_a_pass], strict=False))
+
+
+@torch.no_grad()
+def right_by_position(model: NanoModel, batch: Batch, size: int) -> Tensor:
+    """How many masked tokens are predicted right, and how many there are, at each place of a canvas (2, size)."""
+    tokens, ngrams, positions, targets, kinds, offsets, mask = (
+        torch.from_numpy(getattr(batch, name)) for name in Batch.__struct_fields__
+    )
+    rows = (kinds == CANVAS) & (targets != NONE)
+    right = model.head(model(tokens, ngrams, positions, mask)[rows]).argmax(-1) == targets[rows]
+    places = F.one_hot(offsets[rows], size)
+    return torch.stack(((places * right[:, None]).sum(0), places.sum(0)))

@@ -24,15 +24,15 @@ class Identified(msgspec.Struct):
     id: str | int | None = None
 
 
-def fill_lines(source: BinaryIO, target: BinaryIO, engine: Engine, max_lines: int | None) -> None:
+def fill_lines(source: BinaryIO, target: BinaryIO, engine: Engine, max_lines: int | None, steps: int = 1) -> None:
     """Answer each line as it comes; a bad line gets an error of its own and the rest go on."""
     for line in source:
         if line.strip():
-            target.write(msgspec.json.encode(_answer(engine, line, max_lines)) + b"\n")
+            target.write(msgspec.json.encode(_answer(engine, line, max_lines, steps)) + b"\n")
             target.flush()
 
 
-def _answer(engine: Engine, line: bytes, max_lines: int | None) -> dict[str, object]:
+def _answer(engine: Engine, line: bytes, max_lines: int | None, steps: int) -> dict[str, object]:
     try:
         asked = msgspec.json.decode(line, type=Line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -43,6 +43,7 @@ def _answer(engine: Engine, line: bytes, max_lines: int | None) -> dict[str, obj
         path=asked.path,
         max_lines=max_lines if asked.max_lines is None else asked.max_lines,
         max_tokens=256,
+        steps=steps,
     )
     return {"id": asked.id, **_measured(engine.fill(request, threading.Event()))}
 

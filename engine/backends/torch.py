@@ -1,41 +1,40 @@
 """Public checkpoints in torch, on a GPU or a CPU: `engine.contract.Backend` for every family of the registry.
 
-Keys and values are kept between passes and requests.
-
-* Block-causal models: a prefix of whole blocks never changes, so what a request has in common with the one before it
-  is exact, and only the rest is passed.
-* Bidirectional models: every row sees the canvas, so the keys and values of prefix and suffix go stale while it is
-  revealed (dual cache, Fast-dLLM). A pass of the whole window refreshes them. How far they had drifted is measured
-  then, and decides how many passes the next ones serve.
+From text to text: this module cuts a gap into tokens, lets `decoding` reveal a canvas, and makes a text of it.
+`sequence` knows what is held of a text, `passes` runs the model. Several threads may fill at once: each has a
+sequence of its own, and their passes share the device.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import queue
 import threading
 import time
 from functools import partial
 
 import torch
-from torch import Tensor
+from tqdm import tqdm
 
+from engine.backends.passes import BUCKETS, Passes, bucket
+from engine.backends.sequence import Sequence
 from engine.contract import Backend, EngineError, Fill, FillRequest
-from engine.decoding import blocks, confidence, dreamon, entropy, length, sampling
-from engine.decoding.canvas import Canvas, Guess, Limits, Question
+from engine.decoding import blocks, confidence, dreamon, entropy, length, presets
+from engine.decoding.canvas import Canvas, Limits
 from engine.decoding.denoise import Policy, Task, reveal
 from engine.decoding.sampling import Sampling
 from engine.models import checkpoint, diffusion_gemma
-from engine.models.transformer import Transformer
-from engine.models.vocabulary import Gap, Vocabulary
+from engine.models.transformer import Shape
+from engine.models.vocabulary import CHARACTERS, Gap, Vocabulary
 
-WINDOW = 2048  # tokens of context
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
-PASSES = {"quality": 30, "balanced": 12, "fast": 4}  # see Policy
+REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
 SUB_BLOCK = 8  # rows of a long block that are revealed together
-DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
-MOST_STALE = 8  # passes
 GREEDY = Sampling()
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
+
+logger = logging.getLogger(__name__)
 
 
 def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
@@ -48,117 +47,105 @@ def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
         backend = diffusion_gemma.DiffusionGemma.load(name, config, where, dtype)
     else:
         read = checkpoint.load(name, config, where, dtype)
-        vocabulary = Vocabulary.load(checkpoint.tokenizer_folder(read), read.plan.infill)
-        backend = TorchBackend(TorchModel(read.model, read.plan.infill.shift, picks), vocabulary)
+        logger.info("%s on %s: %s", name, where, read.room)
+        backend = made(read, prepared(read, picks))
     backend.fill(WARM_UP, threading.Event())
     return backend
 
 
-class TorchModel:
-    """A transformer and its memory; a `Denoiser`. A refresh serves at most `most_stale` passes more; 0 is exact."""
+def prepared(read: checkpoint.Checkpoint, picks: Sampling = GREEDY) -> Passes:
+    """The passes of a model; on a GPU, those that fills take are captured, with progress."""
+    room, device = read.room, read.model.embed.weight.device
+    passes = Passes(
+        read.model,
+        read.plan.infill.shift,
+        slots=room.slots,
+        capacity=room.capacity,
+        picks=picks,
+        compiler=compiler(device),
+    )
+    if device.type == "cuda":
+        for each in tqdm(expected(read), desc="capturing passes", unit="pass", disable=None, leave=False):
+            passes.warm_up(*each)
+    return passes
 
-    def __init__(
-        self, model: Transformer, shift: bool, picks: Sampling, seed: int = 0, most_stale: int = MOST_STALE
-    ) -> None:
-        self.shape, self.sampling = model.shape, picks
-        self._model, self._shift = model, int(shift)
-        self._device = model.embed.weight.device
-        self._generator, self._seed = torch.Generator(self._device), seed
-        self._memory = model.memory(0)
-        self._held: list[int] = []  # tokens whose keys and values are in memory
-        self._most_stale = most_stale
-        self._stale, self._serves = 0, min(1, most_stale)
-        self.drift = 0.0  # at the last refresh
-        self.encoded: int | None = None  # rows of context in the first pass since `begin`
 
-    def begin(self) -> None:
-        """A new request: equal requests get equal fills, so what is held but not exact is dropped."""
-        self.encoded = None
-        self._generator.manual_seed(self._seed)
-        if not self.shape.block:
-            self._held, self._stale, self._serves = [], 0, min(1, self._most_stale)
+def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
+    """Buckets of the passes that most fills take: the slot (None: several), rows, rows of the canvas."""
+    block, probed = read.plan.shape.block, read.plan.infill.expand is None
+    canvases: list[tuple[int | None, int]] = [(0, size) for size in (CANVAS // 2, CANVAS)]
+    if block:
+        canvases = [(0, block)]
+    elif probed:
+        canvases = [(None if read.room.slots > 1 else 0, CANVAS), *((0, size) for size in length.SIZES)]
+    sizes = {(slot, bucket(size)) for slot, size in canvases}
+    most = bucket(min(read.room.window + CANVAS, read.room.capacity))
+    return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in BUCKETS if size <= rows <= most]
 
-    @torch.inference_mode()
-    def guess(self, question: Question) -> Guess:
-        """One forward pass."""
-        tokens = [*question.before, *question.canvas, *question.after]
-        if len(tokens) > self._memory.shape[4]:
-            self._memory, self._held = self._model.memory(-(-len(tokens) // 256) * 256), []
-        start = len(question.before)
-        rows = range(start, start + len(question.canvas))
-        logits = self._blocks(tokens, rows) if self.shape.block else self._everything(tokens, rows)
-        return sampling.guess(logits, question, self.sampling, self._generator)
 
-    def _blocks(self, tokens: list[int], rows: range) -> Tensor:
-        """Pass what follows the whole blocks that are held already."""
-        kept = _common(self._held, tokens) // self.shape.block * self.shape.block
-        return self._pass(tokens, min(kept, rows.start - self._shift), len(tokens), rows)
+def made(read: checkpoint.Checkpoint, passes: Passes) -> TorchBackend:
+    vocabulary = Vocabulary.load(checkpoint.tokenizer_folder(read), read.plan.infill)
+    spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
+    for slot in reversed(range(passes.slots)):
+        spare.put(Sequence(passes, slot, spare))
+    return TorchBackend(spare, read.model.shape, vocabulary, read.room.window, passes.capacity)
 
-    def _everything(self, tokens: list[int], rows: range) -> Tensor:
-        """Pass the canvas over what is held of its neighbours, or the whole window where that is stale."""
-        same = len(self._held) == len(tokens) and _common(self._held, tokens, rows) == len(tokens)
-        if same and self._stale < self._serves:
-            self._stale += 1
-            return self._pass(tokens, rows.start - self._shift, rows.stop, rows)
-        before = self._memory[-1].clone() if same else None
-        logits = self._pass(tokens, 0, len(tokens), rows)
-        self._refreshed(before, rows, len(tokens))
-        return logits
 
-    def _refreshed(self, before: Tensor | None, rows: range, total: int) -> None:
-        """Measure how far the neighbours' keys and values had drifted; let them serve longer or shorter."""
-        self._stale = 0
-        if before is not None:
-            new = self._memory[-1, ..., :total, :]
-            change = new - before[..., :total, :]
-            change[..., rows.start : rows.stop, :] = 0
-            self.drift = float(change.norm() / new.norm())
-            longer = min(max(1, 2 * self._serves), self._most_stale)
-            self._serves = self._serves // 2 if self.drift > DRIFT else longer
+def compiler(device: torch.device) -> str | None:
+    """What compiles blocks: needs Triton; without it, kernels are captured as they are."""
+    from torch.utils._triton import has_triton
 
-    def _pass(self, tokens: list[int], begin: int, end: int, rows: range) -> Tensor:
-        """Logits (rows, vocab) from a pass of the tokens from `begin` to `end`, over all that are held."""
-        ids = torch.tensor([tokens[begin:end]], device=self._device)
-        wanted = slice(rows.start - self._shift - begin, rows.stop - self._shift - begin)
-        if self.encoded is None:
-            self.encoded = end - begin - len(rows)
-        self._held = self._held[:begin]  # should the pass fail, the rest is lost
-        logits: Tensor = self._model(ids, self._memory, begin, len(tokens), wanted=wanted)[0]
-        self._held = tokens
-        return logits
+    return "inductor" if device.type == "cuda" and has_triton() else None
 
 
 class TorchBackend:
-    """A model with its vocabulary: from a gap in a text to a gap in tokens, a canvas, and a text again."""
+    """`spare` are the sequences that no request uses."""
 
-    def __init__(self, model: TorchModel, vocabulary: Vocabulary) -> None:
-        self._model, self._vocabulary, self._infill = model, vocabulary, vocabulary.infill
-        self._pass_seconds = 0.0  # of the last fill
+    def __init__(
+        self, spare: queue.LifoQueue[Sequence], shape: Shape, vocabulary: Vocabulary, window: int, capacity: int
+    ) -> None:
+        self._spare, self._shape, self.vocabulary, self._infill = spare, shape, vocabulary, vocabulary.infill
+        self._window, self._room = window, min(capacity - 1, shape.context)
+        self._first_seconds = self._pass_seconds = 0.0  # of the last fill: its first pass, each later one
+
+    @property
+    def reach(self) -> int:
+        """See Engine.reach."""
+        return self._window * CHARACTERS
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        """See Engine.fill."""
-        self._model.begin()
-        room = self._model.shape.context - 2 * request.max_tokens - 32
-        gap = self._vocabulary.gap(request, max(16, min(WINDOW, room)))
-        respelled = len(self._vocabulary.encode(gap.taken))
-        most = request.max_tokens + respelled
+        """See Engine.fill. Several threads may call it at once."""
+        sequence = self._spare.get()
+        try:
+            sequence.begin()
+            return self._filled(sequence, request, cancel)
+        except torch.OutOfMemoryError:
+            raise EngineError("the device ran out of memory; close other programs or choose a smaller model") from None
+        finally:
+            sequence.end()
+            self._spare.put(sequence)
+
+    def _filled(self, sequence: Sequence, request: FillRequest, cancel: threading.Event) -> Fill:
+        most = min(request.max_tokens, self._room // 2)
+        gap = self.vocabulary.gap(request, max(8, min(self._window, self._room - most - CANVAS)))
+        respelled = len(self.vocabulary.encode(gap.taken))
+        window = len(gap.before) + len(gap.after)
+        most = min(most + respelled, self._room - window - self._shape.block)
         limits = Limits(most, request.deadline_ms, cancel)
         task = Task(
             gap,
-            self._vocabulary.mask,
+            self.vocabulary.mask,
             partial(self._settle, request, gap, most),
-            partial(_banned, self._vocabulary.mask, self._infill.expand, most),
-            partial(_forced, self._vocabulary, gap.spelled),
+            partial(_banned, self.vocabulary.mask, self._infill.expand, most),
+            partial(_forced, self.vocabulary, gap.spelled),
         )
-        try:
-            canvas = self._decode(task, request, limits)
-        except torch.OutOfMemoryError:
-            raise EngineError("the device ran out of memory; close other programs or choose a smaller model") from None
+        canvas = self._decode(sequence, task, request, limits)
         tokens = canvas.tokens[: canvas.written()]
         seconds = time.perf_counter() - limits.started
-        self._pass_seconds = seconds / max(1, limits.passes)
-        window = len(gap.before) + len(gap.after)
-        encoded = min(window, self._model.encoded or 0)
+        if limits.passes > 1:
+            self._first_seconds = limits.first_pass
+            self._pass_seconds = (seconds - limits.first_pass) / (limits.passes - 1)
+        encoded = min(window, sequence.encoded or 0)
         return Fill(
             text=self._text(request, gap, tokens),
             confidence=_mean(canvas.probabilities[: len(tokens)]),
@@ -171,35 +158,31 @@ class TorchBackend:
             complete=canvas.ended,
         )
 
-    def _decode(self, task: Task, request: FillRequest, limits: Limits) -> Canvas:
+    def _decode(self, sequence: Sequence, task: Task, request: FillRequest, limits: Limits) -> Canvas:
+        block = self._shape.block
         passes = self._passes(request)
-        block = self._model.shape.block
+        revoke = REVOKE if passes >= presets.PASSES["quality"] else 0.0
         if block:
             span = SUB_BLOCK if block > SUB_BLOCK else 0
-            return blocks.fill(
-                self._model, task, block, Policy(rule=confidence.above(), passes=passes, span=span), limits
-            )
+            policy = Policy(rule=confidence.above(), passes=passes, span=span, revoke=revoke)
+            return blocks.fill(sequence, task, block, policy, limits)
         if self._infill.expand is None:
-            size = length.probe(self._model, task, limits)
+            size = length.probe(sequence, task, limits)
         else:
             size = min(CANVAS // 2 if request.max_lines == 1 else CANVAS, limits.tokens)
         canvas = Canvas.masked(task.mask, size)
-        reveal(self._model, task, canvas, Policy(rule=entropy.within(), passes=passes), limits)
+        reveal(sequence, task, canvas, Policy(rule=entropy.within(), passes=passes, revoke=revoke), limits)
         canvas.ended = canvas.written() == len(canvas.tokens)
         return canvas
 
     def _passes(self, request: FillRequest) -> int:
-        """As asked; otherwise as many as the deadline allows at the speed of the last fill."""
-        if request.steps > 1:
+        if request.steps != presets.AUTO:
             return request.steps
-        if request.deadline_ms is None or not self._pass_seconds:
-            return PASSES["quality"]
-        affordable = request.deadline_ms / 1000 / self._pass_seconds
-        return next((passes for passes in PASSES.values() if passes <= affordable), PASSES["fast"])
+        return presets.affordable(request.deadline_ms, self._first_seconds, self._pass_seconds)
 
     def _settle(self, request: FillRequest, gap: Gap, most: int, canvas: Canvas) -> None:
         """Expand, delete, and cut where the model or the line limit ends the fill."""
-        ends = self._vocabulary.ends
+        ends = self.vocabulary.ends
         if self._infill.expand is not None:
             dreamon.settle(canvas, self._infill.expand, ends, most)
         else:
@@ -221,7 +204,7 @@ class TorchBackend:
 
     def _added(self, gap: Gap, tokens: list[int]) -> str:
         """The text of tokens without that which was before the cursor already."""
-        text = self._vocabulary.continued(gap.before, tokens)
+        text = self.vocabulary.continued(gap.before, tokens)
         return text[len(gap.taken) :] if text.startswith(gap.taken) else ""
 
     def _text(self, request: FillRequest, gap: Gap, tokens: list[int]) -> str:
@@ -266,14 +249,6 @@ def _forced(
     row = vocabulary.boundary(spelled, canvas.tokens, done)
     canvas.probabilities += [1.0] * (len(canvas.tokens) - len(canvas.probabilities))
     return row
-
-
-def _common(held: list[int], tokens: list[int], besides: range = range(0)) -> int:
-    """Length of the common beginning, whatever stands at the positions `besides`."""
-    for at, (mine, theirs) in enumerate(zip(held, tokens, strict=False)):
-        if mine != theirs and at not in besides:
-            return at
-    return min(len(held), len(tokens))
 
 
 def _mean(probabilities: list[float]) -> float:

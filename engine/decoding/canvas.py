@@ -18,7 +18,7 @@ from engine.contract import Cancelled
 class Question(msgspec.Struct, frozen=True):
     """A canvas between what is before and after it.
 
-    No row may be one of `banned`. `forced` is a row and the tokens that it must be one of.
+    No row may be one of `banned`, one or two. `forced` is a row and the tokens that it must be one of.
     """
 
     before: list[int]
@@ -42,7 +42,8 @@ class Guess(msgspec.Struct):
 
 
 class Denoiser(Protocol):
-    def guess(self, question: Question) -> Guess: ...
+    def guess(self, questions: list[Question]) -> list[Guess]:
+        """One pass for all of the questions, which are alternatives to one another."""
 
 
 class Limits:
@@ -59,14 +60,14 @@ class Limits:
     def late(self) -> bool:
         return time.perf_counter() > self._deadline
 
-    def guess(self, model: Denoiser, question: Question) -> Guess:
+    def guess(self, model: Denoiser, questions: list[Question]) -> list[Guess]:
         """One pass. Raises Cancelled before it."""
         if self._cancel.is_set():
             raise Cancelled
-        guess = model.guess(question)
+        guesses = model.guess(questions)
         self.passes += 1
         self.first_pass = self.first_pass or time.perf_counter() - self.started
-        return guess
+        return guesses
 
 
 class Canvas(msgspec.Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.decoding.canvas import Guess
 from engine.decoding.denoise import Rule
 
-THRESHOLD = 0.9
+THRESHOLD = 0.9  # NVlabs/Fast-dLLM, llada/eval.md; defaults elsewhere: SDAR 0.85, Stable-DiffCoder 0.95
 
 
 def above(threshold: float = THRESHOLD) -> Rule:

@@ -67,7 +67,7 @@ def reveal(model: Denoiser, task: Task, canvas: Canvas, policy: Policy, limits: 
         if not open_rows:
             break
         question = Question(task.gap.before, canvas.tokens, task.gap.after, task.banned(canvas), forced)
-        guess = limits.guess(model, question)
+        [guess] = limits.guess(model, [question])
         passes += 1
         quota = math.ceil(len(open_rows) / max(1, policy.passes - passes + 1))
         if policy.revoke and passes < policy.passes:

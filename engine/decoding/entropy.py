@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.decoding.canvas import Guess
 from engine.decoding.denoise import Rule
 
-BOUND = 0.1  # nats
+BOUND = 0.1  # nats; DiffusionGemma's default
 
 
 def within(bound: float = BOUND) -> Rule:

@@ -1,5 +1,4 @@
-"""How long a gap is, for models that must be told: try some lengths for a pass each and take the one they are surest
-of.
+"""How long a gap is, for models that must be told: try some lengths in one pass and take the one they are surest of.
 
 The score is the mean log-probability of the guesses of an all-masked canvas, as in training-free calibration for
 infilling: a canvas too short or too long makes the model less sure of its rows on average.
@@ -9,21 +8,24 @@ from __future__ import annotations
 
 import math
 
-from engine.decoding.canvas import Canvas, Denoiser, Limits, Question
+from engine.decoding.canvas import Canvas, Denoiser, Guess, Limits, Question
 from engine.decoding.denoise import Task
 
-SIZES = (4, 8, 16, 32, 64)
+SIZES = (4, 12, 28, 64)
 
 
 def probe(model: Denoiser, task: Task, limits: Limits) -> int:
     """One of SIZES, at most the limit of tokens."""
     gap = task.gap
-    scores: dict[int, float] = {}
-    for size in sorted({min(size, limits.tokens) for size in SIZES}):
-        if scores and limits.late():
-            break
-        canvas = Canvas.masked(task.mask, size)
-        question = Question(gap.before, canvas.tokens, gap.after, task.banned(canvas), task.forced(canvas))
-        guess = limits.guess(model, question)
-        scores[size] = sum(math.log(max(p, 1e-9)) for p in guess.probabilities) / size
-    return max(scores, key=lambda size: scores[size])
+    canvases = [Canvas.masked(task.mask, size) for size in sorted({min(size, limits.tokens) for size in SIZES})]
+    if len(canvases) == 1 or limits.late():
+        return len(canvases[0].tokens)
+    questions = [
+        Question(gap.before, canvas.tokens, gap.after, task.banned(canvas), task.forced(canvas)) for canvas in canvases
+    ]
+    scores = [_sureness(guess) for guess in limits.guess(model, questions)]
+    return len(questions[scores.index(max(scores))].canvas)
+
+
+def _sureness(guess: Guess) -> float:
+    return sum(math.log(max(p, 1e-9)) for p in guess.probabilities) / len(guess.probabilities)

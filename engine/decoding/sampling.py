@@ -1,4 +1,8 @@
-"""From logits to a guess: the likeliest token of each row, or one drawn at a temperature from the likeliest tokens."""
+"""From logits to a guess: the likeliest token of each row, or one drawn at a temperature from the likeliest tokens.
+
+All of it happens on the device in operations whose shapes do not depend on what is asked, so that it is compiled and
+captured with the pass.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from engine.decoding.canvas import Guess, Question
+SAID = 5  # numbers of each row in a summary
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -16,39 +20,39 @@ class Sampling(msgspec.Struct, frozen=True):
     top_p: float = 1.0
 
 
-def guess(logits: Tensor, question: Question, sampling: Sampling, generator: torch.Generator | None = None) -> Guess:
-    """logits (rows of the canvas, vocab), changed in place. Reads from the device once."""
-    tokens, chosen, entropies, held, willing = summary(logits, question, sampling, generator).tolist()
-    return Guess([int(token) for token in tokens], chosen, entropies, held, bool(willing[0]))
+def summary(
+    logits: Tensor,
+    stands: Tensor,
+    banned: Tensor,
+    forced: Tensor,
+    allowed: Tensor,
+    sampling: Sampling,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """All that `Guess` says of each row: (SAID, batch, rows) in float32, which tells token ids up to 2^24 apart.
 
-
-def summary(logits: Tensor, question: Question, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """All that `Guess` says, on the device: (5, rows) in float32, which tells token ids up to 2^24 apart."""
-    logits = logits.float()
-    device = logits.device
-    if question.banned:
-        logits.index_fill_(1, torch.tensor(question.banned, device=device), -torch.inf)
-    willing = _force(logits, *question.forced) if question.forced else torch.ones((), device=device)
+    logits (batch, rows, vocab); stands (batch, rows) are the tokens of the canvas; no row may be one of banned
+    (batch, n), and the row forced (batch, 1) must be one of allowed (batch, vocab): all of them where none is forced.
+    At a temperature, noise (batch, rows, vocab) is uniform in [0, 1).
+    """
+    logits = logits.float().scatter(2, banned[:, None].expand(-1, logits.shape[1], -1), -torch.inf)
+    at = forced[..., None].expand(-1, -1, logits.shape[2])
+    meant = logits.gather(1, at)
+    held_to = meant.masked_fill(~allowed[:, None], -torch.inf)
+    willing = meant.argmax(-1) == held_to.argmax(-1)
+    logits = logits.scatter(1, at, held_to)
     chances = logits.softmax(-1)
-    tokens = _drawn(logits, sampling, generator) if sampling.temperature > 0 else chances.argmax(-1)
-    stands = torch.tensor(question.canvas, device=device)
-    chosen, held = chances.gather(1, torch.stack((tokens, stands), dim=1)).unbind(1)
+    tokens = chances.argmax(-1) if noise is None else _drawn(logits, sampling, noise)
+    chosen, held = chances.gather(2, torch.stack((tokens, stands), dim=2)).unbind(2)
     entropies = torch.special.entr(chances).sum(-1)
-    return torch.stack((tokens.float(), chosen, entropies, held, willing.float().expand(len(stands))))
+    return torch.stack((tokens.float(), chosen, entropies, held, willing.float().expand(stands.shape)))
 
 
-def _force(logits: Tensor, row: int, tokens: list[int]) -> Tensor:
-    """Leave a row these tokens only; tells whether the likeliest was among them."""
-    allowed = torch.tensor(tokens, device=logits.device)
-    likeliest = logits[row].argmax()
-    logits[row] = torch.full_like(logits[row], -torch.inf).index_copy_(0, allowed, logits[row, allowed])
-    return likeliest == logits[row].argmax()
-
-
-def _drawn(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
+def _drawn(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
+    """Gumbel's way to draw: the likeliest after noise."""
     chances = (logits / sampling.temperature).softmax(-1)
     if sampling.top_p < 1:
         ranked, order = chances.sort(-1, descending=True)
         ranked = ranked.masked_fill(ranked.cumsum(-1) - ranked >= sampling.top_p, 0)  # the likeliest always stays
-        chances = torch.zeros_like(chances).scatter_(-1, order, ranked)
-    return torch.multinomial(chances, 1, generator=generator)[:, 0]
+        chances = torch.zeros_like(chances).scatter(-1, order, ranked)
+    return (chances.log() - (-noise.clamp_min(1e-20).log()).log()).argmax(-1)

@@ -18,8 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.contract import EngineError
-from engine.models import registry
+from engine.models import registry, room
+from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.registry import Config, Plan, Source
+from engine.models.room import Room
 from engine.models.transformer import Transformer
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -35,15 +37,16 @@ class Checkpoint(msgspec.Struct):
     folder: Path
     plan: Plan
     model: Transformer
+    room: Room
 
 
 def load(name: str, config: Config, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     """`name` is a folder or a hub id, `config` what `read_config` says of it. Raises EngineError with what to do."""
     plan = registry.plan(config, name)
-    require_memory(plan, device, dtype, name)
+    found = room.fit(plan.shape, dtype, free_bytes(device), name, device)
     folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
     with torch.inference_mode():
-        return Checkpoint(folder, plan, read_weights(folder, plan, device, dtype))
+        return Checkpoint(folder, plan, read_weights(folder, plan, device, dtype, found.int8), found)
 
 
 def tokenizer_folder(read: Checkpoint) -> Path:
@@ -103,13 +106,6 @@ def fetch(name: str, patterns: list[str]) -> Path:
         ) from None
 
 
-def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype, name: str) -> None:
-    """Raises EngineError where the weights do not fit in what is free."""
-    with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in Transformer(plan.shape).parameters())
-    require_bytes(weights * dtype.itemsize, device, name)
-
-
 def require_bytes(weights: int, device: torch.device, name: str) -> None:
     needed, free = weights * SPARE, free_bytes(device)
     if free is not None and needed > free:
@@ -128,14 +124,18 @@ def free_bytes(device: torch.device) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def read_weights(folder: Path, plan: Plan, device: torch.device, dtype: torch.dtype) -> Transformer:
-    """Raises EngineError where a file or a weight is missing, damaged or has the wrong shape."""
+def read_weights(folder: Path, plan: Plan, device: torch.device, dtype: torch.dtype, int8: bool = False) -> Transformer:
+    """The blocks' products in int8 where asked for. Raises EngineError where a file or a weight is missing, damaged or
+    has the wrong shape.
+    """
     tensors = _Tensors(folder)
     rows = tensors.shape(plan.sources["embed.weight"].names[0])[0]
     shape = msgspec.structs.replace(plan.shape, vocab=rows)  # embeddings are often padded beyond what config.json says
     with torch.device("meta"):
-        model = Transformer(shape)
-    model = model.to(dtype).to_empty(device=device)
+        model = Transformer(shape).to(dtype)
+        if int8:
+            shrink(model.blocks)
+    model = model.to_empty(device=device)
     if shape.tied:
         model.head.weight = model.embed.weight  # to_empty parts them
     for name, parameter in model.named_parameters():
@@ -146,6 +146,10 @@ def read_weights(folder: Path, plan: Plan, device: torch.device, dtype: torch.dt
                 f"{names} in {folder} has shape {list(found.shape)} where config.json means {list(parameter.shape)}; "
                 "download the checkpoint again"
             )
+        module = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(module, Int8Linear) and name.endswith("weight"):
+            found, scale = quantise(found)
+            module.scale.copy_(scale)
         parameter.data.copy_(found)
     return model.eval().requires_grad_(False)
 

@@ -54,6 +54,11 @@ class DiffusionGemma:
         torch.nn.Module.to(model, device)  # its own `to` has no types; from_pretrained has set it to evaluate
         return cls(model, tokenizer)
 
+    @property
+    def reach(self) -> int:
+        """See Engine.reach."""
+        return WINDOW * CHARACTERS
+
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill."""
         ids = self._prompt(request)

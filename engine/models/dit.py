@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from engine.contract import EngineError
-from engine.models.registry import Config, Family, Infill, Plan, Source
+from engine.models.registry import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan, Source
 from engine.models.transformer import Shape
 
 TOKENIZER = "openai-community/gpt2"
@@ -69,6 +69,7 @@ def _read(config: Config) -> Plan:
         gated=False,
         block=config["block_size"] if config["model_type"] == "bd3lm" and config.get("cross_attn", True) else 0,
     )
+    # kuleshov-group/bd3lms: the mask comes after GPT-2's tokens (diffusion.py), texts begin with BOS (dataloader.py)
     infill = Infill(mask=config["vocab_size"] - 1, bos=True, suffix=shape.block == 0)
     return Plan(shape=shape, sources=_sources(shape, config.get("adaln", True)), infill=infill, tokenizer=TOKENIZER)
 
@@ -113,4 +114,7 @@ def _branch(theirs: str, time: str, gate: int, timed: bool) -> Source:
     return Source((theirs, *CLOCK, f"{time}.weight", f"{time}.bias"), partial(_gated, gate))
 
 
-FAMILIES = (Family("MDLM, BD3-LM", lambda config, _: config.get("model_type") in ("mdlm", "bd3lm"), _read),)
+FAMILIES = (
+    Family("MDLM", f"{BOTH_SIDES}, {PROBED}", lambda config, _: config.get("model_type") == "mdlm", _read),
+    Family("BD3-LM", f"{BLOCKS}, {ENDED}", lambda config, _: config.get("model_type") == "bd3lm", _read),
+)

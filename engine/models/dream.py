@@ -1,18 +1,27 @@
-"""Diffusion models made from Qwen2: Dream, Dream-Coder, DiffuCoder and DreamOn; Open-dCoder and Tiny-A2D; Fast-dLLM v2.
-
-All but Tiny-A2D were adapted from an autoregressive model with its shift kept: the logits of row i are of token i + 1.
+"""Diffusion models made from Qwen2 with its shift kept (the logits of row i are of token i + 1): Dream, Dream-Coder,
+DiffuCoder and DreamOn; Open-dCoder; Fast-dLLM v2.
 """
 
 from __future__ import annotations
 
 from engine.models.llama import plan
-from engine.models.registry import Config, Family, Infill, Plan, architectures
+from engine.models.registry import (
+    BLOCKS,
+    BOTH_SIDES,
+    ENDED,
+    LEARNED,
+    PROBED,
+    Config,
+    Family,
+    Infill,
+    Plan,
+    architectures,
+)
 
-DREAM_MASK = 151666
-DREAMON_EXPAND = 151667
-FAST_DLLM_MASK = 151665
+DREAM_MASK = 151666  # NVlabs/Fast-dLLM, dream/model/configuration_dream.py
+DREAMON_EXPAND = 151667  # DreamLM/DreamOn, eval/evaluate.py; BOS before, EOS after: demo/quickstart.py
+FAST_DLLM_MASK = 151665  # FAST_DLLM_MASK_ID in NVlabs/Fast-dLLM, v2/generation_functions.py
 FAST_DLLM_BLOCK = 32
-TINY_A2D_BLOCK = 32
 
 
 def _dream(config: Config) -> Plan:
@@ -37,21 +46,15 @@ def _dreamon(config: Config) -> Plan:
 
 
 def _open_dcoder(config: Config) -> Plan:
+    """Its tokenizer names the mask and puts nothing around a text (pengzhangzhi/Open-dLLM, tasks/train_torch.py and
+    eval/eval_infill/eval_infill.py).
+    """
     return plan(config, Infill(mask=config.get("mask_token_id"), shift=True), qkv_bias=True)
 
 
 def _fast_dllm(config: Config) -> Plan:
     infill = Infill(mask=config.get("mask_token_id", FAST_DLLM_MASK), shift=True, suffix=False)
     return plan(config, infill, qkv_bias=True, block=config.get("bd_size", FAST_DLLM_BLOCK))
-
-
-def _tiny_a2d(config: Config) -> Plan:
-    return plan(config, Infill(mask=config.get("mask_token_id")), qkv_bias=True)
-
-
-def _tiny_a2d_blocks(config: Config) -> Plan:
-    infill = Infill(mask=config.get("mask_token_id"), suffix=False)
-    return plan(config, infill, qkv_bias=True, block=config.get("block_size", TINY_A2D_BLOCK))
 
 
 def _kind(config: Config) -> str:
@@ -61,19 +64,20 @@ def _kind(config: Config) -> str:
 FAMILIES = (
     Family(
         "DreamOn",
+        f"{BOTH_SIDES}, {LEARNED}",
         lambda config, name: _kind(config) == "dream" and ("dreamon" in name.lower() or "expand_token_id" in config),
         _dreamon,
     ),
-    Family("Dream, Dream-Coder, DiffuCoder", lambda config, _: _kind(config) == "dream", _dream),
-    Family("Fast-dLLM v2", lambda config, _: _kind(config) == "fast_dllm_qwen", _fast_dllm),
     Family(
-        "Tiny-A2D (Qwen2, blocks)",
-        lambda config, name: _kind(config) == "a2d-qwen2" and "bd3lm" in name.lower(),
-        _tiny_a2d_blocks,
+        "Dream, Dream-Coder, DiffuCoder",
+        f"{BOTH_SIDES}, {PROBED}",
+        lambda config, _: _kind(config) == "dream",
+        _dream,
     ),
-    Family("Tiny-A2D (Qwen2)", lambda config, _: _kind(config) == "a2d-qwen2", _tiny_a2d),
+    Family("Fast-dLLM v2", f"{BLOCKS}, {ENDED}", lambda config, _: _kind(config) == "fast_dllm_qwen", _fast_dllm),
     Family(
         "Open-dCoder",
+        f"{BOTH_SIDES}, {PROBED}",
         lambda config, name: (
             _kind(config) == "qwen2"
             and ("dcoder" in name.lower() or "mask_token_id" in config or "diffusion" in architectures(config))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from engine.models.registry import Config, Family, Infill, Plan, Source
+from engine.models.registry import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
 from engine.models.transformer import Shape
 
-SMALL_MASK = (
-    10541  # a word that the small model was trained to read as a mask; the medium one's tokenizer has a mask of its own
-)
+# HKUNLP/DiffuLLaMA, LLaMA-Factory/src/llamafactory/model/loader.py: the small model reads a word as its mask, the
+# medium one a token after GPT-2's; inputs begin with BOS (inf_diffugpt.py)
+SMALL_MASK, MEDIUM_MASK = 10541, 50257
 SMALL_LAYERS = 12
 TOKENIZER = "openai-community/gpt2"
 
@@ -40,7 +40,7 @@ def _read(config: Config) -> Plan:
         tied=True,
         learned_positions=True,
     )
-    mask = SMALL_MASK if config["n_layer"] == SMALL_LAYERS else None
+    mask = SMALL_MASK if config["n_layer"] == SMALL_LAYERS else MEDIUM_MASK
     infill = Infill(mask=config.get("mask_token_id", mask), shift=True, bos=True)
     return Plan(shape=shape, sources=_sources(shape), infill=infill, tokenizer=TOKENIZER)
 
@@ -61,17 +61,17 @@ def _sources(shape: Shape) -> dict[str, Source]:
         "up": "mlp.c_fc",
         "down": "mlp.c_proj",
     }
-    for i in range(shape.layers):
-        for ours, theirs in parts.items():
-            weight = (f"{root}.h.{i}.{theirs}.weight",)
-            found[f"blocks.{i}.{ours}.weight"] = Source(weight) if "norm" in ours else Source(weight, _transposed)
-            found[f"blocks.{i}.{ours}.bias"] = Source((f"{root}.h.{i}.{theirs}.bias",))
-    return found
+    at = root + ".h.{}"
+    matrices = {f"{ours}.weight": (f"{theirs}.weight",) for ours, theirs in parts.items() if "norm" not in ours}
+    rest = {f"{ours}.bias": (f"{theirs}.bias",) for ours, theirs in parts.items()}
+    rest |= {f"{ours}.weight": (f"{parts[ours]}.weight",) for ours in ("attn_norm", "mlp_norm")}
+    return found | layered(shape, at, matrices, _transposed) | layered(shape, at, rest)
 
 
 FAMILIES = (
     Family(
         "DiffuGPT",
+        f"{BOTH_SIDES}, {PROBED}",
         lambda config, name: (
             config.get("model_type") == "gpt2"
             and ("diffugpt" in f"{name} {config.get('_name_or_path', '')}".lower() or "mask_token_id" in config)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engine.contract import EngineError
-from engine.models.registry import Config, Family, Infill, Plan, Source
+from engine.models.registry import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
 from engine.models.transformer import Shape
 
-MASK = 126336
+MASK = 126336  # ML-GSAI/LLaDA, GUIDELINES.md and generate.py
 
 
 def _read(config: Config) -> Plan:
@@ -37,19 +37,17 @@ def _sources(shape: Shape) -> dict[str, Source]:
     found = {"embed.weight": Source((f"{root}.wte.weight",)), "norm.weight": Source((f"{root}.ln_f.weight",))}
     if not shape.tied:
         found["head.weight"] = Source((f"{root}.ff_out.weight",))
-    for i in range(shape.layers):
-        ours, theirs = f"blocks.{i}", f"{root}.blocks.{i}"
-        found |= {
-            f"{ours}.attn_norm.weight": Source((f"{theirs}.attn_norm.weight",)),
-            f"{ours}.qkv.weight": Source(tuple(f"{theirs}.{part}_proj.weight" for part in "qkv")),
-            f"{ours}.out.weight": Source((f"{theirs}.attn_out.weight",)),
-            f"{ours}.mlp_norm.weight": Source((f"{theirs}.ff_norm.weight",)),
-            f"{ours}.up.weight": Source((f"{theirs}.ff_proj.weight", f"{theirs}.up_proj.weight")),
-            f"{ours}.down.weight": Source((f"{theirs}.ff_out.weight",)),
-        }
-        if shape.qkv_bias:
-            found[f"{ours}.qkv.bias"] = Source(tuple(f"{theirs}.{part}_proj.bias" for part in "qkv"))
-    return found
+    parts = {
+        "attn_norm.weight": ("attn_norm.weight",),
+        "qkv.weight": tuple(f"{part}_proj.weight" for part in "qkv"),
+        "out.weight": ("attn_out.weight",),
+        "mlp_norm.weight": ("ff_norm.weight",),
+        "up.weight": ("ff_proj.weight", "up_proj.weight"),
+        "down.weight": ("ff_out.weight",),
+    }
+    if shape.qkv_bias:
+        parts["qkv.bias"] = tuple(f"{part}_proj.bias" for part in "qkv")
+    return found | layered(shape, root + ".blocks.{}", parts)
 
 
-FAMILIES = (Family("LLaDA", lambda config, _: config.get("model_type") == "llada", _read),)
+FAMILIES = (Family("LLaDA", f"{BOTH_SIDES}, {PROBED}", lambda config, _: config.get("model_type") == "llada", _read),)

@@ -5,16 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from engine.contract import EngineError
-from engine.models.registry import Config, Family, Infill, Plan, Source, architectures
+from engine.models.registry import (
+    BLOCKS,
+    BOTH_SIDES,
+    ENDED,
+    PROBED,
+    Config,
+    Family,
+    Infill,
+    Plan,
+    Source,
+    architectures,
+    layered,
+)
 from engine.models.transformer import Shape, Yarn
 
-DIFFULLAMA_MASK = 811
-STABLE_DIFFCODER_MASK = 5
+DIFFULLAMA_MASK = 811  # HKUNLP/DiffuLLaMA, DiffuLLaMA-training/train.py; its inputs begin with BOS (inf_diffullama.py)
+STABLE_DIFFCODER_MASK = 5  # defaults of `generate_block` in the modeling file of ByteDance-Seed/Stable-DiffCoder
 STABLE_DIFFCODER_BLOCK = 4
+PLAIN = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
 
 
 def shape(config: Config, **options: Any) -> Shape:
-    """`options` are those of Shape that the family's configs do not say."""
+    """`options` are those of Shape that the family's configs do not say. Raises EngineError for what is not built."""
+    for name, known in PLAIN.items():
+        if config.get(name, known) != known:
+            raise EngineError(f"the checkpoint has {name} {config[name]!r}, and Inpaint runs {known!r} only")
     heads = config["num_attention_heads"]
     return Shape(
         **{
@@ -59,23 +75,19 @@ def sources(shape: Shape) -> dict[str, Source]:
     found = {"embed.weight": Source(("model.embed_tokens.weight",)), "norm.weight": Source(("model.norm.weight",))}
     if not shape.tied:
         found["head.weight"] = Source(("lm_head.weight",))
-    for i in range(shape.layers):
-        ours, theirs = f"blocks.{i}", f"model.layers.{i}"
-        attention = f"{theirs}.self_attn"
-        found |= {
-            f"{ours}.attn_norm.weight": Source((f"{theirs}.input_layernorm.weight",)),
-            f"{ours}.qkv.weight": Source(tuple(f"{attention}.{part}_proj.weight" for part in "qkv")),
-            f"{ours}.out.weight": Source((f"{attention}.o_proj.weight",)),
-            f"{ours}.mlp_norm.weight": Source((f"{theirs}.post_attention_layernorm.weight",)),
-            f"{ours}.up.weight": Source((f"{theirs}.mlp.gate_proj.weight", f"{theirs}.mlp.up_proj.weight")),
-            f"{ours}.down.weight": Source((f"{theirs}.mlp.down_proj.weight",)),
-        }
-        if shape.qkv_bias:
-            found[f"{ours}.qkv.bias"] = Source(tuple(f"{attention}.{part}_proj.bias" for part in "qkv"))
-        if shape.qk_norm:
-            found[f"{ours}.q_norm.weight"] = Source((f"{attention}.q_norm.weight",))
-            found[f"{ours}.k_norm.weight"] = Source((f"{attention}.k_norm.weight",))
-    return found
+    parts = {
+        "attn_norm.weight": ("input_layernorm.weight",),
+        "qkv.weight": tuple(f"self_attn.{part}_proj.weight" for part in "qkv"),
+        "out.weight": ("self_attn.o_proj.weight",),
+        "mlp_norm.weight": ("post_attention_layernorm.weight",),
+        "up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+        "down.weight": ("mlp.down_proj.weight",),
+    }
+    if shape.qkv_bias:
+        parts["qkv.bias"] = tuple(f"self_attn.{part}_proj.bias" for part in "qkv")
+    if shape.qk_norm:
+        parts |= {f"{part}_norm.weight": (f"self_attn.{part}_norm.weight",) for part in "qk"}
+    return found | layered(shape, "model.layers.{}", parts)
 
 
 def plan(config: Config, infill: Infill, **options: Any) -> Plan:
@@ -84,7 +96,10 @@ def plan(config: Config, infill: Infill, **options: Any) -> Plan:
 
 
 def _stable_diffcoder(config: Config) -> Plan:
-    """Block-causal with blocks of four, unshifted; block size and mask are written in its generation code only."""
+    """Block-causal with blocks of four, unshifted; block size and mask are written in its generation code only.
+
+    Fill-in-the-middle is Seed-Coder's: suffix first, cut at characters (vocabulary.SUFFIX_FIRST).
+    """
     infill = Infill(mask=config.get("mask_token_id", STABLE_DIFFCODER_MASK), bos=True, suffix=False)
     return plan(config, infill, block=config.get("block_size", STABLE_DIFFCODER_BLOCK))
 
@@ -101,10 +116,11 @@ def _is_diffullama(config: Config, name: str) -> bool:
 FAMILIES = (
     Family(
         "Stable-DiffCoder",
+        f"{BLOCKS}, {ENDED}",
         lambda config, name: (
             config.get("model_type") == "llama" and "diffcoder" in architectures(config) + name.lower()
         ),
         _stable_diffcoder,
     ),
-    Family("DiffuLLaMA", _is_diffullama, _diffullama),
+    Family("DiffuLLaMA", f"{BOTH_SIDES}, {PROBED}", _is_diffullama, _diffullama),
 )

@@ -56,17 +56,39 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Family(msgspec.Struct, frozen=True):
-    """`claims` decides from config.json and the checkpoint's name, before anything large is downloaded."""
+    """`claims` decides from config.json and the checkpoint's name, before anything large is downloaded. `how` says
+    what of the text the model sees around a gap, and how the length of a fill is found.
+    """
 
     name: str
+    how: str
     claims: Callable[[Config, str], bool]
     read: Callable[[Config], Plan]
 
 
-def families() -> tuple[Family, ...]:
-    from engine.models import dit, dream, gpt2, llada, llama, qwen3
+BOTH_SIDES, BLOCKS = "sees both sides in place", "the text after the gap stands before it"
+LEARNED, PROBED, ENDED = "length by expanding and deleting", "length by a probe of four", "ends by itself"
 
-    return (*dream.FAMILIES, *qwen3.FAMILIES, *llama.FAMILIES, *llada.FAMILIES, *gpt2.FAMILIES, *dit.FAMILIES)
+
+def layered(shape: Shape, at: str, parts: Mapping[str, tuple[str, ...]], combine: Any = torch.cat) -> dict[str, Source]:
+    """Where the weights of each block are: ours to theirs, below `at`, in which {} is the layer's number."""
+    return {
+        f"blocks.{i}.{ours}": Source(tuple(f"{at.format(i)}.{name}" for name in theirs), combine)
+        for i in range(shape.layers)
+        for ours, theirs in parts.items()
+    }
+
+
+def families() -> tuple[Family, ...]:
+    from engine.models import a2d, dit, dream, gpt2, llada, llama, sdar
+
+    return tuple(family for module in (dream, a2d, sdar, llama, llada, gpt2, dit) for family in module.FAMILIES)
+
+
+def supported() -> str:
+    """A line for each family."""
+    lines = [f"{family.name:32} {family.how}" for family in families()]
+    return "\n".join([*lines, f"{'DiffusionGemma':32} asked to complete the file; through transformers' own classes"])
 
 
 def plan(config: Config, name: str) -> Plan:

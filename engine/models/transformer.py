@@ -4,12 +4,16 @@
   causal context with a canvas that sees all of it. One token a block is the causal mask.
 * Keys and values live in one buffer, a place for each position. A pass writes those of its rows and reads all that
   are there, so no cache, a prefix cache and a dual cache (prefix and suffix) differ only in which rows are passed.
-* Projections that read the same input are one matrix: fewer and larger products.
+* Where rows stand and how much counts are tensors, not numbers: a pass has the same shapes, and so the same kernels,
+  whatever the text, and can be compiled and captured once (gpt-fast's way).
+* Projections that read the same input are one matrix, and heads that share keys are rows of one product: fewer and
+  larger products.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -54,13 +58,20 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
 
 
-def visible(rows: Tensor, keys: Tensor, block: int, canvas: int | None = None) -> Tensor:
-    """Which keys each row sees, from positions (rows,) and (keys,): bool (rows, keys).
+def visible(positions: Tensor, total: Tensor, capacity: int, block: int, canvas: int | None = None) -> Tensor:
+    """Which of `capacity` keys each row sees, from its position (batch, rows): bool (batch, rows, capacity).
 
-    Rows at or after the position `canvas` see all keys whatever the block.
+    Of each sequence the first `total` (batch, 1) keys count. Rows at or after the position `canvas` see all of those
+    whatever the block.
     """
-    seen = keys // block <= (rows // block)[:, None]
-    return seen if canvas is None else seen | (rows >= canvas)[:, None]
+    keys = torch.arange(capacity, device=positions.device)
+    counts = (keys < total)[:, None]
+    if not block:
+        return counts.expand(-1, positions.shape[1], -1)
+    seen = keys // block <= (positions // block)[..., None]
+    if canvas is not None:
+        seen = seen | (positions >= canvas)[..., None]
+    return seen & counts
 
 
 def rotary_frequencies(shape: Shape) -> tuple[Tensor, float]:
@@ -81,7 +92,9 @@ def rotary_frequencies(shape: Shape) -> tuple[Tensor, float]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (batch, heads, rows, d) with its first 2 · cos.shape[-1] dimensions turned; cos and sin (rows, dims / 2)."""
+    """x (batch, heads, rows, d) with its first 2 · cos.shape[-1] dimensions turned; cos and sin (batch, 1, rows,
+    dims / 2).
+    """
     half = cos.shape[-1]
     a, b, rest = x.split((half, half, x.shape[-1] - 2 * half), dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), dim=-1)
@@ -112,6 +125,14 @@ def norm(shape: Shape) -> nn.Module:
     return LayerNorm(shape.dim, shape.eps, shape.norm_bias) if shape.layer_norm else RMSNorm(shape.dim, shape.eps)
 
 
+class Around(NamedTuple):
+    """What the blocks of a pass share."""
+
+    turns: tuple[Tensor, Tensor] | None  # cosines and sines, each (batch, 1, rows, rope_dim / 2)
+    places: tuple[Tensor, Tensor]  # sequence (batch, 1) and position (batch, rows) of each row's keys and values
+    bias: Tensor  # added to scores, (batch, 1, heads a key · rows, capacity)
+
+
 class Block(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -126,19 +147,9 @@ class Block(nn.Module):
         self.up = nn.Linear(shape.dim, shape.mlp * (1 + shape.gated), bias=shape.mlp_bias)
         self.down = nn.Linear(shape.mlp, shape.dim, bias=shape.mlp_bias)
 
-    def forward(
-        self,
-        x: Tensor,
-        turns: tuple[Tensor, Tensor] | None,
-        memory: Tensor,
-        start: int,
-        total: int,
-        mask: Tensor | None,
-    ) -> Tensor:
-        """x (batch, rows, dim) at positions from `start`; memory (2, batch, kv_heads, capacity, head_dim), of which
-        `total` places count.
-        """
-        x = x + self._attend(self.attn_norm(x), turns, memory, start, total, mask)
+    def forward(self, x: Tensor, memory: Tensor, around: Around) -> Tensor:
+        """x (batch, rows, dim); memory (2, batch, kv_heads, capacity, head_dim), which the rows are written to."""
+        x = x + self._attend(self.attn_norm(x), memory, around)
         up = self.up(self.mlp_norm(x))
         if self.shape.gated:
             gate, up = up.chunk(2, dim=-1)
@@ -147,15 +158,7 @@ class Block(nn.Module):
             up = F.gelu(up, approximate="tanh")
         return torch.add(x, self.down(up))
 
-    def _attend(
-        self,
-        x: Tensor,
-        turns: tuple[Tensor, Tensor] | None,
-        memory: Tensor,
-        start: int,
-        total: int,
-        mask: Tensor | None,
-    ) -> Tensor:
+    def _attend(self, x: Tensor, memory: Tensor, around: Around) -> Tensor:
         batch, rows, _ = x.shape
         q, k, v = (
             part.view(batch, rows, -1, self.shape.head_dim).transpose(1, 2)
@@ -163,15 +166,15 @@ class Block(nn.Module):
         )
         if self.shape.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        if turns is not None:
-            q, k = rotate(q, *turns), rotate(k, *turns)
-        memory[0, :, :, start : start + rows] = k
-        memory[1, :, :, start : start + rows] = v
-        keys, values = memory[0, :, :, :total], memory[1, :, :, :total]
-        attended = F.scaled_dot_product_attention(
-            q, keys, values, attn_mask=mask, enable_gqa=self.shape.kv_heads < self.shape.heads
-        )
-        out: Tensor = self.out(attended.transpose(1, 2).reshape(batch, rows, -1))
+        if around.turns is not None:
+            q, k = rotate(q, *around.turns), rotate(k, *around.turns)
+        keys, values = memory.unbind(0)
+        of, at = around.places
+        keys[of, :, at] = k.transpose(1, 2)
+        values[of, :, at] = v.transpose(1, 2)
+        shared = q.reshape(batch, self.shape.kv_heads, -1, self.shape.head_dim)
+        attended = F.scaled_dot_product_attention(shared, keys, values, attn_mask=around.bias)
+        out: Tensor = self.out(attended.reshape(q.shape).transpose(1, 2).reshape(batch, rows, -1))
         return out
 
 
@@ -197,42 +200,32 @@ class Transformer(nn.Module):
         shape = self.shape
         return self.embed.weight.new_zeros(shape.layers, 2, batch, shape.kv_heads, capacity, shape.head_dim)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        memory: Tensor,
-        start: int = 0,
-        total: int | None = None,
-        canvas: int | None = None,
-        wanted: slice = slice(None),
-    ) -> Tensor:
-        """Logits (batch, rows, vocab) of tokens (batch, rows) at positions from `start`, over `total` positions.
+    def forward(self, tokens: Tensor, positions: Tensor, memory: Tensor, seen: Tensor, wanted: Tensor) -> Tensor:
+        """Logits (batch, n, vocab) of the rows `wanted` (batch, n), the only ones that go through the head, which for
+        a large vocabulary costs as much as several blocks.
 
-        `total` of None ends at the last row. The rows' keys and values are written to memory. Only the `wanted` rows
-        go through the head, which for a large vocabulary costs as much as several blocks.
+        tokens and positions (batch, rows); seen (batch, rows, capacity) from `visible`. The rows' keys and values are
+        written to memory.
         """
-        end = start + tokens.shape[1]
-        total = end if total is None else total
-        positions = torch.arange(start, end, device=tokens.device)
-        size = self.shape.block
-        mask = None
-        if size and start // size < (total - 1) // size:  # otherwise all rows see all keys
-            mask = visible(positions, torch.arange(total, device=tokens.device), size, canvas)
         x = self.embed(tokens)
         turns = None
         if self.shape.learned_positions:
-            x = x + self.positions(positions)
+            x = x + self.positions(positions.clamp(max=self.shape.context - 1))  # padding stands beyond the last
         else:
             turns = self._turns(positions, x.dtype)
+        bias = torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill(~seen, -torch.inf)[:, None]
+        sequences = torch.arange(len(tokens), device=tokens.device)[:, None]
+        shared = self.shape.heads // self.shape.kv_heads
+        around = Around(turns, (sequences, positions), bias.repeat(1, 1, shared, 1))
         for block, place in zip(self.blocks, memory, strict=True):
-            x = block(x, turns, place, start, total, mask)
-        logits: Tensor = self.head(self.norm(x[:, wanted]))
+            x = block(x, place, around)
+        logits: Tensor = self.head(self.norm(x.gather(1, wanted[..., None].expand(-1, -1, x.shape[2]))))
         return logits
 
     def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (rows, rope_dim / 2)."""
+        """Cosines and sines of positions (batch, rows), each (batch, 1, rows, rope_dim / 2)."""
         if self._frequency is None:
             frequency, self._scale = rotary_frequencies(self.shape)
             self._frequency = frequency.to(positions.device)
-        angle, scale = positions[:, None] * self._frequency, self._scale
+        angle, scale = positions[:, None, :, None] * self._frequency, self._scale
         return (angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype)

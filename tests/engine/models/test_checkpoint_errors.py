@@ -78,6 +78,13 @@ def test_a_config_that_makes_no_sense(sdar: Path, change: dict[str, object]) -> 
     assert "describes no SDAR model" in said(sdar)
 
 
+@pytest.mark.parametrize("change", [{"hidden_act": "gelu"}, {"attention_bias": True}, {"use_sliding_window": True}])
+def test_what_the_transformer_does_not_do_is_not_ignored(sdar: Path, change: dict[str, object]) -> None:
+    config = json.loads((sdar / "config.json").read_text()) | change
+    (sdar / "config.json").write_text(json.dumps(config))
+    assert next(iter(change)) in said(sdar)
+
+
 def test_a_missing_shard(sdar: Path) -> None:
     tiny.shard(sdar)
     (sdar / "model-00002-of-00002.safetensors").unlink()

@@ -13,9 +13,10 @@ import tiny_checkpoints as tiny
 import torch
 from transformers import Qwen2ForCausalLM
 
-from engine.backends.torch import TorchModel
+from engine.backends.passes import Passes
+from engine.backends.sequence import Sequence
 from engine.contract import Cancelled
-from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, remasking, sampling
+from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, presets, remasking
 from engine.decoding.canvas import Canvas, Guess, Limits, Question
 from engine.decoding.denoise import Policy, Task, left_to_right, reveal
 from engine.decoding.sampling import Sampling
@@ -35,13 +36,16 @@ class Scripted:
         self.says = says
         self.seen: list[list[int]] = []
 
-    def guess(self, question: Question) -> Guess:
+    def guess(self, questions: list[Question]) -> list[Guess]:
+        return [self._guess(question) for question in questions]
+
+    def _guess(self, question: Question) -> Guess:
         self.seen.append(list(question.canvas))
         logits = torch.zeros(len(question.canvas), VOCAB)
         for row, (token, probability) in enumerate(self.says(question)):
             logits[row] = math.log((1 - probability) / (VOCAB - 1))
             logits[row, token] = math.log(probability)
-        return sampling.guess(logits, question, Sampling())
+        return tiny.guess_of(logits, question)
 
 
 def free(canvas: Canvas, done: list[int] | None = None) -> None:
@@ -203,11 +207,11 @@ def test_remasking_repairs_a_token_that_was_revealed_too_early() -> None:
 
 
 def test_the_length_probe_takes_the_length_that_the_model_is_surest_of() -> None:
-    model = Scripted(lambda asked: [(5, 0.8 if len(asked.canvas) == 16 else 0.4)] * len(asked.canvas))
+    model = Scripted(lambda asked: [(5, 0.8 if len(asked.canvas) == 12 else 0.4)] * len(asked.canvas))
     used = limits(tokens=40)
-    assert length.probe(model, task(), used) == 16
-    assert [len(canvas) for canvas in model.seen] == [4, 8, 16, 32, 40]
-    assert used.passes == 5
+    assert length.probe(model, task(), used) == 12
+    assert [len(canvas) for canvas in model.seen] == [4, 12, 28, 40]
+    assert used.passes == 1
 
 
 def test_blocks_lie_at_multiples_of_their_length_and_end_at_the_limit() -> None:
@@ -239,7 +243,7 @@ def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
 def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_models() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
     question = Question([9], [1, 2], [], banned=[0], forced=(0, [0, 1]))
-    out = sampling.guess(logits.clone(), question, Sampling())
+    out = tiny.guess_of(logits, question)
     assert out.tokens == [1, 1]
     assert out.probabilities[0] == 1.0
     assert not out.willing
@@ -250,11 +254,11 @@ def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_model
 
 
 def test_sampling_draws_from_the_nucleus_and_is_repeatable() -> None:
-    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(400, 1)
-    question = Question([9], [0] * 400, [], [])
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05, 1e-9]).log().repeat(400, 1)
+    question = Question([9], [0] * 400, [], [4])
 
     def drawn(picks: Sampling) -> list[int]:
-        return sampling.guess(logits.clone(), question, picks, torch.Generator().manual_seed(7)).tokens
+        return tiny.guess_of(logits, question, picks, seed=7).tokens
 
     assert set(drawn(Sampling(1.0, top_p=0.75))) == {0, 1}
     assert set(drawn(Sampling(1.0))) == {0, 1, 2, 3}
@@ -276,12 +280,17 @@ def test_one_token_a_block_is_greedy_autoregression(tmp_path: Path) -> None:
     marks = {"model_type": "Fast_dLLM_Qwen", "bd_size": 1, "mask_token_id": tiny.MASK}
     folder, _ = tiny.qwen2(tmp_path / "ar", marks)
     read = loaded(folder)
-    model = TorchModel(read.model, shift=True, picks=Sampling())
+    model = Sequence(Passes(read.model, True, capacity=512))
     ours = blocks.fill(
-        model, task(gap=Gap(PROMPT, []), banned=()), 1, Policy(rule=left_to_right, passes=99), limits(12)
+        model, task(gap=Gap(PROMPT, []), banned=(tiny.MASK,)), 1, Policy(rule=left_to_right, passes=99), limits(12)
     )
     greedy = Qwen2ForCausalLM.from_pretrained(folder, key_mapping={}).generate(
-        torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0
+        torch.tensor([PROMPT]),
+        max_new_tokens=12,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        suppress_tokens=[tiny.MASK],
     )
     assert ours.tokens == greedy[0, len(PROMPT) :].tolist()
 
@@ -297,7 +306,7 @@ def test_left_to_right_on_a_bidirectional_model_is_a_plain_greedy_loop(family: s
         logits = reference(torch.tensor([[*PROMPT, *plain, *after]]))[0, len(PROMPT) + row - shift].clone()
         logits[tiny.MASK] = -torch.inf
         plain[row] = int(logits.argmax())
-    model = TorchModel(read.model, shift=shift, picks=Sampling(), most_stale=0)
+    model = Sequence(Passes(read.model, shift, capacity=512), most_stale=0)
     canvas = Canvas.masked(tiny.MASK, 6)
     asked = Task(Gap(PROMPT, after), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     reveal(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
@@ -321,7 +330,7 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
             row = max((r for r in range(size) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
             canvas[row] = int(tokens[row])
         text += canvas
-    model = TorchModel(read.model, shift=shift, picks=Sampling())
+    model = Sequence(Passes(read.model, shift, capacity=512))
     asked = Task(Gap(PROMPT, []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     for _ in range(2):  # again, over what the first time left
         model.begin()
@@ -332,11 +341,11 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
 
 def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_after(tmp_path: Path) -> None:
     folder, reference = tiny.FAMILIES["dream"](tmp_path)
-    model = TorchModel(loaded(folder).model, shift=True, picks=Sampling())
+    model = Sequence(Passes(loaded(folder).model, True, capacity=512))
     after = [33, 44, 55]
 
     def asked(canvas: list[int]) -> Guess:
-        return model.guess(Question(PROMPT, canvas, after, []))
+        return model.guess([Question(PROMPT, canvas, after, [tiny.EOS])])[0]
 
     masks = [tiny.MASK] * 6
     first, second = asked(masks), asked(masks)
@@ -348,7 +357,8 @@ def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_a
     drifted = model.drift
     assert asked(masks).probabilities == pytest.approx(first.probabilities, abs=1e-5)  # no longer trusted
     assert model.drift == pytest.approx(drifted, rel=0.5)
-    exact = reference(torch.tensor([[*PROMPT, *changed, *after]]))[0, len(PROMPT) - 1 : len(PROMPT) + 5].softmax(-1)
+    logits = reference(torch.tensor([[*PROMPT, *changed, *after]]))[0, len(PROMPT) - 1 : len(PROMPT) + 5]
+    exact = logits.index_fill(1, torch.tensor([tiny.EOS]), -torch.inf).softmax(-1)
     model.begin()
     fresh = asked(changed)
     assert fresh.probabilities == pytest.approx(exact.max(-1).values.tolist(), abs=1e-4)
@@ -358,3 +368,36 @@ def test_the_policy_is_data() -> None:
     policy = Policy(rule=left_to_right, passes=3)
     assert msgspec.structs.replace(policy, passes=5).passes == 5
     assert denoise.left_to_right(guess([0.1, 0.2]), [1, 3], 2) == [1]
+
+
+@pytest.mark.parametrize("family", ["dream", "llada", "diffugpt", "tiny-a2d-qwen3", "open-dcoder"])
+def test_what_stale_keys_and_values_get_wrong_is_less_than_the_drift_that_is_measured(
+    family: str, tmp_path: Path
+) -> None:
+    """The error bound of the dual cache: as tokens are revealed, the probabilities of a pass over what the masks left
+    behind differ from those of a whole pass by less than the keys and values do.
+    """
+    read = loaded(tiny.FAMILIES[family](tmp_path)[0])
+    passes = [Passes(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
+    errors, drifts = [], []
+    for revealed in range(1, 7):
+        dice = torch.Generator().manual_seed(revealed)
+        text = torch.randint(4, tiny.VOCAB, (100,), generator=dice).tolist()
+        canvas = [tiny.MASK] * 16
+        cached, exact = Sequence(passes[0]), Sequence(passes[1], most_stale=0)
+        cached.begin()
+        ask = lambda sequence: sequence.guess([Question(text[:60], canvas, text[76:], [tiny.MASK])])[0]  # noqa: B023, E731
+        ask(cached)
+        canvas[: 2 * revealed : 2] = text[60 : 60 + revealed]
+        off = [abs(a - b) for a, b in zip(ask(cached).probabilities, ask(exact).probabilities, strict=True)]
+        errors.append(sum(off) / len(off))
+        ask(cached)  # the refresh, which measures
+        drifts.append(cached.drift)
+    assert 0 < sum(errors) < sum(drifts)
+
+
+@pytest.mark.parametrize(("deadline_ms", "passes"), [(None, 30), (30, 4), (85, 12), (200, 30)])
+def test_auto_takes_the_most_passes_that_the_deadline_leaves_time_for(deadline_ms: float | None, passes: int) -> None:
+    assert presets.affordable(deadline_ms, first=0.02, each=0.005) == passes
+    assert presets.affordable(deadline_ms, first=0.0, each=0.0) == 30  # nothing is known yet
+    assert presets.affordable(85, first=0.04, each=0.01) == 4  # the same under load

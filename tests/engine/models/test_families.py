@@ -29,7 +29,7 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 def test_logits_equal_an_independent_implementation(family: str, tmp_path: Path) -> None:
     folder, reference = tiny.FAMILIES[family](tmp_path)
     model = load(folder).model
-    close(model(IDS, model.memory(IDS.shape[1])), reference(IDS))
+    close(tiny.passed(model, IDS, model.memory(IDS.shape[1])), reference(IDS))
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -40,9 +40,9 @@ def test_rows_over_cached_neighbours_equal_the_whole_pass(family: str, tmp_path:
     folder, reference = tiny.FAMILIES[family](tmp_path)
     model = load(folder).model
     memory = model.memory(40)
-    model(IDS, memory)
-    close(model(IDS[:, 8:16], memory, start=8, total=26), reference(IDS)[:, 8:16])
-    close(model(IDS[:, 8:], memory, start=8), reference(IDS)[:, 8:])
+    tiny.passed(model, IDS, memory)
+    close(tiny.passed(model, IDS[:, 8:16], memory, start=8, total=26), reference(IDS)[:, 8:16])
+    close(tiny.passed(model, IDS[:, 8:], memory, start=8), reference(IDS)[:, 8:])
 
 
 @pytest.mark.parametrize("family", ["sdar", "bd3lm", "stable-diffcoder", "fast-dllm-v2", "tiny-a2d-blocks"])
@@ -50,8 +50,8 @@ def test_a_prefix_of_whole_blocks_is_cached_exactly_whatever_follows(family: str
     folder, reference = tiny.FAMILIES[family](tmp_path)
     model = load(folder).model
     memory = model.memory(40)
-    model(torch.cat((IDS[:, :16], IDS.flip(1)[:, :8]), dim=1), memory)
-    close(model(IDS[:, 16:24], memory, start=16), reference(IDS[:, :24])[:, 16:])
+    tiny.passed(model, torch.cat((IDS[:, :16], IDS.flip(1)[:, :8]), dim=1), memory)
+    close(tiny.passed(model, IDS[:, 16:24], memory, start=16), reference(IDS[:, :24])[:, 16:])
 
 
 def test_a_causal_context_with_a_canvas_that_sees_all_of_it(tmp_path: Path) -> None:
@@ -62,14 +62,14 @@ def test_a_causal_context_with_a_canvas_that_sees_all_of_it(tmp_path: Path) -> N
     model = made.model
     model.shape = msgspec.structs.replace(model.shape, block=1)
     memory = model.memory(26)
-    whole = model(IDS, memory, canvas=18)
-    close(model(IDS[:, :18], model.memory(18)), whole[:, :18])  # the context does not see the canvas
+    whole = tiny.passed(model, IDS, memory, canvas=18)
+    close(tiny.passed(model, IDS[:, :18], model.memory(18)), whole[:, :18])  # the context does not see the canvas
     changed = IDS.clone()
     changed[0, 25] = 5
     assert (
-        model(changed, model.memory(26), canvas=18)[0, 18] - whole[0, 18]
+        tiny.passed(model, changed, model.memory(26), canvas=18)[0, 18] - whole[0, 18]
     ).abs().max() > 0.01  # the canvas sees itself
-    assert (model(changed, model.memory(26), canvas=18)[0, :18] - whole[0, :18]).abs().max() < TOLERANCE
+    assert (tiny.passed(model, changed, model.memory(26), canvas=18)[0, :18] - whole[0, :18]).abs().max() < TOLERANCE
 
 
 def test_partly_rotated_heads_turn_their_first_dimensions_only() -> None:
@@ -87,9 +87,9 @@ def test_sharded_weights_in_another_type_are_the_same(tmp_path: Path) -> None:
     folder, reference = tiny.FAMILIES["sdar"](tmp_path)
     tiny.shard(folder)
     model = load(folder).model
-    close(model(IDS, model.memory(26)), reference(IDS))
+    close(tiny.passed(model, IDS, model.memory(26)), reference(IDS))
     half = checkpoint.load(str(folder), checkpoint.read_config(str(folder)), CPU, torch.bfloat16).model
-    logits = half(IDS, half.memory(26))
+    logits = tiny.passed(half, IDS, half.memory(26))
     assert logits.dtype == torch.bfloat16
     assert (logits.float() - reference(IDS)).abs().mean() < 0.2 * reference(IDS).abs().mean()
 

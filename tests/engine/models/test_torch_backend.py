@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,15 @@ import tokenizers
 import torch
 from transformers import Qwen2Tokenizer
 
+from engine.backends.sequence import Sequence
 from engine.backends.torch import TorchBackend, choose_device, load
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
-from engine.decoding import sampling
 from engine.decoding.canvas import Guess, Question
-from engine.decoding.sampling import Sampling
 from engine.models.registry import Infill
+from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
 
+SHAPE = Shape(vocab=tiny.VOCAB, dim=8, layers=1, heads=1, kv_heads=1, head_dim=8, mlp=8, context=1024)
 REQUEST = FillRequest(prefix="def add(a, b):\n    retur", suffix="\n\n\nclass Point:\n", max_tokens=12)
 
 
@@ -72,10 +74,6 @@ class Writer:
 
     encoded = 0
 
-    class shape:  # noqa: N801
-        block = 0
-        context = 512
-
     def __init__(self, vocabulary: Vocabulary, text: Callable[[Question], str]) -> None:
         self.vocabulary, self.text = vocabulary, text
         self.asked: list[Question] = []
@@ -83,20 +81,32 @@ class Writer:
     def begin(self) -> None:
         self.asked = []
 
-    def guess(self, question: Question) -> Guess:
+    def end(self) -> None:
+        pass
+
+    def guess(self, questions: list[Question]) -> list[Guess]:
+        return [self._guess(question) for question in questions]
+
+    def _guess(self, question: Question) -> Guess:
         self.asked.append(question)
         tokens = self.vocabulary.encode(self.text(question))
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)
         for row in range(len(question.canvas)):
             logits[row, tokens[row] if row < len(tokens) else tiny.EOS] = 20.0
-        return sampling.guess(logits, question, Sampling())
+        return tiny.guess_of(logits, question)
+
+
+def over(model: Writer) -> TorchBackend:
+    spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
+    spare.put(model)  # type: ignore[arg-type]
+    return TorchBackend(spare, SHAPE, model.vocabulary, 512, 1024)
 
 
 def writer(tmp_path: Path, text: str, expand: bool = True) -> tuple[TorchBackend, Writer]:
     folder, _ = tiny.FAMILIES["dreamon"](tmp_path)
     vocabulary = Vocabulary.load(folder, Infill(mask=tiny.MASK, expand=tiny.EXPAND if expand else None, bos=True))
     model = Writer(vocabulary, lambda question: text)
-    return TorchBackend(model, vocabulary), model  # type: ignore[arg-type]
+    return over(model), model
 
 
 def test_the_canvas_spells_what_was_taken_back_as_the_model_likes(tmp_path: Path) -> None:
@@ -137,7 +147,7 @@ def test_what_the_model_writes_arrives_whatever_the_boundary(prefix: str, middle
         known = vocabulary.decode(question.before)
         return (prefix.replace("\r\n", "\n") + middle)[len(known) :]
 
-    made = fill(TorchBackend(Writer(vocabulary, continued), vocabulary), FillRequest(prefix=prefix, suffix="\n"))  # type: ignore[arg-type]
+    made = fill(over(Writer(vocabulary, continued)), FillRequest(prefix=prefix, suffix="\n"))
     assert made.text == middle
 
 
@@ -161,7 +171,7 @@ def test_lines(lines: int | None, suffix: str, expected: str, tmp_path: Path) ->
 
 def test_passes_are_those_asked_for_or_what_the_deadline_allows(tmp_path: Path) -> None:
     backend, _ = writer(tmp_path, "a = 1")
-    backend._pass_seconds = 0.005
+    backend._first_seconds = backend._pass_seconds = 0.005
     chosen = {limit: backend._passes(FillRequest(prefix="", deadline_ms=limit)) for limit in (10, 65, 200, None)}
     assert chosen == {10: 4, 65: 12, 200: 30, None: 30}
     assert backend._passes(FillRequest(prefix="", deadline_ms=10, steps=9)) == 9
@@ -175,7 +185,7 @@ def test_crlf_files_get_crlf(tmp_path: Path) -> None:
 def test_a_fixed_length_model_is_cut_at_its_end_of_text(tmp_path: Path) -> None:
     backend, model = writer(tmp_path, "= 1", expand=False)
     assert fill(backend, FillRequest(prefix="", suffix="\n")).text == "= 1"
-    assert {len(question.canvas) for question in model.asked[:5]} == {4, 8, 16, 32, 64}
+    assert {len(question.canvas) for question in model.asked[:4]} == {4, 12, 28, 64}
 
 
 def test_a_character_cut_by_the_token_limit_is_left_out(tmp_path: Path) -> None:
@@ -210,15 +220,16 @@ def test_a_device_out_of_memory_is_one_sentence_and_not_the_end(tmp_path: Path) 
     backend = load(str(tiny.FAMILIES["sdar"](tmp_path)[0]), "cpu")
     assert isinstance(backend, TorchBackend)
     expected = fill(backend)
-    model = backend._model._model
+    passes = backend._spare.queue[0]._passes  # type: ignore[attr-defined]
+    model = passes.model
 
-    def fails(*_: object, **__: object) -> None:
+    def fails(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    backend._model._model = fails  # type: ignore[assignment]
+    passes.model.forward, forward = fails, passes.model.forward
     with pytest.raises(EngineError, match="ran out of memory"):
         fill(backend)
-    backend._model._model = model
+    model.forward = forward
     assert fill(backend).text == expected.text
 
 

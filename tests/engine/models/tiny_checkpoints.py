@@ -27,6 +27,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from engine.decoding import sampling
+from engine.decoding.canvas import Guess, Question
+from engine.decoding.sampling import Sampling
+from engine.models.transformer import Transformer, visible
+
 torch.set_num_threads(1)
 SPECIALS = ["<|endoftext|>", "<|beginoftext|>", "<|mask|>", "<|expand|>"]
 FIM = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
@@ -35,6 +40,37 @@ VOCAB = 320  # specials, bytes and a few merges
 TEXT = "def add(a, b):\n    return a + b\n\n\nclass Point:\n    def __init__(self, x, y):\n        self.x = x\n" * 4
 
 Reference = Callable[[Tensor], Tensor]  # ids (1, n) to logits (1, n, vocab)
+
+
+def passed(
+    model: Transformer,
+    ids: Tensor,
+    memory: Tensor,
+    start: int = 0,
+    total: int | None = None,
+    canvas: int | None = None,
+) -> Tensor:
+    """Logits (1, n, vocab) of our model's pass of ids (1, n) at positions from `start`, over `total` that count."""
+    positions = torch.arange(start, start + ids.shape[1])[None]
+    counts = torch.tensor([[start + ids.shape[1] if total is None else total]])
+    seen = visible(positions, counts, memory.shape[4], model.shape.block, canvas)
+    logits: Tensor = model(ids, positions, memory, seen, torch.arange(ids.shape[1])[None])
+    return logits
+
+
+def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, seed: int | None = None) -> Guess:
+    """What a model with these logits (rows, vocab) says."""
+    allowed = torch.ones(1, logits.shape[1], dtype=torch.bool)
+    row = 0
+    if question.forced is not None:
+        row = question.forced[0]
+        allowed[:] = False
+        allowed[0, question.forced[1]] = True
+    noise = None if seed is None else torch.rand(1, *logits.shape, generator=torch.Generator().manual_seed(seed))
+    numbers = [torch.tensor([each]) for each in (question.canvas, question.banned, [row])]
+    found = sampling.summary(logits[None], *numbers, allowed, picks or Sampling(), noise)
+    tokens, *rest, willing = found[:, 0].tolist()
+    return Guess([int(token) for token in tokens], *rest, bool(willing[0]))
 
 
 @lru_cache

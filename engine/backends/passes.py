@@ -1,0 +1,252 @@
+"""Passes of a transformer, made to cost a GPU nothing but the work itself.
+
+* Few shapes: rows and canvas are padded to a bucket, the memory of keys and values has one size. Rows of padding write
+  to the last place of the memory, which nobody reads.
+* A block is compiled once for all layers and shapes; a pass of each bucket, from embedding to the summary of its
+  logits, is captured as a CUDA graph and replayed from then on, so that its hundreds of kernels are one launch. It is
+  captured by hand, because torch.compile's own graphs belong to the thread that made them.
+* All numbers of a pass go to the device in one copy from pinned memory, and come back in one: the only time that the
+  host waits.
+* Whoever asks while a pass runs goes along with the next: alternatives of one request and concurrent requests whose
+  passes fall in the same bucket are one batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.decoding import sampling
+from engine.decoding.canvas import Guess, Question
+from engine.decoding.sampling import Sampling
+from engine.models.transformer import Transformer, visible
+
+BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+EXTRA = 6  # numbers of a sequence besides its rows: total, begin and end of the canvas, forced row, two banned tokens
+BANNED = 2
+
+
+class Asked(msgspec.Struct):
+    """A pass of a sequence: `tokens` at positions from `begin`; `total` positions count, the canvas is at `start`."""
+
+    slot: int
+    tokens: list[int]
+    begin: int
+    total: int
+    start: int
+    question: Question
+    generator: torch.Generator | None = None
+
+
+class Said(msgspec.Struct):
+    """`drift` is the relative change of the last layer's keys and values in the rows that are not of the canvas."""
+
+    guess: Guess
+    drift: float
+
+
+class Group(msgspec.Struct, eq=False):
+    """What one caller asked for together."""
+
+    asked: list[Asked]
+    rows: int
+    canvas: int
+    answer: Future[list[Said]]
+
+
+class Bucket(msgspec.Struct):
+    """`numbers` lie at the same place in every pass; `host` is where they are written."""
+
+    host: Tensor
+    numbers: Tensor
+    run: Callable[[], Tensor]
+
+
+def bucket(size: int) -> int:
+    """The least bucket of a size."""
+    return next((each for each in BUCKETS if each >= size), size)
+
+
+class Passes:
+    """Keys and values of `slots` sequences, each of `capacity` positions less the one for padding."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        shift: bool,
+        *,
+        slots: int = 1,
+        capacity: int = 1024,
+        picks: Sampling | None = None,
+        compiler: str | None = None,
+    ) -> None:
+        self.model, self.shift, self.slots, self.capacity = model, int(shift), slots, capacity
+        self.device = model.embed.weight.device
+        self._picks = picks or Sampling()
+        self.draws = self._picks.temperature > 0
+        self._summary = sampling.summary
+        if compiler is not None:
+            torch.fx.experimental._config.use_duck_shape = False  # or rows as many as a width are held to be that width
+            compiled = partial(torch.compile, backend=compiler, fullgraph=True, dynamic=True)
+            self._summary = compiled(sampling.summary)
+            for block in model.blocks:
+                block.compile(backend=compiler, fullgraph=True, dynamic=True)
+        self._pinned = self.device.type == "cuda" and torch.cuda.is_available()
+        self._memory = model.memory(capacity, slots)
+        self._allowed_host = torch.ones(slots, model.shape.vocab, dtype=torch.bool, pin_memory=self._pinned)
+        self._allowed = self._allowed_host.to(self.device)
+        self._capture = partial(captured, torch.cuda.graph_pool_handle()) if self._pinned else None
+        self._held_to = [False] * slots  # whether a sequence's row of the last pass was forced
+        self._noise: dict[int, Tensor] = {}
+        self._buckets: dict[tuple[int | None, int, int], Bucket] = {}
+        self._waiting: list[Group] = []
+        self._door, self._turn = threading.Lock(), threading.Lock()
+
+    def guess(self, asked: list[Asked]) -> list[Said]:
+        """One pass for these, of different slots, and for what other threads asked for meanwhile."""
+        rows = bucket(max(len(each.tokens) for each in asked))
+        canvas = bucket(max(len(each.question.canvas) for each in asked))
+        group = Group(asked, rows, canvas, Future())
+        with self._door:
+            self._waiting.append(group)
+        with self._turn:
+            while not group.answer.done():
+                self._serve()
+        return group.answer.result()
+
+    @torch.inference_mode()
+    def copy(self, source: int, target: int) -> None:
+        """The keys and values of one slot to another."""
+        with self._turn:
+            self._memory[:, :, target] = self._memory[:, :, source]
+
+    def _serve(self) -> None:
+        """Pass what waits longest, and all that fits its bucket."""
+        with self._door:
+            first = self._waiting[0]
+            batch = [each for each in self._waiting if (each.rows, each.canvas) == (first.rows, first.canvas)]
+            self._waiting = [each for each in self._waiting if each not in batch]
+        try:
+            said = iter(self._passed([each for group in batch for each in group.asked], first.rows, first.canvas))
+        except BaseException as error:  # whoever waits must hear of it, whatever it is
+            for group in batch:
+                group.answer.set_exception(error)
+        else:
+            for group in batch:
+                group.answer.set_result([next(said) for _ in group.asked])
+
+    @torch.inference_mode()
+    def _passed(self, asked: list[Asked], rows: int, canvas: int) -> list[Said]:
+        alone = asked[0].slot if len(asked) == 1 else None
+        place = self._bucket(alone, rows, canvas)
+        numbers = place.host.numpy()
+        numbers[:] = self._idle(rows, canvas)
+        for each in asked:
+            index = 0 if alone is not None else each.slot
+            _write(numbers[index], each, rows, canvas)
+            self._force(each)
+            if each.generator is not None:
+                self._noise[canvas][each.slot].uniform_(generator=each.generator)
+        place.numbers.copy_(place.host, non_blocking=True)
+        found = place.run().cpu().numpy()  # the host waits here, once a pass
+        return [_said(found[:, 0 if alone is not None else each.slot], each) for each in asked]
+
+    def _idle(self, rows: int, canvas: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """The numbers of a sequence that passes nothing but padding."""
+        numbers = np.zeros(2 * rows + canvas + EXTRA, np.int64)
+        numbers[rows : 2 * rows] = self.capacity - 1
+        numbers[2 * rows + canvas] = 1  # a softmax over nothing is no number
+        return numbers
+
+    def _force(self, asked: Asked) -> None:
+        """Which tokens the forced row may be; nothing is copied where there was none and is none."""
+        forced = asked.question.forced is not None
+        if not forced and not self._held_to[asked.slot]:
+            return
+        allowed = self._allowed_host[asked.slot]
+        allowed.fill_(not forced)
+        if asked.question.forced is not None:
+            allowed[asked.question.forced[1]] = True
+        self._allowed[asked.slot].copy_(allowed, non_blocking=True)
+        self._held_to[asked.slot] = forced
+
+    def _bucket(self, alone: int | None, rows: int, canvas: int) -> Bucket:
+        """Made when it is first needed."""
+        key = (alone, rows, canvas)
+        if key not in self._buckets:
+            count, width = self.slots if alone is None else 1, 2 * rows + canvas + EXTRA
+            host = torch.empty(count, width, dtype=torch.int64, pin_memory=self._pinned)
+            host[:] = torch.from_numpy(self._idle(rows, canvas))
+            numbers = host.to(self.device)
+            if self.draws and canvas not in self._noise:
+                size = (self.slots, canvas, self.model.shape.vocab)
+                self._noise[canvas] = torch.zeros(size, device=self.device)
+            run = partial(self._pass, numbers, alone, rows, canvas)
+            self._buckets[key] = Bucket(host, numbers, run if self._capture is None else self._capture(run))
+        return self._buckets[key]
+
+    def warm_up(self, slot: int | None, rows: int, canvas: int) -> None:
+        """Compile and capture the pass of a bucket, of one slot or (None) all, before it is asked for."""
+        with self._turn, torch.inference_mode():
+            self._bucket(slot, rows, canvas)
+
+    def _pass(self, numbers: Tensor, alone: int | None, rows: int, canvas: int) -> Tensor:
+        """What is said of each row of the canvas, and the drift: (SAID + 1, sequences, canvas)."""
+        which = slice(None) if alone is None else slice(alone, alone + 1)
+        noise = self._noise[canvas][which] if self.draws else None
+        tokens, positions, stands, extra = numbers.split((rows, rows, canvas, EXTRA), dim=1)
+        total, start, stop, forced = extra[:, :-BANNED].split(1, dim=1)
+        wanted = start - self.shift - positions[:, :1] + torch.arange(canvas, device=self.device)
+        seen = visible(positions, total, self.capacity, self.model.shape.block)
+        memory = self._memory[:, :, which]
+        sequences = torch.arange(len(numbers), device=self.device)[:, None]
+        was = memory[-1][:, sequences, :, positions]
+        logits = self.model(tokens, positions, memory, seen, wanted.clamp(0, rows - 1))
+        said = self._summary(logits, stands, extra[:, -BANNED:], forced, self._allowed[which], self._picks, noise)
+        beside = (positions < total) & ((positions < start) | (positions >= stop))
+        now = memory[-1][:, sequences, :, positions] * beside[..., None, None, None]
+        change = now - was * beside[..., None, None, None]
+        drift = change.float().flatten(1).norm(dim=1) / now.float().flatten(1).norm(dim=1).clamp_min(1e-9)
+        return torch.cat((said, drift[None, :, None].expand(1, -1, canvas)))
+
+
+def captured(pool: Any, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """A pass as a CUDA graph: what it returns lies at the same place after every replay."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):  # what is compiled, allocated or chosen at first must not be captured
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
+        found = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return found
+
+    return replay
+
+
+def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, rows: int, canvas: int) -> None:
+    question, passed = asked.question, len(asked.tokens)
+    numbers[:passed] = asked.tokens
+    numbers[rows : rows + passed] = np.arange(asked.begin, asked.begin + passed)
+    numbers[2 * rows : 2 * rows + len(question.canvas)] = question.canvas
+    forced = 0 if question.forced is None else question.forced[0]
+    banned = (question.banned * BANNED)[:BANNED]
+    numbers[-EXTRA:] = [asked.total, asked.start, asked.start + len(question.canvas), forced, *banned]
+
+
+def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: Asked) -> Said:
+    tokens, chosen, entropies, held, willing, drift = found[:, : len(asked.question.canvas)].tolist()
+    return Said(Guess([int(token) for token in tokens], chosen, entropies, held, bool(willing[0])), drift[0])

@@ -1,0 +1,129 @@
+"""One text at a time in the memory of keys and values: which of its rows a pass must run, and which it may reuse.
+
+* Block-causal models: a prefix of whole blocks never changes, so what a request has in common with the one before it
+  is exact, and only the rest is passed (prefix cache).
+* Bidirectional models: every row sees the canvas, so the keys and values of prefix and suffix go stale while it is
+  revealed (dual cache, Fast-dLLM, arXiv 2505.22618). A pass of the whole window refreshes them. How far they had
+  drifted is measured then, and decides how many passes the next ones serve.
+"""
+
+from __future__ import annotations
+
+import queue
+
+import torch
+
+from engine.backends.passes import Asked, Passes, Said
+from engine.decoding.canvas import Guess, Question
+
+DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
+MOST_STALE = 8  # passes
+
+
+class Sequence:
+    """A slot of the memory; a `Denoiser`. A refresh serves at most `most_stale` passes more; 0 is exact.
+
+    `spare` holds the slots that nobody uses; alternatives borrow of them until `end`.
+    """
+
+    def __init__(
+        self,
+        passes: Passes,
+        slot: int = 0,
+        spare: queue.LifoQueue[Sequence] | None = None,
+        most_stale: int = MOST_STALE,
+    ) -> None:
+        self.slot, self.held, self.drift = slot, list[int](), 0.0
+        self.encoded: int | None = None  # rows of context in the first pass since `begin`
+        self._passes, self._spare = passes, spare or queue.LifoQueue()
+        self._most_stale = most_stale
+        self._stale, self._serves, self._comparable = 0, min(1, most_stale), False
+        self._generator = torch.Generator(passes.device) if passes.draws else None
+        self._borrowed: list[Sequence] = []
+
+    def begin(self) -> None:
+        """A new request: equal requests get equal fills, so what is held but not exact is dropped."""
+        self.encoded = None
+        if self._generator is not None:
+            self._generator.manual_seed(0)
+        if not self._passes.model.shape.block:
+            self.held, self._stale, self._serves = [], 0, min(1, self._most_stale)
+
+    def end(self) -> None:
+        """Give back what was borrowed."""
+        while self._borrowed:
+            self._spare.put(self._borrowed.pop())
+
+    def guess(self, questions: list[Question]) -> list[Guess]:
+        """One pass, or as few as there are slots for."""
+        guesses: list[Guess] = []
+        while len(guesses) < len(questions):
+            users = [self, *self._others(len(questions) - len(guesses) - 1)]
+            here = questions[len(guesses) : len(guesses) + len(users)]
+            asked = [user.ask(question) for user, question in zip(users, here, strict=True)]
+            said = self._passes.guess(asked)
+            for user, question, answer in zip(users, asked, said, strict=True):
+                user.passed(question, answer)
+            guesses += [answer.guess for answer in said]
+        return guesses
+
+    def _others(self, count: int) -> list[Sequence]:
+        while len(self._borrowed) < count and not self._spare.empty():
+            try:
+                self._borrowed.append(self._spare.get_nowait())
+            except queue.Empty:  # another request was faster
+                break
+            self._borrowed[-1].begin()
+        return self._borrowed[:count]
+
+    def ask(self, question: Question) -> Asked:
+        """The pass that the question takes."""
+        tokens = [*question.before, *question.canvas, *question.after]
+        self._adopt(tokens)
+        start = len(question.before)
+        shape, shift = self._passes.model.shape, self._passes.shift
+        if shape.block:
+            kept = common(self.held, tokens) // shape.block * shape.block
+            begin, end = min(kept, start - shift), len(tokens)
+        elif self._fresh(tokens, range(start, start + len(question.canvas))):
+            begin, end = start - shift, start + len(question.canvas)
+        else:
+            begin, end = 0, len(tokens)
+        self.held = self.held[:begin]  # should the pass fail, the rest is lost
+        return Asked(self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator)
+
+    def _adopt(self, tokens: list[int]) -> None:
+        """An alternative that was chosen goes on where its pass left off. It moves here, because the passes of a slot
+        are captured for that slot.
+        """
+        for other in self._borrowed:
+            if other.held == tokens != self.held:
+                self._passes.copy(other.slot, self.slot)
+                self.held = other.held
+
+    def _fresh(self, tokens: list[int], canvas: range) -> bool:
+        """Whether what is held of the canvas's neighbours still serves."""
+        self._comparable = len(self.held) == len(tokens) and common(self.held, tokens, canvas) == len(tokens)
+        return self._comparable and self._stale < self._serves
+
+    def passed(self, asked: Asked, said: Said) -> None:
+        """Remember what is held now. After a refresh, keys and values serve longer or shorter as they had drifted."""
+        question = asked.question
+        tokens = [*question.before, *question.canvas, *question.after]
+        if self.encoded is None:
+            self.encoded = len(asked.tokens) - len(question.canvas)
+        whole = len(asked.tokens) == len(tokens)
+        self._stale = 0 if whole else self._stale + 1
+        if whole and self._comparable:
+            self.drift = said.drift
+            longer = min(max(1, 2 * self._serves), self._most_stale)
+            self._serves = self._serves // 2 if self.drift > DRIFT else longer
+        self.held = tokens
+
+
+def common(held: list[int], tokens: list[int], besides: range = range(0)) -> int:
+    """Length of the common beginning, whatever stands at the positions `besides`."""
+    for at, (mine, theirs) in enumerate(zip(held, tokens, strict=False)):
+        if mine != theirs and at not in besides:
+            return at
+    return min(len(held), len(tokens))

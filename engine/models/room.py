@@ -1,0 +1,86 @@
+"""What of a model fits a device: weights as they are or in int8, how long a window, how many sequences at once.
+
+Everything is counted from the shape before anything is downloaded, and the best choice that fits is taken.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import torch
+
+from engine.contract import EngineError
+from engine.models.int8 import shrink
+from engine.models.transformer import Shape, Transformer
+
+SLOTS = 4  # sequences whose keys and values are kept: the alternatives of one request, or concurrent requests
+WINDOWS = (2048, 1024, 512, 256)  # tokens of context
+CANVASES = 512  # positions besides the window: what is filled in, and padding
+WHOLE_PASS = 8e12  # operations of a bidirectional model, which passes its whole window; 13 ms at 600 TFLOP/s
+CANVAS = 64  # rows whose logits a pass makes, mostly
+LOGITS = 16  # bytes a logit takes while it is summed up: four tensors of float32
+WORK = 0.4e9  # bytes that the device's libraries and the allocator take
+
+
+class Room(msgspec.Struct, frozen=True):
+    """`capacity` is positions of a sequence, `taken` bytes of the device's memory."""
+
+    int8: bool
+    window: int
+    slots: int
+    capacity: int
+    weights: int  # bytes
+    taken: float
+
+    def __str__(self) -> str:
+        kind = "int8" if self.int8 else "full"
+        return (
+            f"{self.weights / 1e9:.2f} GB of {kind} weights, a window of {self.window} tokens, {self.slots} "
+            f"sequence{'s' * (self.slots > 1)} at once: {self.taken / 1e9:.2f} GB in all"
+        )
+
+
+def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: torch.device) -> Room:
+    """The best that fits in `free` bytes (None: not known, so the best). Raises EngineError where nothing does."""
+    most = WINDOWS[0] if shape.block else max(WINDOWS[-1], WHOLE_PASS / 2 / parameters(shape))
+    windows = [window for window in WINDOWS if window <= most]
+    for int8 in (False, True):
+        weights = weight_bytes(shape, dtype, int8)
+        for window, slots in itertools.product(windows, (SLOTS, 1)):
+            room = _room(shape, dtype.itemsize, Room(int8, window, slots, 0, weights, 0.0))
+            if free is None or room.taken <= free:
+                return room
+    raise EngineError(
+        f"{name} needs {room.taken / 1e9:.1f} GB on {device}, where {(free or 0) / 1e9:.1f} GB are free; "
+        "close other programs or choose a smaller model"
+    )
+
+
+def parameters(shape: Shape) -> int:
+    """Of the blocks, which each row of a pass goes through."""
+    return shape.layers * sum(weight.numel() for weight in _outline(shape).blocks.parameters())
+
+
+def weight_bytes(shape: Shape, dtype: torch.dtype, int8: bool) -> int:
+    model = _outline(shape).to(dtype)
+    if int8:
+        shrink(model.blocks)
+    sizes = {name: weight.numel() * weight.element_size() for name, weight in model.named_parameters()}
+    return sum(size * (shape.layers if name.startswith("blocks") else 1) for name, size in sizes.items())
+
+
+def _outline(shape: Shape) -> Transformer:
+    """With one block, for all are alike; without weights."""
+    with torch.device("meta"):
+        return Transformer(msgspec.structs.replace(shape, layers=1))
+
+
+def _room(shape: Shape, size: int, asked: Room) -> Room:
+    """With capacity and memory, for numbers of so many bytes."""
+    capacity = -(-min(asked.window + CANVASES, shape.context + 1) // 8) * 8
+    kept = 2 * shape.layers * shape.kv_heads * shape.head_dim * capacity * size
+    bias = shape.heads // shape.kv_heads * capacity * capacity * size
+    rows = capacity * (12 * shape.dim + 3 * shape.mlp) * size + CANVAS * shape.vocab * LOGITS
+    taken = asked.weights + asked.slots * (kept + bias + rows) + WORK
+    return msgspec.structs.replace(asked, capacity=capacity, taken=taken)

@@ -1,0 +1,17 @@
+"""SDAR: Qwen3, which norms queries and keys, block after block."""
+
+from __future__ import annotations
+
+from engine.models.llama import plan
+from engine.models.registry import BLOCKS, ENDED, Config, Family, Infill, Plan
+
+MASK = 151669  # JetAstra/SDAR, README.md and evaluation/opencompass/configs/eval_sdar_hf.py
+BLOCK = 4
+
+
+def _read(config: Config) -> Plan:
+    infill = Infill(mask=config.get("mask_token_id", MASK), suffix=False)
+    return plan(config, infill, qk_norm=True, block=config.get("block_size", BLOCK))
+
+
+FAMILIES = (Family("SDAR", f"{BLOCKS}, {ENDED}", lambda config, _: config.get("model_type") == "sdar", _read),)

@@ -41,6 +41,11 @@ class Engine:
             return cls(Nano.load(model, public.choose_device(device)))
         return cls(public.load(model, device))
 
+    @property
+    def reach(self) -> int:
+        """A fill depends on at most so many characters before and after the cursor."""
+        return self._backend.reach
+
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """Fill the gap. Looks at `cancel` between passes and raises Cancelled where it is set."""
         return self._backend.fill(request, cancel)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.contract import EngineError
+from engine.decoding.presets import AUTO, PASSES
+
+if TYPE_CHECKING:
+    from engine import Engine
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-TRAIN_EXTRA = "this command needs the training extra: pip install 'inpaint-lsp[train]'"
+STEPS = {"auto": AUTO, **PASSES}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"inpaint: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"inpaint: {TRAIN_EXTRA} ({error.name} is missing)", file=sys.stderr)
+        needed = f"this command needs an extra: pip install 'inpaint-lsp[{args.extra}]'"
+        print(f"inpaint: {needed} ({error.name} is missing)", file=sys.stderr)
         return 2
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
@@ -30,59 +37,109 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m engine", description="The denoising engine of Inpaint.")
+    top.set_defaults(extra="train")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _fill(commands.add_parser("fill", help="fill gaps read from standard input"))
     _eval(commands.add_parser("eval", help="measure a model on the reserved packages"))
     _bench(commands.add_parser("bench", help="time passes and requests"))
+    _models(commands.add_parser("models", help="list the public models that --model takes, and what they support"))
     _train(commands.add_parser("train", help="build the corpus, train and export the embedded model"))
     return top
 
 
 def _fill(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jsonl", action="store_true", required=True, help="read and write JSON lines")
-    command.add_argument("--model", default="nano", help="a shipped model, a folder or a hub id (default: nano)")
-    command.add_argument("--device", choices=DEVICES, default="auto")
+    _model(command)
+    command.add_argument("--steps", type=_steps, default=AUTO, help=f"denoising passes: a number, {', '.join(STEPS)}")
     command.add_argument("--max-lines", type=int, help="the most lines of a fill, where the request does not say")
 
     def run(args: argparse.Namespace) -> None:
-        from engine import Engine
         from engine.jsonl import fill_lines
 
-        fill_lines(sys.stdin.buffer, sys.stdout.buffer, Engine.load(args.model, args.device), args.max_lines)
+        fill_lines(sys.stdin.buffer, sys.stdout.buffer, _engine(args), args.max_lines, args.steps)
 
     command.set_defaults(run=run)
+
+
+def _model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="nano", help="a shipped model, a folder or a hub id (default: nano)")
+    command.add_argument("--device", choices=DEVICES, default="auto", help="where it runs (default: auto)")
+
+
+def _steps(text: str) -> int:
+    return STEPS[text] if text in STEPS else max(1, int(text))
+
+
+def _engine(args: argparse.Namespace) -> Engine:
+    """Loaded, saying on stderr what was chosen for the device."""
+    from engine import Engine
+
+    logging.basicConfig(format="inpaint: %(message)s")
+    logging.getLogger("engine").setLevel(logging.INFO)
+    return Engine.load(args.model, args.device)
 
 
 def _eval(command: argparse.ArgumentParser) -> None:
     command.add_argument("corpus", type=Path, help="a folder that `train corpus` wrote; its validation part is used")
-    command.add_argument("--model", default="nano")
+    _model(command)
     command.add_argument("--places", type=int, default=500, help="cursor places (default: 500)")
 
     def run(args: argparse.Namespace) -> None:
+        from engine import Engine
         from engine.evaluation.cursors import evaluate, print_table
 
-        print_table(evaluate(args.model, args.corpus / "validation", args.places))
+        print_table(evaluate(Engine.load(args.model), args.corpus / "validation", args.places))
 
     command.set_defaults(run=run)
+
+
+def _models(command: argparse.ArgumentParser) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from engine.models import registry
+
+        print(registry.supported())
+
+    command.set_defaults(run=run, extra="gpu")
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", nargs="?", choices=["keys", "typing"], default="keys", help="steady keys, or people")
+    whats = "keys: steady typing on the engine; typing: people; lsp: what a user waits for"
+    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp"], default="keys", help=whats)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.add_argument("--model", default="nano")
+    command.add_argument("--device", choices=DEVICES, help="time a public model's passes on it, against its roofline")
     command.add_argument("--file", type=Path, help="the file that is typed (default: one of this package)")
+    command.add_argument("--corpus", type=Path, help="type files of what `train corpus` wrote, its validation part")
+    command.add_argument("--lsp", action="store_true", help="type into the language server, in real time")
+    command.add_argument("--lines", type=int, default=12, help="typed at one place of a file (default: 12)")
     command.add_argument("--plot", type=Path, help="write a latency histogram of `typing` to this PNG")
+    command.set_defaults(run=_run_bench, extra="bench")
 
-    def run(args: argparse.Namespace) -> None:
-        from engine.evaluation import latency, typing
 
-        file = args.file or latency.SAMPLE
-        if args.what == "keys":
-            latency.bench(args.model, file, args.json)
-        else:
-            typing.bench(args.model, file, args.json, args.plot)
+def _run_bench(args: argparse.Namespace) -> None:
+    from engine.evaluation import latency, serving, typing
+    from engine.evaluation.typist import Source
 
-    command.set_defaults(run=run)
+    file = args.file or latency.SAMPLE
+    if args.device is not None:
+        _bench_device(args, file)
+    elif args.what == "keys":
+        latency.bench(args.model, file, args.json)
+    elif args.what == "lsp":
+        serving.bench(args.model, args.json)
+    else:
+        source = Source(file.name, latency.read(file))
+        sources = typing.from_corpus(args.corpus / "validation") if args.corpus else [source]
+        typing.bench(args.model, sources, args.lines, args.lsp, args.json, args.plot)
+
+
+def _bench_device(args: argparse.Namespace, file: Path) -> None:
+    try:
+        from engine.evaluation import device
+    except ModuleNotFoundError as missing:
+        needed = "timing public models needs the gpu extra: pip install 'inpaint-lsp[gpu]'"
+        raise EngineError(f"{needed} ({missing.name} is missing)") from None
+    device.bench(args.model, args.device, file, args.json)
 
 
 def _train(command: argparse.ArgumentParser) -> None:

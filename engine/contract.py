@@ -20,7 +20,9 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A gap in a text.
 
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
-    it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
+    it passes, decoding ends with what is verified so far, and so it does once the fill will hardly be as confident as
+    `min_confidence`. `steps` is the number of denoising passes a canvas. Denoised tokens that are surer than `trust`
+    are taken as they are; at 1 all are verified, and the text is the model's own.
     """
 
     prefix: str
@@ -29,7 +31,9 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_lines: int | None = None
     max_tokens: int = 64
     deadline_ms: float | None = None
+    min_confidence: float = 0.0
     steps: int = 1
+    trust: float = 1.0
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,5 +57,8 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
 class Backend(Protocol):
     """What `Engine` needs of a model."""
+
+    @property
+    def reach(self) -> int: ...
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill: ...

@@ -40,6 +40,11 @@ class Prompt(msgspec.Struct, frozen=True):
     newline: bool
     blank: bool
 
+    @property
+    def written(self) -> list[int]:
+        """The context and the end of the last word: all tokens up to the cursor, as the text has them."""
+        return self.context + self.lead[: self.lead.index(ROL)]
+
 
 def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     """`budget` is the most tokens of context."""

@@ -1,12 +1,15 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
 A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows
-what is in use in steps, for the price of a pass grows with it.
+what is in use in steps, for the price of a pass grows with it. Some memories are kept, for users go back and forth
+between files and between places of a file; the least recently used goes.
 """
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,6 +22,7 @@ from engine.tokenizer import PAD
 
 BLOCKED = np.float32(-1e4)
 STEP, SLACK = 32, 96  # positions
+MEMORIES = 4  # of at most 640 positions, 8 MB
 
 
 class ModelShape(msgspec.Struct, frozen=True):
@@ -39,6 +43,26 @@ class Rows(msgspec.Struct):
     probabilities: list[float]
 
 
+class Memory(msgspec.Struct, eq=False):
+    """The tokens that were read, and their keys and values (…, room, d)."""
+
+    tokens: list[int]
+    parts: dict[str, Any]
+
+    @property
+    def room(self) -> int:
+        return int(next(iter(self.parts.values())).shape[-2])
+
+    def shared(self, tokens: list[int]) -> int:
+        """The length of the common beginning."""
+        pairs = enumerate(zip(self.tokens, tokens, strict=False))
+        return next((i for i, (mine, theirs) in pairs if mine != theirs), min(len(self.tokens), len(tokens)))
+
+    def beginning(self, length: int) -> Memory:
+        """A copy of the first `length` tokens."""
+        return Memory(self.tokens[:length], copy.deepcopy(self.parts))
+
+
 def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.bool_]) -> tuple[int, float]:
     """The likeliest of the allowed tokens, and its probability among all (vocab,)."""
     token = int(np.where(allowed, logits, -np.inf).argmax())
@@ -46,17 +70,21 @@ def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.bool_]) -> tuple[
 
 
 class OnnxModel:
-    """A session and its KV memory. `sequence` holds the tokens in memory."""
+    """A session and its KV memories, most recently used first: the first is read and written.
+
+    `rows_are_free` tells whether a pass over a few rows costs what a pass over one does.
+    """
+
+    rows_are_free = False
 
     def __init__(self, session: onnxruntime.InferenceSession, shape: ModelShape) -> None:
         self.shape = shape
         self._session = session
         self.capacity = shape.context + 256
         names = [f"{part}.{layer}" for layer in range(shape.layers) for part in ("keys", "values")]
-        self._room = 0
-        self._memory = {name: np.zeros((shape.heads, 0, shape.head_dim), np.float32) for name in names}
+        empty = {name: np.zeros((shape.heads, 0, shape.head_dim), np.float32) for name in names}
+        self._memories = [Memory([], empty)]
         self._outputs = ["token", "probability", *(f"new_{name}" for name in names)]
-        self.sequence: list[int] = []
 
     @classmethod
     def load(cls, weights: Path, shape: ModelShape) -> OnnxModel:
@@ -72,13 +100,22 @@ class OnnxModel:
             ) from None
         return cls(session, shape)
 
+    @property
+    def sequence(self) -> list[int]:
+        """The tokens in the memory in use."""
+        return self._memories[0].tokens
+
     def keep(self, tokens: list[int]) -> int:
-        """Forget all that is not a common beginning of the memory and `tokens`; returns its length."""
-        shared = 0
-        for mine, theirs in zip(self.sequence, tokens, strict=False):
-            if mine != theirs:
-                break
-            shared += 1
+        """Use the memory with the longest common beginning with `tokens`, and only that of it; returns its length.
+
+        Where this is the lesser part of the memory, which will be asked for again, it is copied.
+        """
+        memory = max(self._memories, key=lambda memory: memory.shared(tokens))
+        shared = memory.shared(tokens)
+        if 2 * shared < len(memory.tokens):
+            memory = memory.beginning(shared)
+        others = [other for other in self._memories if other is not memory]
+        self._memories = [memory, *others[: MEMORIES - 1]]
         self.forget(shared)
         return shared
 
@@ -96,10 +133,12 @@ class OnnxModel:
         is one of the tokens that `first` (vocab,) allows.
         """
         start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
-        self._fit(start)
-        bias = np.zeros((m, self._room + m), np.float32)
-        bias[:, start : self._room] = BLOCKED
-        bias[:n, self._room :] = np.triu(np.full((n, m), BLOCKED), 1)
+        memory = self._memories[0]
+        _fit(memory, start)
+        room = memory.room
+        bias = np.zeros((m, room + m), np.float32)
+        bias[:, start:room] = BLOCKED
+        bias[:n, room:] = np.triu(np.full((n, m), BLOCKED), 1)
         ids = np.array(tokens + canvas, np.int64)
         top, probability, *new = self._session.run(
             self._outputs if first is None else [*self._outputs, "logits"],
@@ -109,29 +148,17 @@ class OnnxModel:
                 "positions": np.arange(start, start + m),
                 "bias": bias,
                 "rows": np.arange(m - results, m),
-                "lengths": np.array([self._room, m]),
-                **self._memory,
+                "lengths": np.array([room, m]),
+                **memory.parts,
             },
         )
         if first is not None:
             top[0], probability[0] = likeliest(new.pop()[0], first)
-        self._fit(start + n)
-        for part, rows in zip(self._memory.values(), new, strict=True):
+        _fit(memory, start + n)
+        for part, rows in zip(memory.parts.values(), new, strict=True):
             part[:, start : start + n] = rows[:, :n]
-        self.sequence += tokens
+        memory.tokens += tokens
         return Rows(tokens=top.tolist(), probabilities=probability.tolist())
-
-    def _fit(self, length: int) -> None:
-        """Give the memory room for `length` positions and not many more, since every pass reads all of it."""
-        if length <= self._room <= length + SLACK:
-            return
-        room = -(-length // STEP) * STEP
-        kept = min(self._room, room)
-        for name, part in self._memory.items():
-            fitted = np.zeros((part.shape[0], room, part.shape[2]), np.float32)
-            fitted[:, :kept] = part[:, :kept]
-            self._memory[name] = fitted
-        self._room = room
 
     def _ngrams(self, tokens: list[int], ids: NDArray[np.int64]) -> NDArray[np.int64]:
         history = np.array([PAD, PAD, *self.sequence[-2:], *tokens], np.int64)[-(len(tokens) + 2) :]
@@ -139,3 +166,15 @@ class OnnxModel:
         n = len(tokens)
         ngrams[:n] = hashed_ngrams(ids[:n], history[1:-1], history[:-2], self.shape.ngram_buckets)
         return ngrams
+
+
+def _fit(memory: Memory, length: int) -> None:
+    """Give the memory room for `length` positions and not many more, since every pass reads all of it."""
+    if length <= memory.room <= length + SLACK:
+        return
+    room = -(-length // STEP) * STEP
+    kept = min(memory.room, room)
+    for name, part in memory.parts.items():
+        fitted = np.zeros((part.shape[0], room, part.shape[2]), np.float32)
+        fitted[:, :kept] = part[:, :kept]
+        memory.parts[name] = fitted

@@ -10,19 +10,21 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from engine.backends.onnx import BLOCKED, ModelShape, OnnxModel, Rows, likeliest
+from engine.backends.onnx import BLOCKED, Memory, ModelShape, OnnxModel, Rows, likeliest
 from engine.contract import EngineError
 from engine.models.nano import NanoConfig, NanoModel
 
 
 class TorchNano(OnnxModel):
-    """Only the passes differ: which tokens are in memory is kept as there."""
+    """Only the passes differ: which memories there are is decided there."""
+
+    rows_are_free = True
 
     def __init__(self, model: NanoModel, shape: ModelShape, device: torch.device) -> None:
-        self.shape, self.capacity, self.sequence = shape, shape.context + 256, []
+        self.shape, self.capacity = shape, shape.context + 256
         self._model, self._device = model.to(device).eval(), device
         size = (shape.layers, shape.heads, self.capacity, shape.head_dim)
-        self._keys, self._values = torch.zeros(size, device=device), torch.zeros(size, device=device)
+        self._memories = [Memory([], {part: torch.zeros(size, device=device) for part in ("keys", "values")})]
 
     @classmethod
     def read(cls, weights: Path, shape: ModelShape, device: torch.device) -> TorchNano:
@@ -41,7 +43,8 @@ class TorchNano(OnnxModel):
         self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.bool_] | None = None
     ) -> Rows:
         """See OnnxModel.forward."""
-        start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
+        memory = self._memories[0]
+        start, n, m = len(memory.tokens), len(tokens), len(tokens) + len(canvas)
         ids = torch.tensor(tokens + canvas, device=self._device)
         bias = torch.zeros(m, start + m, device=self._device)
         bias[:n, start:] = torch.full((n, m), float(BLOCKED), device=self._device).triu(1)
@@ -49,14 +52,14 @@ class TorchNano(OnnxModel):
             ids,
             torch.from_numpy(self._ngrams(tokens, np.array(tokens + canvas, np.int64))).to(self._device),
             torch.arange(start, start + m, device=self._device),
-            self._keys[:, :, :start],
-            self._values[:, :, :start],
+            memory.parts["keys"][:, :, :start],
+            memory.parts["values"][:, :, :start],
             bias,
             torch.arange(m - results, m, device=self._device),
         )
-        self._keys[:, :, start : start + n] = keys[:, :, :n]
-        self._values[:, :, start : start + n] = values[:, :, :n]
-        self.sequence += tokens
+        memory.parts["keys"][:, :, start : start + n] = keys[:, :, :n]
+        memory.parts["values"][:, :, start : start + n] = values[:, :, :n]
+        memory.tokens += tokens
         best = logits.softmax(-1).max(-1)
         found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
         made = Rows(tokens=[int(token) for token in found], probabilities=probabilities)

@@ -1,4 +1,4 @@
-"""Draft, verify, commit: every pass reads the last draft causally and denoises the next one on a canvas after it.
+"""Draft, verify, commit: a pass reads the last draft causally and may denoise the next one on a canvas after it.
 
 The causal role keeps the longest beginning of the draft that it would have written itself and adds one token of its
 own, so the text is the model's greedy left-to-right text, whatever the drafts were (speculative decoding with its own
@@ -7,7 +7,9 @@ canvas as the draft; drafting within the verifying pass is TiDAR's, arXiv 2511.0
     committed token, draft …     causal           ──▶  agreed tokens and one more
     <mask> <mask> <mask> …       bidirectional    ──▶  the next draft, if all of the last one was agreed with
 
-A pass costs little more for a few rows more, so it pays to draft what is likely to be agreed with, and no further.
+Where rows are dear (a processor pays for nine what it pays for two passes of one), a canvas costs more passes than it
+saves, and drafts are looked up instead. Where they are free (a GPU), and where the request trusts denoised tokens
+without having them read (a fill is then one or two passes), every pass has a canvas.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -22,10 +25,12 @@ from numpy.typing import NDArray
 
 from engine.backends.onnx import OnnxModel, Rows
 from engine.contract import Cancelled, FillRequest
+from engine.decoding.lookup import continuation
 from engine.tokenizer import EOM, MASK, Tokenizer
 from engine.window import Prompt
 
 LONGEST_ROUND, SHORTEST_CIRCLE = 12, 12  # tokens
+RECOVERY = 4  # sure tokens that a fill may take to become as confident as asked
 LIKELY = 0.2  # a draft goes on while the product of its probabilities is above this
 
 
@@ -40,20 +45,24 @@ class Decoded(msgspec.Struct):
     ended: bool
 
     @property
+    def doubt(self) -> float:
+        """The surprise that all tokens are together, in nats."""
+        return -sum(math.log(max(p, 1e-9)) for p in self.probabilities)
+
+    @property
     def confidence(self) -> float:
-        if not self.tokens:
-            return 0.0
-        return math.exp(sum(math.log(max(p, 1e-9)) for p in self.probabilities) / len(self.probabilities))
+        return math.exp(-self.doubt / len(self.probabilities)) if self.tokens else 0.0
 
 
 class Limits:
-    """When a fill ends: the model's end, a line too many, tokens, going round in circles, time."""
+    """When a fill ends: the model's end, a line too many, tokens, going round in circles, doubt, time."""
 
     def __init__(self, request: FillRequest, tokenizer: Tokenizer) -> None:
         self.started = time.perf_counter()
         self.deadline = math.inf if request.deadline_ms is None else self.started + request.deadline_ms / 1000
         self.lines_left = math.inf if request.max_lines is None else request.max_lines
         self.tokens_left = request.max_tokens
+        self.doubt = -math.log(request.min_confidence) if request.min_confidence else math.inf  # a token, at most
         self._tokenizer = tokenizer
 
     def late(self) -> bool:
@@ -73,7 +82,7 @@ class Limits:
             self.tokens_left -= 1
             if self.tokens_left == 0 or goes_round(decoded.tokens):
                 return False
-        return True
+        return decoded.doubt <= self.doubt * (len(decoded.tokens) + RECOVERY)
 
 
 def goes_round(tokens: list[int]) -> bool:
@@ -86,29 +95,42 @@ def goes_round(tokens: list[int]) -> bool:
 
 
 def decode(
-    model: OnnxModel, prompt: Prompt, request: FillRequest, tokenizer: Tokenizer, cancel: threading.Event
+    model: OnnxModel,
+    prompt: Prompt,
+    request: FillRequest,
+    tokenizer: Tokenizer,
+    cancel: threading.Event,
+    remembered: Sequence[int] = (),
 ) -> Decoded:
-    """Fill the gap of `prompt`; `model.sequence` is a beginning of its context. Raises Cancelled between passes."""
+    """Fill the gap of `prompt`; `model.sequence` is a beginning of its context. Raises Cancelled between passes.
+
+    Drafts are looked up in the prompt and in the tokens that are `remembered`.
+    """
     limits = Limits(request, tokenizer)
     decoded = Decoded(tokens=[], probabilities=[], passes=0, decode_seconds=0.0, ended=False)
-    size = model.shape.canvas // 2  # a line has about eight tokens
-    pending, draft = [*prompt.context, *prompt.lead][len(model.sequence) :], Rows([], [])
+    size = model.shape.canvas // 2 if model.rows_are_free or request.trust < 1 else 0  # a line has about eight tokens
+    seen = [*remembered, *prompt.written]
+    pending, draft = [*prompt.context, *prompt.lead][len(model.sequence) :], continuation(seen)
     going, encoded = True, 0.0
-    while going and not limits.late() and len(model.sequence) + len(pending) + 2 * size <= model.capacity:
+    while going and not limits.late() and len(model.sequence) + len(pending + draft) + size <= model.capacity:
         known = len(model.sequence) + len(pending)
         first = tokenizer.after_blank if prompt.blank and not decoded.tokens else None
-        results = len(draft.tokens) + 1 + size
-        rows = _forward(model, pending + draft.tokens, [MASK] * size, results, decoded, cancel, first)
+        results = len(draft) + 1 + size
+        rows = _forward(model, pending + draft, [MASK] * size, results, decoded, cancel, first)
         encoded = encoded or time.perf_counter()
-        agreed = _agreed(draft.tokens, rows.tokens)
+        agreed = _agreed(draft, rows.tokens)
         model.forget(known + agreed)
         going = limits.commit(decoded, rows.tokens[: agreed + 1], rows.probabilities[: agreed + 1])
         pending = rows.tokens[agreed : agreed + 1]
-        canvas = Rows([*pending, *rows.tokens[-size + 1 :]], [1.0, *rows.probabilities[-size + 1 :]])
-        if agreed < len(draft.tokens):
-            draft = Rows([], [])  # what came after the draft was denoised for another text
-        elif going:
-            draft = _likely(_refined(model, canvas, request.steps, decoded, cancel))
+        canvas = Rows([], [])  # what came after a draft that was wrong was denoised for another text
+        if going and size and agreed == len(draft):
+            own = Rows([*pending, *rows.tokens[-size + 1 :]], [1.0, *rows.probabilities[-size + 1 :]])
+            canvas = _refined(model, own, request.steps, decoded, cancel)
+            trusted = _trusted(canvas, request.trust)
+            going = limits.commit(decoded, trusted.tokens, trusted.probabilities)
+            pending += trusted.tokens
+            canvas = Rows(canvas.tokens[len(pending) :], canvas.probabilities[len(pending) :])
+        draft = _likely(canvas) or continuation([*seen, *decoded.tokens])
     decoded.decode_seconds = time.perf_counter() - encoded if encoded else 0.0
     return decoded
 
@@ -133,15 +155,21 @@ def _refined(model: OnnxModel, canvas: Rows, steps: int, decoded: Decoded, cance
     return Rows(tokens, sure)
 
 
-def _likely(canvas: Rows) -> Rows:
-    """What follows a canvas's first token, as far as all of it is likely to be agreed with; never the end."""
-    together, count = 1.0, 1
-    for token, probability in zip(canvas.tokens[1:], canvas.probabilities[1:], strict=True):
+def _trusted(canvas: Rows, trust: float) -> Rows:
+    """What follows a canvas's first token, as far as each is surer than `trust`."""
+    count = next((i for i, p in enumerate(canvas.probabilities) if i and p <= trust), len(canvas.tokens))
+    return Rows(canvas.tokens[1:count], canvas.probabilities[1:count])
+
+
+def _likely(canvas: Rows) -> list[int]:
+    """The beginning of a canvas that is likely to be agreed with; never the end."""
+    together, count = 1.0, 0
+    for token, probability in zip(canvas.tokens, canvas.probabilities, strict=True):
         together *= probability
         if together < LIKELY or token == EOM:
             break
         count += 1
-    return Rows(canvas.tokens[1:count], canvas.probabilities[1:count])
+    return canvas.tokens[:count]
 
 
 def _forward(

@@ -1,226 +1,314 @@
-"""People typing: a source file is typed again as an editor shows it, key by key, and a completion is asked for at each.
+"""The typing replay: what people's typing costs, asked of the engine itself or of the language server as editors do.
 
-A scenario is a way of typing. Auto-closed brackets and quotes stand right of the cursor until they are typed over, a
-new line comes with its indentation, a wrong character is noticed a few keys later and taken back, a suggestion that
-is right is accepted whole or by its first word, and a jump goes on at another place of the file. Keys come in bursts
-with pauses: a request that is not answered before the next key is cancelled, as an editor does. Nothing sleeps; the
-time to the next key only decides what is cancelled.
+On the engine nothing sleeps: a request that is not answered before the next key is cancelled. Over LSP keys come in
+real time, for what the server does between them is part of the cost; of a pause only its beginning is waited for.
+Two clients are played: VS Code asks some time after a key and cancels what is unanswered at the next; Neovim asks at
+once and cancels nothing. A reply after the next key is late; if it has text, it and the key have crossed on their way,
+and the editor must not show it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from engine import Cancelled, Engine, FillRequest
-from engine.evaluation.latency import Times, read, times
+from engine import Cancelled, Engine, EngineError, FillRequest
+from engine.evaluation.editor import Answer, Editor, Reply, position, reply
+from engine.evaluation.latency import matrix_product_ms, times
+from engine.evaluation.typist import SCENARIOS, Key, Screen, Source, Typist
 
-PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
-LINES = 12  # typed at one place of a file
+if TYPE_CHECKING:
+    import psutil
+
+FILES, LONG_ENOUGH = 8, 60  # of a corpus; lines
+JUMP_MS, PAUSE_MS = 1000, 500  # time for the first request of a place; of a pause, what is waited for
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds between keys, and how likely a key is followed by a pause, a slip, an acceptance of what is
-    right."""
+class Client(msgspec.Struct, frozen=True):
+    """How an editor asks: how long after a key, and whether it cancels what is unanswered at the next."""
 
     name: str
-    key_ms: tuple[float, float] = (60, 140)
-    pause: float = 0.05
-    pause_ms: tuple[float, float] = (400, 2000)
-    slip: float = 0.0
-    accept: float = 0.0
-    accept_word: float = 0.0
-    places: int = 1  # of the file, jumped between
+    after_ms: float
+    cancels: bool
 
 
-SCENARIOS = (
-    Scenario(name="steady"),
-    Scenario(name="bursts", key_ms=(15, 60), pause=0.08),
-    Scenario(name="corrections", slip=0.06),
-    Scenario(name="jumps", places=4),
-    Scenario(name="accepting", accept=0.4, accept_word=0.3),
-)
+CLIENTS = (Client("VS Code", 50, True), Client("Neovim", 0, False))
 
 
-class Key(msgspec.Struct, frozen=True):
-    """An edit at the cursor, and how long it is until the next one: `take` characters left of the cursor go, `left` and
-    `right` come left and right of it, then it moves right by `over` characters that stand there already."""
+class Work(msgspec.Struct, rename="camel"):
+    """What the server says that its requests have cost; see lsp_server.completer.Work."""
 
-    wait_ms: float
-    take: int = 0
-    left: str = ""
-    right: str = ""
-    over: int = 0
+    requests: int = 0
+    from_cache: int = 0
+    joined: int = 0
+    prefetched: int = 0
+    cancelled: int = 0
+    stale: int = 0
+    passes: int = 0
+    encoded: int = 0
+    reused: int = 0
+    wasted_ms: float = 0.0
 
-
-class Screen:
-    """A text with a cursor, and what of it is still to be typed."""
-
-    def __init__(self, before: str, todo: str, after: str) -> None:
-        self.before, self.todo, self.after = before, todo, after
-
-    def press(self, key: Key) -> None:
-        self.before = self.before[: len(self.before) - key.take] + key.left
-        self.after = key.right + self.after
-        self.before, self.after = self.before + self.after[: key.over], self.after[key.over :]
+    def since(self, before: Work) -> Work:
+        return Work(*(getattr(self, name) - getattr(before, name) for name in self.__struct_fields__))
 
 
-class Typist:
-    """Types one place after another; `pressed` yields the keys, and looks at the suggestion that is shown then."""
+class Replay(msgspec.Struct, kw_only=True):
+    """What a scenario cost. `reply_ms` is of the replies before the next key, `memory_mb` the most resident."""
 
-    def __init__(self, scenario: Scenario, text: str, seed: int = 0) -> None:
-        self.scenario, self.dice = scenario, random.Random(f"{scenario.name} {seed}")
-        self.lines = text.split("\n")
-        self.suggestion = ""  # set by who shows it
-        self.screen = Screen("", "", text)
-
-    def pressed(self) -> Iterator[Key | None]:
-        """Keys; None where the cursor has jumped and `screen` is another."""
-        for _ in range(self.scenario.places):
-            first = self.dice.randrange(max(1, len(self.lines) - LINES))
-            typed = "\n".join(self.lines[first : first + LINES])
-            before, after = "\n".join([*self.lines[:first], ""]), "\n".join(["", *self.lines[first + LINES :]])
-            self.screen, self.suggestion = Screen(before, typed, after), ""
-            yield None
-            while self.screen.todo:
-                yield from self._next()
-
-    def _next(self) -> Iterator[Key]:
-        screen, dice, scenario = self.screen, self.dice, self.scenario
-        word = self.suggestion.partition(" ")[0] or self.suggestion
-        if self._right(self.suggestion) and dice.random() < scenario.accept:
-            yield self._typed(self.suggestion)
-        elif self._right(word) and dice.random() < scenario.accept_word:
-            yield self._typed(word)
-        elif dice.random() < scenario.slip:
-            slips = dice.randint(1, 3)
-            for _ in range(slips):
-                yield Key(self._wait(), left=dice.choice("abcdefghijklmnopqrstuvwxyz"))
-            for _ in range(slips):
-                yield Key(self._wait(), take=1)
-        elif screen.todo[0] == "\n":
-            indent = len(screen.todo) - len(screen.todo[1:].lstrip(" ")) - 1
-            yield self._typed(screen.todo[: 1 + indent])
-        else:
-            yield self._typed(screen.todo[0])
-
-    def _right(self, text: str) -> bool:
-        return bool(text) and self.screen.todo.startswith(text)
-
-    def _typed(self, text: str) -> Key:
-        """The key that types the next characters; an opening one brings its closing one, which is then typed over."""
-        screen = self.screen
-        screen.todo = screen.todo[len(text) :]
-        if len(text) == 1 and screen.after.startswith(text) and text in PAIRS.values():
-            return Key(self._wait(), over=1)
-        free = not screen.after.partition("\n")[0].strip(")]}\"'")
-        return Key(self._wait(), left=text, right=PAIRS.get(text, "") if free else "")
-
-    def _wait(self) -> float:
-        pause = self.dice.random() < self.scenario.pause
-        return self.dice.uniform(*(self.scenario.pause_ms if pause else self.scenario.key_ms))
-
-
-class Replay(msgspec.Struct):
-    """What a scenario cost. `encoded` and `reused` are tokens of context a request."""
-
+    client: str
     scenario: str
-    keys: int
-    request_ms: Times
-    passes: float
-    encoded: float
-    reused: float
-    cancelled: int
-    shown: int
-    accepted_characters: int
-    cpu_seconds_per_1000_keys: float
-    histogram: list[float]
+    work: Work = msgspec.field(default_factory=Work)
+    reply_ms: list[float] = []
+    keys: int = 0
+    late: int = 0
+    crossed: int = 0
+    shown: int = 0
+    accepted_characters: int = 0
+    cpu_seconds_per_1000_keys: float = 0.0
+    memory_mb: float = 0.0
+
+    def row(self) -> dict[str, float | str]:
+        """For a table. Passes, and tokens of context encoded and reused, are a request's."""
+        spent, work = times(self.reply_ms), self.work
+        requests = max(1, work.requests)
+        return {
+            "client": self.client,
+            "scenario": self.scenario,
+            "keys": self.keys,
+            "requests": work.requests,
+            "p50 ms": spent.p50,
+            "p95 ms": spent.p95,
+            "p99 ms": spent.p99,
+            "passes": work.passes / requests,
+            "encoded": work.encoded / requests,
+            "reused": work.reused / requests,
+            "hits": work.from_cache,
+            "joined": work.joined,
+            "prefetched": work.prefetched,
+            "cancelled": work.cancelled,
+            "wasted ms": work.wasted_ms,
+            "late": self.late,
+            "crossed": self.crossed,
+            "shown": self.shown,
+            "accepted": self.accepted_characters,
+            "CPU s/1000 keys": self.cpu_seconds_per_1000_keys,
+            "MB": self.memory_mb,
+        }
 
 
-def replay(engine: Engine, scenario: Scenario, text: str, path: str) -> Replay:
-    typist = Typist(scenario, text)
-    spent, fills, keys, cancelled, accepted = [], [], 0, 0, 0
-    cpu = time.process_time()
+class Meter:
+    """CPU time and memory of a process while a scenario is played."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        import psutil  # of the bench extra
+
+        self._process: psutil.Process = psutil.Process(pid)
+        self._before, self._most = self._seconds(), 0
+
+    def _seconds(self) -> float:
+        spent = self._process.cpu_times()
+        return float(spent.user + spent.system)
+
+    def sample(self) -> None:
+        self._most = max(self._most, self._process.memory_info().rss)
+
+    def read(self, result: Replay) -> None:
+        result.cpu_seconds_per_1000_keys = (self._seconds() - self._before) / max(1, result.keys) * 1000
+        result.memory_mb = self._most / 1e6
+
+
+def pressed(result: Replay, key: Key) -> None:
+    result.keys += 1
+    result.accepted_characters += len(key.left) if key.left.strip() and len(key.left) > 1 else 0
+
+
+# ---------------------------------------------------------------- on the engine
+
+
+def replay(engine: Engine, typist: Typist) -> Replay:
+    result, meter = Replay(client="engine", scenario=typist.scenario.name), Meter()
     for key in typist.pressed():
-        screen = typist.screen
         if key is not None:
-            accepted += len(key.left) if len(key.left) > 1 and key.left.strip() else 0
-            screen.press(key)
-            keys += 1
+            typist.screen.press(key)
+            pressed(result, key)
         cancel = threading.Event()
-        timer = threading.Timer((key.wait_ms if key else 1000) / 1000, cancel.set)
+        timer = threading.Timer((key.wait_ms if key else JUMP_MS) / 1000, cancel.set)
         timer.start()
-        start = time.perf_counter()
-        typist.suggestion = ""
-        try:
-            fill = engine.fill(request(screen, path), cancel)
-            typist.suggestion = fill.text
-            fills.append(fill)
-        except Cancelled:
-            cancelled += 1
-        spent.append((time.perf_counter() - start) * 1000)
+        typist.suggestion = _filled(engine, request(typist.screen), cancel, result)
         timer.cancel()
-    return Replay(
-        scenario=scenario.name,
-        keys=keys,
-        request_ms=times(spent),
-        passes=float(np.mean([fill.passes for fill in fills])),
-        encoded=float(np.mean([fill.encoded for fill in fills])),
-        reused=float(np.mean([fill.reused for fill in fills])),
-        cancelled=cancelled,
-        shown=sum(bool(fill.text.strip()) for fill in fills),
-        accepted_characters=accepted,
-        cpu_seconds_per_1000_keys=(time.process_time() - cpu) / max(1, keys) * 1000,
-        histogram=spent,
-    )
+        meter.sample()
+    meter.read(result)
+    return result
 
 
-def request(screen: Screen, path: str) -> FillRequest:
-    return FillRequest(prefix=screen.before, suffix=screen.after, path=path, max_lines=1, deadline_ms=60)
+def request(screen: Screen) -> FillRequest:
+    return FillRequest(prefix=screen.before, suffix=screen.after, path=screen.path, max_lines=1, deadline_ms=60)
 
 
-def bench(model: str, file: Path, as_json: bool, picture: Path | None) -> None:
-    engine, text = Engine.load(model), read(file)
-    results = [replay(engine, scenario, text, file.name) for scenario in SCENARIOS]
+def _filled(engine: Engine, asked: FillRequest, cancel: threading.Event, result: Replay) -> str:
+    start, work = time.perf_counter(), result.work
+    work.requests += 1
+    try:
+        fill = engine.fill(asked, cancel)
+    except Cancelled:
+        work.cancelled += 1
+        work.wasted_ms += (time.perf_counter() - start) * 1000
+        result.late += 1
+        return ""
+    result.reply_ms.append((time.perf_counter() - start) * 1000)
+    work.passes += fill.passes
+    work.encoded += fill.encoded
+    work.reused += fill.reused
+    result.shown += bool(fill.text.strip())
+    return fill.text
+
+
+# ---------------------------------------------------------------- over LSP
+
+
+async def replay_over_lsp(editor: Editor, client: Client, typist: Typist) -> Replay:
+    """Plays a scenario in real time on a server that has loaded its model."""
+    result, meter = Replay(client=client.name, scenario=typist.scenario.name), Meter(editor.pid)
+    before, opened, late, shown = await _work(editor), dict[Screen, str](), list[Answer](), Reply(0)
+    for key in typist.pressed():
+        next_key = time.perf_counter() + (min(key.wait_ms, PAUSE_MS) if key else JUMP_MS) / 1000
+        screen = typist.screen
+        if screen not in opened:
+            opened[screen] = f"file:///replay/{client.name}/{result.scenario}/{len(opened)}/{Path(screen.path).name}"
+            editor.open(opened[screen], screen.before + screen.after)
+        if key is not None:
+            _press(editor, opened[screen], screen, key, shown)
+            pressed(result, key)
+        answer = await _asked(editor, client, opened[screen], screen, next_key)
+        late += [answer] if answer and not answer.done() else []
+        shown = _shown(answer, result)
+        typist.suggestion = shown.text
+        meter.sample()
+        await asyncio.sleep(next_key - time.perf_counter())
+        if client.cancels and answer and not answer.done():
+            editor.cancel(answer.number)
+    result.late = len(late)
+    for answer in late:
+        result.crossed += bool(reply(await answer.future).text)
+    meter.read(result)
+    result.work = (await _work(editor)).since(before)
+    return result
+
+
+async def _work(editor: Editor) -> Work:
+    return msgspec.convert(await editor.work(), Work)
+
+
+def _press(editor: Editor, uri: str, screen: Screen, key: Key, shown: Reply) -> None:
+    """A key as a change, and that a suggestion was accepted."""
+    start, end = position(screen.before[: len(screen.before) - key.take]), position(screen.before)
+    if key.take or key.left or key.right:
+        editor.change(uri, start, end, key.left + key.right)
+    screen.press(key)
+    if shown.text and key.left == shown.text:
+        editor.accept(shown.command)
+
+
+async def _asked(editor: Editor, client: Client, uri: str, screen: Screen, next_key: float) -> Answer | None:
+    """A request, and its answer where that comes before the next key; none where the client would still wait."""
+    if time.perf_counter() + client.after_ms / 1000 > next_key:
+        return None
+    await asyncio.sleep(client.after_ms / 1000)
+    answer = editor.ask(uri, position(screen.before))
+    await asyncio.wait({answer.future}, timeout=max(0.0, next_key - time.perf_counter()))
+    return answer
+
+
+def _shown(answer: Answer | None, result: Replay) -> Reply:
+    """What there is to see until the next key."""
+    if answer is None or not answer.done():
+        return Reply(0)
+    came = reply(answer.future.result())
+    result.reply_ms.append((came.at - answer.asked) * 1000)
+    result.shown += bool(came.text)
+    return came
+
+
+async def over_lsp(model: str, sources: Sequence[Source], lines: int) -> list[Replay]:
+    async with Editor.start(model) as editor:
+        await editor.loaded()
+        return [
+            await replay_over_lsp(editor, client, Typist(scenario, sources, lines))
+            for client in CLIENTS
+            for scenario in SCENARIOS
+        ]
+
+
+# ---------------------------------------------------------------- command line
+
+
+def from_corpus(folder: Path) -> list[Source]:
+    """Some files of a corpus, the same each time. Raises EngineError where there is none."""
+    from engine.training.dataset import Corpus
+
+    try:
+        corpus = Corpus(folder)
+    except OSError as error:
+        raise EngineError(f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus`") from None
+    files = (Source(file.path, corpus.text(number)) for number, file in enumerate(corpus.files))
+    return random.Random(0).sample([file for file in files if file.text.count("\n") >= LONG_ENOUGH], FILES)
+
+
+def bench(model: str, sources: Sequence[Source], lines: int, lsp: bool, as_json: bool, picture: Path | None) -> None:
+    """Play all scenarios and report. Raises EngineError, and ModuleNotFoundError without the bench extra."""
+    Meter()
+    if lsp:
+        results = asyncio.run(over_lsp(model, sources, lines))
+    else:
+        engine = Engine.load(model)
+        results = [replay(engine, Typist(scenario, sources, lines)) for scenario in SCENARIOS]
+    reference = matrix_product_ms()
     if picture:
         plot(results, picture)
     if as_json:
-        sys.stdout.write(msgspec.json.encode(results).decode() + "\n")
+        report = {"matrix_product_ms": reference, "replays": results}
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:
-        print_table(results)
+        print_table([result.row() for result in results])
+        print(f"a 512³ matrix product: {reference:.2f} ms")
 
 
-def print_table(results: list[Replay]) -> None:
-    print(
-        f"{'scenario':12} keys   p50 ms   p95 ms   p99 ms  passes  encoded  reused  cancelled  shown  CPU s/1000 keys"
-    )
-    for one in results:
-        t = one.request_ms
-        print(
-            f"{one.scenario:12}{one.keys:5} {t.p50:8.1f} {t.p95:8.1f} {t.p99:8.1f} {one.passes:7.2f} {one.encoded:8.1f}"
-            f" {one.reused:7.0f} {one.cancelled:10} {one.shown:6} {one.cpu_seconds_per_1000_keys:16.1f}"
-        )
+def print_table(rows: Sequence[dict[str, float | str]]) -> None:
+    """Columns are those of the first row."""
+    texts = [[_cell(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(list(rows[0]), *texts, strict=True)]
+    for cells in ([*rows[0]], *texts):
+        print("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
 
 
-def plot(results: list[Replay], path: Path) -> None:
-    """A latency histogram of all scenarios as PNG; needs matplotlib, of the training extra."""
+def _cell(value: float | str) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def plot(results: Sequence[Replay], path: Path) -> None:
+    """A histogram of the replies' latencies as PNG, a colour a scenario."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4))
-    spans = np.linspace(0, 100, 51)
-    axes.hist(
-        [one.histogram for one in results], bins=list(spans), stacked=True, label=[one.scenario for one in results]
-    )
-    axes.set(xlabel="milliseconds from request to reply", ylabel="keys")
-    axes.legend()
+    clients = list(dict.fromkeys(result.client for result in results))
+    figure, rows = plt.subplots(len(clients), figsize=(8, 3 * len(clients)), sharex=True, squeeze=False)
+    for client, axes in zip(clients, rows[:, 0], strict=True):
+        mine = [result for result in results if result.client == client]
+        spent = [np.minimum(result.reply_ms, 100) for result in mine]
+        axes.hist(spent, bins=list(np.linspace(0, 100, 51)), stacked=True, label=[one.scenario for one in mine])
+        axes.set(title=client, ylabel="requests")
+    rows[0, 0].legend()
+    rows[-1, 0].set(xlabel="milliseconds from request to reply; the last bar is 100 and more")
     figure.savefig(path, dpi=110, bbox_inches="tight")

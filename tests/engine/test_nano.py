@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
+from engine.backends.onnx import MEMORIES
 from engine.decoding.draft_verify import goes_round
 from engine.nano import WEIGHTS, Nano
 from engine.tokenizer import EOM
@@ -97,6 +98,37 @@ def test_a_keystroke_encodes_its_own_tokens(nano: Nano) -> None:
     made = fill(nano, FillRequest(prefix=TEXT[:place] + "x", suffix=request(place).suffix, path="sensors/station.py"))
     assert made.encoded <= 3
     assert made.reused > 100
+
+
+@pytest.mark.parametrize("filler", ["# a comment\n", "\n", "x = 'abcdefghijklmnop'" * 9])
+def test_nothing_out_of_reach_is_seen(nano: Nano, filler: str) -> None:
+    near = filler * (nano.reach // len(filler) + 1)
+    near_prefix, near_suffix = near[-nano.reach :], near[: nano.reach]
+    seen = [
+        prompt(FillRequest(prefix=far + near_prefix, suffix=near_suffix + far), nano._tokenizer, 384)
+        for far in ("import os\n", "y\n" * 500)
+    ]
+    assert seen[0] == seen[1]
+
+
+def test_going_back_to_another_file_encodes_the_new_tokens_only(nano: Nano) -> None:
+    other = "\n".join(reversed(TEXT.split("\n")))
+
+    def made(text: str, path: str) -> Fill:
+        return fill(nano, FillRequest(prefix=text, path=path, max_lines=1))
+
+    for path in ("a.py", "b.py", "c.py"):
+        made(other + path, path)
+    for typed in range(6):
+        for path in ("a.py", "b.py", "c.py"):
+            again = made(other + path + " + two"[:typed], path)
+            assert again.encoded <= 3 < 100 < again.reused
+
+
+def test_a_few_files_are_kept(nano: Nano) -> None:
+    for number in range(3 * MEMORIES):
+        fill(nano, FillRequest(prefix=f"{number} = {TEXT}", path=f"{number}.py"))
+    assert len(nano._model._memories) == MEMORIES
 
 
 def test_limits_end_a_fill(nano: Nano) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from engine import Engine
-from engine.evaluation.typing import SCENARIOS, Key, Scenario, Screen, Typist, replay
+from engine.evaluation.editor import Editor
+from engine.evaluation.typing import CLIENTS, Client, replay, replay_over_lsp
+from engine.evaluation.typist import SCENARIOS, Key, Scenario, Screen, Source, Typist
 
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
+SOURCES = [Source("a.py", TEXT), Source("b.py", TEXT)]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_typed_is_the_file_again(scenario: Scenario, seed: int) -> None:
-    typist, keys = Typist(scenario, TEXT, seed), 0
+    typist, keys, screens = Typist(scenario, SOURCES, lines=200, seed=seed), 0, []
     for key in typist.pressed():
         if key is None:
+            screens.append(typist.screen)
             continue
         typist.screen.press(key)
         keys += 1
@@ -25,8 +32,25 @@ def test_what_is_typed_is_the_file_again(scenario: Scenario, seed: int) -> None:
         written = typist.screen.before + typist.screen.after
         assert set(TEXT) | set("abcdefghijklmnopqrstuvwxyz") >= set(written)
     assert keys > 20
-    assert typist.screen.todo == ""
-    assert without_closers(typist.screen.before + typist.screen.after) == without_closers(TEXT)
+    assert len(screens) == scenario.places * scenario.rounds
+    assert len(set(screens)) == scenario.places
+    for screen in screens:
+        assert screen.todo == ""
+        assert without_closers(screen.before + screen.after) == without_closers(TEXT)
+
+
+def test_back_and_forth_types_some_lines_at_a_time() -> None:
+    scenario = Scenario(name="back and forth", places=2, rounds=3)
+    typist, turns = Typist(scenario, SOURCES, lines=9), []
+    for key in typist.pressed():
+        if key is None:
+            turns.append((typist.screen.path, typist.screen.todo.count("\n")))
+        else:
+            typist.screen.press(key)
+    paths = [path for path, _ in turns]
+    assert sorted(paths[:2]) == ["a.py", "b.py"]
+    assert paths == paths[:2] * 3
+    assert [lines for _, lines in turns] == [8, 8, 5, 5, 2, 2]
 
 
 def without_closers(text: str) -> str:
@@ -44,11 +68,44 @@ def test_keys_do_what_they_say() -> None:
 
 
 def test_a_replay_counts_its_keys() -> None:
-    engine = Engine.load("nano")
-    result = replay(
-        engine, Scenario(name="short", key_ms=(5000, 5000), pause=0), "\n".join(TEXT.split("\n")[:13]), "a.py"
-    )
+    slow = Scenario(name="short", key_ms=(5000, 5000), pause=0)
+    result = replay(Engine.load("nano"), Typist(slow, SOURCES))
     assert result.keys > 100
-    assert result.cancelled == 0
-    assert len(result.histogram) == result.keys + 1
-    assert result.encoded < 40 < result.reused
+    assert (result.late, result.work.cancelled) == (0, 0)
+    assert result.work.requests == len(result.reply_ms) == result.keys + 1
+    assert result.row()["encoded"] < 40 < result.row()["reused"]
+    assert result.memory_mb > 10
+    assert result.cpu_seconds_per_1000_keys > 0
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+async def test_a_replay_over_lsp_counts_the_servers_work(client: Client) -> None:
+    scenario = Scenario(name="slips", key_ms=(150, 200), pause=0, slip=0.3)
+    async with Editor.start() as editor:
+        await editor.loaded()
+        result = await replay_over_lsp(editor, client, Typist(scenario, SOURCES, lines=1, seed=3))
+    assert result.keys > 20
+    assert result.work.requests == result.keys + 1
+    assert len(result.reply_ms) + result.late == result.work.requests
+    assert result.work.from_cache > 0  # slips are taken back
+    assert result.work.reused > result.work.encoded > 0
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "engine", "bench", "typing", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+
+
+def test_the_bench_reports_and_plots(tmp_path: Path) -> None:
+    done = bench("--json", "--lines", "1", "--plot", str(tmp_path / "histogram.png"))
+    report = json.loads(done.stdout)
+    assert {one["scenario"] for one in report["replays"]} == {scenario.name for scenario in SCENARIOS}
+    assert report["matrix_product_ms"] > 0
+    assert (tmp_path / "histogram.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_corpus_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    done = bench("--corpus", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "train corpus" in done.stderr

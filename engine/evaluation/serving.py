@@ -1,0 +1,132 @@
+"""What a user of the language server waits for: each promise of the project, measured over stdio, beside its target."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+import engine
+from engine.evaluation.editor import Editor, position
+from engine.evaluation.latency import SAMPLE, matrix_product_ms
+from engine.evaluation.typing import print_table
+
+KEYS, HITS, FILES = 200, 100, 8
+SMALL, LARGE = 200, 20_000  # lines
+
+
+class Promise(msgspec.Struct):
+    """`target` is the most that `value` should be."""
+
+    name: str
+    value: float
+    unit: str
+    target: float
+
+
+def bench(model: str, as_json: bool) -> None:
+    """Raises EngineError, and ModuleNotFoundError without the bench extra."""
+    promises, reference = asyncio.run(measure(model)), matrix_product_ms()
+    if as_json:
+        report = {"matrix_product_ms": reference, "promises": promises}
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    else:
+        print_table([msgspec.structs.asdict(promise) | {"kept": _kept(promise)} for promise in promises])
+        print(f"a 512³ matrix product: {reference:.2f} ms")
+
+
+def _kept(promise: Promise) -> str:
+    return "yes" if promise.value <= promise.target else "no"
+
+
+async def measure(model: str) -> list[Promise]:
+    import psutil  # of the bench extra
+
+    start = time.perf_counter()
+    async with Editor.start(model) as editor:
+        await editor.loaded()
+        spawned = time.perf_counter() - start
+        warm = await typed_keys(editor)
+        p50, p95 = np.percentile(warm, [50, 95])
+        return [
+            Promise("spawn to first completion", spawned, "s", 1.5),
+            Promise("first request in a new file, p50", float(np.median(await new_files(editor))), "ms", 120),
+            Promise("automatic single line, p50", float(p50), "ms", 25),
+            Promise("automatic single line, p95", float(p95), "ms", 50),
+            Promise("cache hit, p50", float(np.median(await cache_hits(editor))), "ms", 2),
+            Promise("20,000 lines over 200, a key", await large_file(editor), "ms", 3),
+            Promise("resident memory", psutil.Process(editor.pid).memory_info().rss / 1e6, "MB", 300),
+        ]
+
+
+async def timed(editor: Editor, uri: str, before: str, text: str = "") -> float:
+    """Milliseconds from typing the text at the end of `before` to the reply of a request after it."""
+    at = position(before)
+    start = time.perf_counter()
+    if text:
+        editor.change(uri, at, at, text)
+    return ((await editor.complete(uri, position(before + text))).at - start) * 1000
+
+
+async def typed_keys(editor: Editor) -> list[float]:
+    """Keys that the model answers, not the cache."""
+    text, uri, made = SAMPLE.read_text(encoding="utf-8"), "file:///keys.py", []
+    start = text.index("\n", len(text) // 2)
+    editor.open(uri, text[:start] + text[text.index("\n", start + KEYS) :])
+    for place in range(start, start + KEYS):
+        before = await editor.work()
+        spent = await timed(editor, uri, text[:place], text[place])
+        after = await editor.work()
+        made += [spent] if after["started"] > before["started"] else []
+    return made
+
+
+async def cache_hits(editor: Editor) -> list[float]:
+    uri, before = "file:///hits.py", SAMPLE.read_text(encoding="utf-8")[:4000]
+    editor.open(uri, before)
+    while not (await editor.complete(uri, position(before))).text:  # a fill that the deadline ended early is not kept
+        before = before[:-1]
+        editor.change(uri, position(before), position(before + "x"), "")
+    return [await timed(editor, uri, before) for _ in range(HITS)]
+
+
+async def new_files(editor: Editor) -> list[float]:
+    """From opening a file to the reply in the middle of it."""
+    made = []
+    for number, file in enumerate(source_files()):
+        text = file.read_text(encoding="utf-8")
+        before = text[: text.index("\n", len(text) // 2)]
+        start = time.perf_counter()
+        editor.open(f"file:///{number}/{file.name}", text)
+        await editor.complete(f"file:///{number}/{file.name}", position(before))
+        made.append((time.perf_counter() - start) * 1000)
+    return made
+
+
+def source_files() -> Iterator[Path]:
+    """Of this package: long enough for the model's window."""
+    files = sorted(Path(engine.__file__).parent.rglob("*.py"))
+    return itertools.islice((file for file in files if file.stat().st_size > 4000), FILES)
+
+
+async def large_file(editor: Editor) -> float:
+    """By how many milliseconds the median key in a large file is slower; both are typed into in turns."""
+    lines = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
+    spent: dict[int, list[float]] = {SMALL: [], LARGE: []}
+    before = {}
+    for size in spent:
+        text = [lines[number % len(lines)] for number in range(size)]
+        before[size] = "".join(text[: size // 2]) + "x"
+        editor.open(f"file:///{size}.py", before[size] + "\n" + "".join(text[size // 2 :]))
+        await timed(editor, f"file:///{size}.py", before[size])
+    for key in "_long_name = another_long_name(first, second)":
+        for size, made in spent.items():
+            made.append(await timed(editor, f"file:///{size}.py", before[size], key))
+            before[size] += key
+    return float(np.median(spent[LARGE]) - np.median(spent[SMALL]))

@@ -10,18 +10,18 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from engine import Engine
-from lsp_server.completer import Completer, Filler
-from lsp_server.settings import Settings
+from lsp_server.completer import Completer, LoadEngine
+from lsp_server.settings import DEVICES, Settings
 
 
-def main(argv: Sequence[str] | None = None, load_engine: Callable[[str], Filler] = Engine.load) -> int:
-    """Run the command line. Returns the exit code; `load_engine` makes an engine of a model's name or folder."""
+def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.load) -> int:
+    """Run the command line. Returns the exit code; `load_engine` makes an engine of a model and a device."""
     parser = command_line()
     arguments = parser.parse_args(argv)
-    settings = Settings(model=arguments.model)
+    settings = Settings(model=arguments.model, device=arguments.device)
     if arguments.place is not None:
         from lsp_server.terminal import try_place
 
@@ -41,6 +41,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="NAME|DIR", default="nano", help="the model (default: nano, the embedded one)"
     )
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the model runs (default: auto)")
     return parser
 
 
@@ -51,13 +52,13 @@ def address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def serve(tcp: tuple[str, int] | None, settings: Settings, load_engine: Callable[[str], Filler]) -> int:
+def serve(tcp: tuple[str, int] | None, settings: Settings, load_engine: LoadEngine) -> int:
     """Serve one client until it leaves, on TCP where an address is given, else on stdin and stdout."""
     logging.basicConfig(format="inpaint: %(message)s")
     logging.getLogger("pygls").setLevel(logging.CRITICAL)  # it logs a traceback for every malformed message
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # or Ctrl-C would wait for a read of stdin to end
     completer = Completer(load_engine)
-    completer.load(settings.model)
+    completer.load(settings.model, settings.device)
     gc.disable()
     from lsp_server.server import create_server
 

@@ -1,56 +1,78 @@
-"""Completions by the text that the model saw: an answer at once for what was asked before or typed as suggested.
+"""Completions by the context that the model saw: an answer at once for what was asked before or typed as suggested.
 
-An entry answers a request whose prefix is the entry's plus a beginning of what was suggested, with the same text after
-the cursor. So typing a suggestion shortens it, and a backspace finds the longer one again, with no pass of the model.
-The most recent entries are kept, a list short enough to search from end to end.
+An entry answers a request whose text before the cursor is the entry's plus a beginning of what was suggested, with the
+same text after the cursor. So typing a suggestion shortens it, and a backspace finds the longer one again, with no pass
+of the model. Text out of the model's reach does not count: an edit there changes no answer, any nearer one does.
+The most recently used entries are kept, few enough to look at each.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import msgspec
 
 from engine import Fill, FillRequest
 
-SIZE = 64  # entries of at most 48 KiB of context: 3 MB
+SIZE = 64  # entries of some 10 kB with the embedded model
 
 
-class Entry(msgspec.Struct, frozen=True):
-    uri: str
-    request: FillRequest
+class Context(NamedTuple):
+    """What a model sees of a request."""
+
+    path: str
+    before: str
+    after: str
+
+
+class Entry(NamedTuple):
+    context: Context
+    request: FillRequest  # for its limits only, without the text
     fill: Fill
-
-    def answer(self, uri: str, request: FillRequest) -> Fill | None:
-        """What is left of the fill for this request, if it is one that the entry answers."""
-        if (
-            uri != self.uri
-            or request.suffix != self.request.suffix
-            or not request.prefix.startswith(self.request.prefix)
-        ):
-            return None
-        typed = request.prefix[len(self.request.prefix) :]
-        if not self.fill.text.startswith(typed) or (typed and typed == self.fill.text):
-            return None
-        if asks_for_more(request, self.request) and not typed:
-            return None
-        return msgspec.structs.replace(self.fill, text=self.fill.text[len(typed) :])
 
 
 class Cache:
-    """The last completions, most recent first."""
+    """The last completions, most recently used first. `reach` is that of the engine, see engine.Engine."""
 
-    def __init__(self, size: int = SIZE) -> None:
-        self._size = size
+    def __init__(self, reach: int, size: int = SIZE) -> None:
+        self._reach, self._size = reach, size
         self._entries: list[Entry] = []
 
-    def find(self, uri: str, request: FillRequest) -> Fill | None:
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def context(self, request: FillRequest, typed: int = 0) -> Context:
+        """What the model sees; or saw `typed` characters ago."""
+        end = len(request.prefix) - typed
+        return Context(request.path, request.prefix[max(0, end - self._reach) : end], request.suffix[: self._reach])
+
+    def find(self, request: FillRequest) -> Fill | None:
+        """What is left of the fill of the first entry that answers the request, at no pass."""
         for index, entry in enumerate(self._entries):
-            if (fill := entry.answer(uri, request)) is not None:
+            typed = self._typed(entry, request)
+            if typed is not None:
                 self._entries.insert(0, self._entries.pop(index))
-                return fill
+                return msgspec.structs.replace(entry.fill, text=entry.fill.text[typed:], passes=0)
         return None
 
-    def add(self, uri: str, request: FillRequest, fill: Fill) -> None:
-        self._entries.insert(0, Entry(uri, request, fill))
+    def _typed(self, entry: Entry, request: FillRequest) -> int | None:
+        """How many characters of the entry's fill have been typed; None where it is no answer to the request.
+
+        What comes after all of them is another question.
+        """
+        for typed in range(max(1, len(entry.fill.text))):
+            same_text = request.prefix.endswith(entry.fill.text[:typed])
+            if same_text and self.context(request, typed) == entry.context:
+                return None if typed == 0 and asks_for_more(request, entry.request) else typed
+        return None
+
+    def same(self, request: FillRequest, earlier: FillRequest) -> bool:
+        """Whether the answer to an earlier request is one to this request too."""
+        return self.context(request) == self.context(earlier) and not asks_for_more(request, earlier)
+
+    def add(self, request: FillRequest, fill: Fill) -> None:
+        limits = msgspec.structs.replace(request, prefix="", suffix="")
+        self._entries.insert(0, Entry(self.context(request), limits, fill))
         del self._entries[self._size :]
 
     def clear(self) -> None:
@@ -58,7 +80,10 @@ class Cache:
 
 
 def asks_for_more(request: FillRequest, earlier: FillRequest) -> bool:
-    """Whether a request would have allowed more lines or more time than an earlier one did."""
-    more_lines = (request.max_lines or 1_000) > (earlier.max_lines or 1_000)
-    more_time = (request.deadline_ms or float("inf")) > (earlier.deadline_ms or float("inf"))
-    return more_lines or more_time
+    """Whether a request would have allowed more lines, time, doubt or care than an earlier one did."""
+    return (
+        (request.max_lines or 1_000) > (earlier.max_lines or 1_000)
+        or (request.deadline_ms or float("inf")) > (earlier.deadline_ms or float("inf"))
+        or request.min_confidence < earlier.min_confidence
+        or request.trust > earlier.trust
+    )

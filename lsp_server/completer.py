@@ -3,6 +3,10 @@
 The engine runs on one worker thread and the event loop never waits for it. A new request, an edit or a cancel sets the
 event of the one that runs, which stops between two passes, and takes one that still waits out of the queue. A
 superseded request is answered with nothing, at once and before the newer one, since Neovim shows what arrives last.
+A request for what is being worked at already joins that work.
+
+While the user looks at a completion, the worker prefetches what follows it. Any request but the expected one ends that;
+an edit does not, for it may be the acceptance, and the request after it tells.
 
 Nothing here knows LSP, so the model loads while the protocol's modules, half a second of them, are imported.
 """
@@ -12,99 +16,186 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol, TypeAlias
+
+import msgspec
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
 from lsp_server.cache import Cache
 
 logger = logging.getLogger(__name__)
 
+READING = 0.2  # seconds without a key, after which the user looks at the completion
+
 
 class Filler(Protocol):
     """What is asked of a loaded engine."""
 
+    @property
+    def reach(self) -> int: ...
+
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill: ...
+
+
+LoadEngine: TypeAlias = Callable[[str, str], Filler]  # of a model's name or folder, and of a device
+
+
+class Job(NamedTuple):
+    """A fill that the worker makes or is about to make; of None where it was stopped or failed."""
+
+    request: FillRequest
+    cancel: threading.Event
+    work: Future[Fill | None]
+    answer: asyncio.Future[Fill | None]
+
+
+class Work(msgspec.Struct, rename="camel"):
+    """What a session's requests have cost.
+
+    A request is answered from the cache, joins a job, starts one, or asks for nothing. A started job is finished,
+    cancelled or failed; it is stale where it was finished although nobody waited any more. `passes`, `encoded` and
+    `reused` (tokens of context) are those of finished jobs, `wasted_ms` the worker's time for the cancelled and stale.
+    """
+
+    requests: int = 0
+    from_cache: int = 0
+    joined: int = 0
+    prefetched: int = 0
+    started: int = 0
+    finished: int = 0
+    cancelled: int = 0
+    stale: int = 0
+    passes: int = 0
+    encoded: int = 0
+    reused: int = 0
+    wasted_ms: float = 0.0
 
 
 class Completer:
     """Answers requests one at a time, from the cache or the engine; with nothing while no model is loaded."""
 
-    def __init__(self, load_engine: Callable[[str], Filler] = Engine.load) -> None:
+    def __init__(self, load_engine: LoadEngine = Engine.load) -> None:
         self._load_engine = load_engine
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._engine: Filler | None = None
-        self._cache = Cache()
+        self._cache = Cache(reach=0)
         self._uri = ""  # of the newest request
-        self._cancel = threading.Event()
-        self._pending: asyncio.Future[Fill] | None = None  # its work on the worker
+        self._turn = object()  # another one when that is superseded
         self._task: asyncio.Task[None] | None = None  # its answer
+        self._answer: asyncio.Future[Fill | None] | None = None  # what that waits for
+        self._job: Job | None = None  # the newest
+        self._reading: asyncio.TimerHandle | None = None  # ends in a prefetch
+        self.work = Work()
         self.loading: Future[None] = Future()
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, device: str = "auto") -> None:
         """Start loading a model on the worker; `loading` ends with it, by EngineError where that fails."""
-        self.loading = self._worker.submit(self._load, model)
-        self._cache.clear()
+        self.loading = self._worker.submit(self._load, model, device)
 
-    def _load(self, model: str) -> None:
+    def _load(self, model: str, device: str) -> None:
         try:
-            self._engine = self._load_engine(model)
+            engine = self._load_engine(model, device)
         except EngineError as error:
             logger.error("%s", error)
             raise
         except Exception as error:
             logger.exception('The model "%s" could not be loaded.', model)
             raise EngineError(f'The model "{model}" could not be loaded: {error}.') from error
+        self._engine, self._cache = engine, Cache(engine.reach)
 
     async def fill(self, uri: str, request: FillRequest | None) -> Fill | None:
         """The fill of a request in the document `uri`; None where there is none, or a newer request came.
 
         A request of None asks for nothing, but is the newest all the same.
         """
-        self.supersede()
-        previous, self._task = self._task, asyncio.current_task()
-        self._uri, cancel = uri, threading.Event()
-        self._cancel = cancel
-        if previous is not None and not previous.done():
-            await asyncio.wait({previous})
-        if request is None or self._engine is None or not self.loading.done() or cancel.is_set():
-            return None
-        return self._cache.find(uri, request) or await self._ask(uri, request, cancel)
-
-    async def _ask(self, uri: str, request: FillRequest, cancel: threading.Event) -> Fill | None:
-        pending = self._pending = asyncio.wrap_future(self._worker.submit(self._run, request, cancel))
+        self.work.requests += 1
+        joined = self._joined(request) if request else None
+        self.supersede(keep=joined)
+        turn, previous, self._uri, self._task = self._turn, self._task, uri, asyncio.current_task()
+        fill = self._cache.find(request) if request and self._ready() else None
+        self.work.from_cache += fill is not None
+        answer = None
+        if request and fill is None and self._ready():
+            self.work.joined += joined is not None
+            answer = asyncio.shield((joined or self._start(request)).answer)
+        self._answer = answer
         try:
-            fill = await pending
+            if previous is not None and not previous.done():
+                await asyncio.wait({previous})
+            fill = await answer if answer is not None else fill
         except asyncio.CancelledError:
-            if cancel.is_set():
-                return None  # superseded
-            cancel.set()
-            raise  # cancelled by the client: pygls answers that
-        except Cancelled:
+            if self._turn is turn:
+                self.supersede()
+                raise  # cancelled by the client: pygls answers that
+        return fill if self._turn is turn else None
+
+    def _ready(self) -> bool:
+        return self._engine is not None and self.loading.done()
+
+    def _joined(self, request: FillRequest) -> Job | None:
+        """The job whose answer is one to the request too, if it goes on."""
+        job = self._job
+        going_on = job is not None and not job.answer.done() and not job.cancel.is_set()
+        return job if job and going_on and self._cache.same(request, job.request) else None
+
+    def prefetch(self, request: FillRequest | None) -> None:
+        """Soon fill what a client may ask for next, if nothing else happens until then."""
+        if request is not None:
+            self._reading = asyncio.get_running_loop().call_later(READING, self._prefetch, request)
+
+    def _prefetch(self, request: FillRequest) -> None:
+        idle = self._job is None or self._job.answer.done()
+        if idle and self._ready() and self._cache.find(request) is None:
+            self.work.prefetched += 1
+            self._start(request)
+
+    def _start(self, request: FillRequest) -> Job:
+        cancel = threading.Event()
+        work = self._worker.submit(self._run, request, cancel)
+        self._job = Job(request, cancel, work, asyncio.wrap_future(work))
+        self._job.answer.add_done_callback(partial(keep, self._cache, request))
+        return self._job
+
+    def _run(self, request: FillRequest, cancel: threading.Event) -> Fill | None:
+        if self._engine is None or cancel.is_set():
             return None
+        work, started, fill = self.work, time.perf_counter(), None
+        work.started += 1
+        try:
+            fill = self._engine.fill(request, cancel)
+            work.finished += 1
+            work.stale += cancel.is_set()
+            work.passes += fill.passes
+            work.encoded += fill.encoded
+            work.reused += fill.reused
+        except Cancelled:
+            work.cancelled += 1
         except Exception:
             logger.exception("The engine failed.")
-            return None
-        if fill.text or fill.complete:  # nothing within the deadline does not mean that nothing comes here
-            self._cache.add(uri, request, fill)
-        return None if cancel.is_set() else fill
+        if cancel.is_set():
+            work.wasted_ms += (time.perf_counter() - started) * 1000
+        return fill
 
-    def _run(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        if self._engine is None or cancel.is_set():
-            raise Cancelled
-        return self._engine.fill(request, cancel)
-
-    def supersede(self) -> None:
-        """Stop the newest request's work, if there is any, and have it answered with nothing."""
-        self._cancel.set()
-        if self._pending is not None:
-            self._pending.cancel()
+    def supersede(self, keep: Job | None = None) -> None:
+        """Have the newest request answered with nothing, and stop the work, if there is any, but for a job to keep."""
+        self._turn = object()
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._job is not None and self._job is not keep:
+            self._job.cancel.set()
+            self._job.work.cancel()
+        if self._answer is not None:
+            self._answer.cancel()
 
     def edited(self, uri: str) -> None:
         """The text of the document is another now: an answer to the one before would be stale."""
         if uri == self._uri:
-            self.supersede()
+            waited_for = self._answer is not None and not self._answer.done()
+            self.supersede(keep=None if waited_for else self._job)
 
     def forget(self) -> None:
         """Drop the cached completions."""
@@ -113,4 +204,13 @@ class Completer:
     def close(self) -> None:
         """Stop the work and let the worker end."""
         self.supersede()
+        if self._job is not None:
+            self._job.answer.cancel()  # the loop may be gone before the worker is done
         self._worker.shutdown(wait=False, cancel_futures=True)
+
+
+def keep(cache: Cache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
+    """Add a fill to the cache; but nothing within the deadline does not mean that nothing comes here."""
+    fill = None if answer.cancelled() else answer.result()
+    if fill is not None and (fill.text or fill.complete):
+        cache.add(request, fill)

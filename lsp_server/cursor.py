@@ -23,6 +23,10 @@ class Gap(msgspec.Struct, frozen=True):
     prefix: str
     suffix: str
 
+    def filled(self, text: str) -> Gap:
+        """What is left of the gap after the text."""
+        return Gap(self.prefix + text, self.suffix)
+
     @property
     def head(self) -> str:
         """The line up to the cursor."""
@@ -54,7 +58,9 @@ def fill_request(gap: Gap, path: str, settings: Settings, invoked: bool) -> Fill
         path=path,
         max_lines=settings.max_lines if several_lines(gap, settings, invoked) else 1,
         deadline_ms=settings.deadline_invoked_ms if invoked else settings.deadline_automatic_ms,
+        min_confidence=0 if invoked else settings.min_confidence,
         steps=settings.steps,
+        trust=settings.trust,
     )
 
 

@@ -1,14 +1,82 @@
-"""What became of the completions: counts, kept in this process and sent nowhere."""
+"""What became of the completions: counts, latencies and confidences, in this process's memory and nowhere else.
+
+A completion stays the same one as long as it leads to the same text. Typing what it suggests or accepting a word of it
+asks the server again, but it keeps its id, is counted once, and has one outcome: the best that a client told. Beside
+the confidence it says whether the model's confidence deserves the name (`minConfidence`).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Literal, TypeAlias
 
 import msgspec
 
 ACCEPTED = "inpaint.accepted"  # the command that a client runs after it inserted a completion
+FEEDBACK = "inpaint/feedback"  # the notification of what else became of one
+STATISTICS = "inpaint/statistics"  # the request for all that is kept
+KEPT = 1_000  # completions
+
+Outcome: TypeAlias = Literal["shown", "dismissed", "partlyAccepted", "accepted"]
+WORST_FIRST: tuple[Outcome, ...] = ("shown", "dismissed", "partlyAccepted", "accepted")
 
 
-class Feedback(msgspec.Struct):
-    """How many completions were sent to the editor, and how many of these the user took."""
+class Report(msgspec.Struct, frozen=True):
+    """What a client says in `inpaint/feedback`; `characters` are the UTF-16 units just accepted."""
 
-    shown: int = 0
-    accepted: int = 0
+    id: str
+    kind: Literal["partlyAccepted", "dismissed"]
+    characters: int | None = None
+
+
+class Completion(msgspec.Struct, kw_only=True, rename="camel"):
+    """One that was shown. `characters` is what was accepted of it in parts, in UTF-16 units."""
+
+    id: str
+    confidence: float
+    latency_ms: float
+    outcome: Outcome = "shown"
+    characters: int = 0
+
+
+class Feedback:
+    """A session's counts, and its last completions with what became of them.
+
+    `counts` has how many were shown, and of these how many came to each other outcome; most are just typed past.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[Outcome, int] = dict.fromkeys(WORST_FIRST, 0)
+        self._completions: dict[str, Completion] = {}  # by id, oldest first
+        self._leads_to: Hashable = None  # the text that the newest one makes
+
+    @property
+    def completions(self) -> list[Completion]:
+        return list(self._completions.values())
+
+    def show(self, leads_to: Hashable, confidence: float, latency_ms: float) -> str:
+        """Note a completion that the client will show; `leads_to` stands for the text that it makes. Returns its id."""
+        if leads_to == self._leads_to:
+            return next(reversed(self._completions))
+        self._leads_to = leads_to
+        self.counts["shown"] += 1
+        new = Completion(id=str(self.counts["shown"]), confidence=confidence, latency_ms=latency_ms)
+        self._completions[new.id] = new
+        if len(self._completions) > KEPT:
+            del self._completions[next(iter(self._completions))]
+        return new.id
+
+    def note(self, identifier: str, outcome: Outcome, characters: int = 0) -> None:
+        """Note what became of a completion; one that is unknown or forgotten is passed over."""
+        completion = self._completions.get(identifier)
+        if completion is None:
+            return
+        completion.characters += characters
+        if WORST_FIRST.index(outcome) <= WORST_FIRST.index(completion.outcome):
+            return
+        if completion.outcome != "shown":
+            self.counts[completion.outcome] -= 1
+        self.counts[outcome] += 1
+        completion.outcome = outcome
+        if outcome == "accepted":
+            self._leads_to = None  # the same again, after an undo, is another

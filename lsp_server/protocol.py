@@ -8,7 +8,7 @@ from cattrs import Converter
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import LanguageServerProtocol, default_converter
+from pygls.protocol import JsonRPCNotification, LanguageServerProtocol, default_converter
 
 # pygls keeps the text of documents too, at tens of milliseconds a key in a large file, and ends by a SystemExit, which
 # asyncio reports as a fault when serving on TCP
@@ -33,8 +33,12 @@ class Protocol(LanguageServerProtocol):
 
 
 def lenient_converter() -> Converter:
-    """pygls' converter, but VS Code's client 9 sends trigger kinds from 0, at which lsprotocol would fail."""
+    """pygls' converter, but VS Code's client 9 sends trigger kinds from 0, at which lsprotocol would fail.
+
+    The parameters of our own notifications stay as they come, where pygls would make named tuples of them.
+    """
     converter: Converter = default_converter()  # type: ignore[no-untyped-call]
     kinds = types.InlineCompletionTriggerKind
     converter.register_structure_hook(kinds, lambda value, _: kinds.Invoked if value in (0, 1) else kinds.Automatic)
+    converter.register_structure_hook(JsonRPCNotification, lambda data, kind: kind(**data))
     return converter

@@ -7,12 +7,16 @@ text before it waits for anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 import uuid
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+import msgspec
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path, urlparse
@@ -21,10 +25,11 @@ from engine import EngineError, FillRequest
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at
-from lsp_server.feedback import ACCEPTED, Feedback
+from lsp_server.feedback import ACCEPTED, FEEDBACK, STATISTICS, Feedback, Report
 from lsp_server.filters import presentable
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
+from lsp_server.status import STATUS, Cost, status
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,9 @@ class InpaintServer(LanguageServer):
         self.completer = completer
         self.settings = settings
         self.feedback = Feedback()
+        self.cost: Cost | None = None  # of the last fill
+        self.asked = 0  # requests that wait for the engine
+        self.announced: dict[str, Any] = {}
         self.documents: dict[str, Document] = {}
         self.shutting_down = False
         self.exit_code = 0
@@ -71,10 +79,34 @@ class InpaintServer(LanguageServer):
         self.settings, warnings = updated(before, options)
         for warning in warnings:
             self.tell(types.MessageType.Warning, warning)
-        if self.settings.model != before.model:
-            self.completer.load(self.settings.model)
+        if (self.settings.model, self.settings.device) != (before.model, before.device):
+            self.completer.load(self.settings.model, self.settings.device)
         elif self.settings != before:
             self.completer.forget()
+
+    def announce(self) -> None:
+        """Tell a client that wants to know the status, where it is another than before."""
+        if not self.settings.status:
+            return
+        now = status(self.settings, self.completer.loading, self.asked > 0, self.cost, self.feedback.counts)
+        if now != self.announced:
+            self.announced = now
+            self.protocol.notify(STATUS, now)
+
+    def announce_soon(self) -> None:
+        """Announce after the answer of this moment, which must not wait for it."""
+        asyncio.get_running_loop().call_later(0, self.announce)
+
+    @contextlib.contextmanager
+    def thinking(self) -> Iterator[None]:
+        """While a request waits for its fill."""
+        self.asked += 1
+        self.announce_soon()
+        try:
+            yield
+        finally:
+            self.asked -= 1
+            self.announce_soon()
 
     def tell(self, kind: types.MessageType, message: str) -> None:
         self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {message}"))
@@ -95,9 +127,12 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
-    # without options pygls does not advertise the capability
-    server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(inline_completion)
+    # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
+    options = types.InlineCompletionOptions(work_done_progress=False)
+    server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
     server.command(ACCEPTED)(accepted)
+    server.feature(FEEDBACK)(feedback)
+    server.feature(STATISTICS)(statistics)
     return server
 
 
@@ -115,15 +150,17 @@ def initialized(ls: InpaintServer, params: types.InitializedParams) -> None:
 
 
 def did_change_configuration(ls: InpaintServer, params: types.DidChangeConfigurationParams) -> None:
-    model = ls.settings.model
+    loading = ls.completer.loading
     ls.configure(params.settings)
-    if ls.settings.model != model:
+    ls.announce()
+    if ls.completer.loading is not loading:
         follow_loading(ls)
 
 
 def follow_loading(ls: InpaintServer) -> None:
     """Show the client that the model is loading, and what is wrong if it does not."""
-    ls.following = asyncio.gather(show_progress(ls), report_failure(ls), return_exceptions=True)
+    ls.announce()
+    ls.following = asyncio.gather(show_progress(ls), report_end(ls), return_exceptions=True)
 
 
 async def show_progress(ls: InpaintServer) -> None:
@@ -137,11 +174,12 @@ async def show_progress(ls: InpaintServer) -> None:
     ls.work_done_progress.end(token, types.WorkDoneProgressEnd())
 
 
-async def report_failure(ls: InpaintServer) -> None:
+async def report_end(ls: InpaintServer) -> None:
     try:
         await asyncio.wrap_future(ls.completer.loading)
     except EngineError as error:
         ls.tell(types.MessageType.Error, str(error))
+    ls.announce()
 
 
 def shutdown(ls: InpaintServer, params: None) -> None:
@@ -195,14 +233,22 @@ class Question(NamedTuple):
 
 async def inline_completion(ls: InpaintServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
     """One item or none. An empty list hides ghost text; null would leave an old one standing."""
+    started = time.perf_counter()
     question = read_question(ls, params)
-    fill = await ls.completer.fill(params.text_document.uri, question.request if question else None)
-    if question is None or fill is None:
+    request = question.request if question else None
+    with ls.thinking():
+        fill = await ls.completer.fill(params.text_document.uri, request)
+    if question is None or request is None or fill is None:
         return types.InlineCompletionList(items=[])
+    ls.cost = Cost((time.perf_counter() - started) * 1000, fill.passes)
     text = presentable(fill, question.gap, 0 if question.invoked else ls.settings.min_confidence)
-    items = [completion_item(question, text)] if text else []
-    ls.feedback.shown += len(items)
-    return types.InlineCompletionList(items=items)
+    if not text:
+        return types.InlineCompletionList(items=[])
+    then = question.gap.filled(text)
+    ls.completer.prefetch(fill_request(then, request.path, ls.settings, invoked=False))
+    leads_to = params.text_document.uri, then.prefix + then.suffix
+    identifier = ls.feedback.show(leads_to, fill.confidence, ls.cost.latency_ms)
+    return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
 
 
 def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Question | None:
@@ -226,7 +272,7 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     )
 
 
-def completion_item(question: Question, text: str) -> types.InlineCompletionItem:
+def completion_item(question: Question, text: str, identifier: str) -> types.InlineCompletionItem:
     """An item with an empty range at the cursor, which both editors draw beside the rest of the line and not over it.
 
     With a popup menu open its range and beginning are those of the selected entry, or VS Code would drop it.
@@ -234,12 +280,37 @@ def completion_item(question: Question, text: str) -> types.InlineCompletionItem
     return types.InlineCompletionItem(
         insert_text=question.typed + text.replace("\n", question.line_end),
         range=question.range,
-        command=types.Command(title="Completion accepted", command=ACCEPTED),
+        command=types.Command(title="Completion accepted", command=ACCEPTED, arguments=[identifier]),
     )
 
 
-def accepted(ls: InpaintServer) -> None:
-    ls.feedback.accepted += 1
+# ---------------------------------------------------------------- what became of it
+
+
+def accepted(ls: InpaintServer, *arguments: Json) -> None:
+    """The command of an item: the client has inserted it. Without the item's id there is nothing to note."""
+    if arguments and isinstance(arguments[0], str):
+        ls.feedback.note(arguments[0], "accepted")
+        ls.announce_soon()
+
+
+def feedback(ls: InpaintServer, params: Json) -> None:
+    try:
+        report = msgspec.convert(params, Report)
+    except msgspec.ValidationError as error:
+        logger.error("%s was ignored: %s.", FEEDBACK, error)
+        return
+    ls.feedback.note(report.id, report.kind, report.characters or 0)
+    ls.announce_soon()
+
+
+def statistics(ls: InpaintServer, params: Json) -> Json:
+    """All that is kept of the session: counts, and the last completions with cost, confidence and outcome."""
+    return {
+        "counts": ls.feedback.counts,
+        "completions": msgspec.to_builtins(ls.feedback.completions),
+        "work": msgspec.to_builtins(ls.completer.work),
+    }
 
 
 def own_version() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 
@@ -20,22 +20,30 @@ SECRETS = (
 )  # fmt: skip
 
 Json: TypeAlias = Any  # whatever a client sends
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+DEVICES: tuple[Device, ...] = get_args(Device)
 Milliseconds = Annotated[float, msgspec.Meta(ge=1, le=60_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One field an option. Confidence is the fill's, in [0, 1], and asked of automatic requests only."""
+    """One field an option. Confidence is the fill's, in [0, 1], and asked of automatic requests only.
+
+    Below 1, `trust` is the fast preset: denoised tokens surer than it are shown without being verified.
+    """
 
     enabled: bool = True
     model: str = "nano"
+    device: Device = "auto"
     multiline: Literal["auto", "always", "never"] = "auto"
     max_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    trust: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     deadline_automatic_ms: Milliseconds = 60
     deadline_invoked_ms: Milliseconds = 400
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = SECRETS
+    status: bool = False  # for clients: whether they want `inpaint/status`
 
     def allow(self, file: PurePath, language: str) -> bool:
         """Whether to complete in this file; globs are held against its name and its whole path."""
@@ -62,5 +70,12 @@ def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:
         try:
             good[fields[name].name] = msgspec.convert(value, fields[name].type)
         except msgspec.ValidationError as error:
-            warnings.append(f'Option "{name}" was left as it was: {str(error)[0].lower()}{str(error)[1:]}.')
+            warnings.append(f'Option "{name}" was left as it was: {complaint(fields[name].type, error)}.')
     return msgspec.structs.replace(settings, **good), warnings
+
+
+def complaint(kind: Any, error: msgspec.ValidationError) -> str:
+    """What is wrong with a value of that type; where there is a choice, what there is to choose from."""
+    if get_origin(kind) is Literal:
+        return "it is one of " + ", ".join(f'"{choice}"' for choice in get_args(kind))
+    return f"{str(error)[0].lower()}{str(error)[1:]}"

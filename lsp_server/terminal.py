@@ -9,12 +9,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from engine import EngineError, Fill
 from lsp_server.buffers import Buffer, Place
-from lsp_server.completer import Filler
+from lsp_server.completer import LoadEngine
 from lsp_server.cursor import Gap, fill_request, gap_at
 from lsp_server.filters import presentable
 from lsp_server.settings import Settings
@@ -27,7 +26,7 @@ class PlaceError(Exception):
     """The place cannot be shown; the message says in one sentence what to do about it."""
 
 
-def try_place(where: str, settings: Settings, load_engine: Callable[[str], Filler]) -> int:
+def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     """Show the completion at FILE:LINE:COLUMN on stdout; where it cannot, a sentence on stderr and exit code 2."""
     try:
         path, buffer, place = read_place(where)
@@ -68,9 +67,9 @@ def read_place(where: str) -> tuple[Path, Buffer, Place]:
     return path, buffer, buffer.place(*position)
 
 
-def timed_fill(gap: Gap, path: Path, settings: Settings, load_engine: Callable[[str], Filler]) -> tuple[Fill, float]:
+def timed_fill(gap: Gap, path: Path, settings: Settings, load_engine: LoadEngine) -> tuple[Fill, float]:
     """The fill and how many milliseconds it took, loading left out. Raises EngineError."""
-    engine = load_engine(settings.model)
+    engine = load_engine(settings.model, settings.device)
     request = fill_request(gap, path.name, settings, invoked=True)
     assert request is not None  # an explicit request is always worth it
     started = time.perf_counter()

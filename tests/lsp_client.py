@@ -26,6 +26,11 @@ AUTOMATIC, INVOKED = 2, 1
 Json: TypeAlias = Any
 
 
+def script(text: str = "", **options: Json) -> str:
+    """The first line of a document, which tells the engine of the scripted server what to do."""
+    return "#" + json.dumps({"text": text, **options}) + "\n"
+
+
 class LspError(Exception):
     """The server answered a request with an error; `code` is its JSON-RPC code."""
 

@@ -1,4 +1,4 @@
-"""Neovim in each version, with the scripted server.
+"""Neovim in each version, with the scripted server; and VS Code's installation, which takes a while.
 
 One editor serves most tests, for each start of an editor and its server takes seconds. It logs all messages.
 """
@@ -6,16 +6,33 @@ One editor serves most tests, for each start of an editor and its server takes s
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import vscode_install
 from neovim import ROOT, VERSIONS, Neovim, Open, binary, setup
 
 AT_ANY_TIME = {"menu", "debounce_ms", "filetypes"}  # options that a second setup() changes
 SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
+VSCODE = pytest.StashKey[subprocess.Popen[str]]()  # its installation
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin with VS Code's installation while other tests run."""
+    if any(item.path.name == "test_vscode.py" for item in session.items) and not session.config.option.collectonly:
+        session.config.stash[VSCODE] = vscode_install.begin()
+
+
+@pytest.fixture(scope="session")
+def tools(request: pytest.FixtureRequest) -> vscode_install.Tools:
+    try:
+        return vscode_install.end(request.config.stash[VSCODE])
+    except vscode_install.InstallError as error:
+        pytest.fail(str(error))
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
@@ -54,3 +71,4 @@ def edit(executable: str, common: Neovim, tmp_path: Path) -> Iterator[Open]:
             return editor
 
         yield start
+    common.watchdog.cancel()  # it may wait long for the next test that uses it

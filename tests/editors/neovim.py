@@ -96,14 +96,14 @@ class Neovim:
 
     def restart_with(self, file: Path, init: str) -> None:
         """Forget all files and the log, run some Lua and open this file."""
+        self.watchdog.cancel()
+        self.watchdog = self.watch()
         self.type("<Esc><Esc>")
         self.nvim.command("silent! %bwipeout! | messages clear")
         os.truncate(self.log, 0)
         self.lua(init)
         self.nvim.command(f"edit {file}")
         self.frames()
-        self.watchdog.cancel()
-        self.watchdog = self.watch()
 
     # -------------------------------------------------------------- in
 

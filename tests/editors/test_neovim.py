@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -81,10 +82,49 @@ def test_accepting_by_lines(edit: Open) -> None:
     editor.wait_for_ghost("    c = 3")
 
 
+# ---------------------------------------------------------------- what the server hears of it
+
+
+def counts(editor: Neovim) -> dict[str, int]:
+    """What became of the suggestions; how many were shown depends on how fast the keys are typed."""
+    counts = editor.lua("return require('inpaint.server').status.counts")
+    assert counts.pop("shown") >= sum(counts.values())
+    return dict(counts)
+
+
+def counted(editor: Neovim, before: dict[str, int], **more: int) -> bool:
+    """Whether the counts are those of before and so many more."""
+    return counts(editor) == {kind: number + more.get(kind, 0) for kind, number in before.items()}
+
+
 def test_the_server_hears_of_what_was_accepted(edit: Open) -> None:
-    editor = shown(edit, "urn a")
+    editor = edit(script("urn a"))
+    before = counts(editor)
+    editor.type("Goret")
+    editor.wait_for_ghost("urn a")
     editor.type("<Tab>")
-    editor.wait_for(lambda: "inpaint.accepted" in editor.log.read_text())
+    editor.wait_for(lambda: counted(editor, before, accepted=1))
+
+
+def test_the_server_hears_of_a_part_and_then_of_the_whole(edit: Open) -> None:
+    editor = edit(script("urn '🎈' + b"))
+    before = counts(editor)
+    editor.type("Goret")
+    editor.wait_for_ghost("urn '🎈' + b")
+    editor.type("<M-Right><M-Right>")
+    editor.wait_for(lambda: counted(editor, before, partlyAccepted=1))
+    assert "characters = 3" in editor.log.read_text()  # urn
+    editor.type("<Tab>")
+    editor.wait_for(lambda: counted(editor, before, accepted=1))
+
+
+def test_the_server_hears_of_what_was_dismissed(edit: Open) -> None:
+    editor = edit(script("urn a"))
+    before = counts(editor)
+    editor.type("Goret")
+    editor.wait_for_ghost("urn a")
+    editor.type("<C-]>")
+    editor.wait_for(lambda: counted(editor, before, dismissed=1))
 
 
 # ---------------------------------------------------------------- ghost text
@@ -171,6 +211,27 @@ def test_asked_for_by_key_after_a_move(edit: Open) -> None:
     editor.wait_for_ghost("urn a + b")
 
 
+def test_next_and_previous_of_several(edit: Open) -> None:
+    two = [sys.executable, str(ROOT / "tests" / "editors" / "two_items.py")]
+    editor = edit("", cmd=two)
+    editor.type("iret")
+    editor.wait_for_ghost("urn a")
+    for key, text in (("<M-]>", "ire"), ("<M-]>", "urn a"), ("<M-[>", "ire"), ("<M-[>", "urn a")):
+        editor.type(key)
+        editor.wait_for_ghost(text)
+    editor.type("u<M-]>")  # after what is typed only one of them holds
+    editor.wait_for_ghost("rn a")
+    editor.type("<Tab>")
+    assert editor.lines == ["return a"]
+
+
+def test_next_where_there_is_one_asks_for_more(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.type("<M-]>")
+    editor.wait_for(lambda: "triggerKind = 1" in editor.log.read_text())
+    editor.wait_for_ghost("urn a + b")
+
+
 def test_leaving_insert_mode_hides_it(edit: Open) -> None:
     editor = shown(edit, "urn a + b")
     editor.type("<Esc>")
@@ -194,6 +255,76 @@ def test_a_completion_menu_leaves_it_where_that_is_asked_for(edit: Open) -> None
     editor.type("Goret<C-n>")
     editor.wait_for(lambda: editor.nvim.funcs.pumvisible())
     editor.wait_for_ghost("x")
+
+
+STAND_INS = {
+    "nvim-cmp": """
+        local listeners, open = {}, false
+        package.loaded.cmp = {
+            visible = function() return open end,
+            event = { on = function(_, name, listener) listeners[name] = listener end },
+        }
+        function Menu(now)
+            open = now
+            listeners[now and "menu_opened" or "menu_closed"]()
+        end
+    """,
+    "blink.cmp": """
+        local open = false
+        package.loaded["blink.cmp.completion.windows.menu"] = { win = { is_open = function() return open end } }
+        function Menu(now)
+            open = now
+            vim.api.nvim_exec_autocmds("User", { pattern = now and "BlinkCmpMenuOpen" or "BlinkCmpMenuClose" })
+        end
+    """,
+}
+
+
+@pytest.mark.parametrize("plugin", STAND_INS)
+def test_the_menu_of_a_plugin_hides_it_while_it_is_open(edit: Open, plugin: str) -> None:
+    editor = shown(edit, "urn a + b", init=STAND_INS[plugin])
+    editor.lua("Menu(true)")
+    editor.wait_for_ghost("")
+    editor.lua("Menu(false)")
+    editor.wait_for_ghost("urn a + b")
+
+
+PLUGINS = Path(os.environ.get("INPAINT_NEOVIM_PLUGINS", "no plugins"))  # a folder with checkouts of them
+SET_UP = {
+    "nvim-cmp": """
+        local cmp = require("cmp")
+        cmp.register_source("words", { complete = function(_, _, done) done({ { label = "retrieve" } }) end })
+        cmp.setup({ sources = { { name = "words" } }, mapping = {
+            ["<C-e>"] = cmp.mapping.abort(),
+            ["<Tab>"] = function(fallback) return cmp.visible() and cmp.select_next_item() or fallback() end,
+        } })
+    """,
+    "blink.cmp": """
+        local keys = { preset = "none", ["<C-e>"] = { "hide", "fallback" }, ["<Tab>"] = { "select_next", "fallback" } }
+        require("blink.cmp").setup({
+            fuzzy = { implementation = "lua" },
+            keymap = keys,
+            sources = { default = { "buffer" } },
+        })
+    """,
+}
+
+
+@pytest.mark.parametrize("plugin", SET_UP)
+def test_beside_the_plugin_itself(edit: Open, plugin: str) -> None:
+    """Its menu first; without it, the key that both are mapped to accepts."""
+    if not (PLUGINS / plugin).is_dir():
+        pytest.skip(f"INPAINT_NEOVIM_PLUGINS has no {plugin}")
+    init = f"vim.opt.runtimepath:prepend([[{PLUGINS / plugin}]])\n{SET_UP[plugin]}"
+    editor = edit(script("urn a + b") + "retrieve\n", init=init)
+    editor.type_slowly("Goret")
+    visible = "cmp').visible" if plugin == "nvim-cmp" else "blink.cmp').is_menu_visible"
+    editor.wait_for(lambda: editor.lua(f"return require('{visible}()"))
+    editor.wait_for_ghost("")
+    editor.type("<C-e>")
+    editor.wait_for_ghost("urn a + b")
+    editor.type("<Tab>")
+    editor.wait_for(lambda: editor.lines[-1] == "return a + b")
 
 
 # ---------------------------------------------------------------- requests
@@ -306,13 +437,23 @@ def test_a_command_that_is_missing_is_said_to_be(edit: Open) -> None:
     assert '"no-such-server" was not found: `pip install' in editor.lua("return vim.fn.execute('messages')")
 
 
-def test_thinking(edit: Open, tmp_path: Path) -> None:
+def test_the_status_line(edit: Open, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     editor = edit(script("urn a + b", gate=str(gate)))
+    documented = (PLUGIN / "doc" / "inpaint.txt").read_text().split("*inpaint-status*")[1]
+    editor.lua(documented.split(">lua\n")[1].split("\n<\n")[0])
     editor.type("Goret")
-    editor.wait_for_status("thinking")
+    editor.wait_for(lambda: any(row.endswith("thinking") for row in editor.look().text()))
     gate.touch()
-    editor.wait_for_status("shown")
+    editor.wait_for(lambda: any(row.endswith("shown") for row in editor.look().text()))
+    editor.nvim.command("set statusline&")
+
+
+def test_status(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.wait_for(lambda: editor.lua("return require('inpaint.server').status.latencyMs"))
+    said = editor.lua("return vim.fn.execute('Inpaint status')")
+    assert re.search(r"Inpaint: shown\nmodel: nano\nlast fill: \d+ ms, (1 passes|remembered)\n\d+ suggestions: ", said)
 
 
 # ---------------------------------------------------------------- switches, keys, options
@@ -357,6 +498,22 @@ def test_tab_without_mapping_or_ghost_text_indents(edit: Open) -> None:
     editor = edit("x = 1\n", name="a.txt", ready="off")
     editor.type("Go<Tab>y")
     assert editor.lines[-1] == "\ty"
+
+
+def test_the_keys_are_taken_from_nobody(edit: Open) -> None:
+    """A mapping of the buffer, as nvim-cmp and blink.cmp make them, that falls back on the mapping it hides."""
+    editor = shown(edit, "urn a + b")
+    editor.lua("""
+        local hidden = vim.fn.maparg("<Tab>", "i", false, true)
+        vim.keymap.set("i", "<Tab>", hidden.callback, { buffer = true, expr = true, remap = true })
+    """)
+    editor.type("<Tab>")
+    assert editor.lines[-1] == "return a + b"
+
+
+def test_off_by_the_servers_own_option(edit: Open) -> None:
+    editor = edit("x = 1\n", ready="off", server={"enabled": False})
+    assert editor.lua("return #vim.lsp.get_clients({ bufnr = 0 })") == 1
 
 
 def test_off_from_the_start(edit: Open) -> None:

@@ -5,9 +5,9 @@
 A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
 `"gate"` exists, if one is named; `"started"` is a file to make first, `"stopped"` one to make when cancelled; `"error"`
-is raised; `"report"` fills with the counts of what the engine has done. Without a script the fill is the request
-itself, as JSON.
-A model whose name is a path loads once there is a file, and "missing" does not load.
+is raised; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the engine has done.
+Without a script the fill is the request itself, as JSON.
+A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Script(msgspec.Struct, forbid_unknown_fields=True):
     started: str = ""
     stopped: str = ""
     error: str = ""
+    echo: bool = False
     report: bool = False
 
 
@@ -46,6 +47,8 @@ class Counts(msgspec.Struct):
 
 
 class ScriptedEngine:
+    reach = sys.maxsize
+
     def __init__(self) -> None:
         self.counts = Counts()
 
@@ -64,7 +67,8 @@ class ScriptedEngine:
         if script.error:
             raise RuntimeError(script.error)
         self.counts.filled += 1
-        return fill_with(script.text, script.confidence)
+        line = request.prefix.rpartition("\n")[2]
+        return fill_with(line if script.echo else script.text, script.confidence)
 
     def work(self, script: Script, cancel: threading.Event) -> None:
         if cancel.is_set():
@@ -92,9 +96,11 @@ def fill_with(text: str, confidence: float) -> Fill:
     )
 
 
-def load(model: str) -> ScriptedEngine:
+def load(model: str, device: str) -> ScriptedEngine:
     if model == "missing":
         raise EngineError('The model "missing" is missing: install it again.')
+    if device == "cuda":
+        raise EngineError("There is no cuda here: set device to cpu.")
     while model != "nano" and not Path(model).exists():
         time.sleep(PASS)
     return ScriptedEngine()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine import Fill, FillRequest
 from lsp_server.cache import Cache
 
@@ -11,18 +13,20 @@ def a_fill(text: str) -> Fill:
     return Fill(text=text, confidence=0.5, complete=True, **costs)  # type: ignore[arg-type]
 
 
-def a_request(prefix: str, suffix: str = "\n", max_lines: int = 1, deadline_ms: float = 60) -> FillRequest:
-    return FillRequest(prefix=prefix, suffix=suffix, max_lines=max_lines, deadline_ms=deadline_ms)
+def a_request(
+    prefix: str, suffix: str = "\n", max_lines: int = 1, deadline_ms: float = 60, path: str = "a.py"
+) -> FillRequest:
+    return FillRequest(prefix=prefix, suffix=suffix, max_lines=max_lines, deadline_ms=deadline_ms, path=path)
 
 
-def found(cache: Cache, request: FillRequest, uri: str = "a") -> str | None:
-    fill = cache.find(uri, request)
+def found(cache: Cache, request: FillRequest) -> str | None:
+    fill = cache.find(request)
     return fill.text if fill else None
 
 
-def a_cache(request: FillRequest, text: str) -> Cache:
-    cache = Cache()
-    cache.add("a", request, a_fill(text))
+def a_cache(request: FillRequest, text: str, reach: int = 100) -> Cache:
+    cache = Cache(reach)
+    cache.add(request, a_fill(text))
     return cache
 
 
@@ -31,7 +35,7 @@ def test_the_same_request_is_answered() -> None:
     assert found(cache, a_request("x = ")) == "hello"
     assert found(cache, a_request("y = ")) is None
     assert found(cache, a_request("x = ", suffix=")\n")) is None
-    assert found(cache, a_request("x = "), uri="b") is None
+    assert found(cache, a_request("x = ", path="b.py")) is None
 
 
 def test_typing_what_was_suggested_shortens_it() -> None:
@@ -52,10 +56,13 @@ def test_that_nothing_comes_here_is_an_answer_too() -> None:
     assert found(a_cache(a_request("x = 1"), ""), a_request("x = 1")) == ""
 
 
-def test_more_lines_or_time_is_another_question() -> None:
+def test_more_lines_time_doubt_or_care_is_another_question() -> None:
     cache = a_cache(a_request("x = "), "hello")
     assert found(cache, a_request("x = ", max_lines=8)) is None
     assert found(cache, a_request("x = ", deadline_ms=400)) is None
+    hurried = msgspec.structs.replace(a_request("x = "), min_confidence=0.3, trust=0.9)
+    assert found(a_cache(hurried, "hello"), a_request("x = ")) is None
+    assert found(a_cache(a_request("x = "), "hello"), hurried) == "hello"
     several = a_cache(a_request("def f():\n", max_lines=8), "    return\n    x")
     assert (
         found(several, a_request("def f():\n    ret")) == "urn\n    x"
@@ -63,10 +70,29 @@ def test_more_lines_or_time_is_another_question() -> None:
 
 
 def test_the_least_recently_used_goes() -> None:
-    cache = Cache(size=2)
+    cache = Cache(reach=100, size=2)
     for prefix in ("a = ", "b = "):
-        cache.add("a", a_request(prefix), a_fill("x"))
+        cache.add(a_request(prefix), a_fill("x"))
     assert found(cache, a_request("a = ")) == "x"
-    cache.add("a", a_request("c = "), a_fill("x"))
+    cache.add(a_request("c = "), a_fill("x"))
     assert found(cache, a_request("b = ")) is None
     assert found(cache, a_request("a = ")) == "x"
+
+
+def test_only_what_the_model_sees_counts() -> None:
+    cache = a_cache(a_request("import os\n" * 20 + "x = ", "\n" * 200), "hello", reach=100)
+    assert found(cache, a_request("# changed\n" + "import os\n" * 20 + "x = he", "\n" * 100 + "# changed")) == "llo"
+    assert found(cache, a_request("import os\n" * 19 + "import re\nx = ", "\n" * 200)) is None
+    assert found(cache, a_request("import os\n" * 20 + "x = ", "\n" * 99 + "# changed")) is None
+
+
+def test_a_shorter_text_is_another_than_the_end_of_a_longer_one() -> None:
+    assert found(a_cache(a_request("x = "), "hello"), a_request("y = 1\nx = ")) is None
+    assert found(a_cache(a_request("y = 1\nx = "), "hello"), a_request("x = ")) is None
+
+
+def test_what_is_kept_is_bounded_however_large_the_text() -> None:
+    cache = Cache(reach=100, size=4)
+    for number in range(50):
+        cache.add(a_request("x" * 10_000 + str(number), "y" * 10_000), a_fill("z"))
+    assert len(msgspec.json.encode(cache._entries)) < 4 * 1_000

@@ -10,15 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from lsp_client import AUTOMATIC, INVOKED, PATIENCE, SCRIPTED, Json, LspClient, LspError, span
+from lsp_client import AUTOMATIC, INVOKED, PATIENCE, SCRIPTED, Json, LspClient, LspError, script, span
 
 URI = "file:///project/a.py"
 ENDLESS = 100_000  # passes: many minutes
-
-
-def script(text: str = "", **options: Json) -> str:
-    """The first line of a document, which tells the engine what to do."""
-    return "#" + json.dumps({"text": text, **options}) + "\n"
 
 
 async def what_the_engine_sees(client: LspClient, line: int, character: int, uri: str = URI) -> dict[str, Json]:
@@ -45,7 +40,7 @@ async def test_the_encoding_is_the_one_the_client_prefers(scripted: LspClient, e
 
 async def test_capabilities(scripted: LspClient) -> None:
     capabilities = await scripted.initialize()
-    assert capabilities["inlineCompletionProvider"] is not None
+    assert capabilities["inlineCompletionProvider"] == {"workDoneProgress": False}  # and not {}
     assert capabilities["textDocumentSync"]["change"] == 2  # incremental
     assert "inpaint.accepted" in capabilities["executeCommandProvider"]["commands"]
 
@@ -392,6 +387,16 @@ async def test_a_model_that_does_not_load_is_told_in_one_sentence() -> None:
         assert await client.stderr() == 'inpaint: The model "missing" is missing: install it again.\n'
 
 
+async def test_another_device_by_option(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"device": "gpu"})
+    message = await scripted.wait_for("window/showMessage", "device")
+    assert message["message"].endswith('was left as it was: it is one of "auto", "cpu", "cuda", "mps".')
+    scripted.notify("workspace/didChangeConfiguration", {"settings": {"device": "cuda"}})
+    assert (await scripted.wait_for("window/showMessage", "There is no cuda here"))["type"] == 1
+    scripted.open(URI, script("hello") + "x = ")
+    assert len(await scripted.complete(URI, 1, 4)) == 1  # where it was before
+
+
 async def test_another_model_by_option(scripted: LspClient, tmp_path: Path) -> None:
     await scripted.initialize()
     scripted.open(URI, script("hello") + "x = ")
@@ -521,6 +526,12 @@ async def test_a_wrong_address(address: str) -> None:
     code, _, errors = await run("--tcp", address)
     assert code == 2
     assert "HOST:PORT" in errors.splitlines()[-1]
+
+
+async def test_a_wrong_device() -> None:
+    code, _, errors = await run("--try", "a.py:1:1", "--device", "gpu")
+    assert code == 2
+    assert "cpu" in errors.splitlines()[-1]
 
 
 async def test_a_port_in_use() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import json
+import re
+from pathlib import Path, PurePath
 
+import msgspec
 import pytest
 
 from lsp_server.settings import Json, Settings, updated
+
+EDITORS = Path(__file__).parents[2] / "editors" / "README.md"
 
 
 def test_options_are_laid_over_the_settings() -> None:
@@ -41,6 +46,9 @@ def test_nothing_changes_nothing(nothing: Json) -> None:
         ("disabledLanguages", "python"),
         ("disabledGlobs", [1]),
         ("model", {}),
+        ("device", "gpu"),
+        ("device", 0),
+        ("status", "yes"),
     ],
 )
 def test_a_wrong_option_is_named_and_the_rest_kept(name: str, value: Json) -> None:
@@ -73,3 +81,10 @@ def test_disabled() -> None:
     assert not Settings(enabled=False).allow(PurePath("a.py"), "python")
     assert not Settings(disabled_languages=("markdown",)).allow(PurePath("a.md"), "markdown")
     assert not Settings(disabled_globs=("*/vendored/*",)).allow(PurePath("/x/vendored/a.py"), "python")
+
+
+def test_the_documented_options_are_the_ones_there_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`|secrets) \|", EDITORS.read_text("utf-8"), re.MULTILINE)
+    defaults = msgspec.json.decode(msgspec.json.encode(Settings()))
+    assert [name for name, _ in rows] == list(defaults)
+    assert all(json.loads(value) == defaults[name] for name, value in rows if value)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import engine
 from lsp_server.cursor import Gap
 from lsp_server.terminal import GREY, PLAIN, drawing, read_place
 
+WEIGHTS = Path(engine.__file__).parent / "weights" / "nano"
 SOURCE = 'import os\n\n\ndef names(folder):\n    """The names in a folder."""\n    return sorted(os.listdir())\n'
 
 
@@ -82,6 +85,23 @@ def test_a_binary_file(tmp_path: Path) -> None:
 def test_a_missing_model(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = ")
     is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "nowhere")), "nowhere")
+
+
+def test_a_truncated_model(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = ")
+    shutil.copytree(WEIGHTS, tmp_path / "nano")
+    for file in (tmp_path / "nano").glob("*.onnx"):
+        file.write_bytes(file.read_bytes()[:1000])
+    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "nano")), "nano")
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there(tmp_path: Path, device: str) -> None:
+    torch = pytest.importorskip("torch")
+    if getattr(torch, device if device == "cuda" else "mps").is_available():
+        pytest.skip(f"this machine has {device}")
+    (tmp_path / "a.py").write_text("x = ")
+    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--device", device), device)
 
 
 def is_refused(result: subprocess.CompletedProcess[str], because: str) -> None:

@@ -19,8 +19,8 @@ local actions = {
     suggest.switch(scope_of(argument), not suggest.allowed(vim.api.nvim_get_current_buf()))
   end,
   status = function()
-    local status = suggest.status(vim.api.nvim_get_current_buf())
-    print(("Inpaint: %s%s"):format(status, status == "error" and ": " .. server.error or ""))
+    print("Inpaint: " .. suggest.status(vim.api.nvim_get_current_buf()))
+    vim.tbl_map(print, server.details())
   end,
   restart = server.restart,
   log = function()

@@ -11,6 +11,8 @@ M.defaults = {
     accept = "<Tab>",
     accept_word = "<M-Right>",
     accept_line = "<M-C-Right>",
+    next = "<M-]>",
+    previous = "<M-[>",
     dismiss = "<C-]>",
     trigger = "<M-Bslash>",
   },

@@ -69,11 +69,12 @@ function M.clear()
   suggestion = nil
 end
 
+--- Returns whether the suggestion holds at the cursor.
 ---@param new inpaint.Suggestion
 function M.show(new)
   M.clear()
   suggestion = new
-  M.refresh()
+  return M.refresh()
 end
 
 --- Draw what is left at the cursor. Returns whether the suggestion still holds there.
@@ -93,14 +94,16 @@ function M.text()
   return left
 end
 
+--- The command of the suggestion.
+function M.command()
+  return suggestion and suggestion.command
+end
+
 --- Put a beginning of the ghost text into the buffer, as one step of undo that `.` repeats.
---- Returns the suggestion's command when nothing is left of it.
 function M.take(part)
-  local command = part == left and suggestion and suggestion.command or nil
   vim.bo.undolevels = vim.bo.undolevels -- ends the step of what was typed before
   vim.api.nvim_paste(part, false, -1)
   M.refresh()
-  return command
 end
 
 return M

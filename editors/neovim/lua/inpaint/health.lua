@@ -21,6 +21,7 @@ local function check_server()
   else
     local buffers = #vim.lsp.get_buffers_by_client_id(client.id)
     vim.health.ok(("server runs for %d buffer(s)%s"):format(buffers, server.loading and ", loading its model" or ""))
+    vim.tbl_map(vim.health.info, server.details())
   end
 end
 

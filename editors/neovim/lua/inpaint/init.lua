@@ -43,9 +43,7 @@ function M.setup(options)
   watch("FileType", config.options.filetypes, function(event)
     server.start(event.buf)
   end)
-  watch("LspProgress", "*", function(event)
-    server.on_progress(event, suggest.look_again)
-  end)
+  server.ready = suggest.look_again
   watch("LspAttach", "*", suggest.look_again)
   watch("InsertEnter", "*", vim.schedule_wrap(suggest.look_again)) -- later, for `a` has not moved the cursor yet
   watch({ "CursorMovedI", "TextChangedI", "TextChangedP" }, "*", suggest.update)
@@ -69,8 +67,17 @@ function M.accept_line()
   suggest.accept({ "^\n?[^\n]*" })
 end
 
+--- The next suggestion of several; where there is one, a longer one is asked for.
+function M.next()
+  suggest.cycle(1)
+end
+
+function M.previous()
+  suggest.cycle(-1)
+end
+
 --- Hide the ghost text until the text is another.
-M.dismiss = suggest.stop
+M.dismiss = suggest.dismiss
 
 --- Ask for a suggestion now.
 M.trigger = suggest.trigger

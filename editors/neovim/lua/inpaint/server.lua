@@ -1,9 +1,20 @@
 --- The language server's process: one for all buffers, started again when it dies.
 local config = require("inpaint.config")
 
+---@class inpaint.Status what the server says in `inpaint/status`, see editors/README.md
+---@field state "loading"|"idle"|"thinking"|"off"|"error"
+---@field message string? what is wrong
+---@field model string
+---@field latencyMs number? of the last fill
+---@field passes integer? of the last fill
+---@field fromCache boolean?
+---@field counts {shown: integer, accepted: integer, partlyAccepted: integer, dismissed: integer}
+
 local M = {
   error = nil, ---@type string? what keeps the server from working
   loading = false, -- whether it starts or loads its model
+  status = nil, ---@type inpaint.Status? the last there was
+  ready = function() end, -- called when the model has been loaded
 }
 local NAME, MARKERS = "inpaint", { ".git", "pyproject.toml", "setup.py" }
 local RESTARTS = 3 -- in a minute; then it is broken and stays down
@@ -39,7 +50,7 @@ local function on_exit(code, signal)
   end
   local again = restarting or code ~= 0 or signal ~= 0
   crashes = crashes + ((again and not restarting) and 1 or 0)
-  restarting, M.loading = false, again
+  restarting, M.loading, M.status = false, again, nil
   if crashes > RESTARTS then
     return fail("the server keeps ending: see `:Inpaint log`, then `:Inpaint restart`.")
   elseif again then
@@ -51,12 +62,18 @@ local function on_exit(code, signal)
   M.changed()
 end
 
-local function on_message(error, result, context)
-  if result.type == vim.lsp.protocol.MessageType.Error then
-    M.error = result.message
-    M.changed()
+---@param status inpaint.Status
+local function on_status(_, status)
+  for name, value in pairs(status) do
+    status[name] = value ~= vim.NIL and value or nil -- Neovim 0.12 makes vim.NIL of null
   end
-  return vim.lsp.handlers["window/showMessage"](error, result, context)
+  local loaded = M.loading and status.state ~= "loading"
+  M.status, M.loading = status, status.state == "loading"
+  M.error = status.state == "error" and status.message or nil
+  M.changed()
+  if loaded then
+    M.ready()
+  end
 end
 
 --- The client's configuration, as `vim.lsp.start` and `vim.lsp.config` take it.
@@ -68,12 +85,9 @@ function M.configuration()
     cmd = config.options.cmd,
     filetypes = config.options.filetypes,
     root_markers = MARKERS,
-    init_options = config.options.server,
+    init_options = vim.tbl_extend("force", config.options.server, { status = true }),
     capabilities = capabilities,
-    handlers = { ["window/showMessage"] = on_message },
-    on_init = function()
-      M.loading, M.error = false, nil
-    end,
+    handlers = { ["inpaint/status"] = on_status },
     on_exit = vim.schedule_wrap(on_exit),
     reuse_client = function(client)
       return client.name == NAME and not M.call(client, "is_stopped")
@@ -90,7 +104,9 @@ function M.start(buf)
   if vim.fn.executable(configuration.cmd[1]) == 0 then
     return fail(('"%s" was not found: `pip install inpaint-lsp`, or set `cmd`.'):format(configuration.cmd[1]))
   end
-  M.loading, M.error = M.client() == nil, nil
+  if not M.client() then
+    M.loading, M.error = true, nil
+  end
   configuration.root_dir = vim.fs.root(buf, MARKERS)
   vim.lsp.start(configuration, { bufnr = buf, reuse_client = configuration.reuse_client })
 end
@@ -109,24 +125,29 @@ function M.is_ours(buf)
   return vim.tbl_contains(filetypes, vim.bo[buf].filetype) or vim.tbl_contains(filetypes, "*")
 end
 
+--- What else there is to say of the server, a line each.
+---@return string[]
+function M.details()
+  local status, lines = M.status, { M.error }
+  if status then
+    table.insert(lines, "model: " .. status.model)
+    if status.latencyMs then
+      local cost = status.fromCache and "remembered" or ("%d passes"):format(status.passes)
+      table.insert(lines, ("last fill: %.0f ms, %s"):format(status.latencyMs, cost))
+    end
+    local c = status.counts
+    local counts = "%d suggestions: %d accepted, %d in part, %d dismissed"
+    table.insert(lines, counts:format(c.shown, c.accepted, c.partlyAccepted, c.dismissed))
+  end
+  return lines
+end
+
 function M.restart()
   crashes, restarting = 0, M.client() ~= nil
   if restarting then
     M.call(M.client(), "stop")
   else
     M.start_all()
-  end
-end
-
---- Follow the loading of the model; `ready` is called when it has ended.
-function M.on_progress(event, ready)
-  local client = vim.lsp.get_client_by_id(event.data.client_id)
-  if client and client.name == NAME then
-    M.loading = event.data.params.value.kind ~= "end"
-    M.changed()
-    if not M.loading then
-      ready()
-    end
   end
 end
 

@@ -7,6 +7,8 @@ local M = {}
 local INVOKED, AUTOMATIC = 1, 2
 local seen ---@type table? the place of the last update
 local pending ---@type {client: vim.lsp.Client, id: integer}?
+local choice = {} ---@type inpaint.Suggestion[] what the last answer had
+local chosen = 1 -- which of them is shown
 local timer = assert(vim.uv.new_timer())
 local off = {} -- by buffer number, filetype or "all"
 
@@ -52,17 +54,17 @@ function M.stop()
   server.changed()
 end
 
-local function show(item, here)
-  if inserting() and vim.deep_equal(here, place()) then -- else it answers a question that is past
-    ghost.show({
-      buf = here.buf,
-      row = here.row,
-      col = here.col,
-      text = item.insertText,
-      rest = vim.api.nvim_get_current_line():sub(here.col + 1),
-      command = item.command,
-    })
+local function show(items, here)
+  if not inserting() or not vim.deep_equal(here, place()) then
+    return -- it answers a question that is past
   end
+  local rest = vim.api.nvim_get_current_line():sub(here.col + 1)
+  choice = vim.tbl_map(function(item)
+    local text, command = item.insertText, item.command
+    return { buf = here.buf, row = here.row, col = here.col, text = text, rest = rest, command = command }
+  end, items)
+  chosen = 1
+  ghost.show(choice[chosen])
 end
 
 local function ask(kind)
@@ -79,9 +81,9 @@ local function ask(kind)
   local sent, id = server.call(client, "request", "textDocument/inlineCompletion", params, function(_, result)
     if pending == request then
       pending = nil
-      local item = result and result.items[1]
-      if item then
-        show(item, here)
+      local items = result and (result.items or result) or {}
+      if items[1] then
+        show(items, here)
       end
       server.changed()
     end
@@ -96,6 +98,20 @@ end
 function M.trigger()
   ghost.clear()
   ask(INVOKED)
+end
+
+--- Show the next of several suggestions that hold, the one before for -1. Where there is one, ask for a longer one.
+function M.cycle(step)
+  if not ghost.text() or #choice < 2 then
+    return ask(INVOKED)
+  end
+  for _ = 1, #choice do
+    chosen = (chosen - 1 + step) % #choice + 1
+    if ghost.show(choice[chosen]) then
+      break
+    end
+  end
+  server.changed()
 end
 
 --- After whatever may have changed text or cursor: keep what still holds, ask where the text is new.
@@ -136,16 +152,36 @@ function M.leave()
   M.stop()
 end
 
---- Put what `pattern` matches of the ghost text into the buffer, all without a pattern.
+--- Tell the server what became of a suggestion.
+local function tell(command, kind, characters)
+  local client = server.client(0)
+  if not client or not command then
+    return
+  elseif kind == "accepted" then
+    server.call(client, "request", "workspace/executeCommand", command, function() end)
+  else
+    local id = (command.arguments or {})[1]
+    server.call(client, "notify", "inpaint/feedback", { id = id, kind = kind, characters = characters })
+  end
+end
+
+--- Forget the suggestion because the user does not want it.
+function M.dismiss()
+  if ghost.text() then
+    tell(ghost.command(), "dismissed")
+  end
+  M.stop()
+end
+
+--- Put what the first of the patterns that fits matches of the ghost text into the buffer.
 function M.accept(patterns)
   local text = ghost.text()
   for _, pattern in ipairs(text and patterns or {}) do
     local part = text:match(pattern)
     if part then
-      local client, command = server.client(0), ghost.take(part)
-      if client and command then
-        server.call(client, "request", "workspace/executeCommand", command, function() end)
-      end
+      local command = ghost.command()
+      ghost.take(part)
+      tell(command, part == text and "accepted" or "partlyAccepted", vim.fn.strutf16len(part))
       return server.changed()
     end
   end
@@ -159,6 +195,8 @@ function M.status(buf)
     return "error"
   elseif server.loading then
     return "loading"
+  elseif server.status and server.status.state == "off" then
+    return "off"
   end
   return ghost.text() and "shown" or pending and "thinking" or server.client(buf) and "idle" or "off"
 end

@@ -1,0 +1,25 @@
+"""A server that offers two completions, and a third one when asked by key: to see what an editor makes of several."""
+
+from __future__ import annotations
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+
+server = LanguageServer("two-items", "0")
+COUNTS = ("shown", "accepted", "partlyAccepted", "dismissed")
+AUTOMATIC, INVOKED = ("urn a", "ire"), ("ry",)
+
+
+@server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
+def complete(ls: LanguageServer, params: types.InlineCompletionParams) -> list[types.InlineCompletionItem]:
+    invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
+    return [types.InlineCompletionItem(insert_text=text) for text in (INVOKED if invoked else AUTOMATIC)]
+
+
+@server.feature(types.INITIALIZED)
+def initialized(ls: LanguageServer, params: types.InitializedParams) -> None:
+    ls.protocol.notify("inpaint/status", {"state": "idle", "model": "none", "counts": dict.fromkeys(COUNTS, 0)})
+
+
+if __name__ == "__main__":
+    server.start_io()

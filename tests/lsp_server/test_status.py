@@ -1,0 +1,144 @@
+"""`inpaint/status` and what it is made of: the states, what the last fill cost, what became of the completions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lsp_client import INVOKED, SCRIPTED, Json, LspClient, script
+
+URI = "file:///project/a.py"
+NOTHING = {"shown": 0, "dismissed": 0, "partlyAccepted": 0, "accepted": 0}
+
+
+def statuses(client: LspClient) -> list[Json]:
+    return [message["params"] for message in client.received if message["method"] == "inpaint/status"]
+
+
+async def counts(client: LspClient) -> dict[str, int]:
+    return (await client.request("inpaint/statistics"))["counts"]
+
+
+async def accept(client: LspClient, item: Json) -> None:
+    command = {"command": item["command"]["command"], "arguments": item["command"]["arguments"]}
+    assert await client.request("workspace/executeCommand", command) is None
+
+
+def tell(client: LspClient, item: Json, kind: str, characters: int | None = None) -> None:
+    [identifier] = item["command"]["arguments"]
+    client.notify("inpaint/feedback", {"id": identifier, "kind": kind, "characters": characters})
+
+
+# ---------------------------------------------------------------- states
+
+
+async def test_from_loading_over_thinking_to_idle(tmp_path: Path) -> None:
+    model, gate = tmp_path / "model", tmp_path / "gate"
+    async with LspClient.start([*SCRIPTED, "--model", str(model)]) as client:
+        await client.initialize(initializationOptions={"status": True})
+        first = await client.wait_for("inpaint/status")
+        nothing = {"message": None, "latencyMs": None, "passes": None, "fromCache": None}
+        assert first == {"state": "loading", "model": str(model), "counts": NOTHING, **nothing}
+        model.touch()
+        await client.wait_for("inpaint/status", '"idle"')
+        client.open(URI, script("hello", gate=str(gate)) + "x = ")
+        _, answer = client.ask(URI, 1, 4)
+        await client.wait_for("inpaint/status", '"thinking"')
+        gate.touch()
+        assert len((await answer)["items"]) == 1
+        last = await client.wait_for("inpaint/status", '"shown": 1')
+        assert (last["state"], last["passes"], last["fromCache"]) == ("idle", 1, False)
+        assert last["latencyMs"] > 0
+        assert [status["state"] for status in statuses(client)] == ["loading", "idle", "thinking", "idle"]
+
+
+async def test_an_answer_from_the_cache_costs_no_pass(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"status": True})
+    scripted.open(URI, script("hello") + "x = ")
+    await scripted.complete(URI, 1, 4)
+    scripted.insert(URI, 1, 4, "h")
+    await scripted.complete(URI, 1, 5)
+    last = await scripted.wait_for("inpaint/status", '"fromCache": true')
+    assert (last["state"], last["passes"]) == ("idle", 0)
+
+
+async def test_off_and_on(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"status": True, "enabled": False})
+    await scripted.wait_for("inpaint/status", '"off"')
+    scripted.notify("workspace/didChangeConfiguration", {"settings": {"enabled": True}})
+    await scripted.wait_for("inpaint/status", '"idle"')
+
+
+async def test_an_error_comes_with_its_sentence_and_goes_with_another_model(tmp_path: Path) -> None:
+    async with LspClient.start([*SCRIPTED, "--model", "missing"]) as client:
+        await client.initialize(initializationOptions={"status": True})
+        broken = await client.wait_for("inpaint/status", '"error"')
+        assert broken["message"] == 'The model "missing" is missing: install it again.'
+        client.notify("workspace/didChangeConfiguration", {"settings": {"model": "nano"}})
+        await client.wait_for("inpaint/status", '"idle"')
+        assert (statuses(client)[-1]["message"], statuses(client)[-1]["model"]) == (None, "nano")
+
+
+async def test_clients_that_do_not_ask_for_it_are_not_bothered(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(URI, script("hello") + "x = ")
+    [item] = await scripted.complete(URI, 1, 4)
+    await accept(scripted, item)
+    assert await counts(scripted) == NOTHING | {"shown": 1, "accepted": 1}
+    assert scripted.received == []
+
+
+# ---------------------------------------------------------------- what became of the completions
+
+
+async def test_what_is_typed_through_is_one_completion_with_one_outcome(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(URI, script("hello") + "x = ")
+    items = []
+    for typed in range(3):
+        items += await scripted.complete(URI, 1, 4 + typed)
+        scripted.insert(URI, 1, 4 + typed, "hello"[typed])
+    assert len({item["command"]["arguments"][0] for item in items}) == 1
+    tell(scripted, items[0], "partlyAccepted", 2)
+    assert await counts(scripted) == NOTHING | {"shown": 1, "partlyAccepted": 1}
+    tell(scripted, items[1], "partlyAccepted", 1)
+    tell(scripted, items[1], "dismissed")
+    assert await counts(scripted) == NOTHING | {"shown": 1, "partlyAccepted": 1}
+    await accept(scripted, items[2])
+    await accept(scripted, items[2])
+    assert await counts(scripted) == NOTHING | {"shown": 1, "accepted": 1}
+    [kept] = (await scripted.request("inpaint/statistics"))["completions"]
+    assert (kept["outcome"], kept["characters"], kept["confidence"]) == ("accepted", 3, 1.0)
+    assert kept["latencyMs"] > 0
+
+
+async def test_dismissed_and_asked_for_again(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(URI, script("hello") + "x = ")
+    [item] = await scripted.complete(URI, 1, 4)
+    tell(scripted, item, "dismissed")
+    assert await counts(scripted) == NOTHING | {"shown": 1, "dismissed": 1}
+    [item] = await scripted.complete(URI, 1, 4, INVOKED)
+    await accept(scripted, item)
+    assert await counts(scripted) == NOTHING | {"shown": 1, "accepted": 1}
+
+
+async def test_another_completion_is_another(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(URI, script("hello") + "x = \ny = ")
+    [first] = await scripted.complete(URI, 1, 4)
+    [second] = await scripted.complete(URI, 2, 4)
+    assert first["command"]["arguments"] != second["command"]["arguments"]
+    assert (await counts(scripted))["shown"] == 2
+
+
+async def test_feedback_that_makes_no_sense_is_passed_over(scripted: LspClient) -> None:
+    await scripted.initialize()
+    senseless = {"id": 1, "kind": "dismissed"}, {"id": "1", "kind": "liked"}, {"type_name": "x", "a b": 1}
+    for params in (None, [], {}, *senseless):
+        scripted.notify("inpaint/feedback", params)
+    scripted.notify("inpaint/feedback", {"id": "no such", "kind": "dismissed"})
+    await scripted.request("workspace/executeCommand", {"command": "inpaint.accepted"})
+    await scripted.request("workspace/executeCommand", {"command": "inpaint.accepted", "arguments": [["odd"]]})
+    assert await counts(scripted) == NOTHING
+    assert await scripted.leave() == 0
+    assert "Traceback" not in await scripted.stderr()

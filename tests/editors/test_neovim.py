@@ -289,44 +289,6 @@ def test_the_menu_of_a_plugin_hides_it_while_it_is_open(edit: Open, plugin: str)
     editor.wait_for_ghost("urn a + b")
 
 
-PLUGINS = Path(os.environ.get("INPAINT_NEOVIM_PLUGINS", "no plugins"))  # a folder with checkouts of them
-SET_UP = {
-    "nvim-cmp": """
-        local cmp = require("cmp")
-        cmp.register_source("words", { complete = function(_, _, done) done({ { label = "retrieve" } }) end })
-        cmp.setup({ sources = { { name = "words" } }, mapping = {
-            ["<C-e>"] = cmp.mapping.abort(),
-            ["<Tab>"] = function(fallback) return cmp.visible() and cmp.select_next_item() or fallback() end,
-        } })
-    """,
-    "blink.cmp": """
-        local keys = { preset = "none", ["<C-e>"] = { "hide", "fallback" }, ["<Tab>"] = { "select_next", "fallback" } }
-        require("blink.cmp").setup({
-            fuzzy = { implementation = "lua" },
-            keymap = keys,
-            sources = { default = { "buffer" } },
-        })
-    """,
-}
-
-
-@pytest.mark.parametrize("plugin", SET_UP)
-def test_beside_the_plugin_itself(edit: Open, plugin: str) -> None:
-    """Its menu first; without it, the key that both are mapped to accepts."""
-    if not (PLUGINS / plugin).is_dir():
-        pytest.skip(f"INPAINT_NEOVIM_PLUGINS has no {plugin}")
-    init = f"vim.opt.runtimepath:prepend([[{PLUGINS / plugin}]])\n{SET_UP[plugin]}"
-    editor = edit(script("urn a + b") + "retrieve\n", init=init)
-    editor.type_slowly("Goret")
-    visible = "cmp').visible" if plugin == "nvim-cmp" else "blink.cmp').is_menu_visible"
-    editor.wait_for(lambda: editor.lua(f"return require('{visible}()"))
-    editor.wait_for_ghost("")
-    editor.type("<C-e>")
-    editor.wait_for_ghost("urn a + b")
-    editor.type("<Tab>")
-    editor.wait_for(lambda: editor.lines[-1] == "return a + b")
-
-
 # ---------------------------------------------------------------- requests
 
 

@@ -20,9 +20,11 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A gap in a text.
 
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
-    it passes, decoding ends with what is verified so far, and so it does once the fill will hardly be as confident as
-    `min_confidence`. `steps` is the number of denoising passes a canvas. Denoised tokens that are surer than `trust`
-    are taken as they are; at 1 all are verified, and the text is the model's own.
+    it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
+
+    For the embedded model alone: a fill ends once it will hardly be as confident as `min_confidence`; without `drafts`
+    a pass brings one token; denoised tokens surer than `trust` are taken unverified, and at 1, where all are
+    verified, the text is the model's own left-to-right text.
     """
 
     prefix: str
@@ -31,8 +33,9 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_lines: int | None = None
     max_tokens: int = 64
     deadline_ms: float | None = None
-    min_confidence: float = 0.0
     steps: int = 1
+    min_confidence: float = 0.0
+    drafts: bool = True
     trust: float = 1.0
 
 

@@ -49,7 +49,7 @@ class Prompt(msgspec.Struct, frozen=True):
 def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     """`budget` is the most tokens of context."""
     prefix, blank = tokenizer.split_blank(request.prefix.replace("\r\n", "\n"))
-    rest, newline, following = _after_cursor(prefix, request.suffix.replace("\r\n", "\n"))
+    rest, newline, following = _after_cursor(prefix, request.suffix[: budget * CHARACTERS].replace("\r\n", "\n"))
     head = [BOS]
     if request.path:
         path = "/".join(request.path.replace("\\", "/").split("/")[-3:])

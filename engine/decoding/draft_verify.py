@@ -108,8 +108,9 @@ def decode(
     """
     limits = Limits(request, tokenizer)
     decoded = Decoded(tokens=[], probabilities=[], passes=0, decode_seconds=0.0, ended=False)
-    size = model.shape.canvas // 2 if model.rows_are_free or request.trust < 1 else 0  # a line has about eight tokens
-    seen = [*remembered, *prompt.written]
+    on_canvas = request.drafts and (model.rows_are_free or request.trust < 1)
+    size = model.shape.canvas // 2 if on_canvas else 0  # a line has about eight tokens
+    seen = [*remembered, *prompt.written] if request.drafts else []
     pending, draft = [*prompt.context, *prompt.lead][len(model.sequence) :], continuation(seen)
     going, encoded = True, 0.0
     while going and not limits.late() and len(model.sequence) + len(pending + draft) + size <= model.capacity:
@@ -130,7 +131,7 @@ def decode(
             going = limits.commit(decoded, trusted.tokens, trusted.probabilities)
             pending += trusted.tokens
             canvas = Rows(canvas.tokens[len(pending) :], canvas.probabilities[len(pending) :])
-        draft = _likely(canvas) or continuation([*seen, *decoded.tokens])
+        draft = _likely(canvas) or (continuation([*seen, *decoded.tokens]) if request.drafts else [])
     decoded.decode_seconds = time.perf_counter() - encoded if encoded else 0.0
     return decoded
 

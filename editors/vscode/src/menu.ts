@@ -1,0 +1,63 @@
+/** The menu of the status bar item, and the choices in it. */
+import { commands, QuickPickItemKind, window, type QuickPickItem } from "vscode";
+import { change, isOn, setting } from "./settings";
+
+const EMBEDDED = "nano";
+
+interface Entry extends QuickPickItem {
+  command?: string;
+  arguments?: unknown[];
+}
+
+export async function showMenu(): Promise<void> {
+  const chosen = await window.showQuickPick(entries(), { title: "Inpaint" });
+  if (chosen?.command) {
+    await commands.executeCommand(chosen.command, ...(chosen.arguments ?? []));
+  }
+}
+
+function entries(): Entry[] {
+  const enabled = setting<boolean>("enabled");
+  const language = window.activeTextEditor?.document.languageId;
+  return [
+    enabled
+      ? { label: "$(circle-slash) Disable", command: "inpaint.toggle" }
+      : { label: "$(check) Enable", command: "inpaint.toggle" },
+    ...(enabled && language ? [{ label: languageLabel(language), command: "inpaint.toggleLanguage" }] : []),
+    { label: "$(play) Complete now", command: "inpaint.trigger" },
+    { label: "", kind: QuickPickItemKind.Separator },
+    { label: "$(symbol-misc) Choose model…", description: setting<string>("model"), command: "inpaint.chooseModel" },
+    { label: "$(gear) Settings", command: "workbench.action.openSettings", arguments: ["@ext:inpaint.inpaint"] },
+    { label: "$(output) Show log", command: "inpaint.showLog" },
+    { label: "$(debug-restart) Restart the server", command: "inpaint.restart" },
+  ];
+}
+
+function languageLabel(language: string): string {
+  return isOn(language) ? `$(circle-slash) Disable for ${language}` : `$(check) Enable for ${language}`;
+}
+
+/** The embedded model, a folder or a hub id; the server loads it as soon as the setting changes. */
+export async function chooseModel(): Promise<void> {
+  const current = setting<string>("model");
+  const folder: QuickPickItem = { label: "$(folder) Folder of another…" };
+  const hub: QuickPickItem = { label: "$(cloud-download) Hub id of another…" };
+  const models: QuickPickItem[] = [{ label: EMBEDDED, description: "embedded" }];
+  if (current !== EMBEDDED) {
+    models.push({ label: current });
+  }
+  const chosen = await window.showQuickPick([...models, folder, hub], { title: "Model", placeHolder: `Now: ${current}` });
+  const model = chosen === folder ? await chooseFolder() : chosen === hub ? await enterHubId() : chosen?.label;
+  if (model) {
+    await change("model", model);
+  }
+}
+
+async function chooseFolder(): Promise<string | undefined> {
+  const folders = await window.showOpenDialog({ canSelectFiles: false, canSelectFolders: true, openLabel: "Use This Model" });
+  return folders?.[0]?.fsPath;
+}
+
+function enterHubId(): Thenable<string | undefined> {
+  return window.showInputBox({ title: "Model", prompt: "Its id on the hub; it is downloaded, once", placeHolder: "owner/name" });
+}

@@ -1,0 +1,172 @@
+/** The language server's life: found, started, configured, started again when it dies, and given up when it keeps dying. */
+import { window, workspace, type ExtensionContext, type LogOutputChannel } from "vscode";
+import {
+  CloseAction,
+  ErrorAction,
+  LanguageClient,
+  MessageType,
+  ShowMessageNotification,
+  State,
+  TransportKind,
+  type DocumentSelector,
+  type LanguageClientOptions,
+  type ShowMessageParams,
+} from "vscode-languageclient/node";
+import { CHOOSE_MODEL, CHOOSE_PYTHON, INSTALL, OPEN_SETTINGS, RESTART, say, sayError, SHOW_LOG } from "./messages";
+import { chosenPython, findPython } from "./python";
+import { hasLanguage, languages, serverOptions, setting } from "./settings";
+import type { ServerStatus, Status } from "./status";
+import type { Feedback, Suggestion } from "./suggestion";
+
+const SCHEMES = ["file", "untitled", "vscode-notebook-cell"];
+const CRASHES = 3; // in a minute; then it is broken and stays down
+const MINUTE = 60_000;
+
+/** Leaves it to us to tell the user what goes wrong: once, and with a button that helps. */
+class Client extends LanguageClient {
+  override error(message: string, data?: unknown): void {
+    super.error(message, data, false);
+  }
+}
+
+export class Server {
+  private client: Client | undefined;
+  private crashes: number[] = []; // times
+  private queue = Promise.resolve(); // of starts and stops, one after the other
+
+  constructor(
+    private readonly context: ExtensionContext,
+    private readonly log: LogOutputChannel,
+    private readonly status: Status,
+    private readonly suggestion: Suggestion,
+  ) {}
+
+  /** Start once there is a document to complete in; a server costs memory. */
+  startWhenNeeded(): void {
+    const needed = workspace.textDocuments.some(({ languageId, uri }) => hasLanguage(languageId) && SCHEMES.includes(uri.scheme));
+    if (needed && setting<boolean>("enabled")) {
+      this.enqueue(async () => this.client ?? (await this.start()));
+    }
+  }
+
+  restart(): void {
+    this.crashes = [];
+    this.enqueue(async () => {
+      await this.end();
+      await this.start();
+    });
+  }
+
+  stop(): Promise<void> {
+    this.enqueue(() => this.end());
+    return this.queue;
+  }
+
+  /** Send the settings as they are now. */
+  configure(): void {
+    if (this.client?.isRunning()) {
+      void this.client.sendNotification("workspace/didChangeConfiguration", { settings: serverOptions() });
+    }
+  }
+
+  feedback(feedback: Feedback): void {
+    if (this.client?.isRunning()) {
+      void this.client.sendNotification("inpaint/feedback", feedback);
+    }
+  }
+
+  private enqueue(action: () => Promise<unknown>): void {
+    this.queue = this.queue.then(action).then(undefined, (error: Error) => this.log.error(error));
+  }
+
+  private async start(): Promise<void> {
+    this.status.starting();
+    const python = await findPython(this.context);
+    if (!python) {
+      return this.failWithoutPython();
+    }
+    this.log.info(`The server runs in ${python}.`);
+    const run = { command: python, args: ["-m", "lsp_server"], transport: TransportKind.stdio as const };
+    const client = new Client("inpaint", "Inpaint", { ...run, options: { cwd: this.context.extensionPath } }, this.options());
+    client.onNotification("inpaint/status", (status: ServerStatus) => this.status.report(status));
+    client.onNotification(ShowMessageNotification.type, tell); // in place of the client's own, which has no buttons
+    this.client = client;
+    await client.start().catch((error: Error) => this.log.error(error)); // and onClose says it
+  }
+
+  private async end(): Promise<void> {
+    const client = this.client;
+    this.client = undefined;
+    this.suggestion.clear();
+    await client?.dispose().catch(() => undefined); // one that has not started cannot be stopped
+  }
+
+  private options(): LanguageClientOptions {
+    return {
+      documentSelector: documentSelector(),
+      initializationOptions: serverOptions,
+      outputChannel: this.log,
+      initializationFailedHandler: () => false,
+      errorHandler: {
+        error: () => ({ action: ErrorAction.Continue, handled: true }),
+        closed: () => ({ action: this.onClose(), handled: true }),
+      },
+      middleware: {
+        provideInlineCompletionItems: async (document, position, context, token, next) => {
+          const { version } = document;
+          const result = await next(document, position, context, token);
+          if (result && !token.isCancellationRequested && document.version === version) {
+            this.suggestion.offer(document, position, result);
+          }
+          return result;
+        },
+      },
+    };
+  }
+
+  /** What to do now that the server has gone without being asked to. */
+  private onClose(): CloseAction {
+    this.suggestion.clear();
+    const now = Date.now();
+    this.crashes = [...this.crashes.filter((time) => now - time < MINUTE), now];
+    if (this.client?.state === State.Running && this.crashes.length <= CRASHES) {
+      this.status.starting();
+      return CloseAction.Restart;
+    }
+    const problem = this.client?.state === State.Running ? "keeps ending" : "did not start";
+    this.fail(`The server of Inpaint ${problem}. The log says why.`, SHOW_LOG, RESTART);
+    return CloseAction.DoNotRestart;
+  }
+
+  private failWithoutPython(): void {
+    const chosen = chosenPython();
+    if (chosen) {
+      return this.fail(`"${chosen}", which inpaint.python names, is no Python with the package inpaint-lsp.`, CHOOSE_PYTHON, RESTART);
+    }
+    const offer = "Shall a private environment be made for it? pip will download the package and what it needs.";
+    this.fail(`Inpaint found no Python with the package inpaint-lsp. ${offer}`, INSTALL, CHOOSE_PYTHON);
+  }
+
+  private fail(message: string, ...buttons: Parameters<typeof sayError>[1][]): void {
+    this.log.error(message);
+    this.status.failed(message);
+    sayError(message, ...buttons);
+  }
+}
+
+function documentSelector(): DocumentSelector {
+  return SCHEMES.flatMap((scheme) =>
+    languages().map((language) => (language === "*" ? { scheme } : { scheme, language })),
+  );
+}
+
+/** A message of the server: it is about the model where it is an error, and about a setting where it warns. */
+function tell({ type, message }: ShowMessageParams): void {
+  if (type === MessageType.Error) {
+    sayError(message, CHOOSE_MODEL, SHOW_LOG);
+  } else if (type === MessageType.Warning) {
+    say(message, window.showWarningMessage, OPEN_SETTINGS);
+  } else {
+    say(message, window.showInformationMessage);
+  }
+}

@@ -1,0 +1,63 @@
+/** The user's settings: those of the server as it gets them, and switches that write them. */
+import { ConfigurationTarget, workspace } from "vscode";
+
+export const SECTION = "inpaint";
+const SERVER_OPTIONS = [
+  "enabled",
+  "model",
+  "device",
+  "multiline",
+  "maxLines",
+  "steps",
+  "trust",
+  "deadlineAutomaticMs",
+  "deadlineInvokedMs",
+  "minConfidence",
+  "disabledLanguages",
+  "disabledGlobs",
+];
+
+/** A setting's value, which package.json gives a default. */
+export function setting<T>(name: string): T {
+  return workspace.getConfiguration(SECTION).get<T>(name) as T;
+}
+
+/** Write a setting where it is set already, in the workspace or else for the user. */
+export async function change(name: string, value: unknown): Promise<void> {
+  const settings = workspace.getConfiguration(SECTION);
+  const inWorkspace = settings.inspect(name)?.workspaceValue !== undefined;
+  await settings.update(name, value, inWorkspace ? ConfigurationTarget.Workspace : ConfigurationTarget.Global);
+}
+
+/** The server's options, under the names that it gives them; "status" asks for `inpaint/status`. */
+export function serverOptions(): Record<string, unknown> {
+  return { ...Object.fromEntries(SERVER_OPTIONS.map((name) => [name, setting(name)])), status: true };
+}
+
+/** The languages whose documents the server gets to see; "*" is all. */
+export function languages(): string[] {
+  return setting<string[]>("languages");
+}
+
+export function hasLanguage(language: string): boolean {
+  return languages().includes("*") || languages().includes(language);
+}
+
+/** Whether completions come in documents of a language. */
+export function isOn(language: string): boolean {
+  return setting<boolean>("enabled") && hasLanguage(language) && !setting<string[]>("disabledLanguages").includes(language);
+}
+
+/** Turn a language off where it is on, and on where it is off; Inpaint as a whole stays as it is. */
+export async function toggleLanguage(language: string): Promise<void> {
+  const disabled = setting<string[]>("disabledLanguages");
+  if (hasLanguage(language) && !disabled.includes(language)) {
+    return change("disabledLanguages", [...disabled, language]);
+  }
+  if (!hasLanguage(language)) {
+    await change("languages", [...languages(), language]);
+  }
+  if (disabled.includes(language)) {
+    await change("disabledLanguages", disabled.filter((other) => other !== language));
+  }
+}

@@ -1,0 +1,436 @@
+"""VS Code, with the real server and the real model, as a user has it.
+
+What the model says changes with its weights, so what a test expects is what the server was seen to answer or says to
+another client. One workbench serves all tests, for its start takes most of a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from lsp_client import AUTOMATIC, INVOKED, REAL, LspClient
+from screenshot import take
+from vscode import USER_SETTINGS, StartError, Workbench
+from vscode_install import EXTENSION, ROOT, Tools
+
+from lsp_server.settings import Settings
+
+BEFORE = '''\
+"""Accounts of a bank."""
+
+
+class Account:
+    def __init__(self, owner, balance=0):
+        self.owner = owner
+        self.balance = balance
+
+    def deposit(self, amount):
+        self.balance = self.balance + amount
+        return self.balance
+
+    def withdraw(self, amount):
+'''
+LINE = BEFORE.count("\n") + 1  # the one to type in, 1-based
+TYPED = ["return ", "if ", "self.", "for ", "while ", "self.balance = ", "raise ", "print(", "with ", "ret", "sel"]
+INDENT = " " * 8
+OPTIONS = {name.removeprefix("inpaint."): value for name, value in USER_SETTINGS.items() if name.startswith("inpaint.")}
+
+
+class Place(NamedTuple):
+    """What to type into the line below BEFORE, and what the server then suggests."""
+
+    typed: str
+    suggested: str
+
+
+class Places(NamedTuple):
+    """Where the model has something to say.
+
+    `words`: several of them, the first of more than a letter. `lines`: several, in a file with CRLF, when asked by key.
+    `beyond_ascii`: anything, in a line with characters of several lengths in UTF-8 and UTF-16.
+    """
+
+    words: Place
+    lines: Place
+    beyond_ascii: Place
+
+
+async def find_places(folder: Path) -> Places:
+    """What the server says to a plain client."""
+    async with LspClient.start(REAL, cwd=ROOT) as client:
+        await client.initialize(rootUri=folder.as_uri(), initializationOptions={**OPTIONS, "status": True})
+        await client.wait_for("inpaint/status", '"idle"')
+
+        async def first(pattern: str, head: str = "", line_end: str = "\n", kind: int = AUTOMATIC) -> Place:
+            for typed in TYPED:
+                uri = (folder / "a.py").as_uri()
+                client.open(uri, text_before(line_end) + head + typed)
+                items = await client.complete(uri, LINE - 1, utf16_length(INDENT + head + typed), kind)
+                if items and re.match(pattern, items[0]["insertText"]):
+                    return Place(head + typed, items[0]["insertText"])
+            raise AssertionError(f"The model never says {pattern}.")
+
+        return Places(
+            await first(r" ?\w{2,}\W+\w{2,}"),
+            await first(r".*\r\n.", "", "\r\n", INVOKED),
+            await first(".", '"名前 😀 é"; '),
+        )
+
+
+def utf16_length(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def text_before(line_end: str = "\n") -> str:
+    return BEFORE.replace("\n", line_end) + INDENT
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="module")
+def places(folder: Path) -> Places:
+    return asyncio.run(find_places(folder))
+
+
+@pytest.fixture
+def place(places: Places) -> Place:
+    return places.words
+
+
+@pytest.fixture(scope="module")
+def common(tools: Tools, folder: Path, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    """The workbench, with the server running. A start that comes to nothing is tried once more.
+
+    The places are found before, in an event loop that must have ended when Playwright's begins.
+    """
+    (folder / "first.py").touch()
+    with contextlib.ExitStack() as stack:
+
+        def start() -> Workbench:
+            home = tmp_path_factory.mktemp("home")
+            editor = stack.enter_context(Workbench.start(tools, home, folder))
+            editor.open(folder / "first.py")
+            editor.wait_for_state("idle")
+            return editor
+
+        try:
+            editor = start()
+        except (*StartError, AssertionError) as error:
+            print(f"The workbench did not start: {error}")
+            stack.close()
+            editor = start()
+        yield editor
+
+
+@pytest.fixture
+def editor(common: Workbench) -> Iterator[Workbench]:
+    """The workbench with no file open and the settings as they were."""
+    common.configure()
+    common.page.keyboard.press("Escape")
+    yield common
+    common.close_all()
+
+
+def opened(editor: Workbench, file: Path, line_end: str = "\n") -> Path:
+    """A file with BEFORE in it, open with the cursor below, where nothing has been typed yet."""
+    file.write_bytes(text_before(line_end).encode())
+    editor.open(file, LINE, len(INDENT) + 1)
+    editor.wait_for_state("idle")
+    return file
+
+
+def shown(editor: Workbench, file: Path, place: Place) -> str:
+    """The ghost text after typing, in a file of its own."""
+    opened(editor, file)
+    editor.insert(place.typed)
+    return editor.wait_for_ghost()
+
+
+def feedback(editor: Workbench, since: int) -> list[dict[str, Any]]:
+    return [message["params"] for message in editor.messages("client", "inpaint/feedback", since)]
+
+
+# ---------------------------------------------------------------- ghost text
+
+
+def test_ghost_text_is_what_the_model_says(editor: Workbench, folder: Path, place: Place) -> None:
+    assert shown(editor, folder / "a.py", place) == place.suggested
+
+
+def test_accept_and_undo(editor: Workbench, folder: Path, place: Place) -> None:
+    before = editor.counts()["accepted"]
+    ghost = shown(editor, file := folder / "b.py", place)
+    editor.keys("Tab")
+    editor.wait_for(lambda: editor.counts()["accepted"] == before + 1)
+    assert editor.saved(file, expected := text_before() + place.typed + ghost) == expected
+    editor.keys("Escape", "Control+z")
+    assert editor.saved(file, expected := text_before() + place.typed) == expected
+
+
+def test_accept_a_word(editor: Workbench, folder: Path, place: Place) -> None:
+    ghost = shown(editor, file := folder / "c.py", place)
+    before, since = editor.counts(), len(editor.wire())
+    editor.keys("Control+ArrowRight")
+    reports = editor.wait_for(lambda: feedback(editor, since))
+    accepted = ghost[: reports[0]["characters"]]
+    assert [report["kind"] for report in reports] == ["partlyAccepted"]
+    assert 0 < len(accepted) < len(ghost)
+    assert editor.saved(file, expected := text_before() + place.typed + accepted) == expected
+    editor.wait_for(lambda: editor.counts()["partlyAccepted"] == before["partlyAccepted"] + 1)
+    assert editor.counts()["accepted"] == before["accepted"]
+    editor.wait_for(lambda: editor.ghost() == ghost.removeprefix(accepted))
+
+
+def test_dismiss(editor: Workbench, folder: Path, place: Place) -> None:
+    shown(editor, file := folder / "d.py", place)
+    before, since = editor.counts()["dismissed"], len(editor.wire())
+    editor.keys("Escape")
+    editor.wait_for(lambda: editor.counts()["dismissed"] == before + 1)
+    editor.settle()
+    assert editor.ghost() == ""
+    assert editor.state() == "idle"
+    assert editor.saved(file, expected := text_before() + place.typed) == expected
+    editor.keys("Escape")
+    editor.settle()
+    assert [report["kind"] for report in feedback(editor, since)] == ["dismissed"]
+
+
+def test_typing_what_is_suggested_never_changes_the_line(editor: Workbench, folder: Path, place: Place) -> None:
+    ghost = shown(editor, file := folder / "e.py", place)
+    before, since = editor.counts(), len(editor.wire())
+    with editor.looks() as looks:
+        editor.type(ghost[:-1], delay=120)  # slower than VS Code's debounce: the server is asked at each
+    assert looks == [INDENT + place.typed + ghost]
+    assert len(editor.answers(since)) > 1
+    assert editor.saved(file, expected := text_before() + place.typed + ghost[:-1]) == expected
+    assert editor.counts() == before
+    assert feedback(editor, since) == []
+
+
+def test_typing_something_else_hides_it(editor: Workbench, folder: Path, place: Place) -> None:
+    ghost = shown(editor, file := folder / "f.py", place)
+    other = "q" if ghost[0] != "q" else "z"
+    editor.type(other)
+    assert editor.ghost() != ghost
+    assert editor.saved(file, expected := text_before() + place.typed + other) == expected
+
+
+def test_typing_on_cancels(editor: Workbench, folder: Path, place: Place) -> None:
+    editor.configure(**{"inpaint.steps": 64, "inpaint.maxLines": 100, "inpaint.multiline": "always"})
+    file = opened(editor, folder / "g.py")
+    since = len(editor.wire())
+    editor.type(place.typed + "q" * 20, delay=80)  # a little slower than VS Code's debounce: it asks at each
+    editor.settle()
+    answers = editor.answers(since)
+    cancelled = [message["params"]["id"] for message in editor.messages("client", "$/cancelRequest", since)]
+    assert any("error" in answers[number] or not answers[number]["result"]["items"] for number in cancelled)
+    assert editor.saved(file, expected := text_before() + place.typed + "q" * 20) == expected
+    editor.wait_for(lambda: editor.ghost() == last_suggested(editor))
+
+
+def last_suggested(editor: Workbench) -> str:
+    items = list(editor.answers().values())[-1]["result"]["items"]
+    return items[0]["insertText"] if items else ""
+
+
+def test_a_line_beyond_ascii(editor: Workbench, folder: Path, places: Places) -> None:
+    ghost = shown(editor, file := folder / "h.py", places.beyond_ascii)
+    assert ghost == places.beyond_ascii.suggested
+    editor.keys("Tab")
+    assert editor.saved(file, expected := text_before() + places.beyond_ascii.typed + ghost) == expected
+
+
+def test_several_lines_in_a_file_with_crlf(editor: Workbench, folder: Path, places: Places) -> None:
+    typed, suggested = places.lines
+    file = opened(editor, folder / "i.py", "\r\n")
+    since = len(editor.wire())
+    editor.insert(typed)
+    editor.wait_for(lambda: len(editor.answers(since)) == 1)
+    editor.keys("Alt+Backslash")
+    editor.wait_for(lambda: editor.ghost() == suggested.replace("\r\n", "\n"))
+    editor.keys("Tab")
+    assert editor.saved(file, expected := text_before("\r\n") + typed + suggested) == expected
+
+
+def test_two_files(editor: Workbench, folder: Path, place: Place) -> None:
+    (folder / "k.py").write_text("import os\n\n\ndef size(path):\n    ")
+    ghost = shown(editor, folder / "j.py", place)
+    editor.open(folder / "k.py", 5, 5)
+    assert editor.ghost() == ""
+    assert editor.state() == "idle"
+    since = len(editor.wire())
+    editor.insert("return os.path.")
+    editor.wait_for(lambda: editor.answers(since))
+    asked = editor.messages("client", "textDocument/inlineCompletion", since)[-1]["params"]
+    assert asked["textDocument"]["uri"] == (folder / "k.py").as_uri()
+    editor.keys("Escape", "Control+s")
+    editor.open(folder / "j.py", LINE, len(INDENT + place.typed) + 1)
+    editor.keys("Backspace")
+    editor.insert(place.typed[-1])
+    assert editor.wait_for_ghost() == ghost
+
+
+def test_with_the_menu_open(editor: Workbench, folder: Path) -> None:
+    opened(editor, folder / "l.py")
+    editor.type("self.bal")
+    editor.wait_for(lambda: editor.answers())
+    since = len(editor.wire())
+    editor.keys("Control+Space")
+    editor.wait_for(lambda: editor.texts(".suggest-widget.visible .monaco-list-row.focused"))
+
+    def answered() -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        answers = editor.answers(since)
+        asked = [
+            message
+            for message in editor.messages("client", "textDocument/inlineCompletion", since)
+            if message["params"]["context"].get("selectedCompletionInfo")
+        ]
+        return [
+            (message["params"]["context"]["selectedCompletionInfo"], answers[message["id"]]["result"]["items"])
+            for message in asked
+            if "result" in answers.get(message["id"], {})
+        ]
+
+    selected, items = editor.wait_for(answered)[-1]
+    assert selected["text"] == "balance"
+    for item in items:
+        assert item["insertText"].startswith("balance")
+        assert item["range"] == selected["range"]
+        editor.wait_for(lambda item=item: editor.ghost() == item["insertText"].removeprefix("bal"))
+
+
+def test_the_picture_of_the_readme(editor: Workbench, folder: Path, tmp_path: Path) -> None:
+    take(editor, folder, tmp_path / "ghost-text.png")
+    assert 5_000 < (tmp_path / "ghost-text.png").stat().st_size < 200_000
+
+
+# ---------------------------------------------------------------- server, status and switches
+
+
+def test_status(editor: Workbench, folder: Path, place: Place) -> None:
+    shown(editor, folder / "m.py", place)
+    said = editor.messages("server", "inpaint/status")[-1]["params"]
+    milliseconds = said["latencyMs"]
+    cost = f"{milliseconds:.{0 if milliseconds >= 10 else 1}f} ms"
+    editor.wait_for(lambda: editor.status() == f"Inpaint, shown, {cost}")
+    assert f"Inpaint {cost}" in "".join(editor.texts("[id='inpaint.inpaint.inpaint.status']"))
+
+
+def test_a_killed_server_is_started_again(editor: Workbench, folder: Path, place: Place) -> None:
+    opened(editor, folder / "n.py")
+    first = editor.server_pid()
+    os.kill(first, signal.SIGKILL)
+    editor.wait_for(lambda: editor.server_pid() != first)
+    editor.wait_for_state("idle")
+    editor.insert(place.typed)
+    assert editor.wait_for_ghost() == place.suggested
+
+
+def test_restart_by_the_menu(editor: Workbench, folder: Path, place: Place) -> None:
+    opened(editor, folder / "o.py")
+    first = editor.server_pid()
+    editor.page.click("[id='inpaint.inpaint.inpaint.status']")
+    editor.choose("Restart the server")
+    editor.wait_for(lambda: editor.server_pid() != first)
+    editor.wait_for_state("idle")
+    editor.insert(place.typed)
+    assert editor.wait_for_ghost() == place.suggested
+
+
+def test_a_language_is_turned_off_and_on(editor: Workbench, folder: Path, place: Place) -> None:
+    opened(editor, folder / "p.py")
+    editor.command("Inpaint: Enable or Disable for This Language")
+    editor.wait_for_state("off")
+    since = len(editor.wire())
+    editor.insert(place.typed)
+    editor.settle()
+    assert editor.ghost() == ""
+    assert editor.suggested(since) == []
+    editor.command("Inpaint: Enable or Disable for This Language")
+    editor.wait_for_state("idle")
+    editor.keys("Backspace")
+    editor.insert(place.typed[-1])
+    assert editor.wait_for_ghost() == place.suggested
+
+
+def test_settings_apply_without_a_restart(editor: Workbench, folder: Path, place: Place) -> None:
+    opened(editor, folder / "q.py")
+    server, since = editor.server_pid(), len(editor.wire())
+    editor.configure(**{"inpaint.enabled": False})
+    editor.wait_for_state("off")
+    editor.insert(place.typed)
+    editor.settle()
+    assert editor.ghost() == ""
+    editor.configure()
+    editor.wait_for_state("idle")
+    editor.keys("Backspace")
+    editor.insert(place.typed[-1])
+    assert editor.wait_for_ghost() == place.suggested
+    sent = editor.messages("client", "workspace/didChangeConfiguration", since)
+    assert [message["params"]["settings"]["enabled"] for message in sent] == [False, True]
+    assert editor.server_pid() == server
+
+
+def test_other_languages_are_left_alone(editor: Workbench, folder: Path) -> None:
+    (folder / "r.md").write_text("# Notes\n")
+    since = len(editor.wire())
+    editor.open(folder / "r.md", 2, 1)
+    editor.wait_for_state("off")
+    editor.type("The ")
+    editor.settle()
+    assert editor.wire()[since:] == []
+
+
+def test_a_model_that_is_missing_is_said_to_be(editor: Workbench, folder: Path) -> None:
+    opened(editor, folder / "s.py")
+    editor.configure(**{"inpaint.model": str(folder / "no-model")})
+    editor.wait_for_state("error")
+    message = editor.messages("server", "window/showMessage")[-1]["params"]["message"]
+    editor.wait_for(lambda: message in editor.notifications())
+    assert "Choose Model" in editor.texts(".notification-toast .monaco-button")
+    editor.configure()
+    editor.wait_for_state("idle")
+
+
+def test_a_python_without_inpaint_is_said_to_be(editor: Workbench, folder: Path) -> None:
+    opened(editor, folder / "t.py")
+    editor.configure(str(folder / "no-python"))
+    editor.wait_for_state("error")
+    editor.wait_for(lambda: any("no Python with the package inpaint-lsp" in text for text in editor.notifications()))
+    assert "Choose Python" in editor.texts(".notification-toast .monaco-button")
+    editor.configure()
+    editor.wait_for_state("idle")
+
+
+def test_a_private_environment_is_offered_and_made(editor: Workbench, folder: Path, place: Place) -> None:
+    opened(editor, folder / "u.py")
+    editor.configure("")
+    editor.wait_for_state("error")
+    editor.press("Create Environment")
+    editor.wait_for_state("idle")
+    editor.keys("Control+1")
+    editor.insert(place.typed)
+    editor.wait_for(lambda: editor.ghost() == place.suggested)
+    editor.configure()
+    editor.wait_for_state("idle")
+
+
+def test_the_settings_are_those_of_the_server() -> None:
+    package = json.loads((EXTENSION / "package.json").read_text())
+    settings = package["contributes"]["configuration"]["properties"]
+    ours = {"inpaint.languages", "inpaint.python", "inpaint.trace.server"}
+    defaults = {name.removeprefix("inpaint."): settings[name]["default"] for name in settings.keys() - ours}
+    assert {**defaults, "status": False} == json.loads(msgspec.json.encode(Settings()))

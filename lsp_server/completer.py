@@ -14,6 +14,7 @@ Nothing here knows LSP, so the model loads while the protocol's modules, half a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -202,10 +203,12 @@ class Completer:
         self._cache.clear()
 
     def close(self) -> None:
-        """Stop the work and let the worker end."""
-        self.supersede()
+        """Stop the work and let the worker end. The loop may be gone, and then cannot be told of what is cancelled."""
+        with contextlib.suppress(RuntimeError):
+            self.supersede()
         if self._job is not None:
-            self._job.answer.cancel()  # the loop may be gone before the worker is done
+            with contextlib.suppress(RuntimeError):
+                self._job.answer.cancel()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
 

@@ -16,6 +16,7 @@ Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ from engine.models.nano import NanoModel, rotary
 
 FUSED = "com.microsoft"
 EPSILON = 1e-6
-BLOCK = 256  # weights that share a scale
+BLOCK = 256  # weights that share a scale, at most
 
 
 def build(model: NanoModel, longest: int, int8: bool) -> onnx.ModelProto:
@@ -133,7 +134,7 @@ class PassGraph:
         if not self.int8:
             return self.add("MatMul", x, self.add.constant(weight.T.copy()))
         rows, columns = weight.shape
-        block = min(BLOCK, columns)
+        block = math.gcd(BLOCK, columns)
         quantised, scales = to_int8(weight.reshape(rows, columns // block, block))
         inputs = (
             x,

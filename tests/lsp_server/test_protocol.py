@@ -460,6 +460,7 @@ async def test_a_closed_stdin_is_a_clean_exit(scripted: LspClient, started: bool
         answer.cancel()  # whether it is answered does not matter
     scripted.close()
     assert await scripted.gone() == 0
+    assert not await scripted.stderr()
     assert await scripted.stderr() == ""
 
 

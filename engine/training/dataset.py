@@ -88,7 +88,6 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     canvas: int = 16
     canvases: float = 1.0  # share of branches with canvases; 0 trains the causal role alone
     suffix_share: float = 0.25
-    anchored: bool = False  # canvases' n-grams are of the two tokens before them
     buckets: int = 10240
 
 
@@ -310,7 +309,7 @@ class _Row:
         self.tokens[row : row + size] = canvas
         self.positions[row : row + size] = np.arange(anchor + seen, anchor + seen + size)
         self.offsets[row : row + size] = np.arange(size)
-        self.before[row : row + size] = self._last_two(anchor, branch + seen) if self.config.anchored else MASK
+        self.before[row : row + size] = MASK
         self.mask[tail : tail + size, :anchor] = True
         self.mask[tail : tail + size, branch : branch + seen] = True
         self.mask[tail : tail + size, row : row + size] = True
@@ -318,10 +317,6 @@ class _Row:
             if hidden[i]:
                 self.targets[row + i], self.kinds[row + i] = token, CANVAS
         self.used += size
-
-    def _last_two(self, anchor: int, end: int) -> tuple[int, int]:
-        """The last token that a canvas sees, and the one before it; `end` is where its branch is cut."""
-        return int(self.tokens[end - 1]), int(self.before[end - 1, 0])
 
     def finish(self) -> Batch:
         ngrams = hashed_ngrams(self.tokens, self.before[:, 0], self.before[:, 1], self.config.buckets)

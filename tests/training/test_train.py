@@ -59,9 +59,9 @@ def log(tmp_path: Path) -> list[dict[str, str]]:
 
 def test_training_learns_and_resumes(arguments: list[str], tmp_path: Path) -> None:
     assert train(arguments, 3).wait(timeout=300) == 0
-    assert train(arguments, 12).wait(timeout=300) == 0
+    assert train(arguments, 20).wait(timeout=300) == 0
     rows = log(tmp_path)
-    assert [int(row["step"]) for row in rows] == list(range(1, 13))
+    assert [int(row["step"]) for row in rows] == list(range(1, 21))
     tokens = [int(row["tokens"]) for row in rows]
     assert tokens == sorted(tokens)
     assert float(rows[-1]["context"]) < float(rows[0]["context"]) - 0.3

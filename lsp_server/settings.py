@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     trust: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     deadline_automatic_ms: Milliseconds = 60
     deadline_invoked_ms: Milliseconds = 400
-    min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
+    min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = SECRETS
     status: bool = False  # for clients: whether they want `inpaint/status`

@@ -86,7 +86,7 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     context: int = 384  # T
     tail: int = 192  # Q
     canvas: int = 16
-    canvases: float = 1.0  # share of branches with canvases; 0 trains the causal role alone
+    canvases: float = 0.5  # share of branches with canvases; 0 trains the causal role alone
     suffix_share: float = 0.25
     buckets: int = 10240
 

@@ -60,7 +60,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batch: int = 16  # rows a worker and step
     micro_batch: int = 4  # rows a forward: small enough for the second-level cache
     lr_muon: float = 0.02
-    lr_adam: float = 0.003
+    lr_adam: float = 0.006
     momentum: float = 0.95
     warmup: int = 100  # steps
     decay: float = 0.25  # share of the tokens in which the learning rate falls to zero

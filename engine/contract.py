@@ -22,9 +22,10 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
     it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
 
-    For the embedded model alone: a fill ends once it will hardly be as confident as `min_confidence`; without `drafts`
-    a pass brings one token; denoised tokens surer than `trust` are taken unverified, and at 1, where all are
-    verified, the text is the model's own left-to-right text.
+    For the embedded model alone: a fill ends before the line that makes it less confident than `min_confidence` (if
+    that is its first, within it); without `drafts` a pass brings one token; without `copies` nothing is copied from
+    the text around; denoised tokens surer than `trust` are taken unverified, and at 1, where all are verified, the
+    text is the same whatever the drafts were.
     """
 
     prefix: str
@@ -36,13 +37,15 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 1
     min_confidence: float = 0.0
     drafts: bool = True
+    copies: bool = True
     trust: float = 1.0
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """What goes between prefix and suffix, and what it cost.
 
-    `confidence` is the geometric mean of the probabilities of the tokens, in [0, 1]; 0 for an empty fill.
+    `confidence` in [0, 1] is about how often all of such a fill is right with the embedded model; with others it is the
+    geometric mean of the probabilities of the tokens; 0 for an empty fill.
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
     """

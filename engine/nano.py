@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,7 @@ import msgspec
 
 from engine.backends.onnx import ModelShape, OnnxModel
 from engine.contract import EngineError, Fill, FillRequest
-from engine.decoding import draft_verify
-from engine.decoding.lookup import LONGEST
+from engine.decoding import copying, draft_verify
 from engine.tokenizer import Tokenizer
 from engine.window import CHARACTERS, Prompt, prompt
 
@@ -27,7 +25,6 @@ WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines
 class Nano:
     def __init__(self, model: OnnxModel, tokenizer: Tokenizer) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._recent: deque[list[int]] = deque(maxlen=8)  # fills, with what stood before them
 
     @classmethod
     def load(cls, name: str, device: torch.device | None = None) -> Nano:
@@ -57,16 +54,14 @@ class Nano:
     @property
     def reach(self) -> int:
         """See Engine.reach."""
-        return self._model.shape.context * CHARACTERS
+        return max(copying.REACH, self._model.shape.context * CHARACTERS)
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill."""
         start = time.perf_counter()
         asked = prompt(request, self._tokenizer, self._model.shape.context)
         reused = self._model.keep(asked.context)
-        remembered = [token for tokens in self._recent for token in tokens]
-        decoded = draft_verify.decode(self._model, asked, request, self._tokenizer, cancel, remembered)
-        self._recent.append([*asked.written[-LONGEST:], *decoded.tokens])
+        decoded = draft_verify.decode(self._model, asked, request, self._tokenizer, cancel)
         encode = time.perf_counter() - start - decoded.decode_seconds
         return Fill(
             text=self._text(decoded, asked, request),

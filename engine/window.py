@@ -40,16 +40,11 @@ class Prompt(msgspec.Struct, frozen=True):
     newline: bool
     blank: bool
 
-    @property
-    def written(self) -> list[int]:
-        """The context and the end of the last word: all tokens up to the cursor, as the text has them."""
-        return self.context + self.lead[: self.lead.index(ROL)]
-
 
 def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     """`budget` is the most tokens of context."""
     prefix, blank = tokenizer.split_blank(request.prefix.replace("\r\n", "\n"))
-    rest, newline, following = _after_cursor(prefix, request.suffix[: budget * CHARACTERS].replace("\r\n", "\n"))
+    rest, newline, following = after_cursor(prefix, request.suffix[: budget * CHARACTERS].replace("\r\n", "\n"))
     head = [BOS]
     if request.path:
         path = "/".join(request.path.replace("\\", "/").split("/")[-3:])
@@ -68,7 +63,7 @@ def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline, bool(blank))
 
 
-def _after_cursor(prefix: str, suffix: str) -> tuple[str, bool, str]:
+def after_cursor(prefix: str, suffix: str) -> tuple[str, bool, str]:
     """Rest of the line, whether the fill is a line of its own, following lines with the newline before them.
 
     At the start of a line that has text, what is missing is a line before it: an editor's cursor would be on an empty

@@ -37,10 +37,16 @@ class ModelShape(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct):
-    """Logits' summaries of the rows of a pass: the likeliest token of each and its probability."""
+    """Of the rows of a pass: the likeliest token of each, its probability, the logits (rows, vocab)."""
 
     tokens: list[int]
     probabilities: list[float]
+    logits: NDArray[np.float32]
+
+    def probability(self, row: int, token: int) -> float:
+        """Of any token."""
+        logits = self.logits[row]
+        return self.probabilities[row] * float(np.exp(logits[token] - logits[self.tokens[row]]))
 
 
 class Memory(msgspec.Struct, eq=False):
@@ -84,7 +90,7 @@ class OnnxModel:
         names = [f"{part}.{layer}" for layer in range(shape.layers) for part in ("keys", "values")]
         empty = {name: np.zeros((shape.heads, 0, shape.head_dim), np.float32) for name in names}
         self._memories = [Memory([], empty)]
-        self._outputs = ["token", "probability", *(f"new_{name}" for name in names)]
+        self._outputs = ["token", "probability", "logits", *(f"new_{name}" for name in names)]
 
     @classmethod
     def load(cls, weights: Path, shape: ModelShape) -> OnnxModel:
@@ -140,8 +146,8 @@ class OnnxModel:
         bias[:, start:room] = BLOCKED
         bias[:n, room:] = np.triu(np.full((n, m), BLOCKED), 1)
         ids = np.array(tokens + canvas, np.int64)
-        top, probability, *new = self._session.run(
-            self._outputs if first is None else [*self._outputs, "logits"],
+        top, probability, logits, *new = self._session.run(
+            self._outputs,
             {
                 "tokens": ids,
                 "ngrams": self._ngrams(tokens, ids),
@@ -153,12 +159,12 @@ class OnnxModel:
             },
         )
         if first is not None:
-            top[0], probability[0] = likeliest(new.pop()[0], first)
+            top[0], probability[0] = likeliest(logits[0], first)
         _fit(memory, start + n)
         for part, rows in zip(memory.parts.values(), new, strict=True):
             part[:, start : start + n] = rows[:, :n]
         memory.tokens += tokens
-        return Rows(tokens=top.tolist(), probabilities=probability.tolist())
+        return Rows(top.tolist(), probability.tolist(), logits)
 
     def _ngrams(self, tokens: list[int], ids: NDArray[np.int64]) -> NDArray[np.int64]:
         history = np.array([PAD, PAD, *self.sequence[-2:], *tokens], np.int64)[-(len(tokens) + 2) :]

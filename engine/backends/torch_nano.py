@@ -62,7 +62,7 @@ class TorchNano(OnnxModel):
         memory.tokens += tokens
         best = logits.softmax(-1).max(-1)
         found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
-        made = Rows(tokens=[int(token) for token in found], probabilities=probabilities)
+        made = Rows([int(token) for token in found], probabilities, logits.cpu().numpy())
         if first is not None:
-            made.tokens[0], made.probabilities[0] = likeliest(logits[0].cpu().numpy(), first)
+            made.tokens[0], made.probabilities[0] = likeliest(made.logits[0], first)
         return made

@@ -17,7 +17,7 @@ import msgspec
 from engine.contract import Backend, EngineError, FillRequest
 from engine.training.dataset import Corpus
 
-BEFORE, AFTER = 8000, 4000  # characters
+BEFORE, AFTER = 32_768, 16_384  # characters, as an editor hands over
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -66,11 +66,12 @@ def _place(lines: list[str], line: int, kind: str, path: str, dice: random.Rando
     return Place(FillRequest(prefix=prefix, suffix=suffix, path=path, max_lines=1), text[column:])
 
 
-def evaluate(filler: Backend, folder: Path, count: int) -> Quality:
+def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True) -> Quality:
     """How a loaded model fills `count` places of a corpus folder. Raises EngineError where there is none."""
-    cancel = threading.Event()
-    judged = [(kind, place, filler.fill(place.request, cancel)) for kind, place in places(folder, count)]
-    right = [(kind, fill, fill.text == place.target) for kind, place, fill in judged]
+    cancel, right = threading.Event(), []
+    for kind, place in places(folder, count):
+        fill = filler.fill(msgspec.structs.replace(place.request, copies=copies), cancel)
+        right.append((kind, fill, fill.text == place.target))
     fills = [fill for _, fill, _ in right]
     return Quality(
         places=count,

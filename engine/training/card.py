@@ -25,18 +25,24 @@ class CorpusReport(msgspec.Struct):
     packages: list[PackageReport]
 
 
-def card(model: NanoModel, progress: Progress, quality: Quality, exactly: Quality, report: Path) -> str:
-    """`quality` is that of the int8 weights, `exactly` of the same weights in float32."""
+def card(model: NanoModel, progress: Progress, qualities: dict[str, Quality], report: Path) -> str:
+    """`qualities` are by the way of filling."""
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = [package for package in packages if package.use == "train" and package.files]
     held_out = sorted({package.package for package in packages if package.use == "validation"})
     licences = Counter(package.licence for package in trained).most_common()
     config = model.config
     parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
-    starts = "\n".join(
-        f"| … from {kind} | {share:.1%} | {exactly.exact_by_start[kind]:.1%} |"
-        for kind, share in quality.exact_by_start.items()
-    )
+    measured = list(qualities.values())
+    judged = {
+        "the rest of the line exactly right": [f"{quality.exact:.1%}" for quality in measured],
+        **{
+            f"… from {kind}": [f"{quality.exact_by_start[kind]:.1%}" for quality in measured]
+            for kind in measured[0].exact_by_start
+        },
+        "tokens a forward pass": [f"{quality.tokens_a_pass:.2f}" for quality in measured],
+    }
+    table = "\n".join(f"| {name} | {' | '.join(values)} |" for name, values in judged.items())
     rows = [f"| {p.package} | {p.version} | {p.licence} | {p.bytes / 1e6:.1f} |" for p in sorted(trained, key=name_of)]
     return f"""# nano
 
@@ -51,18 +57,17 @@ two CPU cores, {progress.step} steps. The weights are the average over the last 
 
 ## Evaluation
 
-At {quality.places} cursor places of packages never trained on ({", ".join(held_out)}),
-which are those of `python -m engine eval`:
+At {measured[0].places} cursor places of packages never trained on ({", ".join(held_out)}),
+which are those of `python -m engine eval`. As shipped, the engine copies from the text around the cursor where that
+is likelier right; alone, the model fills without, and drafts on canvases.
 
-| | int8, as shipped | float32 |
-|---|---|---|
-| the rest of the line exactly right | {quality.exact:.1%} | {exactly.exact:.1%} |
-{starts}
-| tokens a forward pass, drafting on canvases | {quality.tokens_a_pass:.2f} | {exactly.tokens_a_pass:.2f} |
+| | {" | ".join(qualities)} |
+|---|{"---|" * len(qualities)}
+{table}
 
 ## Limits
 
-It writes Python, mostly to the end of a line. It knows no project but what its window shows, and it makes names up.
+It writes Python, mostly to the end of a line. It knows no project but the file at hand, and it makes names up.
 Read what you accept.
 
 ## Data

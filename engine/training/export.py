@@ -38,14 +38,14 @@ def averaged(state: Path) -> tuple[NanoModel, TrainConfig, Progress]:
     return model.eval(), config, Progress(**saved["progress"])
 
 
-def judged(model: NanoModel, shape: ModelShape, tokenizer: Path, validation: Path, int8: bool) -> Quality:
-    """How the model fills, with drafts on canvases in every pass, so that accepted tokens are counted too."""
+def judged(model: NanoModel, shape: ModelShape, tokenizer: Path, validation: Path, int8: bool, copies: bool) -> Quality:
+    """How the model fills; alone with drafts on canvases in every pass, so that accepted tokens are counted too."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.onnx"
         onnx.save(build(model, POSITIONS * shape.context, int8), weights)
         passes = OnnxModel.load(weights, shape)
-    passes.rows_are_free = True
-    return evaluate(Nano(passes, Tokenizer.load(tokenizer)), validation, PLACES)
+    passes.rows_are_free = not copies
+    return evaluate(Nano(passes, Tokenizer.load(tokenizer)), validation, PLACES, copies)
 
 
 def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
@@ -61,8 +61,17 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
     shutil.copyfile(tokenizer, out / "tokenizer.json")
     shape = shape_of(model, config.sampler)
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
-    quality, exactly = (judged(model, shape, tokenizer, corpus / "validation", int8) for int8 in (True, False))
-    (out / "README.md").write_text(card(model, progress, quality, exactly, corpus / "report.json"), encoding="utf-8")
-    print_table(quality)
+    qualities = {
+        name: judged(model, shape, tokenizer, corpus / "validation", int8, copies)
+        for name, int8, copies in (
+            ("int8, as shipped", True, True),
+            ("int8, alone", True, False),
+            ("float32, alone", False, False),
+        )
+    }
+    (out / "README.md").write_text(card(model, progress, qualities, corpus / "report.json"), encoding="utf-8")
+    for name, quality in qualities.items():
+        print(name)
+        print_table(quality)
     for path in sorted(out.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from engine.backends.onnx import Rows
 from engine.contract import FillRequest
-from engine.decoding.draft_verify import Decoded, Limits, _agreed, _likely, _trusted, goes_round
-from engine.decoding.lookup import continuation
+from engine.decoding.copying import Copy, Guess
+from engine.decoding.draft_verify import Decoded, Limits, _likeliest, _likely, _trusted, goes_round
 from engine.nano import WEIGHTS
 from engine.tokenizer import EOM, Tokenizer
 
@@ -29,38 +30,50 @@ def test_circles_are_seen(tokens: list[int], round_: bool) -> None:
     assert goes_round(tokens) is round_
 
 
-def test_a_draft_counts_up_to_the_first_disagreement() -> None:
-    assert _agreed([], [3]) == 0
-    assert _agreed([1, 2, 3], [1, 2, 3, 9]) == 3
-    assert _agreed([1, 2, 3], [1, 5, 3, 9]) == 1
+def test_the_likeliest_of_model_and_copier() -> None:
+    logits = np.log(np.array([[0.1, 0.6, 0.3]], np.float32)) + 5
+    rows = Rows([1], [0.6], logits)
+    assert _likeliest(rows, 0, None) == (1, 0.6)
+    assert _likeliest(rows, 0, Copy(1, 0.2)) == (1, pytest.approx(0.2 + 0.8 * 0.6))
+    assert _likeliest(rows, 0, Copy(2, 0.2)) == (1, pytest.approx(0.8 * 0.6))
+    assert _likeliest(rows, 0, Copy(2, 0.3)) == (2, pytest.approx(0.3 + 0.7 * 0.3))
+    assert _likeliest(rows, 0, Copy(0, 0.51))[0] == 0  # more than a half
 
 
 def test_a_draft_ends_where_it_is_unlikely_or_over() -> None:
-    assert _likely(Rows([1, 2, 3], [0.9, 0.9, 0.1])) == [1, 2]
-    assert _likely(Rows([1, EOM, 3], [0.9, 0.9, 0.9])) == [1]
-    assert _likely(Rows([1, 2], [0.1, 0.9])) == []
+    assert _likely(Guess([1, 2, 3], [0.9, 0.9, 0.1])) == [1, 2]
+    assert _likely(Guess([1, EOM, 3], [0.9, 0.9, 0.9])) == [1]
+    assert _likely(Guess([1, 2], [0.1, 0.9])) == []
 
 
 def test_tokens_are_trusted_up_to_the_first_unsure_one() -> None:
-    canvas = Rows([7, 1, 2, 3], [1.0, 0.9, 0.4, 0.9])
+    canvas = Guess([7, 1, 2, 3], [1.0, 0.9, 0.4, 0.9])
     assert _trusted(canvas, 0.5).tokens == [1]
     assert _trusted(canvas, 0.0).tokens == [1, 2, 3]
     assert _trusted(canvas, 1.0).tokens == []
 
 
-def test_drafts_are_looked_up_half_as_long_as_the_match() -> None:
-    assert continuation([1, 2, 3, 4, 9, 9, 1, 2]) == [3]
-    assert continuation([1, 2, 3, 4, 5, 6, 9, 1, 2, 3, 4]) == [5, 6]
-    assert continuation([1, 2, 3, 1, 2, 4, 1, 2]) == [4]  # the latest
-    assert continuation([5, 1, 2, 3, 8, 1, 2, 4, 5, 1, 2]) == [3]  # the longest
-    assert continuation([1, 2, 3, 3]) == []  # one token is no match to go by
-    assert continuation([1]) == continuation([]) == []
+TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
+
+
+def nothing_yet() -> Decoded:
+    return Decoded(tokens=[], probabilities=[], passes=0, decode_seconds=0.0, ended=False)
 
 
 def test_a_fill_that_nobody_will_believe_in_ends_early() -> None:
-    limits = Limits(FillRequest(prefix="", min_confidence=0.5), Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json"))
-    decoded = Decoded(tokens=[], probabilities=[], passes=0, decode_seconds=0.0, ended=False)
-    assert limits.commit(decoded, [300], [0.04])  # four sure ones more would do
-    assert limits.commit(decoded, [301, 302], [0.9, 0.9])
-    assert not limits.commit(decoded, [303], [0.01])
+    limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER), nothing_yet()
+    assert limits.commit(decoded, Guess([300, 301], [0.8, 0.8]))
+    assert decoded.confidence == pytest.approx(0.8)
+    assert not limits.commit(decoded, Guess([302], [0.3]))
+    assert decoded.confidence < 0.5
     assert not decoded.ended
+
+
+def test_the_lines_before_the_doubt_stay() -> None:
+    limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER), nothing_yet()
+    lines = [TOKENIZER.encode(text) for text in ("x = 1", "\n    y = 2", "\n    z")]
+    for line in lines[:2]:
+        assert limits.commit(decoded, Guess(line, [0.99] * len(line)))
+    assert not limits.commit(decoded, Guess(lines[2], [0.1] * len(lines[2])))
+    assert TOKENIZER.decode(decoded.tokens) == "x = 1\n    y = 2"
+    assert decoded.confidence > 0.9

@@ -1,4 +1,4 @@
-"""The shipped model behind Engine: its text is the model's own greedy text, whatever the drafts and the memory were."""
+"""The shipped model behind Engine: its text is the greedy text, whatever the drafts and the memory were."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARKS = (
     "    logger.",
     "for reading in ",
 )
-SURE = 0.2  # confidence
+SURE = 0.12  # confidence
 PLACES = [TEXT.index(mark) + len(mark) for mark in MARKS]
 
 
@@ -63,8 +63,9 @@ def greedy(nano: Nano, asked: FillRequest) -> list[int]:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_drafting_does_not_change_the_text(nano: Nano, place: int, steps: int) -> None:
-    asked = request(place, max_lines=1, max_tokens=24, steps=steps)
+def test_canvases_do_not_change_the_text(nano: Nano, place: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nano._model, "rows_are_free", True)
+    asked = request(place, max_lines=1, max_tokens=24, steps=steps, copies=False)
     expected = greedy(nano, asked)
     made = fill(nano, asked)
     blank = " " if prompt(asked, nano._tokenizer, 384).blank else ""
@@ -72,9 +73,33 @@ def test_drafting_does_not_change_the_text(nano: Nano, place: int, steps: int) -
     assert made.tokens == len(expected)
 
 
+@pytest.mark.parametrize("canvases", [False, True])
+def test_drafts_do_not_change_the_text(nano: Nano, canvases: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nano._model, "rows_are_free", canvases)
+    passes = {True: 0, False: 0}
+    for place in range(200, len(TEXT), 150):
+        texts = set()
+        for drafts in (True, False):
+            made = fill(nano, request(place, max_lines=1, drafts=drafts))
+            passes[drafts] += made.passes
+            texts.add(made.text)
+        assert len(texts) == 1
+    print(f"{passes[False] / passes[True]:.1f} times fewer passes with drafts")
+    assert passes[True] < passes[False]
+
+
+def test_a_line_that_is_written_again_costs_few_passes(nano: Nano) -> None:
+    line = "    with open(path, encoding='utf-8') as records:"
+    asked = FillRequest(prefix=f"{TEXT}\n{line}\n        pass\n{line[:30]}", max_lines=1)
+    made = fill(nano, asked)
+    assert line[:30] + made.text == line
+    assert made.passes <= 2
+    assert fill(nano, FillRequest(prefix=asked.prefix, max_lines=1, trust=0.9)).passes == 1
+
+
 def test_a_blank_before_the_cursor_is_spelled_with_the_word(nano: Nano) -> None:
     for prefix, text in (("import numpy as ", "np"), ("from __future__ import ", "annotations")):
-        made = fill(nano, FillRequest(prefix=prefix, suffix="\n\nimport os\n", max_lines=1))
+        made = fill(nano, FillRequest(prefix=prefix, suffix="\n\nx = 1\n", max_lines=1))
         assert made.text == text
 
 
@@ -88,7 +113,7 @@ def test_memory_does_not_change_the_answer(nano: Nano) -> None:
         again = fill(nano, request(place, max_lines=1))
         if fresh[place].confidence > SURE:
             assert (again.text, again.tokens) == (fresh[place].text, fresh[place].tokens)
-            assert again.confidence == pytest.approx(fresh[place].confidence, abs=0.05)
+            assert again.confidence == pytest.approx(fresh[place].confidence, rel=0.2)
     assert sum(made.confidence > SURE for made in fresh.values()) >= 2
 
 

@@ -1,0 +1,135 @@
+"""What stood after the same text elsewhere is likely to follow here: code repeats itself, and a small model knows no
+project.
+
+The copier follows the longest earlier occurrence of the end of what is written, and each token is the likeliest of a
+mixture: the copied token has the share λ, which grows with the length of the match, the model's tokens have the rest
+(∞-gram language models, Liu et al. 2024, arXiv 2401.17377, section 4; here λ by length, and the choice greedy). A
+share of more than a half decides by itself. Copies are drafts too, which cost no pass (REST, arXiv 2311.08252).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.contract import FillRequest
+from engine.tokenizer import EOM, Tokenizer
+from engine.window import after_cursor
+
+REACH = 24_000  # characters before and after the cursor that are searched
+SHORTEST = 3  # characters of a match
+SHARE, MOST = 0.02, 0.9  # λ a character of the match, and at most: how often copies were right at 300 places
+LONGEST = int(MOST / SHARE)
+AHEAD = 240  # characters that are copied of one place
+DRAFT = 12  # tokens
+LIKELY = 0.2  # a draft goes on while this is the chance that all of it will be agreed with
+
+
+class Copy(NamedTuple):
+    """A token that followed elsewhere, and its share λ in the mixture."""
+
+    token: int
+    share: float
+
+
+class Guess(NamedTuple):
+    """Tokens one after the other, and how sure each is."""
+
+    tokens: list[int]
+    probabilities: list[float]
+
+
+class Copier:
+    """Copies for one request, token by token: what it says depends on the tokens before, not on how they were found."""
+
+    def __init__(self, request: FillRequest, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        prefix = request.prefix[-REACH:].replace("\r\n", "\n")
+        rest, _, following = after_cursor(prefix, request.suffix[:REACH].replace("\r\n", "\n"))
+        self._prefix, self._rest, self._following = prefix, rest.rstrip(), following
+        self._one_line = request.max_lines == 1 or bool(self._rest)
+        self._shortest = SHORTEST if request.copies else LONGEST + 1
+        self._before, self._blank = tokenizer.split_blank(prefix)
+        self._tokens: list[int] = []
+        self._length = 0  # characters of the match
+        self._ahead: list[int] = []
+        self._search()
+
+    @property
+    def next(self) -> Copy | None:
+        return Copy(self._ahead[0], _share(self._length)) if self._ahead else None
+
+    def advance(self, tokens: list[int]) -> None:
+        """Go on behind the next tokens of the fill."""
+        for token in tokens:
+            self._tokens.append(token)
+            if self._ahead[:1] == [token]:
+                self._length += self._size(self._ahead.pop(0))
+            else:
+                self._ahead = []
+            if not self._ahead:
+                self._search()
+
+    def decided(self) -> Guess:
+        """The copies from here on that no model could outvote, having a share of more than a half; goes on behind
+        them.
+        """
+        decided = Guess([], [])
+        while len(decided.tokens) < DRAFT and (copy := self.next) and copy.share > 0.5:
+            decided.tokens.append(copy.token)
+            decided.probabilities.append(copy.share)
+            self.advance([copy.token])
+            if copy.token == EOM:
+                break
+        return decided
+
+    def draft(self) -> list[int]:
+        """As many of the next tokens as are likely to be agreed with, which is twice as likely as their being right."""
+        chance, length, tokens = 1.0, self._length, self._ahead[:DRAFT]
+        for count, token in enumerate(tokens):
+            chance *= min(1.0, 2 * _share(length))
+            length += self._size(token)
+            if chance < LIKELY or token == EOM:
+                return tokens[:count]
+        return tokens
+
+    def _search(self) -> None:
+        written = self._before + self._tokenizer.decode(self._tokens) if self._tokens else self._prefix
+        self._length, end = longest_match(written, written, len(written) - 1, self._shortest)
+        text = written
+        length, place = longest_match(
+            written, self._following, len(self._following), max(self._shortest, self._length + 1)
+        )
+        if length:
+            self._length, end, text = length, place, self._following
+        self._ahead = self._continuation(text[end : end + AHEAD]) if self._length else []
+
+    def _continuation(self, text: str) -> list[int]:
+        """The tokens of what followed there; none where the line goes on otherwise than the cursor's."""
+        blank = "" if self._tokens else self._blank
+        if not self._one_line:
+            return self._tokenizer.encode(blank + text)[:-1]  # the last may have been cut
+        line, line_end, _ = text.partition("\n")
+        if not line.rstrip().endswith(self._rest):
+            return []
+        copied = line.rstrip().removesuffix(self._rest) if self._rest else line
+        return self._tokenizer.encode(blank + copied) + [EOM] * bool(line_end or self._rest)
+
+    def _size(self, token: int) -> int:
+        return len(self._tokenizer.decode([token]))
+
+
+def longest_match(written: str, text: str, end: int, shortest: int) -> tuple[int, int]:
+    """The longest end of `written` in text[:end], and the latest of those: its length and where it ends; (0, 0) where
+    none is as long as `shortest`.
+    """
+    length = place = 0
+    while shortest <= min(len(written), LONGEST) and (start := text.rfind(written[-shortest:], 0, end)) >= 0:
+        length, place = shortest, start + shortest
+        while start and length < len(written) and text[start - 1] == written[-length - 1]:
+            start, length = start - 1, length + 1
+        shortest = length + 1
+    return length, place
+
+
+def _share(length: int) -> float:
+    return min(MOST, SHARE * length)

@@ -1,0 +1,104 @@
+"""What stood after the same text elsewhere, and how far it is believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.contract import FillRequest
+from engine.decoding.copying import LONGEST, MOST, SHARE, Copier, longest_match
+from engine.nano import WEIGHTS
+from engine.tokenizer import EOM, Tokenizer
+
+TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
+ABOVE = "def area(width, height):\n    return width * height\n\n\n"
+
+
+def copier(prefix: str, suffix: str = "\n", **options: Any) -> Copier:
+    return Copier(FillRequest(prefix=prefix, suffix=suffix, **{"max_lines": 1, **options}), TOKENIZER)
+
+
+def copied(of: Copier, most: int = 40) -> tuple[str, bool]:
+    """All that follows by the copier, and whether it ends there."""
+    tokens: list[int] = []
+    while (copy := of.next) and copy.token != EOM and len(tokens) < most:
+        tokens.append(copy.token)
+        of.advance([copy.token])
+    return TOKENIZER.decode(tokens), copy is not None and copy.token == EOM
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "found"),
+    [
+        ("foo(a", "foo(b); foo(a, c)", (5, 13)),
+        ("foo(a", "foo(a) foo(a, c)", (5, 12)),  # the latest
+        ("x foo(a", "x foo(a) foo(a, c)", (7, 7)),  # but rather the longest
+        ("ab", "ab ab", (0, 0)),
+        ("abc", "", (0, 0)),
+        ("", "abc", (0, 0)),
+        ("y" * 99, "y" * 99, (LONGEST, 99)),
+    ],
+)
+def test_the_longest_match(written: str, text: str, found: tuple[int, int]) -> None:
+    length, end = longest_match(written, text, len(text), 3)
+    assert (min(length, LONGEST), end) == found
+    assert text[end - length : end] == written[len(written) - length :]
+
+
+def test_a_line_from_above() -> None:
+    assert copied(copier(ABOVE + "def volume(width, height):\n    return wid")) == ("th * height", True)
+
+
+def test_a_line_from_below() -> None:
+    assert copied(copier("def volume(width, height):\n    return width *", "\n\n" + ABOVE)) == (" height", True)
+
+
+def test_a_blank_before_the_cursor_belongs_to_the_word() -> None:
+    of = copier(ABOVE + "def volume(width, height):\n    return ")
+    assert of.next
+    assert TOKENIZER.after_blank[of.next.token]
+    assert copied(of) == (" width * height", True)
+
+
+def test_the_line_must_end_as_the_cursors_does() -> None:
+    calls = "first = scale(width, 2)\nsecond = scale(width"
+    assert copied(copier(calls, ")\n")) == (", 2", True)
+    assert copier(calls, "]\n").next is None
+
+
+def test_several_lines() -> None:
+    text, ended = copied(copier(ABOVE + "def area(width, height):", max_lines=None), 8)
+    assert "\n    return width *".startswith(text[:18])
+    assert not ended
+
+
+def test_after_another_token_it_looks_again() -> None:
+    of = copier("alpha = one(1)\nbeta = two(2)\nalpha = ")
+    assert of.next
+    assert TOKENIZER.decode([of.next.token]) == " one"
+    of.advance(TOKENIZER.encode(" two"))
+    assert copied(of) == ("(2)", True)
+
+
+def test_the_longer_the_match_the_larger_the_share() -> None:
+    short, long = copier("a = 1\nab = 2\nb = "), copier(ABOVE * 2 + ABOVE[:-20])
+    assert short.next
+    assert long.next
+    assert short.next.share == pytest.approx(SHARE * len("\nb = ".lstrip("\n")), abs=0.03)
+    assert long.next.share == MOST
+    assert short.draft() == []
+    assert long.draft()
+    assert short.decided().tokens == []
+    assert long.decided().tokens[-1] == EOM
+
+
+def test_nothing_is_copied_where_nobody_wants_it() -> None:
+    assert copier(ABOVE + ABOVE[:-20], copies=False).next is None
+
+
+@pytest.mark.parametrize("prefix", ["", "x", "\n\n\n", "\ud83d" * 9, "é\u2028" * 40, "\r\n" * 50])
+def test_odd_texts(prefix: str) -> None:
+    of = copier(prefix, prefix)
+    of.advance([300, 301])
+    of.decided()

@@ -22,9 +22,10 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
     it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
 
-    For the embedded model alone: a fill ends before the line that makes it less confident than `min_confidence` (if
-    that is its first, within it); without `drafts` a pass brings one token; without `copies` nothing is copied from
-    the text around; denoised tokens surer than `trust` are taken unverified, and at 1, where all are verified, the
+    For the embedded model alone: `related` are other texts of the project, the likeliest to be of use first, of which
+    it copies as of the text around the cursor; a fill ends before the line that makes it less confident than
+    `min_confidence` (if that is its first, within it); without `drafts` a pass brings one token; without `copies`
+    nothing is copied; denoised tokens surer than `trust` are taken unverified, and at 1, where all are verified, the
     text is the same whatever the drafts were.
     """
 
@@ -35,6 +36,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 64
     deadline_ms: float | None = None
     steps: int = 1
+    related: tuple[str, ...] = ()
     min_confidence: float = 0.0
     drafts: bool = True
     copies: bool = True

@@ -16,6 +16,7 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 CODECS = {"utf-8": "utf-8", "utf-16": "utf-16-le"}  # utf-32 positions are indices into a Python string
 UNIT_BYTES = {"utf-8": 1, "utf-16": 2}
 CHUNK = 64
+BEGINNING = 60_000  # characters
 
 
 class Place(NamedTuple):
@@ -31,6 +32,14 @@ class Buffer:
     def __init__(self, text: str, encoding: str = "utf-16") -> None:
         self.encoding = encoding
         self.lines = split_lines(text)
+        self._beginning: str | None = None
+
+    @property
+    def beginning(self) -> str:
+        """The first lines, some 60,000 characters; made again after an edit only."""
+        if self._beginning is None:
+            self._beginning = self.after(Place(0, 0), BEGINNING)
+        return self._beginning
 
     @property
     def line_end(self) -> str:
@@ -54,6 +63,7 @@ class Buffer:
 
     def edit(self, start: Place, end: Place, text: str) -> None:
         """Put `text` in the place of what stands between `start` and `end`."""
+        self._beginning = None
         start, end = min(start, end), max(start, end)
         piece = self.lines[start.line][: start.column] + text + self.lines[end.line][end.column :]
         first = start.line
@@ -67,6 +77,7 @@ class Buffer:
 
     def replace(self, text: str) -> None:
         """Start over with another text."""
+        self._beginning = None
         self.lines = split_lines(text)
 
     def before(self, place: Place, limit: int) -> str:

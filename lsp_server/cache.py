@@ -14,7 +14,7 @@ import msgspec
 
 from engine import Fill, FillRequest
 
-SIZE = 64  # entries of some 10 kB with the embedded model
+SIZE = 64  # entries of some 50 kB with the embedded model
 
 
 class Context(NamedTuple):
@@ -23,6 +23,7 @@ class Context(NamedTuple):
     path: str
     before: str
     after: str
+    related: tuple[str, ...]
 
 
 class Entry(NamedTuple):
@@ -44,7 +45,8 @@ class Cache:
     def context(self, request: FillRequest, typed: int = 0) -> Context:
         """What the model sees; or saw `typed` characters ago."""
         end = len(request.prefix) - typed
-        return Context(request.path, request.prefix[max(0, end - self._reach) : end], request.suffix[: self._reach])
+        before, after = request.prefix[max(0, end - self._reach) : end], request.suffix[: self._reach]
+        return Context(request.path, before, after, request.related)
 
     def find(self, request: FillRequest) -> Fill | None:
         """What is left of the fill of the first entry that answers the request, at no pass."""
@@ -71,7 +73,7 @@ class Cache:
         return self.context(request) == self.context(earlier) and not asks_for_more(request, earlier)
 
     def add(self, request: FillRequest, fill: Fill) -> None:
-        limits = msgspec.structs.replace(request, prefix="", suffix="")
+        limits = msgspec.structs.replace(request, prefix="", suffix="", related=())
         self._entries.insert(0, Entry(self.context(request), limits, fill))
         del self._entries[self._size :]
 

@@ -48,7 +48,9 @@ def gap_at(buffer: Buffer, start: Place, end: Place | None = None, selected: str
     return Gap(buffer.before(start, BEFORE) + selected, buffer.after(end or start, AFTER))
 
 
-def fill_request(gap: Gap, path: str, settings: Settings, invoked: bool) -> FillRequest | None:
+def fill_request(
+    gap: Gap, path: str, related: tuple[str, ...], settings: Settings, invoked: bool
+) -> FillRequest | None:
     """What to ask the engine; None where an automatic request is not worth it."""
     if not invoked and not worth_asking(gap):
         return None
@@ -56,6 +58,7 @@ def fill_request(gap: Gap, path: str, settings: Settings, invoked: bool) -> Fill
         prefix=gap.prefix,
         suffix=gap.suffix,
         path=path,
+        related=related,
         max_lines=settings.max_lines if several_lines(gap, settings, invoked) else 1,
         deadline_ms=settings.deadline_invoked_ms if invoked else settings.deadline_automatic_ms,
         min_confidence=0 if invoked else settings.min_confidence,

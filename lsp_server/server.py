@@ -33,6 +33,8 @@ from lsp_server.status import STATUS, Cost, status
 
 logger = logging.getLogger(__name__)
 
+RELATED = 6  # documents that a completion may copy from
+
 
 class Document(Buffer):
     """An open document: its text, its language, its file, and the path that the model is told."""
@@ -62,7 +64,7 @@ class InpaintServer(LanguageServer):
         self.cost: Cost | None = None  # of the last fill
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
-        self.documents: dict[str, Document] = {}
+        self.documents: dict[str, Document] = {}  # the one that was asked about last comes last
         self.shutting_down = False
         self.exit_code = 0
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
@@ -245,7 +247,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     if not text:
         return types.InlineCompletionList(items=[])
     then = question.gap.filled(text)
-    ls.completer.prefetch(fill_request(then, request.path, ls.settings, invoked=False))
+    ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, invoked=False))
     leads_to = params.text_document.uri, then.prefix + then.suffix
     identifier = ls.feedback.show(leads_to, fill.confidence, ls.cost.latency_ms)
     return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
@@ -256,6 +258,7 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     document = ls.documents.get(params.text_document.uri)
     if document is None or not ls.settings.allow(document.file, document.language):
         return None
+    ls.documents[params.text_document.uri] = ls.documents.pop(params.text_document.uri)
     selected = params.context.selected_completion_info
     start = document.at(selected.range.start if selected else params.position)
     end = document.at(selected.range.end if selected else params.position)
@@ -268,8 +271,20 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
         range=types.Range(document.position(start), document.position(end)),
         line_end=document.line_end if ls.inserts_verbatim else "\n",
         invoked=invoked,
-        request=fill_request(gap, document.path, ls.settings, invoked),
+        request=fill_request(gap, document.path, related(ls, document), ls.settings, invoked),
     )
+
+
+def related(ls: InpaintServer, document: Document) -> tuple[str, ...]:
+    """The other open documents of the language, the one used last first; never one that completion is off in."""
+    others = [
+        other
+        for other in reversed(ls.documents.values())
+        if other is not document
+        and other.language == document.language
+        and ls.settings.allow(other.file, other.language)
+    ]
+    return tuple(other.beginning for other in others[:RELATED])
 
 
 def completion_item(question: Question, text: str, identifier: str) -> types.InlineCompletionItem:

@@ -70,7 +70,7 @@ def read_place(where: str) -> tuple[Path, Buffer, Place]:
 def timed_fill(gap: Gap, path: Path, settings: Settings, load_engine: LoadEngine) -> tuple[Fill, float]:
     """The fill and how many milliseconds it took, loading left out. Raises EngineError."""
     engine = load_engine(settings.model, settings.device)
-    request = fill_request(gap, path.name, settings, invoked=True)
+    request = fill_request(gap, path.name, (), settings, invoked=True)
     assert request is not None  # an explicit request is always worth it
     started = time.perf_counter()
     fill = engine.fill(request, threading.Event())

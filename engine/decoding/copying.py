@@ -45,7 +45,8 @@ class Copier:
         self._tokenizer = tokenizer
         prefix = request.prefix[-REACH:].replace("\r\n", "\n")
         rest, _, following = after_cursor(prefix, request.suffix[:REACH].replace("\r\n", "\n"))
-        self._prefix, self._rest, self._following = prefix, rest.rstrip(), following
+        self._prefix, self._rest = prefix, rest.rstrip()
+        self._others = (following, *request.related)
         self._one_line = request.max_lines == 1 or bool(self._rest)
         self._shortest = SHORTEST if request.copies else LONGEST + 1
         self._before, self._blank = tokenizer.split_blank(prefix)
@@ -94,14 +95,14 @@ class Copier:
 
     def _search(self) -> None:
         written = self._before + self._tokenizer.decode(self._tokens) if self._tokens else self._prefix
-        self._length, end = longest_match(written, written, len(written) - 1, self._shortest)
-        text = written
-        length, place = longest_match(
-            written, self._following, len(self._following), max(self._shortest, self._length + 1)
-        )
-        if length:
-            self._length, end, text = length, place, self._following
-        self._ahead = self._continuation(text[end : end + AHEAD]) if self._length else []
+        length, place = longest_match(written, written, len(written) - 1, self._shortest)
+        source = written
+        for text in self._others:
+            longer, end = longest_match(written, text, len(text), max(self._shortest, length + 1))
+            if longer:
+                length, place, source = longer, end, text
+        self._length = length
+        self._ahead = self._continuation(source[place : place + AHEAD]) if length else []
 
     def _continuation(self, text: str) -> list[int]:
         """The tokens of what followed there; none where the line goes on otherwise than the cursor's."""

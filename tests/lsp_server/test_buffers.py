@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lsp_server.buffers import Buffer, Place, split_lines
+from lsp_server.buffers import BEGINNING, Buffer, Place, split_lines
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
 PIECES = ("a", "bc", "é", "€", "😀", "\n", "\r", "\r\n", "\f", "\v", "\u2028", "\x85", "\0", "")
@@ -138,3 +138,12 @@ def fastest(function: object) -> float:
         function()  # type: ignore[operator]
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+def test_the_beginning_is_that_of_the_text_as_it_is() -> None:
+    buffer = Buffer("one\r\ntwo\r\n")
+    assert buffer.beginning is buffer.beginning == "one\ntwo\n"
+    buffer.edit(buffer.place(0, 0), buffer.place(0, 3), "three")
+    assert buffer.beginning == "three\ntwo\n"
+    buffer.replace("x" * 2 * BEGINNING)
+    assert buffer.beginning == "x" * BEGINNING

@@ -16,7 +16,7 @@ def gap(marked: str) -> Gap:
 
 
 def max_lines(marked: str, invoked: bool = False, **settings: object) -> int | None:
-    request = fill_request(gap(marked), "a.py", Settings(max_lines=8, **settings), invoked)  # type: ignore[arg-type]
+    request = fill_request(gap(marked), "a.py", (), Settings(max_lines=8, **settings), invoked)  # type: ignore[arg-type]
     return request.max_lines if request else None
 
 
@@ -71,8 +71,8 @@ def test_multiline_always() -> None:
 
 def test_deadlines_and_steps_come_from_the_settings() -> None:
     settings = Settings(deadline_automatic_ms=10, deadline_invoked_ms=20, steps=3)
-    automatic = fill_request(gap("x = |"), "pkg/a.py", settings, invoked=False)
-    invoked = fill_request(gap("x = |"), "pkg/a.py", settings, invoked=True)
+    automatic = fill_request(gap("x = |"), "pkg/a.py", ("y = 1",), settings, invoked=False)
+    invoked = fill_request(gap("x = |"), "pkg/a.py", ("y = 1",), settings, invoked=True)
     assert automatic and invoked
     assert (automatic.deadline_ms, invoked.deadline_ms, automatic.steps) == (10, 20, 3)
     assert (automatic.prefix, automatic.suffix, automatic.path) == ("x = ", "", "pkg/a.py")

@@ -156,3 +156,11 @@ async def test_missing_or_damaged_weights_are_told_in_one_sentence(tmp_path: Pat
         assert await client.leave() == 0
         [sentence] = (await client.stderr()).splitlines()
         assert sentence.removeprefix("inpaint: ") == message["message"].removeprefix("Inpaint: ")
+
+
+async def test_a_line_of_another_open_document(loaded: LspClient) -> None:
+    line = "    with connect(settings.warehouse, timeout=settings.patience) as warehouse:"
+    loaded.open("file:///project/stock.py", f"def stock(settings):\n{line}\n        pass\n")
+    loaded.open("file:///project/orders.py", f"def orders(settings):\n{line[:40]}")
+    [item] = await loaded.complete("file:///project/orders.py", 1, 40)
+    assert line[:40] + item["insertText"] == line

@@ -543,3 +543,21 @@ async def test_a_port_in_use() -> None:
     assert code == 2
     assert "choose another" in errors
     assert "Traceback" not in errors
+
+
+# ---------------------------------------------------------------- other documents
+
+
+async def test_the_engine_sees_the_other_documents_of_the_language_the_last_used_first(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"disabledGlobs": ["*secret*"]})
+    scripted.open("file:///project/b.py", "b = 1\r\n")
+    scripted.open("file:///project/secret.py", "key = 1\n")
+    scripted.open("file:///project/notes.md", "words\n", "markdown")
+    scripted.open("file:///project/c.py", "c = 1\n")
+    scripted.open(URI, "x = ")
+    assert (await what_the_engine_sees(scripted, 0, 4))["related"] == ["c = 1\n", "b = 1\n"]
+    scripted.insert("file:///project/b.py", 0, 0, "# ")
+    await scripted.complete("file:///project/b.py", 0, 2)
+    assert (await what_the_engine_sees(scripted, 0, 4))["related"] == ["# b = 1\n", "c = 1\n"]
+    scripted.notify("textDocument/didClose", {"textDocument": {"uri": "file:///project/b.py"}})
+    assert (await what_the_engine_sees(scripted, 0, 4))["related"] == ["c = 1\n"]

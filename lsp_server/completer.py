@@ -91,6 +91,7 @@ class Completer:
         self._job: Job | None = None  # the newest
         self._reading: asyncio.TimerHandle | None = None  # ends in a prefetch
         self.work = Work()
+        self.failure: str | None = None  # what went wrong in the last fill
         self.loading: Future[None] = Future()
 
     def load(self, model: str, device: str = "auto") -> None:
@@ -106,7 +107,7 @@ class Completer:
         except Exception as error:
             logger.exception('The model "%s" could not be loaded.', model)
             raise EngineError(f'The model "{model}" could not be loaded: {error}.') from error
-        self._engine, self._cache = engine, Cache(engine.reach)
+        self._engine, self._cache, self.failure = engine, Cache(engine.reach), None
 
     async def fill(self, uri: str, request: FillRequest | None) -> Fill | None:
         """The fill of a request in the document `uri`; None where there is none, or a newer request came.
@@ -168,6 +169,7 @@ class Completer:
         work.started += 1
         try:
             fill = self._engine.fill(request, cancel)
+            self.failure = None
             work.finished += 1
             work.stale += cancel.is_set()
             work.passes += fill.passes
@@ -175,8 +177,9 @@ class Completer:
             work.reused += fill.reused
         except Cancelled:
             work.cancelled += 1
-        except Exception:
+        except Exception as error:
             logger.exception("The engine failed.")
+            self.failure = f"The last completion failed ({type(error).__name__}: {error}); the log says more."
         if cancel.is_set():
             work.wasted_ms += (time.perf_counter() - started) * 1000
         return fill

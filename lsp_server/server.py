@@ -90,7 +90,7 @@ class InpaintServer(LanguageServer):
         """Tell a client that wants to know the status, where it is another than before."""
         if not self.settings.status:
             return
-        now = status(self.settings, self.completer.loading, self.asked > 0, self.cost, self.feedback.counts)
+        now = status(self.settings, self.completer, self.asked > 0, self.cost, self.feedback.counts)
         if now != self.announced:
             self.announced = now
             self.protocol.notify(STATUS, now)

@@ -5,9 +5,9 @@ Whether a completion is on the screen is the client's knowledge; whether the mod
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from lsp_server.completer import Completer
 from lsp_server.feedback import Outcome
 from lsp_server.settings import Settings
 
@@ -23,10 +23,10 @@ class Cost(NamedTuple):
 
 
 def status(
-    settings: Settings, loading: Future[None], thinking: bool, cost: Cost | None, counts: dict[Outcome, int]
+    settings: Settings, completer: Completer, thinking: bool, cost: Cost | None, counts: dict[Outcome, int]
 ) -> dict[str, Any]:
     """The parameters of the notification; `cost` is that of the last fill."""
-    state, message = state_of(settings, loading, thinking)
+    state, message = state_of(settings, completer, thinking)
     return {
         "state": state,
         "message": message,
@@ -38,12 +38,15 @@ def status(
     }
 
 
-def state_of(settings: Settings, loading: Future[None], thinking: bool) -> tuple[State, str | None]:
+def state_of(settings: Settings, completer: Completer, thinking: bool) -> tuple[State, str | None]:
     """The state, and what is wrong where it is an error."""
+    loading = completer.loading
     if not settings.enabled:
         return "off", None
     if not loading.done() or loading.cancelled():
         return "loading", None
     if (error := loading.exception()) is not None:
         return "error", str(error)
+    if completer.failure is not None and not thinking:
+        return "error", completer.failure
     return "thinking" if thinking else "idle", None

@@ -51,6 +51,18 @@ async def test_from_loading_over_thinking_to_idle(tmp_path: Path) -> None:
         assert [status["state"] for status in statuses(client)] == ["loading", "idle", "thinking", "idle"]
 
 
+async def test_a_failed_completion_is_an_error_until_the_next_one_succeeds(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"status": True})
+    scripted.open(URI, script(error="out of memory") + "x = ")
+    assert await scripted.complete(URI, 1, 4) == []
+    failed = await scripted.wait_for("inpaint/status", '"error"')
+    assert failed["message"] == "The last completion failed (RuntimeError: out of memory); the log says more."
+    scripted.change(URI, {"text": script("hello") + "x = "})
+    assert len(await scripted.complete(URI, 1, 4)) == 1
+    last = await scripted.wait_for("inpaint/status", '"shown": 1')
+    assert (last["state"], last["message"]) == ("idle", None)
+
+
 async def test_an_answer_from_the_cache_costs_no_pass(scripted: LspClient) -> None:
     await scripted.initialize(initializationOptions={"status": True})
     scripted.open(URI, script("hello") + "x = ")

@@ -88,3 +88,10 @@ def test_the_documented_options_are_the_ones_there_are() -> None:
     defaults = msgspec.json.decode(msgspec.json.encode(Settings()))
     assert [name for name, _ in rows] == list(defaults)
     assert all(json.loads(value) == defaults[name] for name, value in rows if value)
+
+
+def test_vs_code_sends_all_options() -> None:
+    source = (EDITORS.parent / "vscode" / "src" / "settings.ts").read_text("utf-8")
+    sent = re.search(r"SERVER_OPTIONS = \[(.*?)\]", source, re.DOTALL)
+    assert sent
+    assert [*re.findall(r'"(\w+)"', sent[1]), "status"] == list(msgspec.json.decode(msgspec.json.encode(Settings())))

@@ -1,8 +1,8 @@
 """What one keystroke costs the engine: a file is typed again, with a request at every character.
 
-The same keys are answered in three ways: with drafts, as they are by default; a token a pass, whose text is the same;
-and by denoised tokens that nobody verifies. Times are printed beside a reference in the same run, a fixed matrix
-product.
+The same keys are answered in four ways: with drafts, as they are by default; a token a pass, whose text is the same;
+by copied and denoised tokens that nobody verifies; and by the model without copies. Times are printed beside a
+reference in the same run, a fixed matrix product.
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ from engine import Engine, EngineError, Fill, FillRequest
 
 SAMPLE = Path(engine.__file__).with_name("tokenizer.py")
 REQUESTS = 200
+LONG = 32  # tokens of a fill of several lines, asked for at every tenth key
 PLAIN = "a token a pass"
-WAYS: dict[str, dict[str, Any]] = {"drafts": {}, PLAIN: {"drafts": False}, "unverified": {"trust": 0.0}}
+WAYS: dict[str, dict[str, Any]] = {
+    "drafts": {},
+    PLAIN: {"drafts": False},
+    "unverified": {"trust": 0.0},
+    "without copies": {"copies": False},
+}
 Run: TypeAlias = list[tuple[float, Fill]]  # milliseconds and fill of each request
 
 
@@ -38,7 +44,7 @@ class Times(msgspec.Struct):
 
 class Way(msgspec.Struct):
     """One way of decoding. Means are of a request; `same_text` is the share of fills equal to those of a token a
-    pass, `speed` how much faster than these all were together.
+    pass, `speed` how much faster than these all were together, `long_ms` what LONG tokens of long fills take.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Way(msgspec.Struct):
     tokens_a_pass: float
     same_text: float
     speed: float
+    long_ms: float
 
 
 class Bench(msgspec.Struct):
@@ -90,10 +97,10 @@ def typing(text: str, requests: int) -> Iterable[FillRequest]:
 def measure(loaded: Engine, text: str, requests: int = REQUESTS) -> Bench:
     first, *rest = typing(text, requests + 1)
     cold, _ = timed(loaded, first)
-    runs = [[timed(loaded, msgspec.structs.replace(request, **way)) for request in rest] for way in WAYS.values()]
-    plain = runs[list(WAYS).index(PLAIN)]
-    ways = [compared(name, run, plain) for name, run in zip(WAYS, runs, strict=True)]
-    fills, product = [fill for _, fill in runs[0]], matrix_product_ms()
+    long = [msgspec.structs.replace(request, max_lines=None, max_tokens=LONG) for request in rest[::10]]
+    runs = {name: asked(loaded, rest, way) for name, way in WAYS.items()}
+    ways = [compared(name, run, runs[PLAIN], asked(loaded, long, WAYS[name])) for name, run in runs.items()]
+    fills, product = [fill for _, fill in runs["drafts"]], matrix_product_ms()
     return Bench(
         requests=requests,
         cold_ms=cold,
@@ -109,7 +116,11 @@ def measure(loaded: Engine, text: str, requests: int = REQUESTS) -> Bench:
     )
 
 
-def compared(name: str, run: Run, plain: Run) -> Way:
+def asked(loaded: Engine, requests: list[FillRequest], way: dict[str, Any]) -> Run:
+    return [timed(loaded, msgspec.structs.replace(request, **way)) for request in requests]
+
+
+def compared(name: str, run: Run, plain: Run, long: Run) -> Way:
     fills = [fill for _, fill in run]
     passes = sum(fill.passes for fill in fills)
     return Way(
@@ -119,6 +130,7 @@ def compared(name: str, run: Run, plain: Run) -> Way:
         tokens_a_pass=sum(fill.tokens + fill.complete for fill in fills) / passes,
         same_text=sum(a.text == b.text for (_, a), (_, b) in zip(run, plain, strict=True)) / len(run),
         speed=sum(spent for spent, _ in plain) / sum(spent for spent, _ in run),
+        long_ms=LONG * sum(spent for spent, _ in long) / max(1, sum(fill.tokens for _, fill in long)),
     )
 
 
@@ -152,9 +164,8 @@ def print_table(result: Bench) -> None:
             print(f"{name.replace('_', ' '):24}{value:.2f}")
     for way in result.ways:
         numbers = f"{way.passes:5.2f} passes   {way.tokens_a_pass:.2f} tokens a pass"
-        print(
-            f"{way.name:24}{row(way.warm)}   {numbers}   {way.speed:.2f} times as fast, {way.same_text:.0%} same text"
-        )
+        print(f"{way.name:24}{row(way.warm)}   {numbers}   {way.speed:.2f} times as fast, ", end="")
+        print(f"{way.same_text:.0%} same text   {way.long_ms:.0f} ms for {LONG} tokens")
 
 
 def row(times: Times) -> str:

@@ -1,7 +1,7 @@
 """Whether a fill is worth showing, and what of it.
 
 Each rule answers a complaint about other tools: blank lines at the end, the closing bracket that the editor has already
-typed, the line that stands below already, and guesses nobody believes in.
+typed, the line that stands above or below already, and guesses nobody believes in.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from lsp_server.cursor import Gap
 
 PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
+LINE = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
 
 
 def presentable(fill: Fill, gap: Gap, min_confidence: float = 0.0) -> str:
@@ -20,7 +21,8 @@ def presentable(fill: Fill, gap: Gap, min_confidence: float = 0.0) -> str:
     text, rest = fill.text, gap.rest.strip()
     if rest:
         text = without_rest_of_line(text.partition("\n")[0], rest)
-    return without_lines_below(text, gap).rstrip()
+    text = without_lines_below(text, gap).rstrip()
+    return "" if repeats_line_above(text, gap) else text
 
 
 def without_rest_of_line(text: str, rest: str) -> str:
@@ -48,6 +50,13 @@ def without_lines_below(text: str, gap: Gap) -> str:
         if whole[-count:] == below[:count]:
             return "\n".join(lines[:-count])
     return text
+
+
+def repeats_line_above(text: str, gap: Gap) -> bool:
+    """Whether the cursor's line would become the one above it over again."""
+    above = gap.prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
+    line = gap.head + text + gap.rest
+    return len(above) >= LINE and line.strip() == above
 
 
 def balanced(text: str) -> bool:

@@ -47,6 +47,7 @@ class Copier:
         rest, _, following = after_cursor(prefix, request.suffix[:REACH].replace("\r\n", "\n"))
         self._prefix, self._rest = prefix, rest.rstrip()
         self._others = (following, *request.related)
+        self._above = prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
         self._one_line = request.max_lines == 1 or bool(self._rest)
         self._shortest = SHORTEST if request.copies else LONGEST + 1
         self._before, self._blank = tokenizer.split_blank(prefix)
@@ -102,10 +103,14 @@ class Copier:
             if longer:
                 length, place, source = longer, end, text
         self._length = length
-        self._ahead = self._continuation(source[place : place + AHEAD]) if length else []
+        line = written[written.rfind("\n") + 1 :]
+        self._ahead = self._continuation(line, source[place : place + AHEAD]) if length else []
 
-    def _continuation(self, text: str) -> list[int]:
-        """The tokens of what followed there; none where the line goes on otherwise than the cursor's."""
+    def _continuation(self, written: str, text: str) -> list[int]:
+        """The tokens of what followed there; `written` is the cursor's line so far.
+
+        None where that line goes on otherwise than the cursor's, or would make it the one above over again.
+        """
         blank = "" if self._tokens else self._blank
         if not self._one_line:
             return self._tokenizer.encode(blank + text)[:-1]  # the last may have been cut
@@ -113,6 +118,8 @@ class Copier:
         if not line.rstrip().endswith(self._rest):
             return []
         copied = line.rstrip().removesuffix(self._rest) if self._rest else line
+        if (written + copied + self._rest).strip() == self._above:
+            return []
         return self._tokenizer.encode(blank + copied) + [EOM] * bool(line_end or self._rest)
 
     def _size(self, token: int) -> int:
@@ -126,7 +133,7 @@ def longest_match(written: str, text: str, end: int, shortest: int) -> tuple[int
     length = place = 0
     while shortest <= min(len(written), LONGEST) and (start := text.rfind(written[-shortest:], 0, end)) >= 0:
         length, place = shortest, start + shortest
-        while start and length < len(written) and text[start - 1] == written[-length - 1]:
+        while start and length < min(len(written), LONGEST) and text[start - 1] == written[-length - 1]:
             start, length = start - 1, length + 1
         shortest = length + 1
     return length, place

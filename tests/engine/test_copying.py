@@ -67,6 +67,12 @@ def test_the_line_must_end_as_the_cursors_does() -> None:
     assert copier(calls, "]\n").next is None
 
 
+def test_the_line_above_is_not_written_again() -> None:
+    above = "def test():\n    check(one, 1)\n    check("
+    assert copier(above, ")\n").next is None
+    assert copied(copier(above.replace("(one", "(two") + "one, 1)\n    check(", ")\n"))[0] == ""
+
+
 def test_several_lines() -> None:
     text, ended = copied(copier(ABOVE + "def area(width, height):", max_lines=None), 8)
     assert "\n    return width *".startswith(text[:18])

@@ -62,6 +62,19 @@ def test_the_lines_below_are_not_repeated(marked: str, text: str, expected: str)
     assert shown(marked, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("    check(one, 1)\n    check(|)\n", "one, 1", ""),
+        ("    check(one, 1)\n    check(|)\n", "one, 2", "one, 2"),
+        ("  )\n|\n", ")", ")"),
+        ("|\n", "x", "x"),
+    ],
+)
+def test_the_line_above_is_not_repeated(marked: str, text: str, expected: str) -> None:
+    assert shown(marked, text) == expected
+
+
 def test_what_nobody_believes_in_is_not_shown() -> None:
     gap = Gap("x = ", "\n")
     assert presentable(a_fill("y", 0.2), gap, 0.3) == ""

@@ -87,6 +87,6 @@ class Nano:
 def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> OnnxModel:
     if device is None:
         return OnnxModel.load(folder / "model.int8.onnx", shape)
-    from engine.backends.torch_nano import TorchNano  # here, so that the default costs no torch
+    from engine.backends.torch_nano import TorchNano, read_model  # here, so that the default costs no torch
 
-    return TorchNano.read(folder / "model.safetensors", shape, device)
+    return TorchNano(read_model(folder / "model.safetensors"), shape, device)

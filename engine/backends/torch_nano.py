@@ -12,7 +12,20 @@ from safetensors import SafetensorError, safe_open
 
 from engine.backends.onnx import BLOCKED, Memory, ModelShape, OnnxModel, Rows, likeliest
 from engine.contract import EngineError
+from engine.models.int8 import unpack
 from engine.models.nano import NanoConfig, NanoModel
+
+
+def read_model(weights: Path) -> NanoModel:
+    """From the safetensors that `train export` wrote. Raises EngineError where they are missing or damaged."""
+    try:
+        with safe_open(weights, framework="pt") as file:
+            config = msgspec.json.decode(file.metadata()["config"], type=NanoConfig)
+            model = NanoModel(config)
+            model.load_state_dict(unpack({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, msgspec.DecodeError) as error:
+        raise EngineError(f"the weights {weights} are missing or damaged ({error}); install again") from None
+    return model.eval()
 
 
 class TorchNano(OnnxModel):
@@ -22,21 +35,9 @@ class TorchNano(OnnxModel):
 
     def __init__(self, model: NanoModel, shape: ModelShape, device: torch.device) -> None:
         self.shape, self.capacity = shape, shape.context + 256
-        self._model, self._device = model.to(device).eval(), device
+        self._model, self._device = model.to(device), device
         size = (shape.layers, shape.heads, self.capacity, shape.head_dim)
         self._memories = [Memory([], {part: torch.zeros(size, device=device) for part in ("keys", "values")})]
-
-    @classmethod
-    def read(cls, weights: Path, shape: ModelShape, device: torch.device) -> TorchNano:
-        """From the safetensors that `train export` wrote. Raises EngineError where they are missing or damaged."""
-        try:
-            with safe_open(weights, framework="pt") as file:
-                config = msgspec.json.decode(file.metadata()["config"], type=NanoConfig)
-                model = NanoModel(config)
-                model.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, msgspec.DecodeError) as error:
-            raise EngineError(f"the weights {weights} are missing or damaged ({error}); install again") from None
-        return cls(model, shape, device)
 
     @torch.inference_mode()
     def forward(

@@ -46,9 +46,9 @@ class Decoded(msgspec.Struct):
 
     @property
     def confidence(self) -> float:
-        """The square root of the product of the probabilities, about how often all of a fill is right: at 300 places of
-        reserved packages 83 % above 0.82, 61 % from there to 0.6, 27 % to 0.44. The tokens of a line stand and fall
-        together, so the product is too low; their mean forgets that one wrong token spoils all.
+        """The square root of the product of the probabilities: about how often all of a fill is right. At 500 places
+        of reserved packages 93 % above 0.9, 78 % above 0.8, 71, 45, 41, 26 % and so on. The tokens of a line stand and
+        fall together, so the product is too low; their mean forgets that one wrong token spoils all.
         """
         return math.prod(self.probabilities) ** 0.5 if self.tokens else 0.0
 

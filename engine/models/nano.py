@@ -27,10 +27,10 @@ BLOCKED = -1e4  # added to a score that must not count; -inf would make a row of
 
 class NanoConfig(msgspec.Struct, frozen=True, kw_only=True):
     vocab: int = 8192
-    dim: int = 256
-    layers: int = 6
-    heads: int = 4
-    mlp: int = 1024
+    dim: int = 320
+    layers: int = 4
+    heads: int = 5
+    mlp: int = 1280
     ngram_buckets: int = 10240  # 0 leaves the n-gram embedding out
     ngram_dim: int = 64
     rope_base: float = 10000.0

@@ -1,4 +1,4 @@
-"""Exports the averaged weights: int8 ONNX for the engine, bfloat16 safetensors for torch, tokenizer, config, card."""
+"""Exports the averaged weights: int8 ONNX for the engine, int8 safetensors for torch, tokenizer, config, card."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from engine.backends.onnx import ModelShape, OnnxModel
 from engine.contract import EngineError
 from engine.evaluation.cursors import Quality, evaluate, print_table
+from engine.models.int8 import pack
 from engine.models.nano import NanoModel
 from engine.nano import Nano
 from engine.tokenizer import Tokenizer
@@ -54,7 +55,7 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     onnx.save(build(model, POSITIONS * config.sampler.context, int8=True), out / "model.int8.onnx")
     save_file(
-        {name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in model.state_dict().items()},
+        pack(model.state_dict()),
         out / "model.safetensors",
         metadata={"config": msgspec.json.encode(config.model).decode()},
     )

@@ -57,12 +57,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: NanoConfig = NanoConfig()
     sampler: SamplerConfig = SamplerConfig()
     tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
-    batch: int = 16  # rows a worker and step
+    batch: int = 12  # rows a worker and step
     micro_batch: int = 4  # rows a forward: small enough for the second-level cache
     lr_muon: float = 0.02
     lr_adam: float = 0.006
     momentum: float = 0.95
-    warmup: int = 100  # steps
+    warmup: int = 60  # steps
     decay: float = 0.25  # share of the tokens in which the learning rate falls to zero
     average: float = 0.998  # of the weights, a step
     canvases_from: float = 0.0  # share of the tokens trained without canvases first

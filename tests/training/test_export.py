@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from engine.models.nano import NanoConfig, NanoModel
+from engine.backends.torch_nano import read_model
+from engine.models.nano import NanoModel
 from engine.nano import WEIGHTS
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD, Tokenizer
@@ -20,10 +20,7 @@ from engine.training.graph import build
 
 @pytest.fixture(scope="module")
 def shipped() -> NanoModel:
-    weights = load_file(WEIGHTS / "nano" / "model.safetensors")
-    model = NanoModel(NanoConfig(ngram_buckets=len(weights["ngrams.weight"])))
-    model.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    return model.eval()
+    return read_model(WEIGHTS / "nano" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from engine import Engine, EngineError, FillRequest
 from engine.backends.onnx import ModelShape, OnnxModel
-from engine.backends.torch_nano import TorchNano
+from engine.backends.torch_nano import TorchNano, read_model
+from engine.models.int8 import pack
 from engine.models.nano import NanoConfig, NanoModel
 from engine.nano import WEIGHTS, Nano
 from engine.training.graph import build
@@ -71,9 +72,7 @@ def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
         torch.nn.init.normal_(parameter, std=0.2)
     shape = ModelShape(layers=2, heads=2, head_dim=32, context=256, canvas=16, ngram_buckets=64)
     onnx.save(build(model, 512, int8=False), tmp_path / "model.onnx")
-    metadata = {"config": msgspec.json.encode(config).decode()}
-    save_file(dict(model.state_dict()), tmp_path / "model.safetensors", metadata=metadata)
-    ours = TorchNano.read(tmp_path / "model.safetensors", shape, torch.device("cpu"))
+    ours = TorchNano(model, shape, torch.device("cpu"))
     theirs = OnnxModel.load(tmp_path / "model.onnx", shape)
     text = torch.randint(10, 300, (120,)).tolist()
     for passed, canvas, forget in ((40, 8, 40), (5, 0, 43), (60, 16, 100), (1, 8, 0)):
@@ -86,12 +85,20 @@ def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
     assert ours.sequence == theirs.sequence
 
 
+def test_the_embedded_models_weights_in_int8(tmp_path: Path) -> None:
+    model = NanoModel(config := NanoConfig(vocab=300, dim=64, layers=1, heads=2, mlp=128, ngram_buckets=64))
+    file = tmp_path / "model.safetensors"
+    save_file(pack(model.state_dict()), file, metadata={"config": msgspec.json.encode(config).decode()})
+    for before, after in zip(model.parameters(), read_model(file).parameters(), strict=True):
+        assert bool(((before - after).abs() <= before.abs().amax(1, keepdim=True) / 253).all())
+
+
 def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx() -> None:
     in_torch, in_onnx = Nano.load("nano", torch.device("cpu")), Nano.load("nano")
     prefix = "import os\n\n\ndef main() -> None:\n    for name in os.listdir("
     request = FillRequest(prefix=prefix, suffix=")\n", max_lines=1)
     first, second = in_torch.fill(request, threading.Event()), in_onnx.fill(request, threading.Event())
-    assert first.confidence == pytest.approx(second.confidence, abs=0.15)  # int8 against float32
+    assert first.confidence == pytest.approx(second.confidence, abs=0.15)  # activations in int8 against float32
     assert first.encoded == second.encoded > 0
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from engine import Fill, FillRequest
 
+NEAR = 64  # characters
 SIZE = 64  # entries of some 50 kB with the embedded model
 
 
@@ -63,8 +64,8 @@ class Cache:
         What comes after all of them is another question.
         """
         for typed in range(max(1, len(entry.fill.text))):
-            same_text = request.prefix.endswith(entry.fill.text[:typed])
-            if same_text and self.context(request, typed) == entry.context:
+            end = entry.context.before[-NEAR:] + entry.fill.text[:typed]  # most entries differ there
+            if request.prefix.endswith(end) and self.context(request, typed) == entry.context:
                 return None if typed == 0 and asks_for_more(request, entry.request) else typed
         return None
 

@@ -8,6 +8,7 @@ left as it was, the others still count.
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
@@ -49,7 +50,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """Whether to complete in this file; globs are held against its name and its whole path."""
         if not self.enabled or language in self.disabled_languages:
             return False
-        return not any(fnmatch(name, glob) for name in (file.name, file.as_posix()) for glob in self.disabled_globs)
+        return not named_by(self.disabled_globs, file)
+
+
+@lru_cache(maxsize=256)  # asked of several documents at every key
+def named_by(globs: tuple[str, ...], file: PurePath) -> bool:
+    return any(fnmatch(name, glob) for name in (file.name, file.as_posix()) for glob in globs)
 
 
 def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:

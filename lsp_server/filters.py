@@ -55,7 +55,8 @@ def without_lines_below(text: str, gap: Gap) -> str:
 def repeats_line_above(text: str, gap: Gap) -> bool:
     """Whether the cursor's line would become the one above it over again."""
     above = gap.prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
-    line = gap.head + text + gap.rest
+    first, goes_on, _ = text.partition("\n")
+    line = gap.head + first + ("" if goes_on else gap.rest)
     return len(above) >= LINE and line.strip() == above
 
 

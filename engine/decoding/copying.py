@@ -95,32 +95,33 @@ class Copier:
         return tokens
 
     def _search(self) -> None:
-        written = self._before + self._tokenizer.decode(self._tokens) if self._tokens else self._prefix
-        length, place = longest_match(written, written, len(written) - 1, self._shortest)
+        fill = self._tokenizer.decode(self._tokens)
+        written = self._before + fill if fill else self._prefix
+        line = written[written.rfind("\n") + 1 :]
+        # a further line is sought for itself: after lines that were copied, the copy would go on for ever
+        sought = line.lstrip() if "\n" in fill else written
+        length, place = longest_match(sought, written, len(written) - 1, self._shortest)
         source = written
         for text in self._others:
-            longer, end = longest_match(written, text, len(text), max(self._shortest, length + 1))
+            longer, end = longest_match(sought, text, len(text), max(self._shortest, length + 1))
             if longer:
                 length, place, source = longer, end, text
         self._length = length
-        line = written[written.rfind("\n") + 1 :]
         self._ahead = self._continuation(line, source[place : place + AHEAD]) if length else []
 
     def _continuation(self, written: str, text: str) -> list[int]:
-        """The tokens of what followed there; `written` is the cursor's line so far.
+        """The tokens of what followed there, to the end of the line; `written` is the cursor's line so far.
 
         None where that line goes on otherwise than the cursor's, or would make it the one above over again.
         """
-        blank = "" if self._tokens else self._blank
-        if not self._one_line:
-            return self._tokenizer.encode(blank + text)[:-1]  # the last may have been cut
         line, line_end, _ = text.partition("\n")
         if not line.rstrip().endswith(self._rest):
             return []
         copied = line.rstrip().removesuffix(self._rest) if self._rest else line
         if (written + copied + self._rest).strip() == self._above:
             return []
-        return self._tokenizer.encode(blank + copied) + [EOM] * bool(line_end or self._rest)
+        ended = self._one_line and (line_end or self._rest)
+        return self._tokenizer.encode(("" if self._tokens else self._blank) + copied) + [EOM] * bool(ended)
 
     def _size(self, token: int) -> int:
         return len(self._tokenizer.decode([token]))

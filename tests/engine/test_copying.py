@@ -73,10 +73,13 @@ def test_the_line_above_is_not_written_again() -> None:
     assert copied(copier(above.replace("(one", "(two") + "one, 1)\n    check(", ")\n"))[0] == ""
 
 
-def test_several_lines() -> None:
-    text, ended = copied(copier(ABOVE + "def area(width, height):", max_lines=None), 8)
-    assert "\n    return width *".startswith(text[:18])
-    assert not ended
+def test_of_several_lines_each_is_sought_for_itself() -> None:
+    of = copier(ABOVE + "def area(wid", max_lines=None)
+    assert copied(of) == ("th, height):", False)  # whether a line follows, the model says
+    of.advance(TOKENIZER.encode("\n    "))
+    assert of.next is None
+    of.advance(TOKENIZER.encode("return"))
+    assert copied(of) == (" width * height", False)
 
 
 def test_after_another_token_it_looks_again() -> None:

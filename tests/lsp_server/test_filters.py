@@ -67,6 +67,7 @@ def test_the_lines_below_are_not_repeated(marked: str, text: str, expected: str)
     [
         ("    check(one, 1)\n    check(|)\n", "one, 1", ""),
         ("    check(one, 1)\n    check(|)\n", "one, 2", "one, 2"),
+        ("    blank: bool\n|\n", "    blank: bool\n    blank: bool", ""),
         ("  )\n|\n", ")", ")"),
         ("|\n", "x", "x"),
     ],

@@ -74,6 +74,7 @@ def take(editor: Workbench, folder: Path, picture: Path) -> None:
     file = folder / "account.py"
     file.write_text(TEXT)
     editor.open(file, TEXT.count("\n"), len(TEXT.splitlines()[-1]) + 1)
+    editor.wait_for(lambda: editor.messages("client", "textDocument/didOpen"))  # the server has started
     editor.wait_for_state("idle")
     editor.insert(" ")
     editor.wait_for_ghost()

@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported: later calls come too late
 
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from engine.contract import Backend, EngineError, FillRequest
-from engine.training.dataset import Corpus
+from engine.corpus import Corpus
 
 BEFORE, AFTER = 32_768, 16_384  # characters, as an editor hands over
 

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from engine import Cancelled, Engine, EngineError, FillRequest
+from engine.corpus import Corpus
 from engine.evaluation.editor import Answer, Editor, Reply, position, reply
 from engine.evaluation.latency import matrix_product_ms, times
 from engine.evaluation.typist import SCENARIOS, Key, Screen, Source, Typist
@@ -254,8 +255,6 @@ async def over_lsp(model: str, sources: Sequence[Source], lines: int) -> list[Re
 
 def from_corpus(folder: Path) -> list[Source]:
     """Some files of a corpus, the same each time. Raises EngineError where there is none."""
-    from engine.training.dataset import Corpus
-
     try:
         corpus = Corpus(folder)
     except OSError as error:

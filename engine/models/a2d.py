@@ -4,8 +4,8 @@ says so. The tokenizer names the mask (ZHZisZZ/dllm, dllm/core/samplers).
 
 from __future__ import annotations
 
+from engine.models.family import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan
 from engine.models.llama import plan
-from engine.models.registry import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan
 
 KINDS = {"a2d-qwen2": {"qkv_bias": True}, "a2d-qwen3": {"qk_norm": True}, "a2d-llama": {}}
 BLOCK = 32  # ZHZisZZ/dllm, dllm/core/trainers/bd3lm.py

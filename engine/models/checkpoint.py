@@ -19,8 +19,8 @@ from torch import Tensor
 
 from engine.contract import EngineError
 from engine.models import registry, room
+from engine.models.family import Config, Plan, Source
 from engine.models.int8 import Int8Linear, quantise, shrink
-from engine.models.registry import Config, Plan, Source
 from engine.models.room import Room
 from engine.models.transformer import Transformer
 

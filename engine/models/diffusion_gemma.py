@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.contract import Cancelled, EngineError, Fill, FillRequest
 from engine.models import checkpoint
-from engine.models.registry import Config
+from engine.models.family import Config
 from engine.models.vocabulary import CHARACTERS, recent
 
 MODEL_TYPE = "diffusion_gemma"

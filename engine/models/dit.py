@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from engine.contract import EngineError
-from engine.models.registry import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan, Source
+from engine.models.family import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan, Source
 from engine.models.transformer import Shape
 
 TOKENIZER = "openai-community/gpt2"

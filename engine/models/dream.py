@@ -4,8 +4,7 @@ DiffuCoder and DreamOn; Open-dCoder; Fast-dLLM v2.
 
 from __future__ import annotations
 
-from engine.models.llama import plan
-from engine.models.registry import (
+from engine.models.family import (
     BLOCKS,
     BOTH_SIDES,
     ENDED,
@@ -17,6 +16,7 @@ from engine.models.registry import (
     Plan,
     architectures,
 )
+from engine.models.llama import plan
 
 DREAM_MASK = 151666  # NVlabs/Fast-dLLM, dream/model/configuration_dream.py
 DREAMON_EXPAND = 151667  # DreamLM/DreamOn, eval/evaluate.py; BOS before, EOS after: demo/quickstart.py

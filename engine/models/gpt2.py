@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from engine.models.registry import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
+from engine.models.family import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
 from engine.models.transformer import Shape
 
 # HKUNLP/DiffuLLaMA, LLaMA-Factory/src/llamafactory/model/loader.py: the small model reads a word as its mask, the

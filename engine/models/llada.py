@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.contract import EngineError
-from engine.models.registry import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
+from engine.models.family import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
 from engine.models.transformer import Shape
 
 MASK = 126336  # ML-GSAI/LLaDA, GUIDELINES.md and generate.py

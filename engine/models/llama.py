@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.contract import EngineError
-from engine.models.registry import (
+from engine.models.family import (
     BLOCKS,
     BOTH_SIDES,
     ENDED,

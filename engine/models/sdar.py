@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from engine.models.family import BLOCKS, ENDED, Config, Family, Infill, Plan
 from engine.models.llama import plan
-from engine.models.registry import BLOCKS, ENDED, Config, Family, Infill, Plan
 
 MASK = 151669  # JetAstra/SDAR, README.md and evaluation/opencompass/configs/eval_sdar_hf.py
 BLOCK = 4

@@ -21,7 +21,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from engine.contract import EngineError, FillRequest
-from engine.models.registry import Infill
+from engine.models.family import Infill
 
 # what transformers' Qwen2 tokenizer cuts a text with before it merges bytes
 QWEN_PATTERN = (

@@ -16,41 +16,17 @@ from __future__ import annotations
 
 import random
 import re
-from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.corpus import Corpus
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
 
 MAX_MIDDLE = 48  # tokens; a longer gap is left out, since the tail is short
 NONE = -1
-
-
-class FileEntry(msgspec.Struct):
-    package: str
-    path: str
-    bytes: int
-
-
-class Corpus:
-    """The files that `train corpus` wrote: memory-mapped text, offsets, names."""
-
-    def __init__(self, folder: Path) -> None:
-        self._bytes = np.memmap(folder / "corpus.bin", dtype=np.uint8, mode="r")
-        self.offsets: NDArray[np.int64] = np.load(folder / "index.npy")
-        lines = (folder / "files.jsonl").read_bytes().splitlines()
-        self.files = [msgspec.json.decode(line, type=FileEntry) for line in lines]
-        self.bytes = int(self.offsets[-1])
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def text(self, number: int) -> str:
-        start, end = self.offsets[number : number + 2]
-        return self._bytes[start:end].tobytes().decode()
 
 
 class Gap(msgspec.Struct, frozen=True):

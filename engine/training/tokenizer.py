@@ -9,8 +9,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from engine.corpus import Corpus
 from engine.tokenizer import PATTERN, SPECIALS
-from engine.training.dataset import Corpus
 
 
 def split() -> pre_tokenizers.PreTokenizer:

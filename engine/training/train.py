@@ -32,9 +32,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine.contract import EngineError
+from engine.corpus import Corpus
 from engine.models.nano import NanoConfig, NanoModel
 from engine.tokenizer import Tokenizer
-from engine.training.dataset import Batch, Corpus, Sampler, SamplerConfig
+from engine.training.dataset import Batch, Sampler, SamplerConfig
 from engine.training.muon import Muon
 from engine.training.objective import KINDS, Objective
 from engine.training.validation import SHOWN, quality

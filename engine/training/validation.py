@@ -13,11 +13,12 @@ from torch import Tensor
 
 from engine.backends.onnx import ModelShape
 from engine.backends.torch_nano import TorchNano
+from engine.corpus import Corpus
 from engine.evaluation.cursors import evaluate
 from engine.models.nano import NanoModel
 from engine.nano import Nano
 from engine.tokenizer import Tokenizer
-from engine.training.dataset import CANVAS, NONE, Batch, Corpus, Sampler, SamplerConfig
+from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig
 
 PLACES = 8  # of a canvas
 FILLS = 60

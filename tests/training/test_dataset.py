@@ -11,10 +11,11 @@ import torch
 
 import engine
 from engine import FillRequest
+from engine.corpus import Corpus, FileEntry
 from engine.models.nano import NanoConfig, NanoModel
 from engine.nano import WEIGHTS
 from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PRE, ROL, SPECIALS, Tokenizer
-from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Corpus, FileEntry, Sampler, SamplerConfig
+from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Sampler, SamplerConfig
 from engine.window import prompt
 
 CONFIG = SamplerConfig(context=192, tail=96, canvas=8, buckets=64)

@@ -18,8 +18,8 @@ import torch
 
 import engine
 from engine.__main__ import main
+from engine.corpus import FileEntry
 from engine.nano import WEIGHTS
-from engine.training.dataset import FileEntry
 from engine.training.muon import orthogonalise
 
 CONFIG = {

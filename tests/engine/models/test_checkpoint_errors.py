@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.contract import EngineError
 from engine.models import checkpoint
-from engine.models.registry import Infill
+from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")

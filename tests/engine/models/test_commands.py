@@ -19,9 +19,9 @@ from lsp_client import INVOKED, REAL, ROOT, LspClient
 
 import engine
 from engine.__main__ import main
+from engine.corpus import FileEntry
 from engine.decoding import presets
 from engine.evaluation import device
-from engine.training.dataset import FileEntry
 
 FIELDS = {"id", "text", "confidence", "passes", "tokens", "encode_ms", "decode_ms"}
 LINES = [

@@ -17,7 +17,7 @@ from engine.backends.sequence import Sequence
 from engine.backends.torch import TorchBackend, choose_device, load
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
 from engine.decoding.canvas import Guess, Question
-from engine.models.registry import Infill
+from engine.models.family import Infill
 from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
 

@@ -1,0 +1,33 @@
+"""Reads what `train corpus` wrote: source files one after the other, mapped into memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FileEntry(msgspec.Struct):
+    package: str
+    path: str
+    bytes: int
+
+
+class Corpus:
+    """Memory-mapped text, offsets, names. Raises OSError where the folder holds none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bytes = np.memmap(folder / "corpus.bin", dtype=np.uint8, mode="r")
+        self.offsets: NDArray[np.int64] = np.load(folder / "index.npy")
+        lines = (folder / "files.jsonl").read_bytes().splitlines()
+        self.files = [msgspec.json.decode(line, type=FileEntry) for line in lines]
+        self.bytes = int(self.offsets[-1])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def text(self, number: int) -> str:
+        start, end = self.offsets[number : number + 2]
+        return self._bytes[start:end].tobytes().decode()

@@ -1,0 +1,83 @@
+"""What a family of public checkpoints says of itself: how config.json is read, where weights are, how a gap is put.
+
+A family's `read` turns a checkpoint's config.json into a `Plan`: the shape of the transformer, where each of its
+weights is found in the checkpoint, and how a gap is put to the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engine.models.transformer import Shape
+
+Config = Mapping[str, Any]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A weight of ours, from tensors of a checkpoint.
+
+    A name may give alternatives, "a|b": the first that exists is taken.
+    """
+
+    names: tuple[str, ...]
+    combine: Callable[[list[Tensor]], Tensor] = torch.cat
+
+
+class Infill(msgspec.Struct, frozen=True, kw_only=True):
+    """How a gap is put to the model, in token ids. None where the tokenizer's own special token counts.
+
+    shift     logits of row i are of token i + 1
+    expand    a token that stands for two masks; delete: one that stands for nothing (None: the model has none)
+    bos, eos  whether the window begins and ends with them
+    suffix    whether the canvas sees the text after it in its place; where not, it goes before the canvas
+    """
+
+    mask: int | None = None
+    shift: bool = False
+    expand: int | None = None
+    delete: int | None = None
+    bos: bool = False
+    eos: bool = False
+    suffix: bool = True
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    shape: Shape
+    sources: dict[str, Source]
+    infill: Infill
+    tokenizer: str | None = None  # hub id, where checkpoints of the family come without one
+
+
+class Family(msgspec.Struct, frozen=True):
+    """`claims` decides from config.json and the checkpoint's name, before anything large is downloaded. `how` says
+    what of the text the model sees around a gap, and how the length of a fill is found.
+    """
+
+    name: str
+    how: str
+    claims: Callable[[Config, str], bool]
+    read: Callable[[Config], Plan]
+
+
+BOTH_SIDES, BLOCKS = "sees both sides in place", "the text after the gap stands before it"
+LEARNED, PROBED, ENDED = "length by expanding and deleting", "length by a probe of four", "ends by itself"
+
+
+def layered(shape: Shape, at: str, parts: Mapping[str, tuple[str, ...]], combine: Any = torch.cat) -> dict[str, Source]:
+    """Where the weights of each block are: ours to theirs, below `at`, in which {} is the layer's number."""
+    return {
+        f"blocks.{i}.{ours}": Source(tuple(f"{at.format(i)}.{name}" for name in theirs), combine)
+        for i in range(shape.layers)
+        for ours, theirs in parts.items()
+    }
+
+
+def architectures(config: Config) -> str:
+    """The names that a config gives to its classes, in lower case."""
+    remote = config.get("auto_map") or {}
+    return " ".join([*(config.get("architectures") or []), *map(str, remote.values())]).lower()

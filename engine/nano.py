@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.backends.onnx import ModelShape, OnnxModel
-from engine.contract import EngineError, Fill, FillRequest
+from engine.contract import EngineError, Fill, FillRequest, Piece
 from engine.decoding import copying, draft_verify
 from engine.tokenizer import Tokenizer
 from engine.window import CHARACTERS, Prompt, prompt
@@ -63,8 +64,9 @@ class Nano:
         reused = self._model.keep(asked.context)
         decoded = draft_verify.decode(self._model, asked, request, self._tokenizer, cancel)
         encode = time.perf_counter() - start - decoded.decode_seconds
+        text = self._text(decoded.tokens, asked, request)
         return Fill(
-            text=self._text(decoded, asked, request),
+            text=text,
             confidence=decoded.confidence,
             passes=decoded.passes,
             tokens=len(decoded.tokens),
@@ -73,15 +75,29 @@ class Nano:
             encode_ms=encode * 1000,
             decode_ms=decoded.decode_seconds * 1000,
             complete=decoded.ended,
+            pieces=tuple(self._pieces(decoded, asked, text)),
         )
 
-    def _text(self, decoded: draft_verify.Decoded, asked: Prompt, request: FillRequest) -> str:
-        text = self._tokenizer.decode(decoded.tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
-        if asked.blank:
-            text = text[1:]  # it stands before the cursor already
+    def _pieces(self, decoded: draft_verify.Decoded, asked: Prompt, text: str) -> Iterator[Piece]:
+        for count, probability in enumerate(decoded.probabilities, 1):
+            spelled = self._spelled(decoded.tokens[:count], asked)
+            end = len(text) if count >= len(decoded.tokens) else len(with_ends(spelled, text))
+            yield Piece(end, probability)
+
+    def _spelled(self, tokens: list[int], asked: Prompt) -> str:
+        text = self._tokenizer.decode(tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
+        return text[1:] if asked.blank else text  # the blank stands before the cursor already
+
+    def _text(self, tokens: list[int], asked: Prompt, request: FillRequest) -> str:
+        text = self._spelled(tokens, asked)
         if asked.newline and text:
             text += "\n"
-        return text.replace("\n", "\r\n") if "\r\n" in request.prefix + request.suffix else text
+        return with_ends(text, request.prefix + request.suffix)
+
+
+def with_ends(text: str, like: str) -> str:
+    """The text with the line ends of another."""
+    return text.replace("\n", "\r\n") if "\r\n" in like else text
 
 
 def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> OnnxModel:

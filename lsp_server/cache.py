@@ -4,6 +4,10 @@ An entry answers a request whose text before the cursor is the entry's plus a be
 same text after the cursor. So typing a suggestion shortens it, and a backspace finds the longer one again, with no pass
 of the model. Text out of the model's reach does not count: an edit there changes no answer, any nearer one does.
 The most recently used entries are kept, few enough to look at each.
+
+What is left of a fill is as sure as what is left: a guess that was hidden for its first words is shown once these are
+typed. Where that is open, because the cursor is inside one of the guess's tokens or the engine gave up on it, the
+engine is asked again, but not where what follows the token is too doubtful anyway.
 """
 
 from __future__ import annotations
@@ -54,8 +58,10 @@ class Cache:
         for index, entry in enumerate(self._entries):
             typed = self._typed(entry, request)
             if typed is not None:
+                if typed and may_be_surer(entry.fill, typed, request.min_confidence):
+                    return None
                 self._entries.insert(0, self._entries.pop(index))
-                return msgspec.structs.replace(entry.fill, text=entry.fill.text[typed:], passes=0)
+                return msgspec.structs.replace(entry.fill.after(typed), passes=0)
         return None
 
     def _typed(self, entry: Entry, request: FillRequest) -> int | None:
@@ -80,6 +86,17 @@ class Cache:
 
     def clear(self) -> None:
         self._entries.clear()
+
+
+def may_be_surer(fill: Fill, typed: int, enough: float) -> bool:
+    """Whether a fill that was too doubtful may no longer be, now that its beginning is typed."""
+    if fill.confidence >= enough or not fill.pieces:
+        return fill.confidence < enough
+    left = fill.after(typed)
+    if left.confidence >= enough or typed in (piece.end for piece in fill.pieces):
+        return left.confidence >= enough and not fill.complete  # given up for a doubt that is gone
+    beyond = left.after(left.pieces[0].end)  # at best, the token at hand is certain now
+    return beyond.confidence >= enough or not (beyond.text or fill.complete)
 
 
 def asks_for_more(request: FillRequest, earlier: FillRequest) -> bool:

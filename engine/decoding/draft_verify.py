@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.onnx import OnnxModel, Rows
-from engine.contract import Cancelled, FillRequest
+from engine.contract import Cancelled, FillRequest, confidence
 from engine.decoding.copying import Copier, Copy, Guess
 from engine.tokenizer import EOM, MASK, Tokenizer
 from engine.window import Prompt
@@ -46,11 +46,7 @@ class Decoded(msgspec.Struct):
 
     @property
     def confidence(self) -> float:
-        """The square root of the product of the probabilities: about how often all of a fill is right. At 500 places
-        of reserved packages 93 % above 0.9, 78 % above 0.8, 71, 45, 41, 26 % and so on. The tokens of a line stand and
-        fall together, so the product is too low; their mean forgets that one wrong token spoils all.
-        """
-        return math.prod(self.probabilities) ** 0.5 if self.tokens else 0.0
+        return confidence(self.probabilities) if self.tokens else 0.0
 
 
 class Limits:

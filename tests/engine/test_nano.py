@@ -6,10 +6,12 @@ import shutil
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
 from engine.backends.onnx import MEMORIES
+from engine.contract import confidence
 from engine.decoding.draft_verify import goes_round
 from engine.nano import WEIGHTS, Nano
 from engine.tokenizer import EOM
@@ -41,6 +43,22 @@ def request(place: int, **kwargs: object) -> FillRequest:
 
 def fill(nano: Nano, asked: FillRequest) -> Fill:
     return nano.fill(asked, threading.Event())
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_fill_says_where_each_token_ends(nano: Nano, place: int, line_end: str) -> None:
+    asked = request(place, max_lines=3)
+    prefix, suffix = (text.replace("\n", line_end) for text in (asked.prefix, asked.suffix))
+    made = fill(nano, msgspec.structs.replace(asked, prefix=prefix, suffix=suffix))
+    ends = [piece.end for piece in made.pieces]
+    assert ends == sorted(ends)
+    assert len(ends) == made.tokens + made.complete
+    assert ends[-1] == len(made.text)
+    assert made.confidence == pytest.approx(confidence(piece.probability for piece in made.pieces))
+    left = made.after(ends[0])
+    assert left.text == made.text[ends[0] :]
+    assert left.confidence >= made.confidence
 
 
 def greedy(nano: Nano, asked: FillRequest) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine import Fill, FillRequest
+from engine.contract import Piece, confidence
 from lsp_server.cache import Cache
 
 
@@ -22,6 +23,20 @@ def a_request(
 def found(cache: Cache, request: FillRequest) -> str | None:
     fill = cache.find(request)
     return fill.text if fill else None
+
+
+def a_guess(*tokens: tuple[str, float], complete: bool = True) -> Fill:
+    """A fill of tokens and their probabilities; it ends with certainty."""
+    ends = [len("".join(text for text, _ in tokens[: n + 1])) for n in range(len(tokens))]
+    pieces = [Piece(end, probability) for end, (_, probability) in zip(ends, tokens, strict=True)]
+    pieces += [Piece(ends[-1], 1.0)] * complete
+    sure = confidence(piece.probability for piece in pieces)
+    made = msgspec.structs.replace(a_fill("".join(text for text, _ in tokens)), confidence=sure)
+    return msgspec.structs.replace(made, complete=complete, pieces=tuple(pieces))
+
+
+def confident(prefix: str) -> FillRequest:
+    return msgspec.structs.replace(a_request(prefix), min_confidence=0.5)
 
 
 def a_cache(request: FillRequest, text: str, reach: int = 100) -> Cache:
@@ -43,6 +58,41 @@ def test_typing_what_was_suggested_shortens_it() -> None:
     assert [found(cache, a_request("x = " + "hello"[:n])) for n in range(1, 5)] == ["ello", "llo", "lo", "o"]
     assert found(cache, a_request("x = j")) is None
     assert found(cache, a_request("x = hello")) is None  # all taken: what comes next is another question
+
+
+def test_what_is_left_is_as_sure_as_its_own_tokens() -> None:
+    cache = Cache(100)
+    cache.add(confident("x = "), a_guess(("doubtful", 0.04), ("(sure)", 0.81)))
+    whole, left = cache.find(confident("x = ")), cache.find(confident("x = doubtful"))
+    assert whole is not None
+    assert left is not None
+    assert abs(whole.confidence - 0.18) < 1e-9
+    assert (left.text, left.confidence) == ("(sure)", 0.9)
+    assert [piece.end for piece in left.pieces] == [6, 6]
+
+
+def test_a_hidden_guess_is_asked_for_again_where_it_may_be_surer_now() -> None:
+    cache = Cache(100)
+    cache.add(confident("x = "), a_guess(("doubtful", 0.04), ("(sure)", 0.81)))
+    assert found(cache, confident("x = dou")) is None  # what follows is sure enough; is the word, by now?
+    cache.add(confident("y = "), a_guess(("doubtful", 0.04), ("(doubt)", 0.04), ("ful", 0.9)))
+    assert found(cache, confident("y = dou")) == "btful(doubt)ful"  # what follows is not
+    assert found(cache, confident("y = doubtful")) == "(doubt)ful"  # nothing is new
+    cache.add(confident("z = "), a_guess(("sure", 0.9), ("less", 0.2), complete=False))
+    assert found(cache, confident("z = su")) == "reless"  # nobody would look further
+    assert found(cache, confident("z = surel")) is None  # here the engine gave up
+    cache.add(confident("a = "), a_guess(("doubtful", 0.2), ("(sure", 0.9), complete=False))
+    assert found(cache, confident("a = doubtful")) is None  # and here the doubt is gone
+
+
+def test_a_guess_that_is_shown_is_not_asked_for_again() -> None:
+    cache = Cache(100)
+    cache.add(confident("x = "), a_guess(("certain", 0.9), ("ly", 0.5), complete=False))
+    assert [found(cache, confident("x = " + typed)) for typed in ("cert", "certain", "certainl")] == [
+        "ainly",
+        "ly",
+        "y",
+    ]
 
 
 def test_a_backspace_finds_the_longer_one_again() -> None:

@@ -29,6 +29,7 @@ from playwright.sync_api import Error, Page, sync_playwright
 from vscode_install import ROOT, InstallError, Tools
 
 T = TypeVar("T")
+SCRIPTED_SERVER = ROOT / "tests" / "lsp_server" / "scripted_server.py"
 PATIENCE = 120.0  # seconds: only a hang is ever as slow, even at the start and on a machine that is busy otherwise
 USER_SETTINGS = {
     "chat.disableAIFeatures": True,
@@ -106,22 +107,26 @@ class Workbench:
 
     # -------------------------------------------------------------- in
 
-    def configure(self, python: str | None = None, **settings: Any) -> None:
+    def configure(self, python: str | None = None, scripted: bool = False, **settings: Any) -> None:
         """Set settings beside USER_SETTINGS, and `inpaint.python` to ours by default; wait for the server to have them.
 
-        They go to the machine's settings: VS Code in a browser sees this file change and the user's not, and which
-        Python runs is a setting of the machine.
+        With `scripted` the server's engine does what a document's first line says. They go to the machine's settings:
+        VS Code in a browser sees this file change and the user's not, and which Python runs is a setting of the
+        machine.
         """
         file = self._user / "Machine" / "settings.json"
-        ours = str(tapped_python(self._user.parent, self._wire))
+        ours = str(tapped_python(self._user.parent, self._wire, scripted))
         settings["inpaint.python"] = ours if python is None else python
         before = json.loads(file.read_text()) if file.exists() else {}
         if settings == before:
             return
-        since = len(self.wire())
+        wire = self.wire()
         write(file, settings)
-        if since and settings["inpaint.python"] == before["inpaint.python"]:
-            self.wait_for(lambda: self.messages("client", "workspace/didChangeConfiguration", since))
+        if wire and settings["inpaint.python"] == before["inpaint.python"]:
+            self.wait_for(lambda: self.messages("client", "workspace/didChangeConfiguration", len(wire)))
+        elif wire and python is None:
+            self.wait_for(lambda: self.wire() and self.wire()[0] != wire[0])
+            self.wait_for(lambda: "idle" in self.states())
 
     def open(self, file: Path, line: int = 1, column: int = 1) -> None:
         """Open a file with the cursor there; 1-based."""
@@ -244,6 +249,10 @@ class Workbench:
         lists = [answer["result"]["items"] for answer in self.answers(since).values() if "result" in answer]
         return [item["insertText"].replace("\r\n", "\n") for items in lists for item in items]
 
+    def states(self) -> list[str]:
+        """The states that the server has told of."""
+        return [message["params"]["state"] for message in self.messages("server", "inpaint/status")]
+
     def server_pid(self) -> int:
         """The process of the server that was started last."""
         return int(self.wire()[0]["pid"])
@@ -292,11 +301,14 @@ def write(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content))  # in place, for VS Code watches this file and not its name
 
 
-def tapped_python(home: Path, wire: Path) -> Path:
+def tapped_python(home: Path, wire: Path, scripted: bool) -> Path:
     """An executable for the setting `inpaint.python`."""
-    script = home / "python"
+    script = home / ("scripted" if scripted else "python")
     tap = Path(__file__).with_name("vscode_wire.py")
-    script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "{tap}" "{wire}" "$@"\n')
+    server = SCRIPTED_SERVER if scripted else "-m lsp_server"
+    script.write_text(
+        f'#!/bin/sh\nPYTHONPATH="{ROOT}" SERVER="{server}" exec "{sys.executable}" "{tap}" "{wire}" "$@"\n'
+    )
     script.chmod(0o755)
     return script
 

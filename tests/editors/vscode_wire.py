@@ -1,8 +1,8 @@
-"""A Python for the extension that writes down what it and the real server say to each other.
+"""A Python for the extension that writes down what it and the server say to each other.
 
-    python vscode_wire.py LOG -m lsp_server --stdio
+    SERVER="-m lsp_server" python vscode_wire.py LOG -m lsp_server --stdio
 
-runs the server and appends a line of JSON to LOG for its start, {"pid"}, and for each message, {"from", "time",
+runs that server and appends a line of JSON to LOG for its start, {"pid"}, and for each message, {"from", "time",
 "message"}. With other arguments it is just Python.
 """
 
@@ -19,9 +19,9 @@ from typing import IO
 
 
 def main(log: str, *arguments: str) -> int:
-    command = [sys.executable, *arguments]
     if arguments[:2] != ("-m", "lsp_server"):
-        return subprocess.call(command)
+        return subprocess.call([sys.executable, *arguments])
+    command = [sys.executable, *os.environ["SERVER"].split(), *arguments[2:]]
     with open(log, "a", encoding="utf-8") as lines, subprocess.Popen(command, stdin=-1, stdout=-1) as server:
         print(json.dumps({"pid": server.pid}), file=lines, flush=True)
         threading.Thread(target=copy, args=(sys.stdin.buffer, server.stdin, "client", lines), daemon=True).start()

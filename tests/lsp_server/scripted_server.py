@@ -4,7 +4,7 @@
 
 A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
-`"gate"` exists, if one is named; `"started"` is a file to make first, `"stopped"` one to make when cancelled; `"error"`
+`"gate"` exists, if one is named; `"started"` is a file to make in a pass, `"stopped"` one to make when cancelled; `"error"`
 is raised; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the engine has done.
 Without a script the fill is the request itself, as JSON.
 A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
@@ -60,8 +60,6 @@ class ScriptedEngine:
         if script.report:
             return fill_with(msgspec.json.encode(self.counts).decode(), 1.0)
         self.counts.asked += 1
-        if script.started:
-            Path(script.started).touch()
         for _ in range(script.passes):
             self.work(script, cancel)
         if script.error:
@@ -77,6 +75,8 @@ class ScriptedEngine:
                 Path(script.stopped).touch()
             raise Cancelled
         self.counts.passes += 1
+        if script.started:
+            Path(script.started).touch()
         time.sleep(PASS)
         while script.gate and not Path(script.gate).exists():
             time.sleep(PASS)

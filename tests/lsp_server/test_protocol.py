@@ -200,10 +200,10 @@ async def test_binary_content_gets_nothing_unasked(scripted: LspClient) -> None:
 
 async def test_a_cancelled_request_is_answered_and_its_work_stops(scripted: LspClient, tmp_path: Path) -> None:
     await scripted.initialize()
-    stopped = tmp_path / "stopped"
-    scripted.open(URI, script("hello", passes=ENDLESS, stopped=str(stopped)) + "x = ")
+    started, stopped = tmp_path / "started", tmp_path / "stopped"
+    scripted.open(URI, script("hello", passes=ENDLESS, started=str(started), stopped=str(stopped)) + "x = ")
     number, answer = scripted.ask(URI, 1, 4)
-    await asyncio.sleep(0.1)
+    await until_exists(started)
     scripted.cancel(number)
     with pytest.raises(LspError) as error:
         await asyncio.wait_for(answer, PATIENCE)
@@ -257,12 +257,12 @@ async def test_an_answer_from_the_cache_does_not_overtake_the_older_request(scri
 
 async def test_nobody_waits_for_the_pass_of_a_superseded_request(scripted: LspClient, tmp_path: Path) -> None:
     await scripted.initialize()
-    gate = tmp_path / "gate"
+    gate, started = tmp_path / "gate", tmp_path / "started"
     scripted.open("file:///project/b.py", script("quick") + "x = ")
-    scripted.open(URI, script("slow", passes=2, gate=str(gate)) + "x = ")
+    scripted.open(URI, script("slow", passes=2, gate=str(gate), started=str(started)) + "x = ")
     await scripted.complete("file:///project/b.py", 1, 4)
     _, old = scripted.ask(URI, 1, 4)
-    await asyncio.sleep(0.1)
+    await until_exists(started)
     assert len(await scripted.complete("file:///project/b.py", 1, 4)) == 1
     assert (await asyncio.wait_for(old, PATIENCE))["items"] == []
     gate.touch()  # only now does its first pass end, and it must not go into a second

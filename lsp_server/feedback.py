@@ -3,6 +3,8 @@
 A completion stays the same one as long as it leads to the same text. Typing what it suggests or accepting a word of it
 asks the server again, but it keeps its id, is counted once, and has one outcome: the best that a client told. Beside
 the confidence it says whether the model's confidence deserves the name (`minConfidence`).
+
+The one dismissed last stays away while it leads to the same text: typing what it suggests does not bring it back.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Feedback:
         self.counts: dict[Outcome, int] = dict.fromkeys(WORST_FIRST, 0)
         self._completions: dict[str, Completion] = {}  # by id, oldest first
         self._leads_to: Hashable = None  # the text that the newest one makes
+        self._dismissed: Hashable = None  # the text that the one dismissed last would have made
 
     @property
     def completions(self) -> list[Completion]:
@@ -56,6 +59,8 @@ class Feedback:
 
     def show(self, leads_to: Hashable, confidence: float, latency_ms: float) -> str:
         """Note a completion that the client will show; `leads_to` stands for the text that it makes. Returns its id."""
+        if leads_to == self._dismissed:
+            self._dismissed = None  # asked for by key, and so wanted after all
         if leads_to == self._leads_to:
             return next(reversed(self._completions))
         self._leads_to = leads_to
@@ -66,12 +71,17 @@ class Feedback:
             del self._completions[next(iter(self._completions))]
         return new.id
 
+    def is_dismissed(self, leads_to: Hashable) -> bool:
+        return leads_to == self._dismissed
+
     def note(self, identifier: str, outcome: Outcome, characters: int = 0) -> None:
         """Note what became of a completion; one that is unknown or forgotten is passed over."""
         completion = self._completions.get(identifier)
         if completion is None:
             return
         completion.characters += characters
+        if outcome == "dismissed" and identifier == next(reversed(self._completions)):
+            self._dismissed = self._leads_to
         if WORST_FIRST.index(outcome) <= WORST_FIRST.index(completion.outcome):
             return
         if completion.outcome != "shown":

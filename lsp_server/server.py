@@ -29,10 +29,11 @@ from lsp_server.feedback import ACCEPTED, FEEDBACK, STATISTICS, Feedback, Report
 from lsp_server.filters import presentable
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
-from lsp_server.status import STATUS, Cost, status
+from lsp_server.status import STATUS, Cost, Reason, status
 
 logger = logging.getLogger(__name__)
 
+DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 RELATED = 6  # documents that a completion may copy from
 
 
@@ -65,6 +66,8 @@ class InpaintServer(LanguageServer):
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
         self.documents: dict[str, Document] = {}  # the one that was asked about last comes last
+        self.focus = ""  # the document that the user looks at
+        self.silence: Reason | None = None  # why the last request in it has nothing to show
         self.shutting_down = False
         self.exit_code = 0
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
@@ -90,10 +93,18 @@ class InpaintServer(LanguageServer):
         """Tell a client that wants to know the status, where it is another than before."""
         if not self.settings.status:
             return
-        now = status(self.settings, self.completer, self.asked > 0, self.cost, self.feedback.counts)
+        reason = self.refusal() or self.silence
+        now = status(self.settings, self.completer, self.asked > 0, self.cost, self.feedback.counts, reason)
         if now != self.announced:
             self.announced = now
             self.protocol.notify(STATUS, now)
+
+    def refusal(self) -> Reason | None:
+        """Why no completion comes in the document that the user looks at, wherever in it."""
+        document = self.documents.get(self.focus)
+        if document is None or self.settings.allow(document.file, document.language):
+            return None
+        return "language" if document.language in self.settings.disabled_languages else "excluded"
 
     def announce_soon(self) -> None:
         """Announce after the answer of this moment, which must not wait for it."""
@@ -129,6 +140,7 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
+    server.feature(DID_FOCUS)(did_focus)
     # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
     options = types.InlineCompletionOptions(work_done_progress=False)
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
@@ -219,6 +231,13 @@ def did_close(ls: InpaintServer, params: types.DidCloseTextDocumentParams) -> No
     ls.documents.pop(params.text_document.uri, None)
 
 
+def did_focus(ls: InpaintServer, params: Json) -> None:
+    """The user looks at another document: the status is about that one now."""
+    document = params.get("textDocument") if isinstance(params, dict) else None
+    ls.focus, ls.silence = str(document.get("uri", "")) if isinstance(document, dict) else "", None
+    ls.announce()
+
+
 # ---------------------------------------------------------------- completion
 
 
@@ -238,17 +257,23 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     started = time.perf_counter()
     question = read_question(ls, params)
     request = question.request if question else None
+    ls.focus, ls.silence = params.text_document.uri, "nothing" if question and not request else None
     with ls.thinking():
         fill = await ls.completer.fill(params.text_document.uri, request)
     if question is None or request is None or fill is None:
         return types.InlineCompletionList(items=[])
     ls.cost = Cost((time.perf_counter() - started) * 1000, fill.passes)
-    text = presentable(fill, question.gap, 0 if question.invoked else ls.settings.min_confidence)
+    least = 0 if question.invoked else ls.settings.min_confidence
+    text = presentable(fill, question.gap, least)
     if not text:
+        ls.silence = "unsure" if fill.confidence < least else "nothing"
         return types.InlineCompletionList(items=[])
     then = question.gap.filled(text)
-    ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, invoked=False))
     leads_to = params.text_document.uri, then.prefix + then.suffix
+    if not question.invoked and ls.feedback.is_dismissed(leads_to):
+        ls.silence = "dismissed"
+        return types.InlineCompletionList(items=[])
+    ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, invoked=False))
     identifier = ls.feedback.show(leads_to, fill.confidence, ls.cost.latency_ms)
     return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
 

@@ -1,6 +1,7 @@
 """What the server is doing, in one notification for status bars: `inpaint/status`.
 
-Whether a completion is on the screen is the client's knowledge; whether the model loads, works or is broken is ours.
+Whether a completion is on the screen is the client's knowledge; whether the model loads, works or is broken is ours, and
+why there is none where the user looks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,16 @@ from lsp_server.settings import Settings
 
 STATUS = "inpaint/status"
 State: TypeAlias = Literal["loading", "idle", "thinking", "off", "error"]
+Reason: TypeAlias = Literal["excluded", "language", "unsure", "dismissed", "nothing"]
+EXPLANATIONS: dict[Reason | None, str | None] = {
+    None: None,
+    "excluded": "This file is left alone: a pattern for files to leave alone names it.",
+    "language": "This language is turned off.",
+    "unsure": "The model was not sure enough to show what it would write here. Asked by key, it shows it.",
+    "dismissed": "What the model would write here was dismissed. Asked by key, it shows it again.",
+    "nothing": "The model has nothing to add here.",
+}
+LEARNED = {"nano": ["python"]}  # the languages of the models of ours; others are said to know all
 
 
 class Cost(NamedTuple):
@@ -23,14 +34,22 @@ class Cost(NamedTuple):
 
 
 def status(
-    settings: Settings, completer: Completer, thinking: bool, cost: Cost | None, counts: dict[Outcome, int]
+    settings: Settings,
+    completer: Completer,
+    thinking: bool,
+    cost: Cost | None,
+    counts: dict[Outcome, int],
+    reason: Reason | None,
 ) -> dict[str, Any]:
-    """The parameters of the notification; `cost` is that of the last fill."""
+    """The parameters of the notification; `cost` is that of the last fill, `reason` says why nothing is shown."""
     state, message = state_of(settings, completer, thinking)
+    reason = reason if state == "idle" else None
     return {
         "state": state,
-        "message": message,
+        "reason": reason,
+        "message": message or EXPLANATIONS[reason],
         "model": settings.model,
+        "learned": LEARNED.get(settings.model),
         "latencyMs": cost and round(cost.latency_ms, 2),
         "passes": cost and cost.passes,
         "fromCache": cost and cost.passes == 0,

@@ -36,7 +36,7 @@ async def test_from_loading_over_thinking_to_idle(tmp_path: Path) -> None:
     async with LspClient.start([*SCRIPTED, "--model", str(model)]) as client:
         await client.initialize(initializationOptions={"status": True})
         first = await client.wait_for("inpaint/status")
-        nothing = {"message": None, "latencyMs": None, "passes": None, "fromCache": None}
+        nothing = dict.fromkeys(["reason", "message", "learned", "latencyMs", "passes", "fromCache"])
         assert first == {"state": "loading", "model": str(model), "counts": NOTHING, **nothing}
         model.touch()
         await client.wait_for("inpaint/status", '"idle"')
@@ -61,6 +61,51 @@ async def test_a_failed_completion_is_an_error_until_the_next_one_succeeds(scrip
     assert len(await scripted.complete(URI, 1, 4)) == 1
     last = await scripted.wait_for("inpaint/status", '"shown": 1')
     assert (last["state"], last["message"]) == ("idle", None)
+
+
+async def test_why_nothing_is_shown(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"status": True, "disabledLanguages": ["markdown"]})
+    for name, language, text in (
+        ("unsure.py", "python", script("hello", confidence=0.1) + "x = "),
+        ("nothing.py", "python", script("") + "x = "),
+        (".env", "python", script("hello") + "x = "),
+        ("a.md", "markdown", script("hello") + "x = "),
+    ):
+        scripted.open(f"file:///project/{name}", text, language)
+        assert await scripted.complete(f"file:///project/{name}", 1, 4) == []
+    for reason in ("unsure", "nothing", "excluded", "language"):
+        said = await scripted.wait_for("inpaint/status", f'"reason": "{reason}"')
+        assert said["state"] == "idle"
+        assert said["message"]
+    assert len(await scripted.complete("file:///project/unsure.py", 1, 4, INVOKED)) == 1
+    assert (await scripted.wait_for("inpaint/status", '"shown": 1'))["reason"] is None
+
+
+async def test_the_status_is_about_the_document_that_is_looked_at(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"status": True})
+    await scripted.wait_for("inpaint/status", '"idle"')
+    scripted.open(URI, "x = 1")
+    scripted.open("file:///project/.env", "x = 1")
+    scripted.notify("textDocument/didFocus", {"textDocument": {"uri": "file:///project/.env"}})
+    await scripted.wait_for("inpaint/status", '"excluded"')
+    scripted.received.clear()
+    scripted.notify("textDocument/didFocus", {"textDocument": {"uri": URI}})
+    assert (await scripted.wait_for("inpaint/status"))["reason"] is None
+
+
+async def test_what_was_dismissed_stays_away_until_the_text_is_another(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"status": True})
+    scripted.open(URI, script("hello") + "x = ")
+    [item] = await scripted.complete(URI, 1, 4)
+    tell(scripted, item, "dismissed")
+    for typed in range(3):
+        assert await scripted.complete(URI, 1, 4 + typed) == []
+        scripted.insert(URI, 1, 4 + typed, "hel"[typed])
+    await scripted.wait_for("inpaint/status", '"dismissed"')
+    assert len(await scripted.complete(URI, 1, 7, INVOKED)) == 1  # asked for by key it is wanted
+    assert len(await scripted.complete(URI, 1, 7)) == 1  # and so it is while it is typed
+    scripted.insert(URI, 1, 7, "x")
+    assert len(await scripted.complete(URI, 1, 8)) == 1
 
 
 async def test_an_answer_from_the_cache_costs_no_pass(scripted: LspClient) -> None:

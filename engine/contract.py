@@ -57,9 +57,9 @@ class Piece(NamedTuple):
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """What goes between prefix and suffix, and what it cost.
 
-    `confidence` in [0, 1] is about how often all of such a fill is right with the embedded model, see `confidence`; with
-    others it is the geometric mean of the probabilities of the tokens; 0 for an empty fill. `pieces` are the tokens of
-    the text, with the embedded model.
+    `confidence` in [0, 1] is about how often all of such a fill is right with the embedded model, see `confidence`;
+    with others it is the geometric mean of the probabilities of the tokens; 0 for an empty fill. `pieces` are the
+    tokens of the text, with the embedded model.
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
     """
@@ -87,6 +87,13 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
         pieces = tuple(Piece(piece.end - typed, piece.probability) for piece in self.pieces[first:])
         sure = confidence(piece.probability for piece in pieces) if self.pieces else self.confidence
         return msgspec.structs.replace(self, text=self.text[typed:], confidence=sure, pieces=pieces)
+
+    def before(self, end: int) -> Fill:
+        """Only the beginning, as sure as its own tokens are."""
+        pieces = tuple(piece for piece in self.pieces if piece.end <= end)
+        sure = confidence(piece.probability for piece in pieces) if self.pieces else self.confidence
+        complete = self.complete and end == len(self.text)
+        return msgspec.structs.replace(self, text=self.text[:end], confidence=sure, pieces=pieces, complete=complete)
 
 
 def confidence(probabilities: Iterable[float]) -> float:

@@ -1,7 +1,7 @@
 """Whether a fill is worth showing, and what of it.
 
 Each rule answers a complaint about other tools: blank lines at the end, the closing bracket that the editor has already
-typed, the line that stands above or below already, and guesses nobody believes in.
+typed, the line that stands above or below already, guesses nobody believes in, a right line with wrong ones after it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from lsp_server.cursor import Gap
 
 PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
+LIKELIER = 0.5
 LINE = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
 
 
@@ -18,11 +19,24 @@ def presentable(fill: Fill, gap: Gap, min_confidence: float = 0.0) -> str:
     """What to show of the fill; empty where nothing is worth it. One line only where the line goes on."""
     if fill.confidence < min_confidence:
         return ""
-    text, rest = fill.text, gap.rest.strip()
+    text, rest = without_doubtful_lines(fill), gap.rest.strip()
     if rest:
         text = without_rest_of_line(text.partition("\n")[0], rest)
     text = without_lines_below(text, gap).rstrip()
     return "" if repeats_line_above(text, gap) else text
+
+
+def without_doubtful_lines(fill: Fill) -> str:
+    """The first line that has text, and the next ones as far as all of it is likelier right than not."""
+    if not fill.pieces:
+        return fill.text
+    lines = fill.text.split("\n")
+    first = next((count for count, line in enumerate(lines, 1) if line.strip()), 1)
+    for count in range(len(lines), first, -1):
+        beginning = fill.before(len("\n".join(lines[:count])))
+        if beginning.confidence >= LIKELIER:
+            return beginning.text
+    return "\n".join(lines[:first])
 
 
 def without_rest_of_line(text: str, rest: str) -> str:

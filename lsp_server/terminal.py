@@ -40,9 +40,8 @@ def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a Windows console may lack a character of the file
     print("\n".join(drawing(gap, text, place.line + 1, marks)))
     found = "" if text else "nothing worth showing here: "
-    print(
-        f"\n{found}{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {fill.confidence:.2f}"
-    )
+    sure = fill.before(len(text)).confidence if text else fill.confidence
+    print(f"\n{found}{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {sure:.2f}")
     return 0
 
 

@@ -14,20 +14,7 @@ from neovim import ROOT, Neovim, binary, setup
 from vscode import Workbench
 from vscode_install import install
 
-TEXT = """\
-class Account:
-    def __init__(self, owner, balance=0):
-        self.owner = owner
-        self.balance = balance
-
-    def deposit(self, amount):
-        self.balance += amount
-        return self.balance
-
-    def withdraw(self, amount):
-        self.balance -= amount
-        return
-"""
+TEXT = (ROOT / "editors" / "account.py").read_text()
 LOOK = """
 vim.opt.cmdheight = 1
 vim.opt.number = true

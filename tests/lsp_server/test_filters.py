@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from engine import Fill
+from engine.contract import Piece
 from lsp_server.cursor import Gap
 from lsp_server.filters import presentable
 
@@ -81,3 +83,11 @@ def test_what_nobody_believes_in_is_not_shown() -> None:
     assert presentable(a_fill("y", 0.2), gap, 0.3) == ""
     assert presentable(a_fill("y", 0.2), gap) == "y"
     assert presentable(a_fill("y", 0.3), gap, 0.3) == "y"
+
+
+def test_after_a_right_line_no_wrong_ones() -> None:
+    pieces = (Piece(9, 0.9), Piece(14, 0.8), Piece(16, 0.1), Piece(21, 0.1), Piece(21, 0.9))
+    fill = msgspec.structs.replace(a_fill("return x\n    y\n    z", 0.05), pieces=pieces)
+    assert presentable(fill, Gap("", "\n")) == "return x\n    y"
+    doubtful = msgspec.structs.replace(fill, text="\nreturn x\n    y", pieces=(Piece(9, 0.1), Piece(15, 0.1)))
+    assert presentable(doubtful, Gap("x", "\n")) == "\nreturn x"  # of one that was asked for the first line is shown

@@ -31,17 +31,17 @@ class Engine:
         `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU.
         Raises EngineError where the model is unknown, does not fit, or its files are missing or damaged.
         """
-        from engine.nano import Nano  # here, so that importing the types costs no onnxruntime
+        from engine.embedded import Embedded  # here, so that importing the types costs no onnxruntime
 
-        if Nano.holds(model) and device in ("auto", "cpu"):
-            return cls(Nano.load(model))
+        if Embedded.holds(model) and device in ("auto", "cpu"):
+            return cls(Embedded.load(model))
         try:
-            from engine.backends import torch as public  # here, so that the embedded model costs no torch
+            from engine import public  # here, so that the embedded model costs no torch
         except ModuleNotFoundError as missing:
             needed = "public checkpoints and GPUs need the gpu extra: pip install 'inpaint-lsp[gpu]'"
             raise EngineError(f"{needed} ({missing.name} is missing)") from None
-        if Nano.holds(model):
-            return cls(Nano.load(model, public.choose_device(device)))
+        if Embedded.holds(model):
+            return cls(Embedded.load(model, public.choose_device(device)))
         return cls(public.load(model, device))
 
     @property

@@ -13,7 +13,7 @@ import queue
 
 import torch
 
-from engine.backends.passes import Asked, Passes, Said
+from engine.backends.slots import Asked, Said, Slots
 from engine.decoding.canvas import Guess, Question
 
 DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
@@ -28,7 +28,7 @@ class Sequence:
 
     def __init__(
         self,
-        passes: Passes,
+        passes: Slots,
         slot: int = 0,
         spare: queue.LifoQueue[Sequence] | None = None,
         most_stale: int = MOST_STALE,

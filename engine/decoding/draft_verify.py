@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.onnx import OnnxModel, Rows
+from engine.backends.memory import CausalPasses, Rows
 from engine.contract import Cancelled, FillRequest, confidence
 from engine.decoding.copying import Copier, Copy, Guess
 from engine.tokenizer import EOM, MASK, Tokenizer
@@ -98,7 +98,7 @@ def goes_round(tokens: list[int]) -> bool:
 
 
 def decode(
-    model: OnnxModel, prompt: Prompt, request: FillRequest, tokenizer: Tokenizer, cancel: threading.Event
+    model: CausalPasses, prompt: Prompt, request: FillRequest, tokenizer: Tokenizer, cancel: threading.Event
 ) -> Decoded:
     """Fill the gap of `prompt`; `model.sequence` is a beginning of its context. Raises Cancelled between passes."""
     limits = Limits(request, tokenizer)
@@ -157,7 +157,7 @@ def _likeliest(rows: Rows, row: int, copy: Copy | None) -> tuple[int, float]:
     return (copy.token, copied) if copied >= own else (token, own)
 
 
-def _refined(model: OnnxModel, canvas: Guess, steps: int, decoded: Decoded, cancel: threading.Event) -> Guess:
+def _refined(model: CausalPasses, canvas: Guess, steps: int, decoded: Decoded, cancel: threading.Event) -> Guess:
     """A canvas, whose first token is right, after more denoising steps: the surest tokens stay, the others are denoised
     again around them (MaskGIT, arXiv 2202.04200).
     """
@@ -190,7 +190,7 @@ def _likely(canvas: Guess) -> list[int]:
 
 
 def _forward(
-    model: OnnxModel,
+    model: CausalPasses,
     tokens: list[int],
     canvas: list[int],
     results: int,

@@ -18,15 +18,15 @@ import msgspec
 import torch
 from torch import Tensor
 
-from engine.backends import torch as public
-from engine.backends.passes import Asked, Passes, bucket
+from engine import public
+from engine.backends.slots import Asked, Slots, bucket
 from engine.contract import EngineError, FillRequest
 from engine.decoding import presets
 from engine.decoding.canvas import Question
+from engine.embedded import Embedded
 from engine.evaluation.latency import Times, read, times, typing
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.room import parameters
-from engine.nano import Nano
 
 LONG = 1000  # tokens before, and tokens to write
 LINES = 30  # fills of a line
@@ -76,7 +76,7 @@ class Report(msgspec.Struct):
 
 def bench(model: str, device: str, file: Path, as_json: bool) -> None:
     """Raises EngineError where the device is missing, or the model is none of the registry's."""
-    if Nano.holds(model):
+    if Embedded.holds(model):
         raise EngineError("this times public models: give --model a folder or hub id, such as fredzzp/open-dcoder-0.5B")
     report = measure(model, device, read(file))
     if as_json:
@@ -108,13 +108,13 @@ def measure(model: str, device: str, text: str, lines: int = LINES, runs: int = 
     )
 
 
-def _sizes(passes: Passes, loaded: checkpoint.Checkpoint) -> list[tuple[int, int]]:
+def _sizes(passes: Slots, loaded: checkpoint.Checkpoint) -> list[tuple[int, int]]:
     """Sequences and rows of the passes that are timed: a canvas, and half a window with its canvas."""
     rows = (bucket(public.CANVAS // 2), bucket(min(loaded.room.window, loaded.plan.shape.context) // 2))
     return [(count, each) for count in sorted({1, passes.slots}) for each in rows]
 
 
-def _lines(backend: public.TorchBackend, text: str, count: int) -> Lines:
+def _lines(backend: public.Public, text: str, count: int) -> Lines:
     """A line is typed: a fill at each character, as a server asks for it."""
     fills, spent = [], []
     for typed in typing(text, count):
@@ -170,7 +170,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _pass(
-    passes: Passes, loaded: checkpoint.Checkpoint, count: int, rows: int, best: tuple[float, float], runs: int
+    passes: Slots, loaded: checkpoint.Checkpoint, count: int, rows: int, best: tuple[float, float], runs: int
 ) -> Pass:
     """A pass of `rows` rows, the last of which are the canvas, of so many sequences."""
     canvas = min(rows, public.CANVAS // 2)
@@ -198,7 +198,7 @@ def _pass(
     )
 
 
-def _long(backend: public.TorchBackend, text: str, tokens: int) -> Long:
+def _long(backend: public.Public, text: str, tokens: int) -> Long:
     """As many tokens written as stand before, canvas after canvas."""
     vocabulary = backend.vocabulary
     prompt = vocabulary.decode((vocabulary.encode(text) * tokens)[:tokens])

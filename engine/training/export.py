@@ -11,12 +11,13 @@ import onnx
 import torch
 from safetensors.torch import save_file
 
-from engine.backends.onnx import ModelShape, OnnxModel
+from engine.backends.memory import ModelShape
+from engine.backends.onnx import OnnxPasses
 from engine.contract import EngineError
+from engine.embedded import Embedded
 from engine.evaluation.cursors import Quality, evaluate, print_table
 from engine.models.int8 import pack
 from engine.models.nano import NanoModel
-from engine.nano import Nano
 from engine.tokenizer import Tokenizer
 from engine.training.card import card
 from engine.training.graph import build
@@ -44,9 +45,9 @@ def judged(model: NanoModel, shape: ModelShape, tokenizer: Path, validation: Pat
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.onnx"
         onnx.save(build(model, POSITIONS * shape.context, int8), weights)
-        passes = OnnxModel.load(weights, shape)
+        passes = OnnxPasses.load(weights, shape)
     passes.rows_are_free = not copies
-    return evaluate(Nano(passes, Tokenizer.load(tokenizer)), validation, PLACES, copies)
+    return evaluate(Embedded(passes, Tokenizer.load(tokenizer)), validation, PLACES, copies)
 
 
 def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:

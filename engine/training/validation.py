@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.backends.onnx import ModelShape
-from engine.backends.torch_nano import TorchNano
+from engine.backends.memory import ModelShape
+from engine.backends.torch_passes import TorchPasses
 from engine.corpus import Corpus
+from engine.embedded import Embedded
 from engine.evaluation.cursors import evaluate
 from engine.models.nano import NanoModel
-from engine.nano import Nano
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig
 
@@ -28,9 +28,6 @@ SHOWN = [*(f"right_at_{place}" for place in range(1, PLACES + 1)), "exact", "tok
 def shape_of(model: NanoModel, config: SamplerConfig) -> ModelShape:
     """What the engine needs to know of a model that was trained on such rows."""
     return ModelShape(
-        layers=model.config.layers,
-        heads=model.config.heads,
-        head_dim=model.config.head_dim,
         context=config.context,
         canvas=config.canvas,
         ngram_buckets=model.config.ngram_buckets,
@@ -41,7 +38,7 @@ def quality(model: NanoModel, config: SamplerConfig, tokenizer: Tokenizer, folde
     """Values of `SHOWN` on the corpus in a folder."""
     batch = Sampler(Corpus(folder), tokenizer, config, seed=99).batch(16)
     right, counted = right_by_position(model, batch, config.canvas)
-    nano = Nano(TorchNano(model, shape_of(model, config), torch.device("cpu")), tokenizer)
+    nano = Embedded(TorchPasses(model, shape_of(model, config), torch.device("cpu")), tokenizer)
     fills = evaluate(nano, folder, FILLS, copies=False)
     shares = (right / counted.clamp(min=1)).tolist()[:PLACES]
     return dict(zip(SHOWN, [*shares, fills.exact, fills.tokens_a_pass], strict=False))

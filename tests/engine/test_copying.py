@@ -8,7 +8,7 @@ import pytest
 
 from engine.contract import FillRequest
 from engine.decoding.copying import LONGEST, MOST, SHARE, Copier, longest_match
-from engine.nano import WEIGHTS
+from engine.embedded import WEIGHTS
 from engine.tokenizer import EOM, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")

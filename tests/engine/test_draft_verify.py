@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.backends.onnx import Rows
+from engine.backends.memory import Rows
 from engine.contract import FillRequest
 from engine.decoding.copying import Copy, Guess
 from engine.decoding.draft_verify import Decoded, Limits, _likeliest, _likely, _trusted, goes_round
-from engine.nano import WEIGHTS
+from engine.embedded import WEIGHTS
 from engine.tokenizer import EOM, Tokenizer
 
 

@@ -12,7 +12,15 @@ import pytest
 import engine
 
 ROOT = Path(engine.__file__).parents[1]
-NOT_TO = {"evaluation": ("training",), "corpus": ("training", "evaluation")}  # part: what it may not know
+ABOVE = ("embedded", "public", "evaluation", "training")
+NOT_TO = {  # part: what it may not know
+    "models": ("backends", *ABOVE),
+    "backends": ABOVE,
+    "embedded": ("public", "evaluation", "training"),
+    "public": ("embedded", "evaluation", "training"),
+    "evaluation": ("training",),
+    "corpus": ABOVE,
+}
 
 
 def name(path: Path) -> str:

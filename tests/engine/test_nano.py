@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
-from engine.backends.onnx import MEMORIES
+from engine.backends.memory import MEMORIES
 from engine.contract import confidence
 from engine.decoding.draft_verify import goes_round
-from engine.nano import WEIGHTS, Nano
+from engine.embedded import WEIGHTS, Embedded
 from engine.tokenizer import EOM
 from engine.window import prompt
 
@@ -32,8 +32,8 @@ PLACES = [TEXT.index(mark) + len(mark) for mark in MARKS]
 
 
 @pytest.fixture(scope="module")
-def nano() -> Nano:
-    return Nano.load("nano")
+def nano() -> Embedded:
+    return Embedded.load("nano")
 
 
 def request(place: int, **kwargs: object) -> FillRequest:
@@ -41,13 +41,13 @@ def request(place: int, **kwargs: object) -> FillRequest:
     return FillRequest(prefix=TEXT[:place], suffix=following, path="sensors/station.py", **kwargs)  # type: ignore[arg-type]
 
 
-def fill(nano: Nano, asked: FillRequest) -> Fill:
+def fill(nano: Embedded, asked: FillRequest) -> Fill:
     return nano.fill(asked, threading.Event())
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_fill_says_where_each_token_ends(nano: Nano, place: int, line_end: str) -> None:
+def test_a_fill_says_where_each_token_ends(nano: Embedded, place: int, line_end: str) -> None:
     asked = request(place, max_lines=3)
     prefix, suffix = (text.replace("\n", line_end) for text in (asked.prefix, asked.suffix))
     made = fill(nano, msgspec.structs.replace(asked, prefix=prefix, suffix=suffix))
@@ -61,7 +61,7 @@ def test_a_fill_says_where_each_token_ends(nano: Nano, place: int, line_end: str
     assert left.confidence >= made.confidence
 
 
-def greedy(nano: Nano, asked: FillRequest) -> list[int]:
+def greedy(nano: Embedded, asked: FillRequest) -> list[int]:
     """One token a pass."""
     model, tokenizer = nano._model, nano._tokenizer
     made = prompt(asked, tokenizer, model.shape.context)
@@ -81,7 +81,9 @@ def greedy(nano: Nano, asked: FillRequest) -> list[int]:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_canvases_do_not_change_the_text(nano: Nano, place: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_canvases_do_not_change_the_text(
+    nano: Embedded, place: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nano._model, "rows_are_free", True)
     asked = request(place, max_lines=1, max_tokens=24, steps=steps, copies=False)
     expected = greedy(nano, asked)
@@ -92,7 +94,7 @@ def test_canvases_do_not_change_the_text(nano: Nano, place: int, steps: int, mon
 
 
 @pytest.mark.parametrize("canvases", [False, True])
-def test_drafts_do_not_change_the_text(nano: Nano, canvases: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drafts_do_not_change_the_text(nano: Embedded, canvases: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nano._model, "rows_are_free", canvases)
     passes = {True: 0, False: 0}
     for place in range(200, len(TEXT), 150):
@@ -106,7 +108,7 @@ def test_drafts_do_not_change_the_text(nano: Nano, canvases: bool, monkeypatch: 
     assert passes[True] < passes[False]
 
 
-def test_a_line_that_is_written_again_costs_few_passes(nano: Nano) -> None:
+def test_a_line_that_is_written_again_costs_few_passes(nano: Embedded) -> None:
     line = "    with open(path, encoding='utf-8') as records:"
     asked = FillRequest(prefix=f"{TEXT}\n{line}\n        pass\n{line[:30]}", max_lines=1)
     made = fill(nano, asked)
@@ -115,13 +117,13 @@ def test_a_line_that_is_written_again_costs_few_passes(nano: Nano) -> None:
     assert fill(nano, FillRequest(prefix=asked.prefix, max_lines=1, trust=0.9)).passes == 1
 
 
-def test_a_blank_before_the_cursor_is_spelled_with_the_word(nano: Nano) -> None:
+def test_a_blank_before_the_cursor_is_spelled_with_the_word(nano: Embedded) -> None:
     for prefix, text in (("import numpy as ", "np"), ("from __future__ import ", "annotations")):
         made = fill(nano, FillRequest(prefix=prefix, suffix="\n\nx = 1\n", max_lines=1))
         assert made.text == text
 
 
-def test_memory_does_not_change_the_answer(nano: Nano) -> None:
+def test_memory_does_not_change_the_answer(nano: Embedded) -> None:
     """But where two tokens are as good as equally likely: rows of other passes round activations differently."""
     fresh = {}
     for place in PLACES:
@@ -135,7 +137,7 @@ def test_memory_does_not_change_the_answer(nano: Nano) -> None:
     assert sum(made.confidence > SURE for made in fresh.values()) >= 2
 
 
-def test_a_keystroke_encodes_its_own_tokens(nano: Nano) -> None:
+def test_a_keystroke_encodes_its_own_tokens(nano: Embedded) -> None:
     place = PLACES[2]
     fill(nano, request(place))
     made = fill(nano, FillRequest(prefix=TEXT[:place] + "x", suffix=request(place).suffix, path="sensors/station.py"))
@@ -144,7 +146,7 @@ def test_a_keystroke_encodes_its_own_tokens(nano: Nano) -> None:
 
 
 @pytest.mark.parametrize("filler", ["# a comment\n", "\n", "x = 'abcdefghijklmnop'" * 9])
-def test_nothing_out_of_reach_is_seen(nano: Nano, filler: str) -> None:
+def test_nothing_out_of_reach_is_seen(nano: Embedded, filler: str) -> None:
     near = filler * (nano.reach // len(filler) + 1)
     near_prefix, near_suffix = near[-nano.reach :], near[: nano.reach]
     seen = [
@@ -154,7 +156,7 @@ def test_nothing_out_of_reach_is_seen(nano: Nano, filler: str) -> None:
     assert seen[0] == seen[1]
 
 
-def test_going_back_to_another_file_encodes_the_new_tokens_only(nano: Nano) -> None:
+def test_going_back_to_another_file_encodes_the_new_tokens_only(nano: Embedded) -> None:
     other = "\n".join(reversed(TEXT.split("\n")))
 
     def made(text: str, path: str) -> Fill:
@@ -168,13 +170,13 @@ def test_going_back_to_another_file_encodes_the_new_tokens_only(nano: Nano) -> N
             assert again.encoded <= 3 < 100 < again.reused
 
 
-def test_a_few_files_are_kept(nano: Nano) -> None:
+def test_a_few_files_are_kept(nano: Embedded) -> None:
     for number in range(3 * MEMORIES):
         fill(nano, FillRequest(prefix=f"{number} = {TEXT}", path=f"{number}.py"))
     assert len(nano._model._memories) == MEMORIES
 
 
-def test_limits_end_a_fill(nano: Nano) -> None:
+def test_limits_end_a_fill(nano: Embedded) -> None:
     long = request(PLACES[0], max_lines=30, max_tokens=5)
     assert fill(nano, long).tokens <= 5
     late = fill(nano, request(PLACES[0], deadline_ms=0))
@@ -182,7 +184,7 @@ def test_limits_end_a_fill(nano: Nano) -> None:
     assert fill(nano, request(PLACES[0], max_lines=1)).text.count("\n") == 0
 
 
-def test_a_cancelled_request_makes_no_pass(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_request_makes_no_pass(nano: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     cancel, passes = threading.Event(), []
     forward = nano._model.forward
 
@@ -197,7 +199,7 @@ def test_a_cancelled_request_makes_no_pass(nano: Nano, monkeypatch: pytest.Monke
     assert len(passes) == 1
 
 
-def test_line_ends_are_those_of_the_text(nano: Nano) -> None:
+def test_line_ends_are_those_of_the_text(nano: Embedded) -> None:
     unix = fill(nano, request(PLACES[0], max_lines=4))
     asked = request(PLACES[0], max_lines=4)
     windows = FillRequest(
@@ -211,7 +213,7 @@ def test_line_ends_are_those_of_the_text(nano: Nano) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "\n", "\0\1\2", "😀" * 400, "x" * 50_000, "\n" * 5_000, "é\u2028\x0c"])
 @pytest.mark.parametrize("suffix", ["", "😀\n", "\ud83d" * 3, "y" * 50_000])
-def test_odd_texts_are_answered(nano: Nano, prefix: str, suffix: str) -> None:
+def test_odd_texts_are_answered(nano: Embedded, prefix: str, suffix: str) -> None:
     made = fill(nano, FillRequest(prefix=prefix, suffix=suffix, max_lines=2, max_tokens=8))
     assert "\ufffd" not in made.text
 

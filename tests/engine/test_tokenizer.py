@@ -10,7 +10,7 @@ import pytest
 
 import engine
 from engine.contract import EngineError
-from engine.nano import WEIGHTS
+from engine.embedded import WEIGHTS
 from engine.tokenizer import EOM, PATTERN, SPECIALS, Tokenizer
 
 SOURCES = sorted(Path(engine.__file__).parent.rglob("*.py"))

@@ -8,7 +8,7 @@ import pytest
 
 import engine.window
 from engine import FillRequest
-from engine.nano import WEIGHTS
+from engine.embedded import WEIGHTS
 from engine.tokenizer import BLOCK, BOS, MID, PATH, PRE, ROL, SUF, Tokenizer
 from engine.window import Prompt, prompt
 

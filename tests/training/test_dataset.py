@@ -12,8 +12,8 @@ import torch
 import engine
 from engine import FillRequest
 from engine.corpus import Corpus, FileEntry
+from engine.embedded import WEIGHTS
 from engine.models.nano import NanoConfig, NanoModel
-from engine.nano import WEIGHTS
 from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PRE, ROL, SPECIALS, Tokenizer
 from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Sampler, SamplerConfig
 from engine.window import prompt

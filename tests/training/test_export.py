@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from engine.backends.torch_nano import read_model
+from engine.backends.torch_passes import read_model
+from engine.embedded import WEIGHTS
 from engine.models.nano import NanoModel
-from engine.nano import WEIGHTS
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD, Tokenizer
 from engine.training.graph import build

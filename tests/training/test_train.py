@@ -19,7 +19,7 @@ import torch
 import engine
 from engine.__main__ import main
 from engine.corpus import FileEntry
-from engine.nano import WEIGHTS
+from engine.embedded import WEIGHTS
 from engine.training.muon import orthogonalise
 
 CONFIG = {

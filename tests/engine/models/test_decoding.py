@@ -13,13 +13,13 @@ import tiny_checkpoints as tiny
 import torch
 from transformers import Qwen2ForCausalLM
 
-from engine.backends.passes import Passes
+from engine.backends.sampling import Sampling
 from engine.backends.sequence import Sequence
+from engine.backends.slots import Slots
 from engine.contract import Cancelled
 from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, presets, remasking
 from engine.decoding.canvas import Canvas, Guess, Limits, Question
 from engine.decoding.denoise import Policy, Task, left_to_right, reveal
-from engine.decoding.sampling import Sampling
 from engine.models import checkpoint
 from engine.models.vocabulary import Gap
 
@@ -280,7 +280,7 @@ def test_one_token_a_block_is_greedy_autoregression(tmp_path: Path) -> None:
     marks = {"model_type": "Fast_dLLM_Qwen", "bd_size": 1, "mask_token_id": tiny.MASK}
     folder, _ = tiny.qwen2(tmp_path / "ar", marks)
     read = loaded(folder)
-    model = Sequence(Passes(read.model, True, capacity=512))
+    model = Sequence(Slots(read.model, True, capacity=512))
     ours = blocks.fill(
         model, task(gap=Gap(PROMPT, []), banned=(tiny.MASK,)), 1, Policy(rule=left_to_right, passes=99), limits(12)
     )
@@ -306,7 +306,7 @@ def test_left_to_right_on_a_bidirectional_model_is_a_plain_greedy_loop(family: s
         logits = reference(torch.tensor([[*PROMPT, *plain, *after]]))[0, len(PROMPT) + row - shift].clone()
         logits[tiny.MASK] = -torch.inf
         plain[row] = int(logits.argmax())
-    model = Sequence(Passes(read.model, shift, capacity=512), most_stale=0)
+    model = Sequence(Slots(read.model, shift, capacity=512), most_stale=0)
     canvas = Canvas.masked(tiny.MASK, 6)
     asked = Task(Gap(PROMPT, after), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     reveal(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
@@ -330,7 +330,7 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
             row = max((r for r in range(size) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
             canvas[row] = int(tokens[row])
         text += canvas
-    model = Sequence(Passes(read.model, shift, capacity=512))
+    model = Sequence(Slots(read.model, shift, capacity=512))
     asked = Task(Gap(PROMPT, []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     for _ in range(2):  # again, over what the first time left
         model.begin()
@@ -341,7 +341,7 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
 
 def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_after(tmp_path: Path) -> None:
     folder, reference = tiny.FAMILIES["dream"](tmp_path)
-    model = Sequence(Passes(loaded(folder).model, True, capacity=512))
+    model = Sequence(Slots(loaded(folder).model, True, capacity=512))
     after = [33, 44, 55]
 
     def asked(canvas: list[int]) -> Guess:
@@ -378,7 +378,7 @@ def test_what_stale_keys_and_values_get_wrong_is_less_than_the_drift_that_is_mea
     behind differ from those of a whole pass by less than the keys and values do.
     """
     read = loaded(tiny.FAMILIES[family](tmp_path)[0])
-    passes = [Passes(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
+    passes = [Slots(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
     errors, drifts = [], []
     for revealed in range(1, 7):
         dice = torch.Generator().manual_seed(revealed)

@@ -16,12 +16,12 @@ import tiny_checkpoints as tiny
 import torch
 from torch import Tensor
 
-from engine.backends import torch as public
-from engine.backends.passes import BUCKETS, Asked, Passes, bucket
+from engine import public
+from engine.backends.sampling import SAID, Sampling
 from engine.backends.sequence import Sequence
+from engine.backends.slots import BUCKETS, Asked, Slots, bucket
 from engine.contract import FillRequest
 from engine.decoding.canvas import Guess, Question
-from engine.decoding.sampling import SAID, Sampling
 from engine.models import checkpoint, registry
 from engine.models.int8 import shrink
 from engine.models.transformer import Transformer
@@ -51,7 +51,7 @@ def test_a_pass_stays_on_its_device_and_waits_for_nothing(family: str, int8: boo
             shrink(model.blocks)
     with torch.inference_mode():
         for picks in (Sampling(), Sampling(0.5, 0.9)):
-            passes = Passes(model, True, slots=3, capacity=64, picks=picks)
+            passes = Slots(model, True, slots=3, capacity=64, picks=picks)
             for alone, count in ((None, 3), (1, 1)):
                 numbers = passes._bucket(alone, 32, 16).numbers
                 found = passes._pass(numbers, alone, 32, 16)
@@ -135,12 +135,12 @@ def same(ours: Guess, theirs: Guess) -> None:
 @pytest.mark.parametrize("family", ["dream", "sdar"])
 def test_alternatives_are_one_pass_and_as_good_as_apart(family: str, tmp_path: Path) -> None:
     read = loaded(family, tmp_path)
-    passes = Passes(read.model, read.plan.infill.shift, slots=3, capacity=64)
+    passes = Slots(read.model, read.plan.infill.shift, slots=3, capacity=64)
     backend = public.made(read, passes)
     ran = counted(passes)
     apart = []
     for question in questions(5):
-        alone = Sequence(Passes(read.model, read.plan.infill.shift, capacity=64))
+        alone = Sequence(Slots(read.model, read.plan.infill.shift, capacity=64))
         apart += alone.guess([question])
     own = backend._spare.get()
     own.begin()
@@ -154,7 +154,7 @@ def test_alternatives_are_one_pass_and_as_good_as_apart(family: str, tmp_path: P
     assert backend._spare.qsize() == 2
 
 
-def counted(passes: Passes) -> list[int]:
+def counted(passes: Slots) -> list[int]:
     """Sequences of each pass from now on."""
     ran: list[int] = []
     run = passes._passed
@@ -169,7 +169,7 @@ def counted(passes: Passes) -> list[int]:
 
 def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path: Path) -> None:
     read = loaded("dream", tmp_path)
-    passes = Passes(read.model, True, slots=3, capacity=64)
+    passes = Slots(read.model, True, slots=3, capacity=64)
     own = public.made(read, passes)._spare.get()
     own.begin()
     first = own.guess(questions(3))
@@ -181,7 +181,7 @@ def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path:
 
 def test_concurrent_requests_share_passes_and_get_what_they_would_get_alone(tmp_path: Path) -> None:
     read = loaded("dreamon", tmp_path)
-    passes = Passes(read.model, True, slots=4, capacity=512)
+    passes = Slots(read.model, True, slots=4, capacity=512)
     backend = public.made(read, passes)
     gaps = [FillRequest(prefix=f"a{n} = ", suffix="\n", max_tokens=12) for n in range(8)]
     alone = [backend.fill(gap, threading.Event()) for gap in gaps]

@@ -16,9 +16,9 @@ from transformers import (
     Gemma4VisionConfig,
 )
 
-from engine.backends.torch import load
 from engine.contract import Cancelled, EngineError, FillRequest
 from engine.models.diffusion_gemma import DiffusionGemma, cut
+from engine.public import load
 
 REQUEST = FillRequest(prefix="def add(a, b):\n    ", suffix="\n\nclass Point:\n", steps=4, max_tokens=8)
 TEMPLATE = "{% for m in messages %}<u>{{ m.content }}</u>{% endfor %}{% if add_generation_prompt %}<m>{% endif %}"

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 from engine import Engine, EngineError, FillRequest
-from engine.backends.onnx import ModelShape, OnnxModel
-from engine.backends.torch_nano import TorchNano, read_model
+from engine.backends.memory import ModelShape
+from engine.backends.onnx import OnnxPasses
+from engine.backends.torch_passes import TorchPasses, read_model
+from engine.embedded import WEIGHTS, Embedded
 from engine.models.int8 import pack
 from engine.models.nano import NanoConfig, NanoModel
-from engine.nano import WEIGHTS, Nano
 from engine.training.graph import build
 
 REQUEST = FillRequest(prefix="def add(a, b):\n    ", suffix="\n", max_tokens=8)
@@ -70,10 +71,10 @@ def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
     model = NanoModel(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    shape = ModelShape(layers=2, heads=2, head_dim=32, context=256, canvas=16, ngram_buckets=64)
+    shape = ModelShape(context=256, canvas=16, ngram_buckets=64)
     onnx.save(build(model, 512, int8=False), tmp_path / "model.onnx")
-    ours = TorchNano(model, shape, torch.device("cpu"))
-    theirs = OnnxModel.load(tmp_path / "model.onnx", shape)
+    ours = TorchPasses(model, shape, torch.device("cpu"))
+    theirs = OnnxPasses.load(tmp_path / "model.onnx", shape)
     text = torch.randint(10, 300, (120,)).tolist()
     for passed, canvas, forget in ((40, 8, 40), (5, 0, 43), (60, 16, 100), (1, 8, 0)):
         begin = len(ours.sequence)
@@ -94,7 +95,7 @@ def test_the_embedded_models_weights_in_int8(tmp_path: Path) -> None:
 
 
 def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx() -> None:
-    in_torch, in_onnx = Nano.load("nano", torch.device("cpu")), Nano.load("nano")
+    in_torch, in_onnx = Embedded.load("nano", torch.device("cpu")), Embedded.load("nano")
     prefix = "import os\n\n\ndef main() -> None:\n    for name in os.listdir("
     request = FillRequest(prefix=prefix, suffix=")\n", max_lines=1)
     first, second = in_torch.fill(request, threading.Event()), in_onnx.fill(request, threading.Event())
@@ -106,4 +107,4 @@ def test_missing_weights_of_the_embedded_model_in_torch(tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((WEIGHTS / "nano" / name).read_bytes())
     with pytest.raises(EngineError, match="missing or damaged"):
-        Nano.load(str(tmp_path), torch.device("cpu"))
+        Embedded.load(str(tmp_path), torch.device("cpu"))

@@ -14,12 +14,12 @@ import torch
 from transformers import Qwen2Tokenizer
 
 from engine.backends.sequence import Sequence
-from engine.backends.torch import TorchBackend, choose_device, load
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
 from engine.decoding.canvas import Guess, Question
 from engine.models.family import Infill
 from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
+from engine.public import Public, choose_device, load
 
 SHAPE = Shape(vocab=tiny.VOCAB, dim=8, layers=1, heads=1, kv_heads=1, head_dim=8, mlp=8, context=1024)
 REQUEST = FillRequest(prefix="def add(a, b):\n    retur", suffix="\n\n\nclass Point:\n", max_tokens=12)
@@ -96,13 +96,13 @@ class Writer:
         return tiny.guess_of(logits, question)
 
 
-def over(model: Writer) -> TorchBackend:
+def over(model: Writer) -> Public:
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
     spare.put(model)  # type: ignore[arg-type]
-    return TorchBackend(spare, SHAPE, model.vocabulary, 512, 1024)
+    return Public(spare, SHAPE, model.vocabulary, 512, 1024)
 
 
-def writer(tmp_path: Path, text: str, expand: bool = True) -> tuple[TorchBackend, Writer]:
+def writer(tmp_path: Path, text: str, expand: bool = True) -> tuple[Public, Writer]:
     folder, _ = tiny.FAMILIES["dreamon"](tmp_path)
     vocabulary = Vocabulary.load(folder, Infill(mask=tiny.MASK, expand=tiny.EXPAND if expand else None, bos=True))
     model = Writer(vocabulary, lambda question: text)
@@ -218,7 +218,7 @@ def test_special_tokens_spelled_in_a_file_are_text(tmp_path: Path) -> None:
 
 def test_a_device_out_of_memory_is_one_sentence_and_not_the_end(tmp_path: Path) -> None:
     backend = load(str(tiny.FAMILIES["sdar"](tmp_path)[0]), "cpu")
-    assert isinstance(backend, TorchBackend)
+    assert isinstance(backend, Public)
     expected = fill(backend)
     passes = backend._spare.queue[0]._passes  # type: ignore[attr-defined]
     model = passes.model

@@ -27,9 +27,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from engine.decoding import sampling
+from engine.backends import sampling
+from engine.backends.sampling import Sampling
 from engine.decoding.canvas import Guess, Question
-from engine.decoding.sampling import Sampling
 from engine.models.transformer import Transformer, visible
 
 torch.set_num_threads(1)

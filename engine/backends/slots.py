@@ -1,4 +1,4 @@
-"""Passes of a transformer, made to cost a GPU nothing but the work itself.
+"""Passes of a transformer over the KV memory of several sequences, made to cost a GPU nothing but the work itself.
 
 * Few shapes: rows and canvas are padded to a bucket, the memory of keys and values has one size. Rows of padding write
   to the last place of the memory, which nobody reads.
@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.decoding import sampling
+from engine.backends import sampling
+from engine.backends.sampling import Sampling
 from engine.decoding.canvas import Guess, Question
-from engine.decoding.sampling import Sampling
 from engine.models.transformer import Transformer, visible
 
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
@@ -75,7 +75,7 @@ def bucket(size: int) -> int:
     return next((each for each in BUCKETS if each >= size), size)
 
 
-class Passes:
+class Slots:
     """Keys and values of `slots` sequences, each of `capacity` positions less the one for padding."""
 
     def __init__(

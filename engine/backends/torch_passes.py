@@ -1,4 +1,4 @@
-"""The embedded model in torch, for a GPU: the passes of `OnnxModel` over keys and values that live on the device."""
+"""The embedded model in torch, for a GPU: passes over keys and values that live on the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from engine.backends.onnx import BLOCKED, Memory, ModelShape, OnnxModel, Rows, likeliest
+from engine.backends.memory import BLOCKED, SPARE, CausalPasses, ModelShape, Rows, likeliest
 from engine.contract import EngineError
 from engine.models.int8 import unpack
 from engine.models.nano import NanoConfig, NanoModel
@@ -28,27 +28,25 @@ def read_model(weights: Path) -> NanoModel:
     return model.eval()
 
 
-class TorchNano(OnnxModel):
-    """Only the passes differ: which memories there are is decided there."""
-
+class TorchPasses(CausalPasses):
     rows_are_free = True
 
     def __init__(self, model: NanoModel, shape: ModelShape, device: torch.device) -> None:
-        self.shape, self.capacity = shape, shape.context + 256
+        config = model.config
+        size = (config.layers, config.heads, shape.context + SPARE, config.head_dim)
+        super().__init__(shape, {part: torch.zeros(size, device=device) for part in ("keys", "values")})
         self._model, self._device = model.to(device), device
-        size = (shape.layers, shape.heads, self.capacity, shape.head_dim)
-        self._memories = [Memory([], {part: torch.zeros(size, device=device) for part in ("keys", "values")})]
 
     @torch.inference_mode()
     def forward(
         self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.bool_] | None = None
     ) -> Rows:
-        """See OnnxModel.forward."""
+        """See CausalPasses.forward."""
         memory = self._memories[0]
         start, n, m = len(memory.tokens), len(tokens), len(tokens) + len(canvas)
         ids = torch.tensor(tokens + canvas, device=self._device)
         bias = torch.zeros(m, start + m, device=self._device)
-        bias[:n, start:] = torch.full((n, m), float(BLOCKED), device=self._device).triu(1)
+        bias[:n, start:] = torch.full((n, m), BLOCKED, device=self._device).triu(1)
         logits, keys, values = self._model.step(
             ids,
             torch.from_numpy(self._ngrams(tokens, np.array(tokens + canvas, np.int64))).to(self._device),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.backends.onnx import ModelShape, OnnxModel
+from engine.backends.memory import CausalPasses, ModelShape
+from engine.backends.onnx import OnnxPasses
 from engine.contract import EngineError, Fill, FillRequest, Piece
 from engine.decoding import copying, draft_verify
 from engine.tokenizer import Tokenizer
@@ -23,12 +24,12 @@ WEIGHTS = Path(__file__).parent / "weights"
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
 
-class Nano:
-    def __init__(self, model: OnnxModel, tokenizer: Tokenizer) -> None:
+class Embedded:
+    def __init__(self, model: CausalPasses, tokenizer: Tokenizer) -> None:
         self._model, self._tokenizer = model, tokenizer
 
     @classmethod
-    def load(cls, name: str, device: torch.device | None = None) -> Nano:
+    def load(cls, name: str, device: torch.device | None = None) -> Embedded:
         """A shipped model by name, or a folder that `train export` wrote. Raises EngineError with what to do.
 
         Runs on ONNX Runtime, or in torch where a device is given.
@@ -100,9 +101,9 @@ def with_ends(text: str, like: str) -> str:
     return text.replace("\n", "\r\n") if "\r\n" in like else text
 
 
-def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> OnnxModel:
+def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalPasses:
     if device is None:
-        return OnnxModel.load(folder / "model.int8.onnx", shape)
-    from engine.backends.torch_nano import TorchNano, read_model  # here, so that the default costs no torch
+        return OnnxPasses.load(folder / "model.int8.onnx", shape)
+    from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
-    return TorchNano(read_model(folder / "model.safetensors"), shape, device)
+    return TorchPasses(read_model(folder / "model.safetensors"), shape, device)

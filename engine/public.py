@@ -1,4 +1,4 @@
-"""Public checkpoints in torch, on a GPU or a CPU: `engine.contract.Backend` for every family of the registry.
+"""Public checkpoints in torch, on a GPU or a CPU, for every family of the registry.
 
 From text to text: this module cuts a gap into tokens, lets `decoding` reveal a canvas, and makes a text of it.
 `sequence` knows what is held of a text, `passes` runs the model. Several threads may fill at once: each has a
@@ -17,13 +17,13 @@ from functools import partial
 import torch
 from tqdm import tqdm
 
-from engine.backends.passes import BUCKETS, Passes, bucket
+from engine.backends.sampling import Sampling
 from engine.backends.sequence import Sequence
+from engine.backends.slots import BUCKETS, Slots, bucket
 from engine.contract import Backend, EngineError, Fill, FillRequest
 from engine.decoding import blocks, confidence, dreamon, entropy, length, presets
 from engine.decoding.canvas import Canvas, Limits
 from engine.decoding.denoise import Policy, Task, reveal
-from engine.decoding.sampling import Sampling
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.transformer import Shape
 from engine.models.vocabulary import CHARACTERS, Gap, Vocabulary
@@ -53,10 +53,10 @@ def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
     return backend
 
 
-def prepared(read: checkpoint.Checkpoint, picks: Sampling = GREEDY) -> Passes:
+def prepared(read: checkpoint.Checkpoint, picks: Sampling = GREEDY) -> Slots:
     """The passes of a model; on a GPU, those that fills take are captured, with progress."""
     room, device = read.room, read.model.embed.weight.device
-    passes = Passes(
+    passes = Slots(
         read.model,
         read.plan.infill.shift,
         slots=room.slots,
@@ -83,12 +83,12 @@ def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
     return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in BUCKETS if size <= rows <= most]
 
 
-def made(read: checkpoint.Checkpoint, passes: Passes) -> TorchBackend:
+def made(read: checkpoint.Checkpoint, passes: Slots) -> Public:
     vocabulary = Vocabulary.load(checkpoint.tokenizer_folder(read), read.plan.infill)
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
     for slot in reversed(range(passes.slots)):
         spare.put(Sequence(passes, slot, spare))
-    return TorchBackend(spare, read.model.shape, vocabulary, read.room.window, passes.capacity)
+    return Public(spare, read.model.shape, vocabulary, read.room.window, passes.capacity)
 
 
 def compiler(device: torch.device) -> str | None:
@@ -98,7 +98,7 @@ def compiler(device: torch.device) -> str | None:
     return "inductor" if device.type == "cuda" and has_triton() else None
 
 
-class TorchBackend:
+class Public:
     """`spare` are the sequences that no request uses."""
 
     def __init__(

@@ -7,18 +7,12 @@ left as it was, the others still count.
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
-from functools import lru_cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 
-SECRETS = (
-    ".env", ".env.*", "*.env", ".envrc", ".netrc", ".npmrc", ".pypirc", ".pgpass", "*.pem", "*.key", "*.p12", "*.pfx",
-    "*.jks", "*.keystore", "*.kdbx", "*.tfvars", "id_rsa*", "id_ed25519*", "credentials", "credentials.json",
-    "secrets.json", "secrets.toml", "secrets.y*ml",
-)  # fmt: skip
+from lsp_server.exclusions import anywhere, may_read
 
 Json: TypeAlias = Any  # whatever a client sends
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
@@ -43,19 +37,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     deadline_invoked_ms: Milliseconds = 400
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     disabled_languages: tuple[str, ...] = ()
-    disabled_globs: tuple[str, ...] = SECRETS
+    disabled_globs: tuple[str, ...] = ()  # besides secrets, see lsp_server.exclusions
     status: bool = False  # for clients: whether they want `inpaint/status`
 
     def allow(self, file: PurePath, language: str) -> bool:
-        """Whether to complete in this file; globs are held against its name and its whole path."""
-        if not self.enabled or language in self.disabled_languages:
-            return False
-        return not named_by(self.disabled_globs, file)
-
-
-@lru_cache(maxsize=256)  # asked of several documents at every key
-def named_by(globs: tuple[str, ...], file: PurePath) -> bool:
-    return any(fnmatch(name, glob) for name in (file.name, file.as_posix()) for glob in globs)
+        """Whether to complete in this file, and to copy from it."""
+        return self.enabled and language not in self.disabled_languages and may_read(file, self.disabled_globs)
 
 
 def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:
@@ -74,13 +61,16 @@ def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:
             warnings.append(f'Unknown option "{name}" was ignored; there are: {", ".join(fields)}.')
             continue
         try:
-            good[fields[name].name] = msgspec.convert(value, fields[name].type)
-        except msgspec.ValidationError as error:
+            converted = msgspec.convert(value, fields[name].type)
+            if name == "disabledGlobs":
+                anywhere(converted)
+            good[fields[name].name] = converted
+        except (msgspec.ValidationError, ValueError) as error:
             warnings.append(f'Option "{name}" was left as it was: {complaint(fields[name].type, error)}.')
     return msgspec.structs.replace(settings, **good), warnings
 
 
-def complaint(kind: Any, error: msgspec.ValidationError) -> str:
+def complaint(kind: Any, error: Exception) -> str:
     """What is wrong with a value of that type; where there is a choice, what there is to choose from."""
     if get_origin(kind) is Literal:
         return "it is one of " + ", ".join(f'"{choice}"' for choice in get_args(kind))

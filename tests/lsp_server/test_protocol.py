@@ -561,3 +561,15 @@ async def test_the_engine_sees_the_other_documents_of_the_language_the_last_used
     assert (await what_the_engine_sees(scripted, 0, 4))["related"] == ["# b = 1\n", "c = 1\n"]
     scripted.notify("textDocument/didClose", {"textDocument": {"uri": "file:///project/b.py"}})
     assert (await what_the_engine_sees(scripted, 0, 4))["related"] == ["c = 1\n"]
+
+
+async def test_what_an_ignore_file_names_is_neither_completed_nor_copied_from(
+    scripted: LspClient, tmp_path: Path
+) -> None:
+    (tmp_path / ".inpaintignore").write_text("private/\n")
+    private, public = ((tmp_path / name / "a.py").as_uri() for name in ("private", "public"))
+    await scripted.initialize()
+    scripted.open(private, "key = 1\n")
+    scripted.open(public, "x = ")
+    assert (await what_the_engine_sees(scripted, 0, 4, public))["related"] == []
+    assert await scripted.complete(private, 0, 6, INVOKED) == []

@@ -6,7 +6,12 @@
 `lsp_server` knows this module's names and nothing below them; this package knows no LSP and no editor.
 """
 
-from __future__ import annotations
+import os
+import sys
+
+if sys.argv[0] == "-m" and sys.path[0] == os.getcwd():
+    # `python -m` imports from the current folder first, where a checkpoint's files may be called like a library
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import os
 import threading
@@ -25,7 +30,7 @@ class Engine:
         self._backend = backend
 
     @classmethod
-    def load(cls, model: str = "nano", device: str = "auto") -> Engine:
+    def load(cls, model: str = "nano", device: str = "auto") -> "Engine":
         """Load the embedded model, or a public checkpoint from a folder or a hub id.
 
         `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU.

@@ -7,7 +7,6 @@ sequence of its own, and their passes share the device.
 
 from __future__ import annotations
 
-import logging
 import math
 import queue
 import threading
@@ -34,8 +33,6 @@ SUB_BLOCK = 8  # rows of a long block that are revealed together
 GREEDY = Sampling()
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
 
-logger = logging.getLogger(__name__)
-
 
 def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
     """A public checkpoint from a folder or hub id, warmed up. Raises EngineError with what to do."""
@@ -47,7 +44,6 @@ def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
         backend = diffusion_gemma.DiffusionGemma.load(name, config, where, dtype)
     else:
         read = checkpoint.load(name, config, where, dtype)
-        logger.info("%s on %s: %s", name, where, read.room)
         backend = made(read, prepared(read, picks))
     backend.fill(WARM_UP, threading.Event())
     return backend
@@ -84,11 +80,10 @@ def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
 
 
 def made(read: checkpoint.Checkpoint, passes: Slots) -> Public:
-    vocabulary = Vocabulary.load(checkpoint.tokenizer_folder(read), read.plan.infill)
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
     for slot in reversed(range(passes.slots)):
         spare.put(Sequence(passes, slot, spare))
-    return Public(spare, read.model.shape, vocabulary, read.room.window, passes.capacity)
+    return Public(spare, read.model.shape, read.vocabulary, read.room.window, passes.capacity)
 
 
 def compiler(device: torch.device) -> str | None:

@@ -4,3 +4,10 @@ A keystroke's way, file by file: server (protocol) → buffers (text) → cursor
 life) → cache → engine, on its own thread → filters (worth showing?) → server. settings, feedback, status and terminal
 stand beside it.
 """
+
+import os
+import sys
+
+if sys.argv[0] == "-m" and sys.path[0] == os.getcwd():
+    # `python -m` imports from the current folder first: a project's, whose files may be called like a library
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -8,51 +8,65 @@ device and dtype. Code that a repository carries is not even downloaded.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from engine.contract import EngineError
-from engine.models import registry, room
-from engine.models.family import Config, Plan, Source
+from engine.models import quantised, registry, room, validation
+from engine.models.family import Config, Plan
 from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.room import Room
+from engine.models.tensors import Tensors
 from engine.models.transformer import Transformer
+from engine.models.vocabulary import Vocabulary
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
+CONFIG = "config.json"
 TOKENIZER_FILES = ["tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", "generation_config.json"]
 SPARE = 1.15  # memory for keys, values and activations on top of the weights
 
+logger = logging.getLogger(__name__)
+
 
 class Checkpoint(msgspec.Struct):
-    """`folder` holds config.json and the tokenizer."""
-
-    folder: Path
     plan: Plan
     model: Transformer
+    vocabulary: Vocabulary
     room: Room
 
 
-def load(name: str, config: Config, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    """`name` is a folder or a hub id, `config` what `read_config` says of it. Raises EngineError with what to do."""
-    plan = registry.plan(config, name)
-    found = room.fit(plan.shape, dtype, free_bytes(device), name, device)
+def load(name: str, config: Config, device: torch.device, dtype: torch.dtype, family: str | None = None) -> Checkpoint:
+    """`name` is a folder or a hub id, `config` what `read_config` says of it, `family` a key of the registry where that
+    does not tell. Raises EngineError with what to do.
+    """
+    block = quantised.block(config, name)
+    found, plan = registry.plan(config, name, family)
+    chosen = room.fit(plan.shape, dtype, free_bytes(device), name, device)
+    logger.info("%s is %s: %s; on %s: %s", name, found.name, _seen(plan), device, chosen)
     folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
+    vocabulary = Vocabulary.load(_tokenizer_folder(folder, plan), plan.infill)
     with torch.inference_mode():
-        return Checkpoint(folder, plan, read_weights(folder, plan, device, dtype, found.int8), found)
+        model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8)
+    validation.ids(vocabulary.all_ids(), model.shape.vocab, name)
+    return Checkpoint(msgspec.structs.replace(plan, infill=vocabulary.infill), model, vocabulary, chosen)
 
 
-def tokenizer_folder(read: Checkpoint) -> Path:
-    """The checkpoint's own folder, or that of the tokenizer which its family shares."""
-    own = any((read.folder / file).exists() for file in ("tokenizer.json", "merges.txt"))
-    return read.folder if own or read.plan.tokenizer is None else fetch(read.plan.tokenizer, TOKENIZER_FILES)
+def _seen(plan: Plan) -> str:
+    """What a row sees, in words."""
+    size = plan.shape.block
+    return "every row sees every row" if not size else f"rows see their block of {size} and those before it"
+
+
+def _tokenizer_folder(folder: Path, plan: Plan) -> Path:
+    """The checkpoint's own, or that of the tokenizer which its family shares."""
+    own = any((folder / file).exists() for file in ("tokenizer.json", "merges.txt"))
+    return folder if own or plan.tokenizer is None else fetch(plan.tokenizer, TOKENIZER_FILES)
 
 
 def read_config(name: str) -> dict[str, Any]:
@@ -124,12 +138,13 @@ def free_bytes(device: torch.device) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def read_weights(folder: Path, plan: Plan, device: torch.device, dtype: torch.dtype, int8: bool = False) -> Transformer:
-    """The blocks' products in int8 where asked for. Raises EngineError where a file or a weight is missing, damaged or
-    has the wrong shape.
+def read_weights(
+    tensors: Tensors, plan: Plan, device: torch.device, dtype: torch.dtype, int8: bool = False
+) -> Transformer:
+    """The blocks' products in int8 where asked for. Raises EngineError where a file or a weight is missing, damaged,
+    too many or of the wrong shape.
     """
-    tensors = _Tensors(folder)
-    rows = tensors.shape(plan.sources["embed.weight"].names[0])[0]
+    rows = len(tensors.read(plan.sources["embed.weight"].names[0]))
     shape = msgspec.structs.replace(plan.shape, vocab=rows)  # embeddings are often padded beyond what config.json says
     with torch.device("meta"):
         model = Transformer(shape).to(dtype)
@@ -143,66 +158,13 @@ def read_weights(folder: Path, plan: Plan, device: torch.device, dtype: torch.dt
         if found.shape != parameter.shape:
             names = " + ".join(plan.sources[name].names)
             raise EngineError(
-                f"{names} in {folder} has shape {list(found.shape)} where config.json means {list(parameter.shape)}; "
-                "download the checkpoint again"
+                f"{names} in {tensors.folder} has shape {list(found.shape)} where config.json means "
+                f"{list(parameter.shape)}; download the checkpoint again"
             )
         module = model.get_submodule(name.rpartition(".")[0])
         if isinstance(module, Int8Linear) and name.endswith("weight"):
             found, scale = quantise(found)
             module.scale.copy_(scale)
         parameter.data.copy_(found)
+    tensors.require_all_read()
     return model.eval().requires_grad_(False)
-
-
-class _Tensors:
-    """The tensors of a folder's safetensors files, by name."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files: dict[str, Any] = {}
-        self._file_of = self._index()
-
-    def _index(self) -> dict[str, str]:
-        index = self.folder / INDEX
-        if index.exists():
-            files: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
-            return files
-        if not (self.folder / SINGLE).exists():
-            raise EngineError(
-                f"{self.folder} has no {SINGLE}; Inpaint reads safetensors only, so convert other formats first"
-            )
-        return dict.fromkeys(self._open(SINGLE).keys(), SINGLE)
-
-    def _open(self, file: str) -> Any:
-        if file not in self._files:
-            path = self.folder / file
-            if not path.exists():
-                raise EngineError(f"the shard {file} of {self.folder} is missing; download the checkpoint again")
-            try:
-                self._files[file] = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise EngineError(f"{path} is damaged ({error}); download the checkpoint again") from None
-        return self._files[file]
-
-    def _stored(self, names: str) -> tuple[Any, str]:
-        for name in names.split("|"):
-            if name in self._file_of:
-                return self._open(self._file_of[name]), name
-        raise EngineError(f"{self.folder} has no weight {names.replace('|', ' or ')}; download the checkpoint again")
-
-    def shape(self, names: str) -> list[int]:
-        file, name = self._stored(names)
-        return list(file.get_slice(name).get_shape())
-
-    def combined(self, source: Source) -> Tensor:
-        parts = []
-        for names in source.names:
-            file, name = self._stored(names)
-            parts.append(file.get_tensor(name))
-        try:
-            return source.combine(parts)
-        except RuntimeError:
-            shapes = ", ".join(str(list(part.shape)) for part in parts)
-            raise EngineError(
-                f"{source.names[0]} and its companions in {self.folder} do not fit together ({shapes}); download again"
-            ) from None

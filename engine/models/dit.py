@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.contract import EngineError
 from engine.models.family import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan, Source
 from engine.models.transformer import Shape
 
 TOKENIZER = "openai-community/gpt2"
 CLOCK = tuple(f"backbone.sigma_map.mlp.{part}" for part in ("0.weight", "0.bias", "2.weight", "2.bias"))
+BUILT: dict[str, tuple[object, ...]] = {"time_conditioning": (False,), "causal": (False,)}
 SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_MLP, SCALE_MLP, GATE_MLP = range(6)
 SHIFT_HEAD, SCALE_HEAD = range(2)
 
@@ -47,10 +47,7 @@ def _gated(index: int, tensors: list[Tensor]) -> Tensor:
 
 
 def _read(config: Config) -> Plan:
-    if config.get("time_conditioning"):
-        raise EngineError(
-            "Inpaint runs MDLM and BD3-LM without time conditioning only; this checkpoint was trained with it"
-        )
+    in_blocks = config["model_type"].lower() == "bd3lm" and config.get("cross_attn", True)
     dim, heads = config["hidden_dim"], config["n_heads"]
     shape = Shape(
         vocab=config["vocab_size"],
@@ -67,10 +64,10 @@ def _read(config: Config) -> Plan:
         mlp_bias=True,
         head_bias=True,
         gated=False,
-        block=config["block_size"] if config["model_type"] == "bd3lm" and config.get("cross_attn", True) else 0,
+        block=config["block_size"] if in_blocks else 0,
     )
     # kuleshov-group/bd3lms: the mask comes after GPT-2's tokens (diffusion.py), texts begin with BOS (dataloader.py)
-    infill = Infill(mask=config["vocab_size"] - 1, bos=True, suffix=shape.block == 0)
+    infill = Infill(mask=config["vocab_size"] - 1, bos=True, suffix=not in_blocks)
     return Plan(shape=shape, sources=_sources(shape, config.get("adaln", True)), infill=infill, tokenizer=TOKENIZER)
 
 
@@ -115,6 +112,6 @@ def _branch(theirs: str, time: str, gate: int, timed: bool) -> Source:
 
 
 FAMILIES = (
-    Family("MDLM", f"{BOTH_SIDES}, {PROBED}", lambda config, _: config.get("model_type") == "mdlm", _read),
-    Family("BD3-LM", f"{BLOCKS}, {ENDED}", lambda config, _: config.get("model_type") == "bd3lm", _read),
+    Family(key="mdlm", name="MDLM", how=f"{BOTH_SIDES}, {PROBED}", kinds=("mdlm",), read=_read, built=BUILT),
+    Family(key="bd3lm", name="BD3-LM", how=f"{BLOCKS}, {ENDED}", kinds=("bd3lm",), read=_read, built=BUILT),
 )

@@ -16,28 +16,23 @@ from engine.models.family import (
     Plan,
     architectures,
 )
-from engine.models.llama import plan
+from engine.models.llama import BUILT, plan
 
 DREAM_MASK = 151666  # NVlabs/Fast-dLLM, dream/model/configuration_dream.py
-DREAMON_EXPAND = 151667  # DreamLM/DreamOn, eval/evaluate.py; BOS before, EOS after: demo/quickstart.py
+# DreamOn: BOS before, EOS after, <|expand|> 151667 (DreamLM/DreamOn, demo/quickstart.py and eval/evaluate.py)
 FAST_DLLM_MASK = 151665  # FAST_DLLM_MASK_ID in NVlabs/Fast-dLLM, v2/generation_functions.py
 FAST_DLLM_BLOCK = 32
 
 
 def _dream(config: Config) -> Plan:
-    return plan(
-        config, Infill(mask=config.get("mask_token_id", DREAM_MASK), shift=True, bos=True, eos=True), qkv_bias=True
-    )
-
-
-def _dreamon(config: Config) -> Plan:
-    """Dream with two more labels: `expand` is a token of its own, `delete` is the end of text unless the config says
-    otherwise.
+    """DreamOn has two more labels. `expand` is a token of its own, by which its tokenizer tells it from the others;
+    `delete` is the end of text unless the config says otherwise.
     """
     infill = Infill(
         mask=config.get("mask_token_id", DREAM_MASK),
-        expand=config.get("expand_token_id", DREAMON_EXPAND),
+        expand=config.get("expand_token_id"),
         delete=config.get("delete_token_id"),
+        mark="<|expand|>",
         shift=True,
         bos=True,
         eos=True,
@@ -57,31 +52,31 @@ def _fast_dllm(config: Config) -> Plan:
     return plan(config, infill, qkv_bias=True, block=config.get("bd_size", FAST_DLLM_BLOCK))
 
 
-def _kind(config: Config) -> str:
-    return str(config.get("model_type", "")).lower()
-
-
 FAMILIES = (
     Family(
-        "DreamOn",
-        f"{BOTH_SIDES}, {LEARNED}",
-        lambda config, name: _kind(config) == "dream" and ("dreamon" in name.lower() or "expand_token_id" in config),
-        _dreamon,
+        key="dream",
+        name="DreamOn, Dream, Dream-Coder, DiffuCoder",
+        how=f"{BOTH_SIDES}, {LEARNED} (DreamOn) or {PROBED.removeprefix('length ')}",
+        kinds=("dream",),
+        read=_dream,
+        built=BUILT,
     ),
     Family(
-        "Dream, Dream-Coder, DiffuCoder",
-        f"{BOTH_SIDES}, {PROBED}",
-        lambda config, _: _kind(config) == "dream",
-        _dream,
+        key="fast-dllm-v2",
+        name="Fast-dLLM v2",
+        how=f"{BLOCKS}, {ENDED}",
+        kinds=("fast_dllm_qwen",),
+        read=_fast_dllm,
+        built=BUILT,
     ),
-    Family("Fast-dLLM v2", f"{BLOCKS}, {ENDED}", lambda config, _: _kind(config) == "fast_dllm_qwen", _fast_dllm),
     Family(
-        "Open-dCoder",
-        f"{BOTH_SIDES}, {PROBED}",
-        lambda config, name: (
-            _kind(config) == "qwen2"
-            and ("dcoder" in name.lower() or "mask_token_id" in config or "diffusion" in architectures(config))
-        ),
-        _open_dcoder,
+        key="open-dcoder",
+        name="Open-dCoder",
+        how=f"{BOTH_SIDES}, {PROBED}",
+        kinds=("qwen2",),
+        read=_open_dcoder,
+        built=BUILT,
+        certain=lambda config: "mask_token_id" in config or "diffusion" in architectures(config),
+        published=("fredzzp/open-dcoder-0.5b",),
     ),
 )

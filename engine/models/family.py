@@ -21,7 +21,7 @@ Config = Mapping[str, Any]
 class Source(msgspec.Struct, frozen=True):
     """A weight of ours, from tensors of a checkpoint.
 
-    A name may give alternatives, "a|b": the first that exists is taken.
+    A name may give alternatives, "a|b": the first that exists is taken, and all that exist must be equal.
     """
 
     names: tuple[str, ...]
@@ -33,6 +33,7 @@ class Infill(msgspec.Struct, frozen=True, kw_only=True):
 
     shift     logits of row i are of token i + 1
     expand    a token that stands for two masks; delete: one that stands for nothing (None: the model has none)
+    mark      how the tokenizer spells `expand` where config.json does not name it
     bos, eos  whether the window begins and ends with them
     suffix    whether the canvas sees the text after it in its place; where not, it goes before the canvas
     """
@@ -41,6 +42,7 @@ class Infill(msgspec.Struct, frozen=True, kw_only=True):
     shift: bool = False
     expand: int | None = None
     delete: int | None = None
+    mark: str | None = None
     bos: bool = False
     eos: bool = False
     suffix: bool = True
@@ -53,15 +55,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: str | None = None  # hub id, where checkpoints of the family come without one
 
 
-class Family(msgspec.Struct, frozen=True):
-    """`claims` decides from config.json and the checkpoint's name, before anything large is downloaded. `how` says
-    what of the text the model sees around a gap, and how the length of a fill is found.
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """`key` is its name on the command line. `how` says what of the text the model sees around a gap, and how the
+    length of a fill is found.
+
+    `kinds` are the model types, in lower case, that it is stored as. Where several families share one, `certain` says
+    whether config.json alone tells that it is this one; a hub id of `published` tells too, the name of a folder never.
+    `built` are options and the values that the transformer has: a checkpoint that asks for another is refused.
     """
 
+    key: str
     name: str
     how: str
-    claims: Callable[[Config, str], bool]
+    kinds: tuple[str, ...]
     read: Callable[[Config], Plan]
+    built: Mapping[str, tuple[object, ...]]
+    certain: Callable[[Config], bool] = lambda config: True
+    published: tuple[str, ...] = ()
 
 
 BOTH_SIDES, BLOCKS = "sees both sides in place", "the text after the gap stands before it"
@@ -79,5 +89,6 @@ def layered(shape: Shape, at: str, parts: Mapping[str, tuple[str, ...]], combine
 
 def architectures(config: Config) -> str:
     """The names that a config gives to its classes, in lower case."""
-    remote = config.get("auto_map") or {}
-    return " ".join([*(config.get("architectures") or []), *map(str, remote.values())]).lower()
+    remote, classes = config.get("auto_map"), config.get("architectures")
+    named = [*(classes if isinstance(classes, list) else ()), *(remote.values() if isinstance(remote, dict) else ())]
+    return " ".join(map(str, named)).lower()

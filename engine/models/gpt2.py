@@ -12,6 +12,12 @@ from engine.models.transformer import Shape
 SMALL_MASK, MEDIUM_MASK = 10541, 50257
 SMALL_LAYERS = 12
 TOKENIZER = "openai-community/gpt2"
+BUILT: dict[str, tuple[object, ...]] = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
 
 
 def _transposed(tensors: list[Tensor]) -> Tensor:
@@ -70,12 +76,13 @@ def _sources(shape: Shape) -> dict[str, Source]:
 
 FAMILIES = (
     Family(
-        "DiffuGPT",
-        f"{BOTH_SIDES}, {PROBED}",
-        lambda config, name: (
-            config.get("model_type") == "gpt2"
-            and ("diffugpt" in f"{name} {config.get('_name_or_path', '')}".lower() or "mask_token_id" in config)
-        ),
-        _read,
+        key="diffugpt",
+        name="DiffuGPT",
+        how=f"{BOTH_SIDES}, {PROBED}",
+        kinds=("gpt2",),
+        read=_read,
+        built=BUILT,
+        certain=lambda config: "mask_token_id" in config,
+        published=("diffusionfamily/diffugpt-s", "diffusionfamily/diffugpt-m"),
     ),
 )

@@ -23,14 +23,13 @@ from engine.models.transformer import Shape, Yarn
 DIFFULLAMA_MASK = 811  # HKUNLP/DiffuLLaMA, DiffuLLaMA-training/train.py; its inputs begin with BOS (inf_diffullama.py)
 STABLE_DIFFCODER_MASK = 5  # defaults of `generate_block` in the modeling file of ByteDance-Seed/Stable-DiffCoder
 STABLE_DIFFCODER_BLOCK = 4
-PLAIN = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
+BUILT = {"hidden_act": ("silu",), "attention_bias": (False,), "mlp_bias": (False,), "use_sliding_window": (False,)}
+ROTARY = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+YARN = {"factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor"}
 
 
 def shape(config: Config, **options: Any) -> Shape:
-    """`options` are those of Shape that the family's configs do not say. Raises EngineError for what is not built."""
-    for name, known in PLAIN.items():
-        if config.get(name, known) != known:
-            raise EngineError(f"the checkpoint has {name} {config[name]!r}, and Inpaint runs {known!r} only")
+    """`options` are those of Shape that the family's configs do not say."""
     heads = config["num_attention_heads"]
     return Shape(
         **{
@@ -51,9 +50,16 @@ def shape(config: Config, **options: Any) -> Shape:
 
 
 def rotary(config: Config) -> dict[str, Any]:
-    """The options of Shape about rotary positions, from either of transformers' two ways of writing them."""
+    """The options of Shape about rotary positions, from either of transformers' two ways of writing them.
+
+    Raises EngineError for what is not built.
+    """
     scaling: dict[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
+    unknown = sorted(set(scaling) - ROTARY - {"linear": {"factor"}, "yarn": YARN}.get(kind, set()))
+    if kind not in ("default", "linear", "yarn") or unknown:
+        how = " with ".join([repr(kind), *unknown])
+        raise EngineError(f"the checkpoint scales its rotary positions by {how}, which Inpaint does not know")
     options: dict[str, Any] = {"rope_base": float(scaling.get("rope_theta") or config.get("rope_theta") or 10000.0)}
     share = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     if share != 1.0:
@@ -65,16 +71,16 @@ def rotary(config: Config) -> dict[str, Any]:
         original = scaling.get("original_max_position_embeddings") or config["max_position_embeddings"]
         rest = {key: scaling[key] for key in ("beta_fast", "beta_slow", "attention_factor") if scaling.get(key)}
         options["yarn"] = Yarn(factor=scaling["factor"], original=original, **rest)
-    elif kind != "default":
-        raise EngineError(f"the checkpoint scales its rotary positions by {kind!r}, which Inpaint does not know")
     return options
 
 
 def sources(shape: Shape) -> dict[str, Source]:
     """Where transformers' Llama, Qwen2 and Qwen3 keep each weight."""
-    found = {"embed.weight": Source(("model.embed_tokens.weight",)), "norm.weight": Source(("model.norm.weight",))}
+    embed, head = "model.embed_tokens.weight", "lm_head.weight"
+    found = {"embed.weight": Source((f"{embed}|{head}" if shape.tied else embed,))}
+    found["norm.weight"] = Source(("model.norm.weight",))
     if not shape.tied:
-        found["head.weight"] = Source(("lm_head.weight",))
+        found["head.weight"] = Source((head,))
     parts = {
         "attn_norm.weight": ("input_layernorm.weight",),
         "qkv.weight": tuple(f"self_attn.{part}_proj.weight" for part in "qkv"),
@@ -108,19 +114,29 @@ def _diffullama(config: Config) -> Plan:
     return plan(config, Infill(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
 
 
-def _is_diffullama(config: Config, name: str) -> bool:
-    """Its config.json is Llama 2's own, so the name must tell."""
-    return config.get("model_type") == "llama" and "diffullama" in f"{name} {config.get('_name_or_path', '')}".lower()
+def _untold(config: Config) -> bool:
+    """Its config.json is that of a model that is no diffusion model."""
+    return False
 
 
 FAMILIES = (
     Family(
-        "Stable-DiffCoder",
-        f"{BLOCKS}, {ENDED}",
-        lambda config, name: (
-            config.get("model_type") == "llama" and "diffcoder" in architectures(config) + name.lower()
-        ),
-        _stable_diffcoder,
+        key="stable-diffcoder",
+        name="Stable-DiffCoder",
+        how=f"{BLOCKS}, {ENDED}",
+        kinds=("llama",),
+        read=_stable_diffcoder,
+        built=BUILT,
+        certain=lambda config: "diffcoder" in architectures(config),
     ),
-    Family("DiffuLLaMA", f"{BOTH_SIDES}, {PROBED}", _is_diffullama, _diffullama),
+    Family(
+        key="diffullama",
+        name="DiffuLLaMA",
+        how=f"{BOTH_SIDES}, {PROBED}",
+        kinds=("llama",),
+        read=_diffullama,
+        built=BUILT,
+        certain=_untold,
+        published=("diffusionfamily/diffullama",),
+    ),
 )

@@ -1,55 +1,64 @@
 """Which public checkpoints the engine runs.
 
-Configurations are data; code that a repository carries is never run.
+Configurations are data; code that a repository carries is never run. Nor does the name of a folder decide anything:
+where config.json does not tell families apart that are stored alike, the user does (`--family`).
 """
 
 from __future__ import annotations
 
 from engine.contract import EngineError
-from engine.models import a2d, dit, dream, gpt2, llada, llama, sdar
-from engine.models.family import Config, Plan
+from engine.models import a2d, dit, dream, gpt2, llada, llama, sdar, validation
+from engine.models.family import Config, Family, Plan
 
-FAMILIES = tuple(family for module in (dream, a2d, sdar, llama, llada, gpt2, dit) for family in module.FAMILIES)
+FAMILIES: tuple[Family, ...] = tuple(
+    family for module in (dream, a2d, sdar, llama, llada, gpt2, dit) for family in module.FAMILIES
+)
 
 
 def supported() -> str:
     """A line for each family."""
-    lines = [f"{family.name:32} {family.how}" for family in FAMILIES]
-    return "\n".join([*lines, f"{'DiffusionGemma':32} asked to complete the file; through transformers' own classes"])
+    rows = [(family.key, family.name, family.how) for family in FAMILIES]
+    rows.append(("", "DiffusionGemma", "asked to complete the file; through transformers' own classes"))
+    return "\n".join(f"{key:16} {name:38} {how}" for key, name, how in rows)
 
 
-def plan(config: Config, name: str) -> Plan:
+def choose(config: Config, name: str, key: str | None = None) -> Family:
+    """The family of a checkpoint: the one asked for, else what config.json says, or a published hub id.
+
+    Raises EngineError where none knows it, or several do and nothing says which.
+    """
+    kind = str(config.get("model_type", "unknown")).lower()
+    fitting = [family for family in FAMILIES if kind in family.kinds]
+    if key is not None:
+        asked = [family for family in fitting if family.key == key]
+        if not asked:
+            keys = ", ".join(family.key for family in fitting) or "none"
+            raise EngineError(f"{name} (model type {kind!r}) cannot be of the family {key!r}; possible are: {keys}")
+        return asked[0]
+    if not fitting:
+        known = ", ".join(family.name for family in FAMILIES)
+        raise EngineError(
+            f"{name} (model type {kind!r}) is no diffusion model that Inpaint runs; it runs {known}, DiffusionGemma"
+        )
+    known_as = {name.lower(), str(config.get("_name_or_path", "")).lower()}
+    for family in fitting:
+        if known_as & set(family.published) or family.certain(config):
+            return family
+    keys = " or ".join(f"--family {family.key} ({family.name})" for family in fitting)
+    raise EngineError(f"the config.json of {name} does not say which model it is; say it with {keys}")
+
+
+def plan(config: Config, name: str, key: str | None = None) -> tuple[Family, Plan]:
     """Raises EngineError where no family knows the checkpoint, or its config.json lacks something or asks for what is
     not supported.
     """
-    for family in FAMILIES:
-        if family.claims(config, name):
-            try:
-                return _checked(family.read(config))
-            except KeyError as missing:
-                raise EngineError(f"the config.json of {name} lacks {missing}, which {family.name} needs") from None
-            except (TypeError, ValueError, ZeroDivisionError) as error:
-                raise EngineError(f"the config.json of {name} describes no {family.name} model ({error})") from None
-    known = ", ".join(family.name for family in FAMILIES)
-    kind = config.get("model_type", "unknown")
-    raise EngineError(
-        f"{name} (model type {kind!r}) is no diffusion model that Inpaint runs; it runs {known}, DiffusionGemma"
-    )
-
-
-def _checked(made: Plan) -> Plan:
-    """Raises ValueError or TypeError where a size is none."""
-    shape = made.shape
-    sizes = (
-        shape.vocab,
-        shape.dim,
-        shape.layers,
-        shape.heads,
-        shape.kv_heads,
-        shape.head_dim,
-        shape.mlp,
-        shape.context,
-    )
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or shape.heads % shape.kv_heads or shape.block < 0:
-        raise ValueError("sizes must be positive whole numbers, and heads a multiple of those of keys and values")
-    return made
+    family = choose(config, name, key)
+    validation.options(config, name, family.built)
+    try:
+        made = family.read(config)
+    except KeyError as missing:
+        raise EngineError(f"the config.json of {name} lacks {missing}, which {family.name} needs") from None
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise EngineError(f"the config.json of {name} describes no {family.name} model ({error})") from None
+    validation.shape(made.shape, name, family.name, in_blocks=not made.infill.suffix)
+    return family, made

@@ -15,9 +15,9 @@ from engine.models.int8 import shrink
 from engine.models.transformer import Shape, Transformer
 
 SLOTS = 4  # sequences whose keys and values are kept: the alternatives of one request, or concurrent requests
-WINDOWS = (2048, 1024, 512, 256)  # tokens of context
+WINDOWS = (8192, 4096, 2048, 1024, 512, 256)  # tokens of context
+RECOMPUTED = 2048  # the most where a request passes its whole window: bidirectional models, and the first on a CPU
 CANVASES = 512  # positions besides the window: what is filled in, and padding
-WHOLE_PASS = 8e12  # operations of a bidirectional model, which passes its whole window; 13 ms at 600 TFLOP/s
 CANVAS = 64  # rows whose logits a pass makes, mostly
 LOGITS = 16  # bytes a logit takes while it is summed up: four tensors of float32
 WORK = 0.4e9  # bytes that the device's libraries and the allocator take
@@ -43,8 +43,8 @@ class Room(msgspec.Struct, frozen=True):
 
 def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: torch.device) -> Room:
     """The best that fits in `free` bytes (None: not known, so the best). Raises EngineError where nothing does."""
-    most = WINDOWS[0] if shape.block else max(WINDOWS[-1], WHOLE_PASS / 2 / parameters(shape))
-    windows = [window for window in WINDOWS if window <= most]
+    most = WINDOWS[0] if shape.block and device.type == "cuda" else RECOMPUTED
+    windows = sorted({min(window, max(1, shape.context - CANVAS)) for window in WINDOWS if window <= most})[::-1]
     for int8 in (False, True):
         weights = weight_bytes(shape, dtype, int8)
         for window, slots in itertools.product(windows, (SLOTS, 1)):

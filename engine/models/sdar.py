@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.models.family import BLOCKS, ENDED, Config, Family, Infill, Plan
-from engine.models.llama import plan
+from engine.models.llama import BUILT, plan
 
 MASK = 151669  # JetAstra/SDAR, README.md and evaluation/opencompass/configs/eval_sdar_hf.py
 BLOCK = 4
@@ -14,4 +14,4 @@ def _read(config: Config) -> Plan:
     return plan(config, infill, qk_norm=True, block=config.get("block_size", BLOCK))
 
 
-FAMILIES = (Family("SDAR", f"{BLOCKS}, {ENDED}", lambda config, _: config.get("model_type") == "sdar", _read),)
+FAMILIES = (Family(key="sdar", name="SDAR", how=f"{BLOCKS}, {ENDED}", kinds=("sdar",), read=_read, built=BUILT),)

@@ -13,36 +13,39 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+Size = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
 
 class Yarn(msgspec.Struct, frozen=True):
     """Rotary positions stretched beyond the trained length (YaRN, arXiv 2309.00071)."""
 
-    factor: float
-    original: int  # tokens of context before stretching
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float | None = None
+    factor: Positive
+    original: Size  # tokens of context before stretching
+    beta_fast: Positive = 32.0
+    beta_slow: Positive = 1.0
+    attention_factor: Positive | None = None
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    vocab: int
-    dim: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    mlp: int
-    context: int  # most positions
+    vocab: Size
+    dim: Size
+    layers: Size
+    heads: Size
+    kv_heads: Size
+    head_dim: Size
+    mlp: Size
+    context: Size  # most positions
     layer_norm: bool = False  # RMSNorm otherwise
     norm_bias: bool = False
-    eps: float = 1e-6
+    eps: Positive = 1e-6
     qk_norm: bool = False
     qkv_bias: bool = False
     out_bias: bool = False
@@ -51,9 +54,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     gated: bool = True  # SiLU-gated MLP; a plain one with tanh-approximated GELU otherwise
     tied: bool = False
     learned_positions: bool = False  # rotary otherwise
-    rope_base: float = 10000.0
-    rope_dim: int | None = None  # the first dimensions of a head that are rotated; None: all
-    rope_stretch: float = 1.0  # positions are divided by it ("linear" scaling)
+    rope_base: Positive = 10000.0
+    rope_dim: Size | None = None  # the first dimensions of a head that are rotated; None: all
+    rope_stretch: Positive = 1.0  # positions are divided by it ("linear" scaling)
     yarn: Yarn | None = None
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
 

@@ -54,6 +54,8 @@ class Vocabulary:
         if mask is None:
             raise EngineError("the checkpoint names no mask token, so it is no masked diffusion model; choose another")
         self.mask: int = mask
+        if infill.expand is None and infill.mark is not None:
+            infill = msgspec.structs.replace(infill, expand=self._bpe.token_to_id(infill.mark))
         self.eos, self.bos = self._named(special, "eos_token"), self._named(special, "bos_token")
         self.infill = infill
         self._heals = "ByteLevel" in repr(bpe.pre_tokenizer)  # others do not spell a piece as they spell the whole
@@ -80,6 +82,12 @@ class Vocabulary:
         token = special.get(name)
         found: int | None = self._bpe.token_to_id(token["content"] if isinstance(token, dict) else token or "")
         return found
+
+    def all_ids(self) -> set[int]:
+        """Every id that a window may hold or a fill may be decoded from."""
+        infill = self.infill
+        named = {token for token in (self.mask, infill.expand, infill.delete) if token is not None}
+        return named | set(self._bpe.get_vocab().values())
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._bpe.encode(text, add_special_tokens=False).ids
@@ -181,7 +189,12 @@ def _from_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     """A byte-level BPE from vocab.json and merges.txt, the older way to store it; Dream's and SDAR's is Qwen2's."""
     if not (folder / "merges.txt").exists():
         raise EngineError(f"{folder} has neither tokenizer.json nor vocab.json and merges.txt; download it again")
-    bpe = tokenizers.Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    added = config.get("added_tokens_decoder") or {
+        token: {"content": text, "special": True} for text, token in _json(folder / "added_tokens.json").items()
+    }
+    vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    declared = {what["content"]: int(token) for token, what in added.items()}
+    bpe = tokenizers.Tokenizer(models.BPE({**vocab, **declared}, merges))  # or the library would number them itself
     if "gpt2" in str(config.get("tokenizer_class", "")).lower():
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     else:
@@ -189,10 +202,7 @@ def _from_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
         bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         bpe.normalizer, bpe.pre_tokenizer = normalizers.NFC(), pre_tokenizers.Sequence([split, bytes_])
     bpe.decoder = decoders.ByteLevel()
-    added = config.get("added_tokens_decoder") or {
-        token: {"content": text, "special": True} for text, token in _json(folder / "added_tokens.json").items()
-    }
-    for _, what in sorted(added.items(), key=lambda item: int(item[0])):
+    for what in added.values():
         token = tokenizers.AddedToken(what["content"], special=what["special"], normalized=False)
         (bpe.add_special_tokens if what["special"] else bpe.add_tokens)([token])
     return bpe

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny_checkpoints as tiny
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from engine.contract import EngineError
 from engine.models import checkpoint
@@ -23,12 +26,27 @@ def sdar(tmp_path: Path) -> Path:
     return tiny.FAMILIES["sdar"](tmp_path)[0]
 
 
-def said(name: str | Path) -> str:
+def load(name: str | Path, family: str | None = None) -> checkpoint.Checkpoint:
+    return checkpoint.load(str(name), checkpoint.read_config(str(name)), CPU, torch.float32, family)
+
+
+def said(name: str | Path, family: str | None = None) -> str:
     with pytest.raises(EngineError) as failure:
-        checkpoint.load(str(name), checkpoint.read_config(str(name)), CPU, torch.float32)
+        load(name, family)
     message = str(failure.value)
     assert "\n" not in message
     return message
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def change_weight(folder: Path, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = change(weights[name]).contiguous()
+    save_file(weights, folder / "model.safetensors")
 
 
 def test_no_such_model() -> None:
@@ -51,9 +69,32 @@ def test_an_unknown_architecture_says_what_is_known(sdar: Path) -> None:
     assert "DreamOn" in message and "LLaDA" in message
 
 
-def test_an_autoregressive_checkpoint_is_not_taken_for_a_diffusion_model(tmp_path: Path) -> None:
-    folder, _ = tiny.llama(tmp_path / "Llama-2-7b", {})
-    assert "'llama'" in said(folder)
+def test_a_config_that_several_families_share_asks_which(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, _ = tiny.llama(tmp_path / "diffullama", {"mask_token_id": tiny.MASK})
+    message = said(folder)
+    assert "--family diffullama (DiffuLLaMA)" in message
+    assert "--family stable-diffcoder" in message
+    with caplog.at_level("INFO", "engine"):
+        load(folder, "diffullama")
+    assert "is DiffuLLaMA: every row sees every row" in caplog.text
+    assert "possible are: stable-diffcoder, diffullama" in said(folder, "dream")
+
+
+@pytest.mark.parametrize("name", ["m1", "bd3lm", "mdlm"])
+def test_the_config_decides_the_mask_whatever_the_folder_is_called(name: str, tmp_path: Path) -> None:
+    folder, _ = tiny.qwen3(tmp_path / name, {"model_type": "a2d-qwen3", "block_size": 8})
+    assert load(folder).plan.shape.block == 8
+    folder, _ = tiny.qwen3(tmp_path / name, {"model_type": "a2d-qwen3"})
+    assert "--family tiny-a2d-blocks" in said(folder)
+    assert load(folder, "tiny-a2d").plan.shape.block == 0
+    assert load(folder, "tiny-a2d-blocks").plan.shape.block == 32
+
+
+def test_a_tokenizer_that_expands_makes_a_dream_a_dreamon(tmp_path: Path) -> None:
+    folder, _ = tiny.qwen2(tmp_path / "m1", tiny.DREAM)
+    assert load(folder).plan.infill.expand == tiny.EXPAND
+    (folder / "tokenizer.json").write_text(tiny.tokenizer_json(False).replace("<|expand|>", "<|other|>"))
+    assert load(folder).plan.infill.expand is None
 
 
 def test_a_config_that_lacks_something(sdar: Path) -> None:
@@ -64,25 +105,60 @@ def test_a_config_that_lacks_something(sdar: Path) -> None:
 
 
 def test_positions_scaled_in_an_unknown_way(sdar: Path) -> None:
-    config = json.loads((sdar / "config.json").read_text()) | {"rope_parameters": {"rope_type": "longrope"}}
-    (sdar / "config.json").write_text(json.dumps(config))
+    change_config(sdar, rope_parameters={"rope_type": "longrope"})
     assert "'longrope'" in said(sdar)
+    change_config(sdar, rope_parameters={**tiny.YARN, "mscale": 2.0})
+    assert "'yarn' with mscale" in said(sdar)
 
 
 @pytest.mark.parametrize(
-    "change", [{"hidden_size": "32"}, {"num_attention_heads": 0}, {"num_key_value_heads": 3}, {"vocab_size": -1}]
+    "change",
+    [
+        {"hidden_size": "32"},
+        {"num_attention_heads": 0},
+        {"num_key_value_heads": 3},
+        {"vocab_size": -1},
+        {"block_size": 0},
+        {"block_size": 10**6},
+        {"block_size": "8"},
+        {"head_dim": 15},
+        {"rms_norm_eps": None},
+        {"rms_norm_eps": math.nan},
+        {"rope_parameters": [1]},
+        {"tie_word_embeddings": "yes"},
+    ],
 )
 def test_a_config_that_makes_no_sense(sdar: Path, change: dict[str, object]) -> None:
-    config = json.loads((sdar / "config.json").read_text()) | change
-    (sdar / "config.json").write_text(json.dumps(config))
+    change_config(sdar, **change)
     assert "describes no SDAR model" in said(sdar)
 
 
-@pytest.mark.parametrize("change", [{"hidden_act": "gelu"}, {"attention_bias": True}, {"use_sliding_window": True}])
-def test_what_the_transformer_does_not_do_is_not_ignored(sdar: Path, change: dict[str, object]) -> None:
-    config = json.loads((sdar / "config.json").read_text()) | change
-    (sdar / "config.json").write_text(json.dumps(config))
-    assert next(iter(change)) in said(sdar)
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("sdar", {"hidden_act": "gelu"}),
+        ("dream", {"attention_bias": True}),
+        ("open-dcoder", {"use_sliding_window": True}),
+        ("sdar", {"layer_types": ["full_attention", "sliding_attention"]}),
+        ("diffugpt", {"activation_function": "relu"}),
+        ("diffugpt", {"scale_attn_by_inverse_layer_idx": True}),
+        ("llada", {"block_type": "sequential"}),
+        ("llada", {"attention_layer_norm": True}),
+        ("llada", {"layer_norm_type": "default"}),
+        ("llada", {"scale_logits": True}),
+        ("llada", {"include_bias": True}),
+        ("llada", {"clip_qkv": 8.0}),
+        ("mdlm", {"time_conditioning": True}),
+        ("bd3lm", {"causal": True}),
+        ("stable-diffcoder", {"mlp_bias": True}),
+    ],
+)
+def test_what_the_transformer_does_not_do_is_not_ignored(
+    family: str, change: dict[str, object], tmp_path: Path
+) -> None:
+    folder = tiny.FAMILIES[family](tmp_path)[0]
+    change_config(folder, **change)
+    assert next(iter(change)) in said(folder)
 
 
 def test_a_missing_shard(sdar: Path) -> None:
@@ -127,9 +203,75 @@ def test_too_little_memory_is_found_before_weights_are_looked_for(sdar: Path) ->
     assert "GB are free" in said(sdar)
 
 
-def test_a_time_conditioned_model(tmp_path: Path) -> None:
-    folder, _ = tiny.dit(tmp_path / "mdlm", {"model_type": "mdlm", "time_conditioning": True})
-    assert "without time conditioning" in said(folder)
+@pytest.mark.parametrize(
+    "index", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"model.norm.weight": "../model.safetensors"}}']
+)
+def test_an_index_that_is_none(sdar: Path, index: str) -> None:
+    tiny.shard(sdar)
+    (sdar / "model.safetensors.index.json").write_text(index)
+    assert "is damaged" in said(sdar)
+
+
+def test_an_index_that_promises_too_much(sdar: Path) -> None:
+    tiny.shard(sdar)
+    path = sdar / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    files = {"model-00001-of-00002.safetensors": 2, "model-00002-of-00002.safetensors": 1}
+    swapped = {name: f"model-0000{files[file]}-of-00002.safetensors" for name, file in index["weight_map"].items()}
+    path.write_text(json.dumps({"weight_map": swapped}))
+    assert "has no model." in said(sdar)
+
+
+def test_weights_that_nothing_uses(sdar: Path) -> None:
+    weights = load_file(sdar / "model.safetensors")
+    save_file({**weights, "model.layers.0.self_attn.q_proj.bias": torch.zeros(4)}, sdar / "model.safetensors")
+    assert "does not mean: model.layers.0.self_attn.q_proj.bias" in said(sdar)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.int32])
+def test_weights_of_a_type_that_means_something_else(sdar: Path, kind: torch.dtype) -> None:
+    change_weight(sdar, "model.layers.0.mlp.down_proj.weight", lambda weight: weight.to(kind))
+    message = said(sdar)
+    assert "model.layers.0.mlp.down_proj.weight" in message
+    assert "stored as" in message or "without a scale" in message
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers(sdar: Path, value: float) -> None:
+    change_weight(sdar, "model.layers.1.mlp.up_proj.weight", lambda weight: weight.masked_fill(weight > 0.5, value))
+    assert "no numbers" in said(sdar)
+
+
+def test_weights_that_config_ties_and_the_file_does_not(tmp_path: Path) -> None:
+    folder = tiny.FAMILIES["open-dcoder"](tmp_path)[0]
+    weights = load_file(folder / "model.safetensors")
+    embed = weights["model.embed_tokens.weight"]
+    save_file({**weights, "lm_head.weight": embed.clone()}, folder / "model.safetensors")
+    assert load(folder).plan.shape.tied
+    save_file({**weights, "lm_head.weight": embed.flip(0)}, folder / "model.safetensors")
+    assert "lm_head.weight of" in said(folder) and "differ" in said(folder)
+
+
+def test_token_ids_without_an_embedding(sdar: Path) -> None:
+    change_config(sdar, mask_token_id=tiny.VOCAB + 7)
+    assert f"{tiny.VOCAB} embeddings and a token of id {tiny.VOCAB + 7}" in said(sdar)
+    change_config(sdar, mask_token_id=-1)
+    assert "embeddings and a token" in said(sdar)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"quant_method": "gptq", "bits": 4},
+        {"quant_method": "bitsandbytes"},
+        {"quant_method": "fp8"},
+        {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": {"0": {}}},
+        "int8",
+    ],
+)
+def test_a_quantisation_that_is_not_read(sdar: Path, how: object) -> None:
+    change_config(sdar, quantization_config=how)
+    assert "quantised in a way that Inpaint does not read" in said(sdar)
 
 
 def test_no_tokenizer(sdar: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -48,6 +50,25 @@ def test_fill_answers_with_every_family(family: str, tmp_path: Path, monkeypatch
         assert answer["text"].count("\n") <= line.get("max_lines", 1000)
         assert answer["passes"] > 0
     assert "\n" not in answers[1]["text"].replace("\r\n", "")
+
+
+@pytest.mark.parametrize("command", [["engine", "fill", "--jsonl", "--model", "."], ["lsp_server", "--help"]])
+def test_files_of_the_current_folder_are_not_imported(command: list[str], tmp_path: Path) -> None:
+    folder = tiny.FAMILIES["sdar"](tmp_path)[0]
+    for name in ("__future__", "threading", "msgspec", "torch", "transformers", "tokenizers", "pygls"):
+        (folder / f"{name}.py").write_text("raise SystemExit('imported a file of the folder')")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-m", *command],
+        input=json.dumps(LINES[0]),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_presets_are_denoising_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,11 +50,16 @@ def test_weights_are_counted_as_published() -> None:
     assert 0.98e9 < chosen(HALF_B, 80).weights < 1.0e9
 
 
-def test_a_bidirectional_model_gets_a_window_that_it_can_pass_in_time() -> None:
-    """It passes its window in every request, a block-causal one only what is new."""
-    assert chosen(HALF_B, 80).window == 2048
-    assert chosen(DREAM_7B, 80).window == 512
-    assert chosen(msgspec.structs.replace(DREAM_7B, block=4), 80).window == 2048
+def test_the_window_is_what_the_memory_and_the_model_hold() -> None:
+    """A bidirectional model passes it in every request, a block-causal one only what is new."""
+    in_blocks = msgspec.structs.replace(DREAM_7B, block=4)
+    assert chosen(HALF_B, 80).window == chosen(DREAM_7B, 80).window == 2048
+    assert chosen(in_blocks, 80).window == 8192
+    assert chosen(in_blocks, 18).window < 8192
+    assert room.fit(in_blocks, torch.float32, None, "some/model", torch.device("cpu")).window == 2048
+    short = chosen(msgspec.structs.replace(in_blocks, context=1024), 80)
+    assert short.window + room.CANVAS == 1024
+    assert short.capacity >= 1024
 
 
 def test_what_was_chosen_is_a_sentence() -> None:

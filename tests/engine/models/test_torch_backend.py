@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections.abc import Callable
@@ -256,6 +257,20 @@ def test_a_tokenizer_in_the_older_files_is_read_as_transformers_reads_it(text: s
     expected = theirs(text, add_special_tokens=False)["input_ids"]
     assert ours.encode(text, add_special_tokens=False).ids == expected
     assert len(expected) > 3
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "added_tokens.json"])
+def test_added_tokens_beside_merges_have_the_ids_that_are_declared(file: str, tmp_path: Path) -> None:
+    tokenizers.Tokenizer.from_str(tiny.tokenizer_json(False)).model.save(str(tmp_path))
+    declared = {"<|mask|>": 2, "<|expand|>": 3, "<|later|>": tiny.VOCAB + 9, "<|sooner|>": tiny.VOCAB + 4}
+    added = {str(token): {"content": text, "special": True} for text, token in declared.items()}
+    found = {"added_tokens_decoder": added} if file == "tokenizer_config.json" else declared
+    (tmp_path / file).write_text(json.dumps(found))
+    vocabulary = Vocabulary.load(tmp_path, Infill(mask=tiny.MASK, mark="<|later|>"))
+    assert vocabulary.infill.expand == tiny.VOCAB + 9
+    assert {tiny.VOCAB + 9, tiny.VOCAB + 4} <= vocabulary.all_ids()
+    assert tiny.VOCAB + 4 in vocabulary.ends
+    assert vocabulary.decode([tiny.VOCAB + 4]) == ""
 
 
 def test_a_device_that_is_not_there() -> None:

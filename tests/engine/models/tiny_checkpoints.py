@@ -335,14 +335,22 @@ FAMILIES: dict[str, Callable[[Path], tuple[Path, Reference]]] = {
     "dream": lambda at: qwen2(at / "Dream-v0-Base", DREAM),
     "dreamon": lambda at: qwen2(at / "DreamOn-v0", {**DREAM, "expand_token_id": EXPAND}),
     "open-dcoder": lambda at: qwen2(
-        at / "open-dcoder-0.5B", {"architectures": ["Qwen2ForCausalLM"]}, tie_word_embeddings=True
+        at / "open-dcoder-0.5B", {"_name_or_path": "fredzzp/open-dcoder-0.5B"}, tie_word_embeddings=True
     ),
     "fast-dllm-v2": lambda at: qwen2(
         at / "Fast_dLLM_v2", {"model_type": "Fast_dLLM_Qwen", "bd_size": 8, "mask_token_id": MASK}, block=8
     ),
-    "tiny-a2d-qwen2": lambda at: qwen2(at / "Qwen2.5-diffusion-mdlm", {"model_type": "a2d-qwen2"}),
+    "tiny-a2d-qwen2": lambda at: qwen2(
+        at / "Qwen2.5-diffusion-mdlm",
+        {
+            "model_type": "a2d-qwen2",
+            "_name_or_path": "dllm-hub/Qwen2.5-Coder-0.5B-Instruct-diffusion-mdlm-v0.1",
+        },
+    ),
     "tiny-a2d-qwen3": lambda at: qwen3(
-        at / "Qwen3-diffusion-mdlm", {"model_type": "a2d-qwen3"}, tie_word_embeddings=True
+        at / "Qwen3-diffusion-mdlm",
+        {"model_type": "a2d-qwen3", "_name_or_path": "dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1"},
+        tie_word_embeddings=True,
     ),
     "tiny-a2d-blocks": lambda at: qwen3(
         at / "Qwen3-diffusion-bd3lm", {"model_type": "a2d-qwen3", "block_size": 8}, block=8
@@ -354,7 +362,11 @@ FAMILIES: dict[str, Callable[[Path], tuple[Path, Reference]]] = {
     "stable-diffcoder": lambda at: llama(
         at / "Stable-DiffCoder", {"architectures": ["StableDiffcoderForCausalLM"], "mask_token_id": MASK}, block=4
     ),
-    "diffullama": lambda at: llama(at / "diffullama", {"mask_token_id": MASK}, num_key_value_heads=4),
+    "diffullama": lambda at: llama(
+        at / "diffullama",
+        {"mask_token_id": MASK, "_name_or_path": "diffusionfamily/diffullama"},
+        num_key_value_heads=4,
+    ),
     "llada": lambda at: llada(at / "LLaDA-8B"),
     "diffugpt": lambda at: gpt2(at / "diffugpt-s", {"mask_token_id": MASK}),
     "mdlm": lambda at: dit(at / "mdlm-owt", {"model_type": "mdlm"}),

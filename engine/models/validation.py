@@ -1,0 +1,59 @@
+"""What every checkpoint must pass before it answers: options that the transformer has, sizes that make sense, token ids
+that have an embedding. (`tensors` looks at the weights while they are read.)
+
+One step for all families: a family says what it has by data (`Family.built`, `Shape`'s types), never by a guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from engine.contract import EngineError
+from engine.models.transformer import Shape
+
+LARGEST_BLOCK = 256  # tokens
+FULL = "full_attention"
+
+
+def options(config: Mapping[str, Any], name: str, built: Mapping[str, tuple[object, ...]]) -> None:
+    """Raises EngineError where config.json asks for what the transformer does not do."""
+    for option, values in built.items():
+        if config.get(option) is not None and config[option] not in values:
+            known = " or ".join(map(repr, values)) or "none"
+            raise EngineError(f"{name} has {option} {config[option]!r}, and Inpaint runs {known} only")
+    kinds = config.get("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or any(kind != FULL for kind in kinds)):
+        raise EngineError(f"{name} has layer_types other than {FULL!r}, and Inpaint runs that only")
+
+
+def shape(found: Shape, name: str, family: str, in_blocks: bool) -> None:
+    """Raises EngineError where a size is none, or sizes do not fit together."""
+    try:
+        msgspec.convert(msgspec.to_builtins(found), Shape)
+    except msgspec.ValidationError as error:
+        raise _senseless(name, family, str(error)) from None
+    if found.heads % found.kv_heads:
+        raise _senseless(name, family, "heads must be a multiple of those of keys and values")
+    if not found.learned_positions and ((found.rope_dim or found.head_dim) % 2 or found.head_dim % 2):
+        raise _senseless(name, family, "heads that turn with the position have an even size")
+    if (found.rope_dim or 0) > found.head_dim:
+        raise _senseless(name, family, "more of a head is turned than it has")
+    if in_blocks and not 1 <= found.block <= min(LARGEST_BLOCK, found.context):
+        raise _senseless(name, family, f"blocks of {found.block} tokens; they have 1 to {LARGEST_BLOCK}")
+
+
+def ids(tokens: Iterable[int], rows: int, name: str) -> None:
+    """Raises EngineError where a token has no embedding among `rows`."""
+    outside = [token for token in tokens if not 0 <= token < rows]
+    if outside:
+        raise EngineError(
+            f"{name} has {rows} embeddings and a token of id {max(outside)}; "
+            "its tokenizer, config.json and weights do not belong together"
+        )
+
+
+def _senseless(name: str, family: str, why: str) -> EngineError:
+    return EngineError(f"the config.json of {name} describes no {family} model ({why})")

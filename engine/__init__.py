@@ -18,7 +18,7 @@ import threading
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported: later calls come too late
 
-from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
+from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Progress, Watch
 
 __all__ = ["Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
 
@@ -54,6 +54,16 @@ class Engine:
         """A fill depends on at most so many characters before and after the cursor."""
         return self._backend.reach
 
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        """Fill the gap. Looks at `cancel` between passes and raises Cancelled where it is set."""
-        return self._backend.fill(request, cancel)
+    @property
+    def parallel(self) -> int:
+        """So many fills may run at once, each in a thread of its own."""
+        return 1
+
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
+        """Fill the gap. Looks at `cancel` between passes and raises Cancelled where it is set; `watch` is told of what
+        has been committed.
+        """
+        fill = self._backend.fill(request, cancel)
+        if watch is not None:
+            watch(Progress(fill.text, fill.pieces))
+        return fill

@@ -1,4 +1,4 @@
-"""Command line of the engine: fill, eval, bench, train. Each command's code is imported only when it runs."""
+"""Command line of the engine: fill, eval, bench, serve, train. Each command's code is imported only when it runs."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _eval(commands.add_parser("eval", help="measure a model on the reserved packages"))
     _bench(commands.add_parser("bench", help="time passes and requests"))
     _models(commands.add_parser("models", help="list the public models that --model takes, and what they support"))
+    _serve(commands.add_parser("serve", help="serve many users over HTTP"))
     _train(commands.add_parser("train", help="build the corpus, train and export the embedded model"))
     return top
 
@@ -100,6 +101,25 @@ def _models(command: argparse.ArgumentParser) -> None:
         print(registry.supported())
 
     command.set_defaults(run=run, extra="gpu")
+
+
+def _serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    command.add_argument("--port", type=int, default=8012, help="(default: 8012)")
+    _model(command)
+    command.add_argument("--workers", type=int, help="processes that fill (default: one a core, or one on a GPU)")
+    command.add_argument("--queue", type=int, default=64, help="requests that may wait; more are refused (default: 64)")
+    command.add_argument("--keys", type=Path, help="a file of SHA-256 hashes of keys, each with a user's name")
+    command.add_argument("--no-keys", action="store_true", help="let anybody who reaches the server use it")
+
+    def run(args: argparse.Namespace) -> None:
+        from engine.serving.serve import serve
+
+        logging.basicConfig(format="inpaint: %(message)s")
+        logging.getLogger("engine").setLevel(logging.INFO)
+        serve(args.host, args.port, args.model, args.device, args.workers, args.queue, args.keys, args.no_keys)
+
+    command.set_defaults(run=run, extra="serve")
 
 
 def _bench(command: argparse.ArgumentParser) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -102,6 +102,17 @@ def confidence(probabilities: Iterable[float]) -> float:
     and fall together, so the product is too low; their mean forgets that one wrong token spoils all.
     """
     return math.prod(probabilities) ** 0.5
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """A fill after some pass: what stays, and the canvas after it, with None where that is masked."""
+
+    text: str
+    pieces: tuple[Piece, ...] = ()
+    canvas: tuple[str | None, ...] = ()
+
+
+Watch: TypeAlias = Callable[[Progress], None]
 
 
 class Backend(Protocol):

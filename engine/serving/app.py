@@ -1,0 +1,294 @@
+"""The routes: three APIs, the models, health, metrics, a page to try it. Errors have OpenAI's shape.
+
+A client that goes away is noticed while its fill runs, which is then cancelled. Nothing of a body is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from engine.contract import EngineError
+from engine.serving.asked import Answer, Api, BadRequest, Head, Json, Question, error
+from engine.serving.keys import Keys
+from engine.serving.llama_cpp import Infill
+from engine.serving.mistral import Fim
+from engine.serving.openai import Completions
+from engine.serving.service import Service
+from engine.serving.turns import Full
+from engine.serving.workers import Away
+
+T = TypeVar("T")
+
+APIS: dict[str, Api] = {
+    "/v1/completions": Completions(),
+    "/v1/fim/completions": Fim(),
+    "/infill": Infill(),
+}
+MOST_BYTES = 2_000_000  # of a body
+PATIENCE = 10.0  # seconds in which a body has to come
+SESSION = "x-session-id"  # Ray Serve routes by this header too
+LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+PAGE = Path(__file__).with_name("demo.html")
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+RETRY = {"Retry-After": "1"}
+
+
+class Refused(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, message: str, kind: str, param: str | None = None, **headers: str) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.param = status, kind, param
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def application(service: Service, keys: Keys, local: bool) -> Starlette:
+    """The ASGI application. `local` is for a server of this machine without keys, which no web page may ask: neither
+    from another site, nor by a name that it lets point here.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = Starlette(
+        routes=[
+            *(Route(path, complete, methods=["POST"]) for path in APIS),
+            Route("/v1/models", models),
+            Route("/health", health),
+            Route("/metrics", metrics),
+            Route("/", page),
+        ],
+        exception_handlers={
+            Refused: refused,
+            HTTPException: no_route,
+            ClientDisconnect: gone,
+            Exception: broken,
+        },
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)] if local else [],
+        lifespan=lifespan,
+    )
+    app.state.service, app.state.keys = service, keys
+    return app
+
+
+# ---------------------------------------------------------------- completions
+
+
+async def complete(request: Request) -> Response:
+    service: Service = request.app.state.service
+    path, started = request.url.path, time.perf_counter()
+    try:
+        response = await _completed(request, service, APIS[path])
+    except (Refused, ClientDisconnect) as refusal:
+        service.metrics.answers.labels(path, getattr(refusal, "status", 499)).inc()
+        raise
+    service.metrics.answers.labels(path, response.status_code).inc()
+    service.metrics.seconds.labels(path).observe(time.perf_counter() - started)
+    return response
+
+
+async def _completed(request: Request, service: Service, api: Api) -> Response:
+    user = _user(request)
+    asked = _questions(api, await _body(request))
+    if not service.ready:
+        raise _unready(service)
+    head = Head(secrets.token_hex(12), int(time.time()), service.model)
+    session = f"{user}\n{request.headers.get(SESSION, '')[:100]}"
+    if asked[0].stream:
+        events = _events(service, api, head, asked, user, session)
+        first = await _while_there(request, service, _translated(anext(events)))  # or an error would come too late
+        return StreamingResponse(_counted(service, first, events), media_type="text/event-stream")
+    answering = _answers(service, asked, user, session)
+    answers = await _while_there(request, service, _translated(answering))
+    return _json(api.answer(head, asked, answers))
+
+
+async def _answers(service: Service, asked: list[Question], user: str, session: str) -> list[Answer]:
+    return [await service.whole(question, user, session) for question in asked]
+
+
+async def _events(
+    service: Service, api: Api, head: Head, asked: list[Question], user: str, session: str
+) -> AsyncIterator[bytes]:
+    last = []
+    for index, question in enumerate(asked):
+        async for answer in service.parts(question, user, session):
+            yield _event(api.event(head, question, answer, index))
+            last += [answer] if answer.finish else []
+    if asked[0].usage and (usage := api.usage(head, last)) is not None:
+        yield _event(usage)
+    yield api.done
+
+
+def _event(event: Json) -> bytes:
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"
+
+
+async def _counted(service: Service, first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The events; what fails in the middle of them ends them with an error, for the status has been sent."""
+    try:
+        yield first
+        async for event in events:
+            yield event
+    except (EngineError, Away, Full) as failure:
+        yield _event(error(str(failure) or "the server is overloaded", "server_error"))
+    except (asyncio.CancelledError, GeneratorExit):
+        service.metrics.cancelled.inc()
+        raise
+
+
+async def _while_there(request: Request, service: Service, work: Awaitable[T]) -> T:
+    """The result of the work, which is cancelled where the client goes away. Raises ClientDisconnect then."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            service.metrics.cancelled.inc()
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _translated(work: Awaitable[T]) -> T:
+    """The result of the work, or what a client is told of its failure."""
+    try:
+        return await work
+    except Full:
+        raise Refused(429, "too many requests wait; try again", "rate_limit_error", **RETRY) from None
+    except Away:
+        raise Refused(503, "the worker ended; try again", "server_error", **RETRY) from None
+    except EngineError as failure:
+        raise Refused(500, str(failure), "server_error") from None
+
+
+def _questions(api: Api, body: bytes) -> list[Question]:
+    try:
+        return api.questions(body)
+    except BadRequest as wrong:
+        raise Refused(400, str(wrong), "invalid_request_error", wrong.param) from None
+    except msgspec.ValidationError as wrong:
+        message, _, param = str(wrong).partition(" - at `$.")
+        raise Refused(400, message, "invalid_request_error", param.rstrip("`") or None) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise Refused(400, f"the body is not JSON: {wrong}", "invalid_request_error") from None
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    try:
+        with anyio.fail_after(PATIENCE):
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > MOST_BYTES:
+                    raise Refused(413, f"the body has more than {MOST_BYTES} bytes", "invalid_request_error")
+    except TimeoutError:
+        raise Refused(408, "the body did not come in time", "invalid_request_error", Connection="close") from None
+    return b"".join(parts)
+
+
+# ---------------------------------------------------------------- the others
+
+
+async def models(request: Request) -> Response:
+    _user(request)
+    service: Service = request.app.state.service
+    model = {"id": service.model, "object": "model", "created": 0, "owned_by": "inpaint"}
+    return _json({"object": "list", "data": [model]})
+
+
+async def health(request: Request) -> Response:
+    service: Service = request.app.state.service
+    if not service.ready:
+        return _json({"status": "error" if service.failure else "loading"}, 503)
+    turns = service.turns
+    return _json({"status": "ok", "model": service.model, "running": turns.running, "waiting": turns.waiting})
+
+
+async def metrics(request: Request) -> Response:
+    _user(request)
+    service: Service = request.app.state.service
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def page(request: Request) -> Response:
+    return FileResponse(PAGE, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+
+# ---------------------------------------------------------------- who asks, and errors
+
+
+def _user(request: Request) -> str:
+    """The name of a key's user; without keys, the address. Raises Refused."""
+    keys: Keys = request.app.state.keys
+    if not keys:
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            raise Refused(403, "a page of another site may not ask a server without keys", "permission_error")
+        return request.client.host if request.client else ""
+    user = keys.user(request.headers.get("authorization", ""))
+    if user is None:
+        raise Refused(401, "give a key of this server: Authorization: Bearer KEY", "authentication_error")
+    return user
+
+
+def _unready(service: Service) -> Refused:
+    message = service.failure or "the model is loading; try again"
+    return Refused(503, message, "server_error", **RETRY)
+
+
+def _json(body: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, "application/json")
+
+
+async def refused(request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refused)
+    return _json(error(str(refusal), refusal.kind, refusal.param), refusal.status, refusal.headers)
+
+
+async def no_route(request: Request, wrong: Exception) -> Response:
+    assert isinstance(wrong, HTTPException)
+    message = f"{request.method} {request.url.path}: {wrong.detail}"
+    return _json(error(message, "invalid_request_error"), wrong.status_code, dict(wrong.headers or {}))
+
+
+async def gone(request: Request, left: Exception) -> Response:
+    return Response(status_code=499)  # nginx's; nobody reads it
+
+
+async def broken(request: Request, failure: Exception) -> Response:
+    return _json(error("the server failed; its log says more", "server_error"), 500)
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a server at that address."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"

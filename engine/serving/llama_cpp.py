@@ -1,0 +1,123 @@
+"""`POST /infill` as llama.cpp's server, with what llama.vim and llama.vscode send and read.
+
+`prompt` is what stands between the prefix and the cursor, on the cursor's line. `input_extra` are other texts of the
+project, the latest last. A request with `n_predict` 0 has the context read, so that the next one is answered sooner.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from engine.serving.asked import Answer, Extension, Head, Json, Question, Stops, cost, question
+
+UNLIMITED = 256  # tokens, where n_predict is -1
+RELATED = 6  # texts that a fill may copy from
+STOP_TYPES = {None: "none", "end": "eos", "stop": "word", "limit": "limit"}
+
+
+class Extra(msgspec.Struct):
+    text: str
+    filename: str = ""
+
+
+class Body(msgspec.Struct, kw_only=True):
+    """What the server looks at; other fields are accepted and make no difference."""
+
+    input_prefix: str
+    input_suffix: str
+    prompt: str = ""
+    input_extra: Annotated[list[Extra], msgspec.Meta(max_length=1000)] = []
+    n_predict: Annotated[int, msgspec.Meta(ge=-1)] = UNLIMITED
+    n_indent: Annotated[int, msgspec.Meta(ge=0)] = 0
+    t_max_predict_ms: float = 0
+    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    stop: Stops = None
+    stream: bool = False
+    response_fields: list[str] = []
+    inpaint: Extension | None = None
+
+
+class Infill:
+    done = b""
+
+    def questions(self, body: bytes) -> list[Question]:
+        asked = msgspec.json.decode(body, type=Body)
+        more = asked.inpaint or Extension()
+        if asked.t_max_predict_ms > 0 and more.deadline_ms is None:
+            more.deadline_ms = asked.t_max_predict_ms
+        if not more.related:
+            more.related = [extra.text for extra in reversed(asked.input_extra)][:RELATED]
+        return [
+            question(
+                more,
+                prefix=asked.input_prefix + asked.prompt,
+                suffix=asked.input_suffix,
+                max_tokens=UNLIMITED if asked.n_predict < 0 else asked.n_predict,
+                stops=asked.stop,
+                indent=asked.n_indent,
+                stream=asked.stream,
+                fields=tuple(asked.response_fields),
+            )
+        ]
+
+    def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json:
+        return _chosen(_whole(head, answers[0]), asked[0].fields)
+
+    def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
+        if answer.finish:
+            return _chosen(_whole(head, answer), asked.fields)
+        canvas = {} if answer.canvas is None else {"inpaint": {"canvas": answer.canvas}}
+        return {"index": 0, "content": answer.text, "tokens": [], "stop": False, "id_slot": 0, **canvas}
+
+    def usage(self, head: Head, answers: list[Answer]) -> Json | None:
+        return None
+
+
+def _whole(head: Head, answer: Answer) -> Json:
+    fill = answer.fill
+    encoded, reused = (fill.encoded, fill.reused) if fill else (0, 0)
+    return {
+        "index": 0,
+        "content": answer.text,
+        "tokens": [],
+        "id_slot": 0,
+        "stop": True,
+        "model": head.model,
+        "tokens_predicted": answer.tokens,
+        "tokens_evaluated": encoded + reused,
+        "tokens_cached": reused,
+        "truncated": False,
+        "has_new_line": "\n" in answer.text,
+        "stop_type": STOP_TYPES[answer.finish],
+        "stopping_word": answer.stop,
+        "timings": {
+            **_timings("prompt", encoded, fill.encode_ms if fill else 0.0),
+            **_timings("predicted", answer.tokens, fill.decode_ms if fill else 0.0),
+        },
+        "inpaint": cost(answer),
+    }
+
+
+def _timings(name: str, count: int, milliseconds: float) -> Json:
+    return {
+        f"{name}_n": count,
+        f"{name}_ms": milliseconds,
+        f"{name}_per_token_ms": milliseconds / count if count else 0.0,
+        f"{name}_per_second": 1000 * count / milliseconds if milliseconds else 0.0,
+    }
+
+
+def _chosen(whole: Json, fields: tuple[str, ...]) -> Json:
+    """Of the answer what was asked for, nested ones by their path: "timings/prompt_n"."""
+    if not fields:
+        return whole
+    found = {}
+    for path in fields:
+        value: object = whole
+        for name in path.split("/"):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None:
+            found[path] = value
+    return found

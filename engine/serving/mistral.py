@@ -1,0 +1,66 @@
+"""`POST /v1/fim/completions` as Mistral's, whose choices have a message, and as Inception's, whose choices have a text:
+both are written."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from engine.serving.asked import Answer, Extension, Head, Json, Question, Stops, cost, finished, question, usage
+
+
+class Body(msgspec.Struct, kw_only=True):
+    """What the server looks at; other fields are accepted and make no difference."""
+
+    prompt: str
+    suffix: str | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    stop: Stops = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    random_seed: int | None = None
+    stream: bool | None = None
+    inpaint: Extension | None = None
+
+
+class Fim:
+    done = b"data: [DONE]\n\n"
+
+    def questions(self, body: bytes) -> list[Question]:
+        asked = msgspec.json.decode(body, type=Body)
+        return [
+            question(
+                asked.inpaint,
+                prefix=asked.prompt,
+                suffix=asked.suffix or "",
+                max_tokens=256 if asked.max_tokens is None else asked.max_tokens,
+                stops=asked.stop,
+                stream=bool(asked.stream),
+            )
+        ]
+
+    def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json:
+        [answer] = answers
+        choice = _choice(answer) | {"message": {"role": "assistant", "content": answer.text, "tool_calls": None}}
+        return {**_head(head, "chat.completion"), "choices": [choice], "usage": usage(answers)}
+
+    def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
+        choice = _choice(answer) | {"delta": {"role": "assistant", "content": answer.text}}
+        last = {"usage": usage([answer])} if answer.finish else {}
+        return {**_head(head, "chat.completion.chunk"), "choices": [choice], **last}
+
+    def usage(self, head: Head, answers: list[Answer]) -> Json | None:
+        return None  # with the last event
+
+
+def _head(head: Head, kind: str) -> Json:
+    return {"id": head.id, "object": kind, "created": head.created, "model": head.model}
+
+
+def _choice(answer: Answer) -> Json:
+    choice: Json = {"index": 0, "text": answer.text, "finish_reason": finished(answer)}
+    if answer.finish:
+        choice["inpaint"] = cost(answer)
+    elif answer.canvas is not None:
+        choice["inpaint"] = {"canvas": answer.canvas}
+    return choice

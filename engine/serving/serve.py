@@ -1,0 +1,65 @@
+"""`python -m engine serve`: the HTTP server on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from engine.contract import EngineError
+from engine.serving.app import application, is_local
+from engine.serving.keys import ENVIRONMENT, Keys
+from engine.serving.service import Service
+from engine.serving.workers import command, default_count
+
+DRAINING = 10  # seconds for what runs to end after SIGTERM
+
+logger = logging.getLogger(__name__)
+
+
+def serve(
+    host: str, port: int, model: str, device: str, workers: int | None, queue: int, keys: Path | None, open_to_all: bool
+) -> None:
+    """Serve until SIGINT or SIGTERM. Raises EngineError where it cannot: no model, a taken port, no keys."""
+    known = Keys.read(keys)
+    if not (known or open_to_all or is_local(host)):
+        needed = f"give --keys FILE, or keys in {ENVIRONMENT}, or --no-keys"
+        raise EngineError(f"{host} can be reached from other machines: {needed}")
+    service = Service(model, command(model, device), workers or default_count(model, device), queue)
+    asyncio.run(serve_on(listening(host, port), service, known))
+
+
+async def serve_on(listener: socket.socket, service: Service, keys: Keys) -> None:
+    """Serve until a signal. Raises EngineError where no worker can load the model."""
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        application(service, keys, local=is_local(host) and not keys),
+        log_level="warning",
+        timeout_graceful_shutdown=DRAINING,
+        timeout_keep_alive=75,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    await asyncio.wait({serving, asyncio.create_task(service.settled.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    if service.failure is not None:
+        server.should_exit = True
+    elif not serving.done():
+        place = f"[{host}]" if ":" in host else host
+        logger.info("%s is served on http://%s:%d", service.model, place, port)
+    failure = service.failure
+    await serving
+    if failure is not None:
+        raise EngineError(failure)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Raises EngineError where the address is taken, or none of this machine."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"cannot listen on {host} port {port} ({error}): choose another --host or --port") from None

@@ -1,0 +1,119 @@
+"""One question's life on the server: its turn, its fill, and what of that is said when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
+
+import msgspec
+
+from engine.contract import Fill, Piece, Progress
+from engine.serving.asked import Answer, Finish, Question, Token
+from engine.serving.cutting import cut
+from engine.serving.frames import Filled
+from engine.serving.metrics import Metrics
+from engine.serving.turns import Late, Turns
+from engine.serving.workers import Process
+
+
+class Service:
+    """Worker processes, who has a turn at them, and what is counted. Runs within `running`."""
+
+    def __init__(self, model: str, command: Sequence[str], workers: int, queue: int) -> None:
+        self.model = model
+        self.turns = Turns([Process(command) for _ in range(workers)], queue)
+        self.metrics = Metrics(self.turns)
+        self.settled = asyncio.Event()  # a worker is ready, or says that the model cannot be loaded
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(process.run(self._changed)) for process in self.turns.processes]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _changed(self) -> None:
+        if self.ready or self.failure:
+            self.settled.set()
+        self.turns.deal()
+
+    @property
+    def ready(self) -> bool:
+        return any(process.parallel for process in self.turns.processes)
+
+    @property
+    def failure(self) -> str | None:
+        """Why no worker could load the model."""
+        failures = [process.failure for process in self.turns.processes]
+        return None if self.ready else next(filter(None, failures), None)
+
+    async def whole(self, asked: Question, user: str, session: str) -> Answer:
+        """The answer at once. Raises as Turns.fill does."""
+        parts = [part async for part in self.parts(asked, user, session)]
+        text, made = "".join(part.text for part in parts), tuple(token for part in parts for token in part.made)
+        return msgspec.structs.replace(parts[-1], text=text, made=made)
+
+    async def parts(self, asked: Question, user: str, session: str) -> AsyncIterator[Answer]:
+        """The answer as it comes; the last one has `finish`. Raises as Turns.fill does."""
+        news: asyncio.Queue[Progress | None] = asyncio.Queue()
+        watched = asked.stream or asked.stops or asked.indent or asked.logprobs is not None
+        watch = news.put_nowait if watched else None
+        filling = asyncio.create_task(self.turns.fill(user, session, asked.request, watch))
+        filling.add_done_callback(lambda _: news.put_nowait(None))
+        speech = Speech(asked)
+        try:
+            while (progress := await news.get()) is not None:
+                part = speech.said(progress)
+                if part.finish or part.text or part.canvas is not None:
+                    yield part
+                if part.finish:
+                    return
+            yield await self._last(speech, filling)
+        finally:
+            filling.cancel()
+
+    async def _last(self, speech: Speech, filling: asyncio.Task[tuple[Filled, float]]) -> Answer:
+        try:
+            filled, queued = await filling
+        except Late:
+            self.metrics.late.inc()
+            return Answer(text="", finish="limit")
+        self.metrics.filled(filled, queued)
+        return msgspec.structs.replace(speech.ended(filled.fill), queued_ms=queued * 1000)
+
+
+class Speech:
+    """What was said of a fill so far."""
+
+    def __init__(self, asked: Question) -> None:
+        self._asked = asked
+        self._text, self._spoken = "", 0  # tokens
+
+    def said(self, progress: Progress) -> Answer:
+        """What a pass adds. Nothing is taken back: where a worker died, the next one comes to the same text."""
+        made = cut(progress.text, self._asked, final=False)
+        text, tokens = self._new(made.text, progress.pieces)
+        finish: Finish | None = ("stop" if made.stop else "limit") if made.ended else None
+        canvas = progress.canvas if self._asked.canvas else None
+        return Answer(text=text, finish=finish, stop=made.stop, made=tokens, canvas=canvas)
+
+    def ended(self, fill: Fill) -> Answer:
+        made = cut(fill.text, self._asked, final=True)
+        text, tokens = self._new(made.text, fill.pieces)
+        finish: Finish = "stop" if made.stop else "end" if fill.complete and not made.ended else "limit"
+        return Answer(text=text, finish=finish, stop=made.stop, made=tokens, fill=fill)
+
+    def _new(self, text: str, pieces: tuple[Piece, ...]) -> tuple[str, tuple[Token, ...]]:
+        if not text.startswith(self._text):
+            return "", ()
+        new, self._text = text[len(self._text) :], text
+        ends = [0, *(piece.end for piece in pieces if piece.end <= len(text))]
+        spans = list(zip(pairwise(ends), pieces, strict=False))
+        tokens = [Token(text[start:end], piece.probability) for (start, end), piece in spans if end > start]
+        fresh, self._spoken = tokens[self._spoken :], max(self._spoken, len(tokens))
+        return new, tuple(fresh)

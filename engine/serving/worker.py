@@ -1,0 +1,105 @@
+"""A process that loads a model and fills, as many gaps at once as the model takes: `python -m engine.serving.worker`.
+
+It ends with its standard input, so none outlives its server. What a library prints goes to stderr, which is the log.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import BinaryIO, Protocol
+
+from engine import Cancelled, Engine, EngineError
+from engine.contract import Fill, FillRequest, Progress, Watch
+from engine.serving.frames import (
+    Broken,
+    Filled,
+    Progressed,
+    Ready,
+    Report,
+    Start,
+    Stopped,
+    Unable,
+    frame,
+    orders,
+    read,
+)
+
+
+class Served(Protocol):
+    """What is asked of an engine."""
+
+    @property
+    def parallel(self) -> int: ...
+
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
+
+
+class Worker:
+    def __init__(self, engine: Served, target: BinaryIO) -> None:
+        self._engine, self._target = engine, target
+        self._door = threading.Lock()
+        self._cancels: dict[int, threading.Event] = {}
+        self._running = 0
+        self._threads = ThreadPoolExecutor(engine.parallel)
+
+    def obey(self, source: BinaryIO) -> None:
+        """Work until the source ends."""
+        self._tell(Ready(self._engine.parallel))
+        while (body := read(source)) is not None:
+            order = orders.decode(body)
+            if isinstance(order, Start):
+                self._cancels[order.number] = threading.Event()
+                self._threads.submit(self._fill, order)
+            elif order.number in self._cancels:
+                self._cancels[order.number].set()
+
+    def _fill(self, order: Start) -> None:
+        cancel = self._cancels[order.number]
+        watch = partial(self._progressed, order.number) if order.watched else None
+        self._running += 1
+        beside = self._running
+        report: Report
+        try:
+            report = Filled(order.number, self._engine.fill(order.request, cancel, watch), beside)
+        except Cancelled:
+            report = Stopped(order.number)
+        except Exception as error:
+            traceback.print_tb(error.__traceback__)  # without the message, which may have text of the request in it
+            report = Broken(order.number, type(error).__name__)
+        self._running -= 1
+        del self._cancels[order.number]
+        self._tell(report)
+
+    def _progressed(self, number: int, progress: Progress) -> None:
+        self._tell(Progressed(number, progress))
+
+    def _tell(self, report: Report) -> None:
+        with self._door:
+            self._target.write(frame(report))
+            self._target.flush()
+
+
+def main(load: Callable[[], Served]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are for the server, which drains
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr
+    try:
+        engine = load()
+    except EngineError as error:
+        target.write(frame(Unable(str(error))))
+        target.flush()
+        return
+    Worker(engine, target).obey(source)
+    os._exit(0)  # a fill that runs is for nobody
+
+
+if __name__ == "__main__":
+    main(partial(Engine.load, *sys.argv[1:]))

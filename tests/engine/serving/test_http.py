@@ -1,0 +1,208 @@
+"""The three APIs as their clients see them, with the shipped model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import openai
+import pytest
+from servers import PATIENCE, REAL, Server, serving
+
+from engine import Engine, FillRequest
+
+GAP = {"prompt": "import os\n\n\ndef names(folder):\n    for name in os.", "suffix": "\n        print(name)\n"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(REAL) as started:
+        while started.client.get("/health").status_code != 200:
+            pass
+        yield started
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.load("nano")
+
+
+def filled(engine: Engine, **options: object) -> str:
+    request = FillRequest(prefix=GAP["prompt"], suffix=GAP["suffix"], **options)
+    return engine.fill(request, threading.Event()).text
+
+
+def test_a_completion_is_the_engines_fill(server: Server, engine: Engine) -> None:
+    body = server.post("/v1/completions", {**GAP, "max_tokens": 24}).json()
+    [choice] = body["choices"]
+    assert choice["text"] == filled(engine, max_tokens=24)
+    assert (body["object"], body["model"], choice["index"]) == ("text_completion", "nano", 0)
+    assert choice["finish_reason"] in ("stop", "length")
+    assert choice["inpaint"]["passes"] > 0
+    usage = body["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert usage["prompt_tokens"] > 10
+
+
+def test_a_limit_is_told_from_an_end(server: Server) -> None:
+    [choice] = server.post("/v1/completions", {**GAP, "max_tokens": 1}).json()["choices"]
+    assert choice["finish_reason"] == "length"
+    [choice] = server.post("/v1/completions", {**GAP, "max_tokens": 64, "stop": "\n"}).json()["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert "\n" not in choice["text"]
+
+
+def test_a_stop_string_is_not_part_of_the_text(server: Server, engine: Engine) -> None:
+    whole = filled(engine, max_tokens=24)
+    stop = whole[3:6]
+    body = {**GAP, "max_tokens": 24, "stop": [stop, "never found"]}
+    [choice] = server.post("/v1/completions", body).json()["choices"]
+    assert choice["text"] == whole[: whole.index(stop)]
+    events = server.events("/v1/completions", {**body, "stream": True})
+    assert "".join(event["choices"][0]["text"] for event in events[:-1]) == choice["text"]
+
+
+def test_a_stream_adds_up_to_the_completion(server: Server, engine: Engine) -> None:
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    *events, usage, done = server.events("/v1/completions", {**GAP, "max_tokens": 24, **options})
+    assert "".join(event["choices"][0]["text"] for event in events) == filled(engine, max_tokens=24)
+    assert [event["choices"][0]["finish_reason"] for event in events[:-1]] == [None] * (len(events) - 1)
+    assert events[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] > 0
+    assert done == "[DONE]"
+
+
+def test_log_probabilities_belong_to_the_tokens_of_the_text(server: Server) -> None:
+    [choice] = server.post("/v1/completions", {**GAP, "max_tokens": 24, "logprobs": 1}).json()["choices"]
+    logprobs = choice["logprobs"]
+    assert "".join(logprobs["tokens"]) == choice["text"]
+    assert len(logprobs["tokens"]) > 2
+    assert all(logprob <= 0 for logprob in logprobs["token_logprobs"])
+    assert [choice["text"][at:][: len(token)] for at, token in zip(logprobs["text_offset"], logprobs["tokens"])] == (
+        logprobs["tokens"]
+    )
+
+
+def test_choices_come_in_the_order_of_the_prompts(server: Server) -> None:
+    prompts = ["import numpy as ", "import pandas as "]
+    body = {"prompt": prompts, "suffix": "\n", "stop": "\n", "n": 2}
+    choices = server.post("/v1/completions", body).json()["choices"]
+    assert [choice["text"] for choice in choices] == ["np", "np", "pd", "pd"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
+
+
+def test_fim_has_mistrals_message_and_inceptions_text(server: Server, engine: Engine) -> None:
+    body = server.post("/v1/fim/completions", {**GAP, "max_tokens": 24, "model": "codestral-latest"}).json()
+    [choice] = body["choices"]
+    assert choice["message"]["content"] == choice["text"] == filled(engine, max_tokens=24)
+    assert choice["message"]["role"] == "assistant"
+    *events, done = server.events("/v1/fim/completions", {**GAP, "max_tokens": 24, "stream": True})
+    assert "".join(event["choices"][0]["delta"]["content"] for event in events) == choice["text"]
+    assert events[-1]["usage"]["completion_tokens"] > 0
+    assert done == "[DONE]"
+
+
+def test_infill_answers_as_llama_cpp(server: Server, engine: Engine) -> None:
+    begin, line = GAP["prompt"].rsplit("\n", 1)
+    body = {"input_prefix": begin + "\n", "prompt": line, "input_suffix": GAP["suffix"], "n_predict": 24}
+    answer = server.post("/infill", body).json()
+    assert answer["content"] == filled(engine, max_tokens=24)
+    assert answer["stop"] is True
+    assert answer["stop_type"] in ("eos", "limit")
+    assert answer["timings"]["predicted_n"] == answer["tokens_predicted"]
+    some = server.post("/infill", {**body, "response_fields": ["content", "timings/predicted_n", "nothing"]}).json()
+    assert some == {"content": answer["content"], "timings/predicted_n": answer["tokens_predicted"]}
+    events = server.events("/infill", {**body, "stream": True})
+    assert "".join(event["content"] for event in events) == answer["content"]
+    assert [event["stop"] for event in events] == [False] * (len(events) - 1) + [True]
+
+
+def test_infill_reads_the_context_alone(server: Server) -> None:
+    body = {"input_prefix": GAP["prompt"] * 3, "input_suffix": "", "n_predict": 0}
+    assert server.post("/infill", body).json()["content"] == ""
+    again = server.post("/infill", {**body, "n_predict": 4}).json()
+    assert again["tokens_cached"] > 0.9 * again["tokens_evaluated"]
+
+
+def test_infill_copies_from_extra_texts(server: Server) -> None:
+    extra = [{"filename": "b.py", "text": "quux_zorble = frobnicate_all(the_wobbly_widgets, 42)\n"}]
+    body = {"input_prefix": "quux_zorble = frobnicate_all(", "input_suffix": "\n", "n_predict": 16}
+    assert "the_wobbly_widgets" in server.post("/infill", {**body, "input_extra": extra}).json()["content"]
+
+
+def test_the_extension_has_our_own_dials(server: Server, engine: Engine) -> None:
+    body = {**GAP, "max_tokens": 24, "inpaint": {"max_lines": 1, "path": "a.py"}}
+    [choice] = server.post("/v1/completions", body).json()["choices"]
+    assert choice["text"] == filled(engine, max_tokens=24, max_lines=1, path="a.py")
+    body["inpaint"]["deadline_ms"] = 0.001
+    [choice] = server.post("/v1/completions", body).json()["choices"]
+    assert choice["finish_reason"] == "length"
+    assert choice["text"] == ""
+    answer = server.post("/v1/completions", {**GAP, "inpaint": {"stepps": 2}})
+    assert answer.status_code == 400
+    assert "stepps" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("/v1/completions", {}, 400, None),
+        ("/v1/completions", {"prompt": 3}, 400, "prompt"),
+        ("/v1/completions", {"prompt": "x", "max_tokens": -1}, 400, "max_tokens"),
+        ("/v1/completions", {"prompt": "x", "echo": True}, 400, "echo"),
+        ("/v1/completions", {"prompt": "x", "n": 99}, 400, "n"),
+        ("/v1/fim/completions", {"suffix": "x"}, 400, None),
+        ("/infill", {"input_prefix": "x"}, 400, None),
+        ("/v1/completions", {"prompt": "x" * 2_100_000}, 413, None),
+        ("/v1/chat/completions", {"prompt": "x"}, 404, None),
+        ("/health", {}, 405, None),
+    ],
+)
+def test_errors_have_openais_shape(server: Server, path: str, body: object, status: int, param: str | None) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+
+
+def test_what_is_not_json_is_refused(server: Server) -> None:
+    for content in (b"", b"{", b"\xff\xfe", b'{"prompt": "\\ud800"}', b"[]", b"[" * 100_000):
+        answer = server.client.post("/v1/completions", content=content)
+        assert answer.status_code == 400, content
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_other_sites_and_names_are_refused_without_keys(server: Server) -> None:
+    assert server.post("/v1/completions", GAP, **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert server.client.get("/health", headers={"Host": "evil.example:8012"}).status_code == 400
+
+
+def test_models_and_metrics_tell_what_is_served(server: Server) -> None:
+    [model] = server.client.get("/v1/models").json()["data"]
+    assert (model["id"], model["owned_by"]) == ("nano", "inpaint")
+    before = server.metric("inpaint_fill_passes_count")
+    server.post("/v1/completions", GAP)
+    assert server.metric("inpaint_fill_passes_count") == before + 1
+    assert server.metric("inpaint_workers_ready") == 1
+
+
+def test_no_text_is_logged(server: Server) -> None:
+    server.post("/v1/completions", {"prompt": "SECRET_MARKER = ", "max_tokens": 4})
+    server.client.post("/v1/completions", content=b'{"prompt": "SECRET_MARKER", "max_tokens": "x"')
+    assert "SECRET_MARKER" not in server.log
+
+
+def test_the_openai_package_is_a_client(server: Server, engine: Engine) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=PATIENCE, max_retries=0)
+    assert [model.id for model in client.models.list()] == ["nano"]
+    done = client.completions.create(model="nano", **GAP, max_tokens=24, extra_body={"inpaint": {"max_lines": 1}})
+    assert done.choices[0].text == filled(engine, max_tokens=24, max_lines=1)
+    assert done.usage is not None
+    stream = client.completions.create(model="nano", **GAP, max_tokens=24, stream=True)
+    assert "".join(part.choices[0].text for part in stream) == filled(engine, max_tokens=24)
+    with pytest.raises(openai.BadRequestError) as wrong:
+        client.completions.create(model="nano", prompt="x", max_tokens=-1)
+    assert wrong.value.param == "max_tokens"

@@ -1,0 +1,70 @@
+"""Keys, and when the server does not start."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import REAL, ROOT, SCRIPTED, serving
+
+COMMAND = [sys.executable, "-m", "engine", "serve"]
+
+
+def refusal(*arguments: str) -> str:
+    """What the command says, which exits with 2."""
+    done = subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_keys_open_the_server_to_who_has_one(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# the team\n{hashlib.sha256(b'one-key').hexdigest()}  ann\n")
+    with serving([*REAL, "--keys", str(file)], INPAINT_API_KEYS="another-key") as server:
+        for path, method in (
+            ("/v1/completions", "POST"),
+            ("/infill", "POST"),
+            ("/v1/models", "GET"),
+            ("/metrics", "GET"),
+        ):
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "one-key"}):
+                answer = server.client.request(method, path, headers=headers, json={"prompt": "x"})
+                assert answer.status_code == 401, path
+                assert answer.json()["error"]["type"] == "authentication_error"
+        for key in ("one-key", "another-key"):
+            assert server.client.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+        assert server.client.get("/health", headers={"Host": "team.example"}).status_code in (200, 503)
+
+
+def test_other_machines_need_keys() -> None:
+    assert "--keys" in refusal("--host", "0.0.0.0", "--port", "0")
+
+
+def test_a_taken_port_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "--port" in refusal("--port", str(taken.getsockname()[1]))
+
+
+def test_a_model_that_cannot_be_loaded_is_said() -> None:
+    assert "no model 'nothing'" in refusal("--port", "0", "--model", "nothing")
+
+
+@pytest.mark.parametrize("content", ["", "secret", "\xff", "0" * 64])
+def test_a_file_of_keys_that_is_wrong_is_said(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content.encode("latin-1"))
+    if content == "0" * 64:
+        with serving([*REAL, "--keys", str(file)]) as server:
+            assert server.client.get("/v1/models").status_code == 401
+    else:
+        assert str(file) in refusal("--port", "0", "--keys", str(file))
+
+
+def test_the_server_answers_while_the_model_loads(tmp_path: Path) -> None:
+    with serving([*SCRIPTED, "1"]) as server:
+        assert server.client.get("/health").json()["status"] in ("loading", "ok")

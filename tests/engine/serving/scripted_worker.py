@@ -6,8 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "lsp_server")]
+sys.path.insert(0, str(Path(__file__).parents[3]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "lsp_server"))
 
 from scripted_server import ScriptedEngine
 

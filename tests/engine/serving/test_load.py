@@ -17,8 +17,15 @@ from servers import PATIENCE, SCRIPTED, Server, script, serving, wait_until
 QUEUE = 2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
+    with serving([*SCRIPTED, str(QUEUE)]) as started:
+        yield started
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    """To be ended by the test."""
     with serving([*SCRIPTED, str(QUEUE)]) as started:
         yield started
 
@@ -38,20 +45,18 @@ class Gate:
         return answer
 
 
-def test_a_client_that_goes_away_stops_its_work(server: Server, tmp_path: Path) -> None:
-    for stream in (False, True):
-        folder = tmp_path / str(stream)
-        folder.mkdir()
-        gate = Gate(server, folder, stream=stream)
-        address = urlsplit(server.url)
-        with socket.create_connection((address.hostname, address.port)) as connection:
-            request = httpx2.Request("POST", f"{server.url}/v1/completions", json=gate.body)
-            lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-            connection.sendall(f"POST /v1/completions HTTP/1.1\r\n{lines}\r\n".encode() + request.read())
-            wait_until(gate.begun.exists)
-        wait_until(lambda: server.metric("inpaint_cancelled_total") == 1 + stream)
-        gate.file.touch()
-        wait_until(gate.stopped.exists)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_client_that_goes_away_stops_its_work(server: Server, tmp_path: Path, stream: bool) -> None:
+    gate, before = Gate(server, tmp_path, stream=stream), server.metric("inpaint_cancelled_total")
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        request = httpx2.Request("POST", f"{server.url}/v1/completions", json=gate.body)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connection.sendall(f"POST /v1/completions HTTP/1.1\r\n{lines}\r\n".encode() + request.read())
+        wait_until(gate.begun.exists)
+    wait_until(lambda: server.metric("inpaint_cancelled_total") == before + 1)
+    gate.file.touch()
+    wait_until(gate.stopped.exists)
     assert server.post("/v1/completions", {"prompt": script("next")}).json()["choices"][0]["text"] == "next"
 
 
@@ -86,7 +91,7 @@ def test_tokens_are_sent_as_they_are_committed(server: Server) -> None:
     *events, _ = server.events("/v1/completions", {"prompt": script("abc"), "stream": True})
     assert [event["choices"][0]["text"] for event in events] == ["a", "b", "c", ""]
     body = {"prompt": script("abc"), "stream": True, "inpaint": {"canvas": True}}
-    *events, last, _ = server.events("/v1/completions", body)
+    *events, _last, _ = server.events("/v1/completions", body)
     assert [event["choices"][0]["inpaint"]["canvas"] for event in events] == [[None, None]] * 3
 
 
@@ -123,21 +128,21 @@ def test_a_worker_that_dies_is_started_again_and_its_work_done(server: Server, t
     assert children(server.process.pid) != [worker]
 
 
-def test_the_server_finishes_what_runs_before_it_ends(server: Server, tmp_path: Path) -> None:
-    gate = Gate(server, tmp_path)
+def test_the_server_finishes_what_runs_before_it_ends(own: Server, tmp_path: Path) -> None:
+    gate = Gate(own, tmp_path)
     held = gate.held()
-    [worker] = children(server.process.pid)
-    server.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: refuses(server))
+    [worker] = children(own.process.pid)
+    own.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: refuses(own))
     gate.file.touch()
     assert held.result().json()["choices"][0]["text"] == "held"
-    assert server.process.wait(PATIENCE) == -signal.SIGTERM  # uvicorn ends as the signal would have had it
+    assert own.process.wait(PATIENCE) == -signal.SIGTERM  # uvicorn ends as the signal would have had it
     wait_until(lambda: not Path(f"/proc/{worker}").exists())
 
 
-def test_no_worker_outlives_its_server(server: Server) -> None:
-    [worker] = children(server.process.pid)
-    server.process.kill()
+def test_no_worker_outlives_its_server(own: Server) -> None:
+    [worker] = children(own.process.pid)
+    own.process.kill()
     wait_until(lambda: not Path(f"/proc/{worker}").exists())
 
 

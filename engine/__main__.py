@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from engine.contract import EngineError
 from engine.decoding.presets import AUTO, PASSES
 
@@ -16,11 +18,13 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STEPS = {"auto": AUTO, **PASSES}
+EVALUATIONS = ["lines", "typing", "humaneval", "--help", "-h"]
+SPLITS = ["single-line", "multi-line", "random-span"]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 2 for bad input or a model that cannot be loaded, with one sentence on stderr."""
-    args = parser().parse_args(arguments)
+    args = parser().parse_args(_with_what(sys.argv[1:] if arguments is None else arguments))
     try:
         args.run(args)
     except EngineError as error:
@@ -33,6 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
     return 0
+
+
+def _with_what(arguments: list[str]) -> list[str]:
+    """`eval` alone is `eval lines`."""
+    if arguments[:1] != ["eval"] or arguments[1:2] in ([what] for what in EVALUATIONS):
+        return arguments
+    return ["eval", "lines", *arguments[1:]]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,17 +92,78 @@ def _engine(args: argparse.Namespace) -> Engine:
 
 
 def _eval(command: argparse.ArgumentParser) -> None:
+    whats = command.add_subparsers(required=True, metavar="WHAT")
+
+    lines = whats.add_parser("lines", help="exact match at cursors of reserved packages")
+    _corpus(lines)
+    lines.add_argument("--places", type=int, default=500, help="cursor places (default: 500)")
+    lines.set_defaults(run=_run_eval_lines)
+
+    typing = whats.add_parser("typing", help="what the suggestions save, typing into the language server")
+    _corpus(typing)
+    typing.add_argument("--lines", type=int, default=100, help="lines that are typed (default: 100)")
+    typing.add_argument("--seed", type=int, default=0, help="chooses the lines (default: 0)")
+    typing.add_argument("--packages", nargs="+", default=[], metavar="NAME", help="only these packages")
+    typing.add_argument(
+        "--options", default="{}", help="options of the server as JSON, such as '{\"minConfidence\": 0.3}'"
+    )
+    typing.add_argument(
+        "--baselines", action=argparse.BooleanOptionalAction, default=True, help="model and copies alone, too"
+    )
+    typing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    typing.add_argument("--plot", type=Path, help="write precision over what is saved to this PNG")
+    typing.set_defaults(run=_run_eval_typing, extra="bench")
+
+    humaneval = whats.add_parser("humaneval", help="HumanEval-Infilling, by execution in a sandboxed child")
+    humaneval.add_argument("--data", type=Path, required=True, help="folder of HumanEval-*Infilling*.jsonl.gz")
+    humaneval.add_argument("--split", choices=SPLITS, nargs="+", default=SPLITS)
+    humaneval.add_argument("--limit", type=int, help="only so many problems of each split")
+    humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
+    humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _model(humaneval)
+    humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
+
+
+def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("corpus", type=Path, help="a folder that `train corpus` wrote; its validation part is used")
     _model(command)
-    command.add_argument("--places", type=int, default=500, help="cursor places (default: 500)")
 
-    def run(args: argparse.Namespace) -> None:
-        from engine import Engine
-        from engine.evaluation.cursors import evaluate, print_table
 
-        print_table(evaluate(Engine.load(args.model), args.corpus / "validation", args.places))
+def _run_eval_lines(args: argparse.Namespace) -> None:
+    from engine.evaluation.lines import evaluate, print_table
 
-    command.set_defaults(run=run)
+    print_table(evaluate(_engine(args), args.corpus / "validation", args.places))
+
+
+def _run_eval_typing(args: argparse.Namespace) -> None:
+    from engine.evaluation import savings
+    from engine.evaluation.places import workspaces
+
+    ways = savings.ways(_options(args.options))
+    chosen = ways if args.baselines else ways[:1]
+    places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages))
+    sessions = savings.run(args.model, places, chosen)
+    (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)
+    if args.plot:
+        savings.plot(sessions, args.plot)
+
+
+def _options(text: str) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise EngineError(f"--options takes a JSON object: {error}") from None
+
+
+def _run_eval_humaneval(args: argparse.Namespace) -> None:
+    from engine.evaluation import humaneval
+
+    engine = _engine(args)
+    scores = [humaneval.evaluate(engine, args.data, split, args.limit, args.seed) for split in args.split]
+    if args.json:
+        print(msgspec.json.encode(scores).decode())
+    else:
+        humaneval.print_table(scores)
 
 
 def _models(command: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from engine.contract import EngineError
 
 SERVER = (sys.executable, "-m", "lsp_server", "--stdio")
 AUTOMATIC, ERROR = 2, 1
+LONGEST = 1 << 24  # bytes of a message
 LOADING = 60.0  # seconds in which a model has to load
 Json: TypeAlias = Any
 
@@ -51,22 +52,33 @@ class Editor:
         assert process.stdout is not None
         self.pid = process.pid
         self.complaint = ""  # of the server: an error it wants the user to see
+        self.state = "loading"  # as it says in `inpaint/status`
         self._input, self._output = process.stdin, process.stdout
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Json]]] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def start(cls, model: str = "nano") -> AsyncIterator[Editor]:
-        """Spawns the server, which loads its model while the client goes on."""
+    async def start(
+        cls,
+        model: str = "nano",
+        command: tuple[str, ...] = SERVER,
+        options: dict[str, Json] | None = None,
+        root: str | None = None,
+    ) -> AsyncIterator[Editor]:
+        """Spawns the server, which loads its model while the client goes on; `root` is the URI of the workspace."""
         pipe, quiet = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL  # it complains over the protocol too
-        command = (*SERVER, "--model", model)
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=quiet)
+        process = await asyncio.create_subprocess_exec(
+            *command, "--model", model, stdin=pipe, stdout=pipe, stderr=quiet, limit=LONGEST
+        )
         editor = cls(process)
         reading = asyncio.create_task(editor._read())
         try:
             capabilities = {"general": {"positionEncodings": ["utf-32"]}}
-            await editor.request("initialize", {"processId": None, "rootUri": None, "capabilities": capabilities})
+            session = {"processId": None, "rootUri": root, "capabilities": capabilities}
+            await editor.request(
+                "initialize", {**session, "initializationOptions": {"status": True, **(options or {})}}
+            )
             editor.notify("initialized", {})
             yield editor
             await editor.request("shutdown", None)
@@ -85,6 +97,8 @@ class Editor:
                 message = msgspec.json.decode(await self._output.readexactly(length))
                 if message.get("method") == "window/showMessage" and message["params"]["type"] == ERROR:
                     self.complaint = message["params"]["message"].removeprefix("Inpaint: ")
+                elif message.get("method") == "inpaint/status":
+                    self.state = message["params"]["state"]
                 elif "method" not in message:
                     self._waiting.pop(message["id"]).set_result(message | {"at": time.perf_counter()})
         for answer in self._waiting.values():
@@ -111,8 +125,8 @@ class Editor:
 
     # ---------------------------------------------------------------- what an editor does
 
-    def open(self, uri: str, text: str) -> None:
-        item = {"uri": uri, "languageId": "python", "version": 0, "text": text}
+    def open(self, uri: str, text: str, language: str = "python") -> None:
+        item = {"uri": uri, "languageId": language, "version": 0, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": item})
 
     def close(self, uri: str) -> None:
@@ -137,18 +151,26 @@ class Editor:
     def cancel(self, number: int) -> None:
         self.notify("$/cancelRequest", {"id": number})
 
+    def tell(self, identifier: str, kind: str, characters: int | None = None) -> None:
+        """What became of a completion."""
+        self.notify("inpaint/feedback", {"id": identifier, "kind": kind, "characters": characters})
+
+    async def statistics(self) -> dict[str, Json]:
+        """All that the server keeps of the session."""
+        kept: dict[str, Json] = await self.request("inpaint/statistics", None)
+        return kept
+
     async def work(self) -> dict[str, float]:
         """The server's counts of what its requests have cost so far."""
-        counts: dict[str, float] = (await self.request("inpaint/statistics", None))["work"]
+        counts: dict[str, float] = (await self.statistics())["work"]
         return counts
 
     async def loaded(self) -> None:
-        """Waits for the first completion. Raises EngineError where there is none for long."""
-        uri, until = "file:///loading.py", time.monotonic() + LOADING
-        self.open(uri, "import numpy as \n\nimport os\n")
-        while not (await self.complete(uri, {"line": 0, "character": 16})).text:
+        """Waits for the model. Raises EngineError where it cannot be loaded, or not for long."""
+        until = time.monotonic() + LOADING
+        while self.state in ("loading", "error"):
             if self.complaint or time.monotonic() > until:
-                raise EngineError(self.complaint or "the language server gives no completion")
+                raise EngineError(self.complaint or "the language server does not load its model")
             await asyncio.sleep(0.005)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.evaluation.cursors import Quality
+from engine.evaluation.lines import Quality
 from engine.models.nano import NanoModel
 from engine.training.train import Progress
 

@@ -15,7 +15,7 @@ from engine.backends.memory import ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.contract import EngineError
 from engine.embedded import Embedded
-from engine.evaluation.cursors import Quality, evaluate, print_table
+from engine.evaluation.lines import Quality, evaluate, print_table
 from engine.models.int8 import pack
 from engine.models.nano import NanoModel
 from engine.tokenizer import Tokenizer

@@ -15,7 +15,7 @@ from engine.backends.memory import ModelShape
 from engine.backends.torch_passes import TorchPasses
 from engine.corpus import Corpus
 from engine.embedded import Embedded
-from engine.evaluation.cursors import evaluate
+from engine.evaluation.lines import evaluate
 from engine.models.nano import NanoModel
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig

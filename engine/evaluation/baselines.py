@@ -1,0 +1,77 @@
+"""What the language server is held against: the same server on another engine, the copies or the model alone."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import msgspec
+
+from engine import Engine, Fill, FillRequest
+from engine.contract import Piece, confidence
+from engine.decoding import copying
+from engine.tokenizer import EOM, Tokenizer
+
+SERVE = """\
+import sys
+from {module} import {load}
+from lsp_server.__main__ import main
+sys.exit(main(sys.argv[1:], {load}))
+"""
+
+
+def server(load: str) -> tuple[str, ...]:
+    """The command of a language server on an engine that a function of this module loads."""
+    return (sys.executable, "-c", SERVE.format(module=__name__, load=load), "--stdio")
+
+
+def model_alone(model: str, device: str) -> Alone:
+    return Alone(Engine.load(model, device))
+
+
+def copies_alone(model: str, device: str) -> Copies:
+    from engine.embedded import WEIGHTS
+
+    return Copies(Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json"))
+
+
+class Alone:
+    """An engine that copies nothing."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.reach = engine, engine.reach
+
+    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+        return self._engine.fill(msgspec.structs.replace(request, copies=False), cancel)
+
+
+class Copies:
+    """Says what stood after the longest match, to the end of the line, and has no model."""
+
+    reach = copying.REACH
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+        copier, blank = copying.Copier(request, self._tokenizer), self._tokenizer.split_blank(request.prefix)[1]
+        text, pieces, ended, tokens = "", [], False, list[int]()
+        while not ended and len(tokens) < request.max_tokens and (copy := copier.next) is not None:
+            ended = copy.token == EOM or self._tokenizer.starts_line(copy.token)
+            if not ended:
+                tokens.append(copy.token)
+                text = self._tokenizer.decode(tokens)[len(blank) :]
+            pieces.append(Piece(len(text), copy.share))
+            copier.advance([copy.token])
+        return Fill(
+            text=text,
+            confidence=confidence(piece.probability for piece in pieces) if text else 0.0,
+            passes=0,
+            tokens=len(tokens),
+            encoded=0,
+            reused=0,
+            encode_ms=0.0,
+            decode_ms=0.0,
+            complete=True,
+            pieces=(*pieces, *[Piece(len(text), 1.0)] * (not ended)),
+        )

@@ -1,0 +1,124 @@
+"""What the typing evaluation counts, on a server whose suggestions are known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from lsp_client import ROOT
+
+from engine import EngineError, FillRequest
+from engine.evaluation.baselines import copies_alone
+from engine.evaluation.places import Place, Workspace, workspaces
+from engine.evaluation.savings import Way, acceptable, figures, is_right, kind_of, next_key, typed
+
+SCRIPTED = (sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio")
+TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "todo", "accepted"),
+    [
+        ("area = 1", "area = 1", "area = 1"),
+        ("area", "area = 1", "area"),
+        ("are", "area = 1", ""),  # a word too short
+        ("area = 2", "area = 1", "area ="),  # word by word
+        ("area()", "areas()", ""),
+        ("x", "x", ""),  # typed as fast
+        ("x:\n    y", "x:\n    y = 1", "x:\n    y"),
+        ("  ", "  x", ""),
+    ],
+)
+def test_what_is_right_is_accepted(text: str, todo: str, accepted: str) -> None:
+    assert acceptable(text, todo) == accepted
+
+
+def test_right_is_what_is_to_be_typed() -> None:
+    assert is_right("x", "x")
+    assert not is_right("x y", "x")
+    assert next_key("\n    x") == "\n    "
+    assert next_key("x\n") == "x"
+
+
+def a_place(before: str, todo: str = "x = 1", after: str = "\n", path: str = "a.py") -> Place:
+    return Place(path, "go" if path.endswith("go") else "python", before, todo, after)
+
+
+@pytest.mark.parametrize(
+    ("before", "path", "kind"),
+    [
+        ("a = 1\n", "a.py", "line start"),
+        ("def f():\n    ", "a.py", "after a block opener"),
+        ("a = ", "a.py", "inside"),
+        ("# wh", "a.py", "comment"),
+        ("a = 1  # wh", "a.py", "comment"),
+        ("// wh", "a.go", "comment"),
+        ('"""A\n', "a.py", "docstring"),
+        ('"""A."""\n', "a.py", "line start"),
+    ],
+)
+def test_kinds_of_places(before: str, path: str, kind: str) -> None:
+    assert kind_of(before, a_place(before, path=path)) == kind
+
+
+async def test_figures_of_known_suggestions(tmp_path: Path) -> None:
+    """The first place is suggested as it is, at the second the same text is wrong, but for its first word."""
+    script = "#" + json.dumps({"text": "area = width * height", "confidence": 0.9}) + "\n"
+    right = a_place(script, "area = width * height")
+    wrong = a_place(script, "area = 1", path="b.py")
+    work = Workspace("p", {"a.py": "", "b.py": ""}, [right, wrong])
+    told: list[int] = []
+    session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), "nano", [work], told.append), 60)
+    first, second = session.suggestions[:2]
+    assert (first.right, first.accepted, first.kind, first.confidence) == (True, 21, "line start", 0.9)
+    assert (second.right, second.accepted) == (False, 6)
+    assert told == [1, 1]
+    whole = figures(session)[0]
+    assert (whole.lines, whole.helped) == (2, 0.5)
+    assert whole.ratio == 27 / 29
+    assert whole.precision == 1 / len(session.suggestions)
+    assert session.keys == 1 + 1 + len(" 1")
+
+
+def a_corpus(folder: Path, files: dict[str, str]) -> Path:
+    folder.mkdir(parents=True)
+    texts = [text.encode() for text in files.values()]
+    (folder / "corpus.bin").write_bytes(b"".join(texts))
+    np.save(folder / "index.npy", np.cumsum([0, *map(len, texts)]))
+    rows = [{"package": path.split("/")[0], "path": path, "bytes": 1} for path in files]
+    (folder / "files.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def test_places_are_the_file_cut_open_and_are_not_on_disk(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "validation", {"p/a.py": TEXT, "q/b.py": TEXT, "q/c.txt": TEXT})
+    made = workspaces(corpus, lines=4, seed=1)
+    assert made == workspaces(corpus, lines=4, seed=1)
+    assert made != workspaces(corpus, lines=4, seed=2)
+    assert [work.package for work in made] == ["p", "q"]
+    for work in made:
+        assert sum(place.todo.count("\n") + 1 for place in work.places) == 2
+        for place in work.places:
+            assert place.before + place.todo + place.after == TEXT
+        [file] = work.files.values()
+        gone = sum(place.todo.count("\n") + 1 for place in work.places)
+        assert file.count("\n") == TEXT.count("\n") - gone
+    assert [work.package for work in workspaces(corpus, 4, 1, ("q",))] == ["q"]
+    with pytest.raises(EngineError, match="there are p, q"):
+        workspaces(corpus, 4, 1, ("r",))
+    with pytest.raises(EngineError, match="train corpus"):
+        workspaces(tmp_path / "none", 4, 1)
+
+
+def test_copies_alone_say_what_stood_after_the_same() -> None:
+    engine = copies_alone("nano", "auto")
+    line = "    station = Station(settings.name)\n"
+    fill = engine.fill(FillRequest(prefix=line + "    x = 1\n" + line[:20], suffix="\n", max_lines=1), Event())
+    assert line[:20] + fill.text == line.rstrip()
+    assert fill.pieces[-1].end == len(fill.text)
+    assert engine.fill(FillRequest(prefix="x", max_lines=1), Event()).text == ""

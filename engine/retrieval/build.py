@@ -1,0 +1,203 @@
+"""Brings an index up to date, in a process of its own: `python -m engine.retrieval.build`.
+
+It reads an `Order` as one line of JSON on standard input and ends when that is closed, for then its reader has gone.
+It prints `Progress` as lines of JSON, and the last one says that the index is `done` or what went wrong (`error`).
+
+Segments whose files are mostly unchanged stay; changed and new files, and those of small segments, go into new ones.
+Segments that no manifest has named for a day are deleted: until then another server may be using them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from engine.retrieval.files import Limits, list_files, read_text
+from engine.retrieval.index import MANIFEST, IndexedFile, Manifest, Part, open_part, read_manifest
+from engine.retrieval.segment import Segment
+
+SEGMENT = 16 << 20  # bytes of text; sorting takes five times as many bytes of memory
+SMALL = 4 << 20  # a smaller segment is made again with the next files
+UNUSED = 24 * 3600  # seconds
+EVERY = 0.2  # seconds between lines of progress
+
+
+class Order(msgspec.Struct):
+    """What to index, and where to keep it. `exclude` are gitignore patterns; `check` reads what is there and compares
+    checksums; `anew` forgets what is there.
+    """
+
+    folders: list[str]
+    store: str
+    exclude: list[str] = []
+    limits: Limits = Limits()
+    check: bool = False
+    anew: bool = False
+
+
+class Progress(msgspec.Struct, omit_defaults=True):
+    """Files read of those that are to be; `done` where the index stands, `error` where it does not."""
+
+    read: int = 0
+    of: int = 0
+    done: bool = False
+    error: str = ""
+
+
+def store_of(folders: list[str]) -> Path:
+    """The folder of the user's cache for an index of these folders."""
+    name = hashlib.sha256("\n".join(folders).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("inpaint", appauthor=False)) / "index" / name
+
+
+def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> None:
+    """Bring the index of an order up to date. Raises OSError where it cannot be written."""
+    store = Path(order.store)
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    old = Manifest() if order.anew else _sound(store, order.check)
+    listing = list_files(order.folders, tuple(order.exclude), order.limits)
+    now = {IndexedFile(found.path, found.size, found.changed) for found in listing.files}
+    no_text = [file for file in old.no_text if file in now]
+    parts = [_without(part, now) for part in old.parts]
+    if new := now.difference(no_text, *map(_alive, parts)):
+        parts = [part for part in parts if part.bytes >= SMALL and 2 * _size(_alive(part)) >= part.bytes]
+        new = now.difference(no_text, *map(_alive, parts))
+        for part, binary in _parts(sorted(new, key=lambda file: file.path), store, tell):
+            parts += [part] if part.files else []
+            no_text += binary
+    _write(store / MANIFEST, msgspec.json.encode(Manifest(parts=parts, no_text=no_text, left_out=listing.left_out)))
+    _tidy(store, {part.name for part in parts})
+
+
+def _sound(store: Path, check: bool) -> Manifest:
+    """What is there, less the segments that are damaged."""
+    try:
+        manifest = read_manifest(store)
+    except (OSError, ValueError):
+        return Manifest()
+    manifest.parts = [part for part in manifest.parts if _is_sound(store, part, check)]
+    return manifest
+
+
+def _is_sound(store: Path, part: Part, check: bool) -> bool:
+    try:
+        open_part(store, part)
+        return not check or _checksum(store, part.name) == part.checksum
+    except (OSError, ValueError):
+        return False
+
+
+def _without(part: Part, now: set[IndexedFile]) -> Part:
+    """The part, with those files dead that are not there any more as they were."""
+    dead = {file.path for file in part.files if file not in now}
+    return msgspec.structs.replace(part, dead=sorted(dead.union(part.dead)))
+
+
+def _alive(part: Part) -> set[IndexedFile]:
+    dead = set(part.dead)
+    return {file for file in part.files if file.path not in dead}
+
+
+def _size(files: set[IndexedFile]) -> int:
+    return sum(file.size for file in files)
+
+
+def _parts(
+    files: list[IndexedFile], store: Path, tell: Callable[[Progress], None]
+) -> Iterator[tuple[Part, list[IndexedFile]]]:
+    """New segments of the files, and those of them that are no text."""
+    texts, binary, told = dict[IndexedFile, bytes](), list[IndexedFile](), 0.0
+    for count, file in enumerate(files, 1):
+        text = read_text(file.path)
+        if text is None:
+            binary.append(file)
+        else:
+            texts[file] = text.encode("utf-8", "replace")
+        if time.monotonic() > told + EVERY:
+            tell(Progress(count, len(files)))
+            told = time.monotonic()
+        if count == len(files) or sum(map(len, texts.values())) >= SEGMENT:
+            yield _part(texts, store), binary
+            texts, binary = {}, []
+
+
+def _part(texts: dict[IndexedFile, bytes], store: Path) -> Part:
+    """Sort and write a segment. Its name says what it is of, so that writing it twice at once does no harm."""
+    if not texts:
+        return Part("", [], [], 0, 0)
+    name = hashlib.sha256(msgspec.json.encode(list(texts))).hexdigest()[:24]
+    segment = Segment.of({file.path: text for file, text in texts.items()})
+    segment.save(store / name)
+    by_path = {file.path: file for file in texts}
+    files = [by_path[path] for path in segment.files]
+    return Part(name, files, segment.starts, sum(map(len, texts.values())), _checksum(store, name))
+
+
+def _files(store: Path, name: str) -> list[Path]:
+    return [store / f"{name}.{part}.npy" for part in ("text", "places")]
+
+
+def _checksum(store: Path, name: str) -> int:
+    checksum = 0
+    for path in _files(store, name):
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.new")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _tidy(store: Path, used: set[str]) -> None:
+    """Mark the used segments as such, delete those not used for long; on Windows what is mapped stays for next time."""
+    for path in store.iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.partition(".")[0] in used:
+                os.utime(path)
+            elif path.name != MANIFEST and path.stat().st_mtime < time.time() - UNUSED:
+                path.unlink()
+
+
+def main() -> int:
+    """Returns the exit code: 1 where the index could not be made, which the last line says."""
+    os.umask(0o077)
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(10)  # after whatever the user waits for
+    tell = msgspec.json.Encoder()
+
+    def say(progress: Progress) -> None:
+        sys.stdout.buffer.write(tell.encode(progress) + b"\n")
+        sys.stdout.buffer.flush()
+
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    threading.Thread(target=_leave_with_reader, daemon=True).start()
+    try:
+        build(order, say)
+    except OSError as error:
+        say(Progress(error=f"the index cannot be kept in {order.store} ({error.strerror})"))
+        return 1
+    say(Progress(done=True))
+    return 0
+
+
+def _leave_with_reader() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

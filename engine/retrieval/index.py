@@ -1,0 +1,121 @@
+"""The index of a workspace: segments that never change, opened from a folder of the user's cache.
+
+A manifest names the segments and says what each file was when it was read. Where files have changed, `build` (its own
+process) writes new segments with them and a new manifest; the old segments stay, less the files that changed, as in
+Lucene. So a reader opens a manifest, looks things up, and opens the next one; nothing is ever written in place.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from engine.retrieval.segment import AHEAD, Segment
+
+VERSION = 1
+MANIFEST = "manifest.json"
+BEFORE = 400  # characters of a match's own surroundings
+
+
+class IndexedFile(msgspec.Struct, array_like=True, frozen=True):
+    """A file as it was when it was read."""
+
+    path: str
+    size: int
+    changed: int
+
+
+class Part(msgspec.Struct):
+    """A segment's name, its files in its order with each text's first index, and a checksum; `dead` are files that are
+    gone, or in a later segment.
+    """
+
+    name: str
+    files: list[IndexedFile]
+    starts: list[int]
+    bytes: int
+    checksum: int
+    dead: list[str] = []
+
+
+class Manifest(msgspec.Struct):
+    """What is known of a workspace; files that are no text, and how many others are left out, by the reason."""
+
+    version: int = VERSION
+    parts: list[Part] = []
+    no_text: list[IndexedFile] = []
+    left_out: dict[str, int] = {}
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A place of the workspace that ends like the text that was asked about: how many characters of it, and what
+    follows there, to the end of the window or of the file.
+    """
+
+    length: int
+    after: str
+    path: str
+    segment: int
+    place: int
+
+
+class Index:
+    """A snapshot: may be read from any thread, and never changes."""
+
+    def __init__(self, segments: list[Segment] | None = None, manifest: Manifest | None = None) -> None:
+        self.manifest = manifest or Manifest()
+        self._segments = segments or []
+        self._dead = [frozenset(part.dead) for part in self.manifest.parts]
+
+    @classmethod
+    def open(cls, store: Path) -> Index:
+        """What `build` wrote there; an empty index where that is missing, damaged or of another version."""
+        try:
+            manifest = read_manifest(store)
+            return cls([open_part(store, part) for part in manifest.parts], manifest)
+        except (OSError, ValueError):
+            return cls()
+
+    def __len__(self) -> int:
+        """How many files it knows."""
+        return sum(len(part.files) - len(part.dead) for part in self.manifest.parts)
+
+    def matches(self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16) -> list[Found]:
+        """Places that end like `written`, the longest first, but for files that are `hidden`: those whose newer text
+        the caller has.
+        """
+        sought, found = written.encode("utf-8", "replace"), list[Found]()
+        for number, segment in enumerate(self._segments):
+            for length, place in segment.matches(sought, most):
+                path = segment.file(place)
+                if path not in hidden and path not in self._dead[number]:
+                    after = segment.after(place).decode("utf-8", "ignore")
+                    found.append(Found(length, after, path, number, place))
+        found.sort(key=lambda match: -match.length)
+        return found[:most]
+
+    def line(self, match: Found) -> int:
+        """The line of a match in its file, from 1."""
+        return self._segments[match.segment].line(match.place)
+
+    def around(self, match: Found, before: int = BEFORE, after: int = AHEAD) -> tuple[str, str]:
+        """The text before and after a match's place, about so many characters of each."""
+        segment = self._segments[match.segment]
+        return (
+            segment.before(match.place, before).decode("utf-8", "ignore"),
+            segment.after(match.place, after).decode("utf-8", "ignore"),
+        )
+
+
+def read_manifest(store: Path) -> Manifest:
+    """Raises OSError where there is none, ValueError where it is damaged or of another version."""
+    manifest = msgspec.json.decode((store / MANIFEST).read_bytes(), type=Manifest)  # its errors are ValueErrors
+    if manifest.version != VERSION:
+        raise ValueError(f"version {manifest.version}, not {VERSION}")
+    return manifest
+
+
+def open_part(store: Path, part: Part) -> Segment:
+    """Raises OSError or ValueError where its arrays are not there or damaged."""
+    return Segment.open(store / part.name, part.starts, [file.path for file in part.files])

@@ -68,7 +68,7 @@ def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> No
     listing = list_files(order.folders, tuple(order.exclude), order.limits)
     now = {IndexedFile(found.path, found.size, found.changed) for found in listing.files}
     no_text = [file for file in old.no_text if file in now]
-    parts = [_without(part, now) for part in old.parts]
+    parts = [part for part in (_without(part, now) for part in old.parts) if _alive(part)]
     if new := now.difference(no_text, *map(_alive, parts)):
         parts = [part for part in parts if part.bytes >= SMALL and 2 * _size(_alive(part)) >= part.bytes]
         new = now.difference(no_text, *map(_alive, parts))
@@ -183,7 +183,8 @@ def main() -> int:
         sys.stdout.buffer.write(tell.encode(progress) + b"\n")
         sys.stdout.buffer.flush()
 
-    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as orders:
+        order = msgspec.json.decode(orders.readline(), type=Order)
     threading.Thread(target=_leave_with_reader, daemon=True).start()
     try:
         build(order, say)
@@ -195,7 +196,8 @@ def main() -> int:
 
 
 def _leave_with_reader() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):  # not the buffered stream, whose lock the interpreter wants as it ends
+        pass
     os._exit(1)
 
 

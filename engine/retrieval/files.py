@@ -21,7 +21,18 @@ from pathspec import GitIgnoreSpec
 IGNORE_FILES = (".gitignore", ".inpaintignore")
 OTHERS_CODE = frozenset({"node_modules", "bower_components", "site-packages", "__pycache__", "CVS"})
 # written by machines, or no text that anybody types again
-NOT_TYPED = ("*.lock", "*-lock.json", "*-lock.yaml", "*.min.js", "*.min.css", "*.map", "*.svg", "*.csv", "*.tsv", "*.log")
+NOT_TYPED = (
+    "*.lock",
+    "*-lock.json",
+    "*-lock.yaml",
+    "*.min.js",
+    "*.min.css",
+    "*.map",
+    "*.svg",
+    "*.csv",
+    "*.tsv",
+    "*.log",
+)
 LARGEST_FILE = 1 << 20  # bytes
 LONGEST_LINES = 400  # bytes a line on average: above, the file was not written by hand
 CHARSETS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -32,6 +43,9 @@ class Limits(msgspec.Struct, frozen=True):
 
     files: int = 20_000
     bytes: int = 128 << 20
+
+
+DEFAULT = Limits()
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -49,7 +63,7 @@ class Listing(msgspec.Struct):
     left_out: Counter[str]
 
 
-def list_files(folders: Iterable[str], exclude: tuple[str, ...] = (), limits: Limits = Limits()) -> Listing:
+def list_files(folders: Iterable[str], exclude: tuple[str, ...] = (), limits: Limits = DEFAULT) -> Listing:
     """The files of the folders; patterns of `exclude` are gitignore's, without case. Folders that vanish are empty."""
     listing, kept = Listing([], Counter()), 0
     unwanted = GitIgnoreSpec.from_lines(pattern.lower() for pattern in (*exclude, *NOT_TYPED))
@@ -80,7 +94,8 @@ def _walk(top: Path, unwanted: GitIgnoreSpec, left_out: Counter[str]) -> Iterato
             path, directory = f"{folder.rstrip('/')}/{entry.name}", False
             with contextlib.suppress(OSError):
                 directory = entry.is_dir(follow_symlinks=False)
-            reason = _reason(path, entry, directory, rules, unwanted)
+            relative = path[len(top.as_posix()) :].lstrip("/")
+            reason = _reason(path, relative, entry, directory, rules, unwanted)
             if reason:
                 left_out[reason] += 1
             elif directory:
@@ -95,7 +110,12 @@ def _walk(top: Path, unwanted: GitIgnoreSpec, left_out: Counter[str]) -> Iterato
 
 
 def _reason(
-    path: str, entry: os.DirEntry[str], directory: bool, rules: list[tuple[str, GitIgnoreSpec]], unwanted: GitIgnoreSpec
+    path: str,
+    relative: str,
+    entry: os.DirEntry[str],
+    directory: bool,
+    rules: list[tuple[str, GitIgnoreSpec]],
+    unwanted: GitIgnoreSpec,
 ) -> str:
     """Why to leave an entry out; empty where it may be read."""
     if entry.name.startswith("."):
@@ -105,7 +125,7 @@ def _reason(
     if directory and (entry.name in OTHERS_CODE or os.path.exists(f"{path}/pyvenv.cfg")):
         return "other people's"
     end = "/" if directory else ""
-    if unwanted.match_file(entry.name.lower() + end) or unwanted.match_file(path.lower().lstrip("/") + end):
+    if any(unwanted.match_file(name.lower() + end) for name in (relative, path.lstrip("/"))):
         return "excluded"
     for folder, spec in rules:
         decision = spec.check_file(path[len(folder) :].lstrip("/") + end).include
@@ -125,14 +145,14 @@ def _rules(folder: str) -> list[tuple[str, GitIgnoreSpec]]:
     try:
         return [(folder, GitIgnoreSpec.from_lines(lines))]
     except ValueError:  # one bad pattern; the others count
-        return [(folder, GitIgnoreSpec([pattern for line in lines for pattern in _pattern(line)]))]
+        return [(folder, GitIgnoreSpec.from_lines(filter(_is_rule, lines)))]
 
 
-def _pattern(line: str) -> list[object]:
+def _is_rule(line: str) -> bool:
     try:
-        return list(GitIgnoreSpec.from_lines([line]).patterns)
+        return bool(GitIgnoreSpec.from_lines([line]).patterns)
     except ValueError:
-        return []
+        return False
 
 
 def read_text(path: str) -> str | None:

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,15 +37,17 @@ class Match(NamedTuple):
 
 
 class Segment:
-    """`backwards` is \\0 … text \\0 text … \\0 with each text from its end to its beginning; `places` are indices into it:
-    what stands before a place begins there, what follows ends there. `starts` are the texts' ends, that is their first
-    indices, ascending, one a file.
+    """`backwards` is \\0 … text \\0 text … \\0 with each text from its end to its beginning; `places` are indices into
+    it: what stands before a place begins there, what follows ends there. `starts` are the texts' first indices,
+    ascending, one a file.
     """
 
-    def __init__(self, backwards: Bytes, places: NDArray[np.int32], starts: NDArray[np.int64], files: list[str]) -> None:
+    def __init__(
+        self, backwards: Bytes, places: NDArray[np.int32], starts: NDArray[np.int64], files: list[str]
+    ) -> None:
         self.files = files
         self._backwards, self._places, self._starts = backwards, places, starts
-        self._bytes, self._order = memoryview(backwards), memoryview(places)
+        self._bytes, self._order = backwards.data, places.data.cast("B").cast("i")  # indexed faster than arrays
 
     @classmethod
     def of(cls, texts: dict[str, bytes]) -> Segment:
@@ -71,7 +72,8 @@ class Segment:
     @classmethod
     def open(cls, path: Path, starts: list[int], files: list[str]) -> Segment:
         """Map what `save` wrote. Raises OSError or ValueError where it is not there or damaged."""
-        text, places = (np.load(path.with_name(f"{path.name}.{name}.npy"), mmap_mode="r") for name in ("text", "places"))
+        paths = (path.with_name(f"{path.name}.{name}.npy") for name in ("text", "places"))
+        text, places = (np.lib.format.open_memmap(path, mode="r") for path in paths)
         if text.dtype != np.uint8 or places.dtype != np.int32 or text.ndim != 1 or places.ndim != 1:
             raise ValueError("not a segment's arrays")
         return cls(text, places, np.array(starts, np.int64), files)
@@ -124,6 +126,6 @@ def _may_be_asked(backwards: Bytes) -> NDArray[np.bool_]:
     """The places where the cursor may be when it is not inside a word or a run of blanks: (n,)."""
     word, blank = _WORD[backwards], _BLANK[backwards]
     before_word, before_blank = np.roll(word, 1), np.roll(blank, 1)  # of the character after each place
-    allowed = ~(word & before_word) & ~(blank & before_blank) & (backwards != 0)
+    allowed: NDArray[np.bool_] = ~(word & before_word) & ~(blank & before_blank) & (backwards != 0)
     allowed[:MARGIN] = allowed[-MARGIN:] = False
     return allowed

@@ -1,0 +1,106 @@
+"""Which files of a folder may be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.retrieval.files import DEFAULT, LARGEST_FILE, Limits, list_files, read_text
+
+
+def write(folder: Path, **files: str) -> None:
+    """Files by name, `__` for a slash and `_dot_` for a dot."""
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def names(folder: Path, exclude: tuple[str, ...] = (), limits: Limits = DEFAULT) -> list[str]:
+    found = list_files([str(folder)], exclude, limits).files
+    return sorted(Path(file.path).relative_to(folder).as_posix() for file in found)
+
+
+def test_the_nearest_rule_decides(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        _dot_gitignore="*.txt\n/build\n",
+        a__b_dot_txt="",
+        a__keep_dot_txt="",
+        a__c_dot_py="",
+        build__d_dot_py="",
+    )
+    write(tmp_path, a__build__e_dot_py="", a___dot_gitignore="!keep.txt\n")
+    assert names(tmp_path) == ["a/build/e.py", "a/c.py", "a/keep.txt"]
+
+
+def test_inpaintignore_has_the_last_word(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        _dot_gitignore="made.py\n",
+        _dot_inpaintignore="!made.py\nprivate/\n",
+        made_dot_py="",
+        private__a_dot_py="",
+    )
+    assert names(tmp_path) == ["made.py"]
+
+
+def test_a_bad_rule_does_not_silence_the_others(tmp_path: Path) -> None:
+    write(tmp_path, _dot_gitignore="!\n***[\n*.txt\n", a_dot_txt="", a_dot_py="")
+    assert names(tmp_path) == ["a.py"]
+
+
+def test_secrets_are_left_out_whatever_their_case(tmp_path: Path) -> None:
+    write(tmp_path, Server_dot_PEM="", vendor__a_dot_py="", b_dot_py="", _dot_env="")
+    listing = list_files([str(tmp_path)], ("*.pem", "vendor/*"))
+    assert [Path(file.path).name for file in listing.files] == ["b.py"]
+    assert listing.left_out == {"excluded": 2, "hidden": 1}
+
+
+def test_environments_and_other_peoples_code(tmp_path: Path) -> None:
+    write(tmp_path, my__pyvenv_dot_cfg="", my__a_dot_py="", node_modules__b_dot_js="", c_dot_py="")
+    assert names(tmp_path) == ["c.py"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making links needs a privilege")
+def test_links_in_a_circle_pipes_and_what_may_not_be_read(tmp_path: Path) -> None:
+    write(tmp_path, a__b_dot_py="")
+    (tmp_path / "a" / "round").symlink_to(tmp_path)
+    (tmp_path / "a" / "gone").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    assert names(tmp_path) == ["a/b.py"]
+    assert names(tmp_path / "nowhere") == []
+
+
+def test_no_more_than_the_limits_and_it_says_so(tmp_path: Path) -> None:
+    write(tmp_path, **{f"{name}_dot_py": "x" * 10 for name in "abcd"}, deep__e_dot_py="x")
+    (tmp_path / "large.py").write_bytes(b"x" * (LARGEST_FILE + 1))
+    listing = list_files([str(tmp_path)], (), Limits(files=2))
+    assert len(listing.files) == 2
+    assert listing.left_out == {"beyond the limit": 3, "too large": 1}
+    assert names(tmp_path, limits=Limits(bytes=25)) == ["a.py", "b.py", "deep/e.py"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"a\r\nb\rc", "a\nb\nc"),
+        (b"\xef\xbb\xbfa", "a"),
+        ("é".encode("utf-16"), "é"),
+        (b"caf\xe9", "caf\ufffd"),
+        (b"a\0b", None),
+        (b"\xff\xfea", "\ufffd"),
+        (b"x" * 500, None),
+        (b"", ""),
+    ],
+)
+def test_text_and_what_is_none(tmp_path: Path, content: bytes, text: str | None) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert read_text(str(path)) == text
+
+
+def test_a_vanished_file_has_no_text(tmp_path: Path) -> None:
+    assert read_text(str(tmp_path / "gone")) is None

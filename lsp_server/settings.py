@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 
-from lsp_server.exclusions import anywhere, may_read
+from engine.retrieval.exclusions import anywhere, may_read
 
 Json: TypeAlias = Any  # whatever a client sends
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     deadline_invoked_ms: Milliseconds = 400
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     disabled_languages: tuple[str, ...] = ()
-    disabled_globs: tuple[str, ...] = ()  # besides secrets, see lsp_server.exclusions
+    disabled_globs: tuple[str, ...] = ()  # besides secrets, see engine.retrieval.exclusions
     status: bool = False  # for clients: whether they want `inpaint/status`
 
     def allow(self, file: PurePath, language: str) -> bool:

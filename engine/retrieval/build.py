@@ -33,13 +33,13 @@ EVERY = 0.2  # seconds between lines of progress
 
 
 class Order(msgspec.Struct):
-    """What to index, and where to keep it. `exclude` are gitignore patterns; `check` reads what is there and compares
-    checksums; `anew` forgets what is there.
+    """What to index, and where to keep it. `globs` are the user's, of what to leave alone; `check` reads what is there
+    and compares checksums; `anew` forgets what is there.
     """
 
     folders: list[str]
     store: str
-    exclude: list[str] = []
+    globs: list[str] = []
     limits: Limits = Limits()
     check: bool = False
     anew: bool = False
@@ -65,7 +65,7 @@ def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> No
     store = Path(order.store)
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
     old = Manifest() if order.anew else _sound(store, order.check)
-    listing = list_files(order.folders, tuple(order.exclude), order.limits)
+    listing = list_files(order.folders, tuple(order.globs), order.limits)
     now = {IndexedFile(found.path, found.size, found.changed) for found in listing.files}
     no_text = [file for file in old.no_text if file in now]
     parts = [part for part in (_without(part, now) for part in old.parts) if _alive(part)]

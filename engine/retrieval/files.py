@@ -1,38 +1,30 @@
 """Which files of a folder may be read, and their text.
 
-Left out, and counted by reason: what `.gitignore` and `.inpaintignore` name (the rules of the nearest folder decide, as
-git's do), what the caller's patterns name (secrets), names that begin with a dot, virtual environments and other
-people's code, links (a circle of them would never end, and they may lead out of the folder), what is too large or no
-text, and what is more than the most that is kept. The files nearest to the folder's top are kept first.
+Left out, and counted by reason: what `.gitignore` names (the rules of the nearest folder decide, as git's do), what
+may not be read at all (see `exclusions`), names that begin with a dot, virtual environments and other people's code,
+links (a circle of them would never end, and they may lead out of the folder), what is too large or not typed by
+hand, and what is more than the most that is kept. The files nearest to the folder's top are kept first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import NamedTuple
 
 import msgspec
 from pathspec import GitIgnoreSpec
 
-IGNORE_FILES = (".gitignore", ".inpaintignore")
+from engine.retrieval.exclusions import may_read
+
+IGNORE_FILE = ".gitignore"
 OTHERS_CODE = frozenset({"node_modules", "bower_components", "site-packages", "__pycache__", "CVS"})
-# written by machines, or no text that anybody types again
-NOT_TYPED = (
-    "*.lock",
-    "*-lock.json",
-    "*-lock.yaml",
-    "*.min.js",
-    "*.min.css",
-    "*.map",
-    "*.svg",
-    "*.csv",
-    "*.tsv",
-    "*.log",
-)
+# by people, that is
+NOT_TYPED = re.compile(r".*(\.lock|-lock\.(json|yaml)|\.min\.(js|css)|\.map|\.svg|\.csv|\.tsv|\.log)")
 LARGEST_FILE = 1 << 20  # bytes
 LONGEST_LINES = 400  # bytes a line on average: above, the file was not written by hand
 CHARSETS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -56,6 +48,13 @@ class Found(msgspec.Struct, frozen=True, array_like=True, order=True):
     changed: int
 
 
+class Rules(NamedTuple):
+    """What the ignore file of a folder says of what is below."""
+
+    folder: str
+    spec: GitIgnoreSpec
+
+
 class Listing(msgspec.Struct):
     """The files, and how many others there are by the reason for leaving them out."""
 
@@ -63,25 +62,24 @@ class Listing(msgspec.Struct):
     left_out: Counter[str]
 
 
-def list_files(folders: Iterable[str], exclude: tuple[str, ...] = (), limits: Limits = DEFAULT) -> Listing:
-    """The files of the folders; patterns of `exclude` are gitignore's, without case. Folders that vanish are empty."""
+def list_files(folders: Iterable[str], globs: tuple[str, ...] = (), limits: Limits = DEFAULT) -> Listing:
+    """The files of the folders; `globs` are the user's, of what to leave alone. Folders that vanish are empty."""
     listing, kept = Listing([], Counter()), 0
-    unwanted = GitIgnoreSpec.from_lines(pattern.lower() for pattern in (*exclude, *NOT_TYPED))
     for folder in folders:
-        for found in _walk(Path(folder).absolute(), unwanted, listing.left_out):
-            if found.size > LARGEST_FILE:
-                listing.left_out["too large"] += 1
-            elif len(listing.files) == limits.files or kept + found.size > limits.bytes:
+        for found in _walk(Path(folder).absolute().as_posix(), listing.left_out):
+            if len(listing.files) == limits.files or kept + found.size > limits.bytes:
                 listing.left_out["beyond the limit"] += 1
+            elif not may_read(PurePath(found.path), globs):
+                listing.left_out["excluded"] += 1
             else:
                 listing.files.append(found)
                 kept += found.size
     return listing
 
 
-def _walk(top: Path, unwanted: GitIgnoreSpec, left_out: Counter[str]) -> Iterator[Found]:
-    """Files breadth first, by name. Rules are (folder, spec) pairs, the nearest first."""
-    todo: deque[tuple[str, list[tuple[str, GitIgnoreSpec]]]] = deque([(top.as_posix(), [])])
+def _walk(top: str, left_out: Counter[str]) -> Iterator[Found]:
+    """Files breadth first, by name, with the rules above each folder, the nearest first."""
+    todo: deque[tuple[str, list[Rules]]] = deque([(top, [])])
     while todo:
         folder, rules = todo.popleft()
         rules = [*_rules(folder), *rules]
@@ -91,61 +89,51 @@ def _walk(top: Path, unwanted: GitIgnoreSpec, left_out: Counter[str]) -> Iterato
             left_out["unreadable"] += 1
             continue
         for entry in entries:
-            path, directory = f"{folder.rstrip('/')}/{entry.name}", False
-            with contextlib.suppress(OSError):
-                directory = entry.is_dir(follow_symlinks=False)
-            relative = path[len(top.as_posix()) :].lstrip("/")
-            reason = _reason(path, relative, entry, directory, rules, unwanted)
+            path = f"{folder.rstrip('/')}/{entry.name}"
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue  # it has vanished
+            reason = _reason(path, status, rules)
             if reason:
                 left_out[reason] += 1
-            elif directory:
+            elif stat.S_ISDIR(status.st_mode):
                 todo.append((path, rules))
             else:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue  # it has vanished
-                if stat.S_ISREG(status.st_mode):
-                    yield Found(path, status.st_size, status.st_mtime_ns)
+                yield Found(path, status.st_size, status.st_mtime_ns)
 
 
-def _reason(
-    path: str,
-    relative: str,
-    entry: os.DirEntry[str],
-    directory: bool,
-    rules: list[tuple[str, GitIgnoreSpec]],
-    unwanted: GitIgnoreSpec,
-) -> str:
-    """Why to leave an entry out; empty where it may be read."""
-    if entry.name.startswith("."):
+def _reason(path: str, status: os.stat_result, rules: list[Rules]) -> str:
+    """Why to leave a file or folder out; empty where it may be read."""
+    name, directory = path.rpartition("/")[2], stat.S_ISDIR(status.st_mode)
+    if name.startswith("."):
         return "hidden"
-    if entry.is_symlink():
+    if stat.S_ISLNK(status.st_mode):
         return "links"
-    if directory and (entry.name in OTHERS_CODE or os.path.exists(f"{path}/pyvenv.cfg")):
+    if directory and (name in OTHERS_CODE or os.path.exists(f"{path}/pyvenv.cfg")):
         return "other people's"
-    end = "/" if directory else ""
-    if any(unwanted.match_file(name.lower() + end) for name in (relative, path.lstrip("/"))):
-        return "excluded"
-    for folder, spec in rules:
-        decision = spec.check_file(path[len(folder) :].lstrip("/") + end).include
+    for rule in rules:
+        decision = rule.spec.check_file(path[len(rule.folder) :].lstrip("/") + "/" * directory).include
         if decision is not None:
-            return "ignored" if decision else ""
-    return ""
+            if decision:
+                return "ignored"
+            break
+    if directory:
+        return ""
+    if status.st_size > LARGEST_FILE:
+        return "too large"
+    typed = stat.S_ISREG(status.st_mode) and NOT_TYPED.fullmatch(name.lower()) is None
+    return "" if typed else "not typed"
 
 
-def _rules(folder: str) -> list[tuple[str, GitIgnoreSpec]]:
-    """A folder's own rules, those of `.inpaintignore` last, so that they decide."""
-    lines: list[str] = []
-    for name in IGNORE_FILES:
-        with contextlib.suppress(OSError), open(f"{folder}/{name}", encoding="utf-8", errors="replace") as file:
-            lines += file.read(LARGEST_FILE).splitlines()
-    if not lines:
-        return []
+def _rules(folder: str) -> list[Rules]:
+    """A folder's own."""
     try:
-        return [(folder, GitIgnoreSpec.from_lines(lines))]
-    except ValueError:  # one bad pattern; the others count
-        return [(folder, GitIgnoreSpec.from_lines(filter(_is_rule, lines)))]
+        with open(f"{folder}/{IGNORE_FILE}", encoding="utf-8", errors="replace") as file:
+            lines = file.read(LARGEST_FILE).splitlines()
+    except OSError:
+        return []
+    return [Rules(folder, GitIgnoreSpec.from_lines(filter(_is_rule, lines)))]
 
 
 def _is_rule(line: str) -> bool:

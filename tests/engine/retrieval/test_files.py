@@ -18,8 +18,8 @@ def write(folder: Path, **files: str) -> None:
         path.write_text(text)
 
 
-def names(folder: Path, exclude: tuple[str, ...] = (), limits: Limits = DEFAULT) -> list[str]:
-    found = list_files([str(folder)], exclude, limits).files
+def names(folder: Path, globs: tuple[str, ...] = (), limits: Limits = DEFAULT) -> list[str]:
+    found = list_files([str(folder)], globs, limits).files
     return sorted(Path(file.path).relative_to(folder).as_posix() for file in found)
 
 
@@ -36,15 +36,10 @@ def test_the_nearest_rule_decides(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a/build/e.py", "a/c.py", "a/keep.txt"]
 
 
-def test_inpaintignore_has_the_last_word(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        _dot_gitignore="made.py\n",
-        _dot_inpaintignore="!made.py\nprivate/\n",
-        made_dot_py="",
-        private__a_dot_py="",
-    )
-    assert names(tmp_path) == ["made.py"]
+def test_inpaintignore_adds_to_it(tmp_path: Path) -> None:
+    write(tmp_path, _dot_gitignore="made.py\n", _dot_inpaintignore="!made.py\nprivate/\n")
+    write(tmp_path, made_dot_py="", private__a_dot_py="", b_dot_py="")
+    assert names(tmp_path) == ["b.py"]
 
 
 def test_a_bad_rule_does_not_silence_the_others(tmp_path: Path) -> None:
@@ -54,7 +49,7 @@ def test_a_bad_rule_does_not_silence_the_others(tmp_path: Path) -> None:
 
 def test_secrets_are_left_out_whatever_their_case(tmp_path: Path) -> None:
     write(tmp_path, Server_dot_PEM="", vendor__a_dot_py="", b_dot_py="", _dot_env="")
-    listing = list_files([str(tmp_path)], ("*.pem", "vendor/*"))
+    listing = list_files([str(tmp_path)], ("vendor/*",))
     assert [Path(file.path).name for file in listing.files] == ["b.py"]
     assert listing.left_out == {"excluded": 2, "hidden": 1}
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from lsp_server.exclusions import IGNORE_FILE, LARGEST, may_read
+from engine.retrieval.exclusions import IGNORE_FILE, LARGEST, may_read
 
 
 @pytest.mark.parametrize(

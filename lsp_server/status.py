@@ -1,7 +1,7 @@
 """What the server is doing, in one notification for status bars: `inpaint/status`.
 
-Whether a completion is on the screen is the client's knowledge; whether the model loads, works or is broken is ours, and
-why there is none where the user looks.
+Whether a completion is on the screen is the client's knowledge; whether the model loads, works or is broken is ours,
+and why there is none where the user looks.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
 `"gate"` exists, if one is named; `"started"` is a file to make in a pass, `"stopped"` one to make when cancelled;
-`"error"` is raised; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the engine has
-done. Without a script the fill is the request itself, as JSON.
+`"error"` is raised; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the engine
+has done. Without a script the fill is the request itself, as JSON.
 A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
 """
 

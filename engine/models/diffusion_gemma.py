@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.contract import Cancelled, EngineError, Fill, FillRequest
-from engine.models import checkpoint
+from engine.models import checkpoint, validation
 from engine.models.family import Config
+from engine.models.tensors import Tensors
 from engine.models.vocabulary import CHARACTERS, recent
 
 MODEL_TYPE = "diffusion_gemma"
@@ -26,6 +29,16 @@ WINDOW = 2048  # tokens
 PASSES = 48
 FENCE = "```"
 QUESTION = "Complete this file. Answer with its code only, from the first line on.{path} The file ends with:\n\n{rest}"
+
+
+@contextmanager
+def _sentence(what: str) -> Iterator[None]:
+    """Whatever transformers raises for a broken file, as one sentence."""
+    try:
+        yield
+    except Exception as error:  # of any kind: KeyError, TypeError, jinja's, its own
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise EngineError(f"{what} ({reason}); download the checkpoint again") from None
 
 
 class DiffusionGemma:
@@ -39,18 +52,33 @@ class DiffusionGemma:
             from transformers import AutoTokenizer, DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
         except ImportError:
             raise EngineError("DiffusionGemma needs a newer transformers: pip install -U transformers") from None
-        config = DiffusionGemmaConfig.from_dict(dict(read))
-        with torch.device("meta"):
-            weights = sum(parameter.numel() for parameter in DiffusionGemmaForBlockDiffusion(config).parameters())
-        checkpoint.require_bytes(weights * dtype.itemsize, device, name)
+        if read.get("quantization_config") is not None:
+            raise EngineError(f"the weights of {name} are quantised; take the checkpoint that is not")
+        with _sentence(f"the config.json of {name} describes no DiffusionGemma model"):
+            config: Any = DiffusionGemmaConfig.from_dict(dict(read))
+            with torch.device("meta"):
+                size = sum(weight.numel() for weight in DiffusionGemmaForBlockDiffusion(config).parameters())
+            if config.canvas_length < 1:
+                raise ValueError("a canvas of no tokens")
+        checkpoint.require_bytes(size * dtype.itemsize, device, name)
         patterns = [checkpoint.CONFIG, *checkpoint.TOKENIZER_FILES, *checkpoint.WEIGHT_FILES, "chat_template.jinja"]
         folder = checkpoint.fetch(name, patterns)
-        try:
-            model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        Tensors(folder).require_numbers()
+        with _sentence(f"{name} has no tokenizer that can be read"):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise EngineError(f"{name} cannot be loaded ({reason}); download the checkpoint again") from None
+            if tokenizer.chat_template is None:
+                raise ValueError("no chat template")
+        validation.ids(tokenizer.get_vocab().values(), config.text_config.vocab_size, name)
+        with _sentence(f"the weights of {name} cannot be loaded"):
+            safe: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+            loaded: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, config=config, dtype=dtype, **safe)
+            model, found = loaded
+            for kind, names in found.items():
+                if names:
+                    raise ValueError(f"{kind.removesuffix('_keys')}: {min(map(str, names))}")
+            for each, weight in model.named_parameters():
+                if not bool(weight.isfinite().all()):
+                    raise ValueError(f"{each} has values that are no numbers")
         torch.nn.Module.to(model, device)  # its own `to` has no types; from_pretrained has set it to evaluate
         return cls(model, tokenizer)
 

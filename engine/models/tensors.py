@@ -69,9 +69,7 @@ class Tensors:
         try:
             tensor: Tensor = self._open(self._file_of[name]).get_tensor(name)
         except SafetensorError as error:
-            raise EngineError(
-                f"{self._file_of[name]} of {self.folder} has no {name} ({error}); download the checkpoint again"
-            ) from None
+            raise self._absent(name, error) from None
         return tensor
 
     def read(self, names: str) -> Tensor:
@@ -85,10 +83,7 @@ class Tensors:
             if tensor is None:
                 continue
             if tensor.dtype not in NUMBERS:
-                raise EngineError(
-                    f"{name} of {self.folder} is stored as {str(tensor.dtype).removeprefix('torch.')}, and config.json "
-                    "does not say how to read that; take the checkpoint that is not quantised"
-                )
+                raise self._meaningless(name, str(tensor.dtype).removeprefix("torch."))
             if not bool(tensor.isfinite().all()):
                 raise EngineError(f"{name} of {self.folder} has values that are no numbers; download it again")
             if found is not None and not torch.equal(found, tensor):
@@ -113,6 +108,16 @@ class Tensors:
                 f"{source.names[0]} and its companions in {self.folder} do not fit together ({shapes}); download again"
             ) from None
 
+    def require_numbers(self) -> None:
+        """Every file is there, and every weight is stored as floats; nothing is read."""
+        for name, file in self._file_of.items():
+            try:
+                kind = self._open(file).get_slice(name).get_dtype()
+            except SafetensorError as error:
+                raise self._absent(name, error) from None
+            if kind not in ("F64", "F32", "F16", "BF16"):
+                raise self._meaningless(name, kind)
+
     def require_all_read(self) -> None:
         """A weight that nobody asked for belongs to something that the model does and the transformer would not."""
         if self._left:
@@ -122,3 +127,13 @@ class Tensors:
                 f"{self.folder} has weights that its config.json does not mean: {first}{others}; "
                 "they do not belong together, or the model does what Inpaint does not"
             )
+
+    def _absent(self, name: str, error: SafetensorError) -> EngineError:
+        file = self._file_of[name]
+        return EngineError(f"{file} of {self.folder} has no {name} ({error}); download the checkpoint again")
+
+    def _meaningless(self, name: str, kind: str) -> EngineError:
+        return EngineError(
+            f"{name} of {self.folder} is stored as {kind}, and config.json does not say how to read that; "
+            "take the checkpoint that is not quantised"
+        )

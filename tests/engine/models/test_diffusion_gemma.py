@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny_checkpoints as tiny
+import tokenizers
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import (
     DiffusionGemmaConfig,
     DiffusionGemmaForBlockDiffusion,
@@ -112,10 +117,83 @@ def test_crlf() -> None:
     assert cut("a\nb", FillRequest(prefix="x\r\n")) == "a\r\nb"
 
 
-def test_a_missing_shard_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
     for file in folder.iterdir():
-        if file.suffix != ".safetensors":
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(EngineError, match="cannot be loaded") as failure:
-        load(str(tmp_path), "cpu")
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def said(folder: Path) -> str:
+    with pytest.raises(EngineError) as failure:
+        load(str(folder), "cpu")
     assert "\n" not in str(failure.value)
+    return str(failure.value)
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_no_weights(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    torch.save(weights, copy / "pytorch_model.bin")  # a pickle may run code
+    assert "safetensors only" in said(copy)
+
+
+def test_damaged_weights(copy: Path) -> None:
+    (copy / "model.safetensors").write_bytes((copy / "model.safetensors").read_bytes()[:999])
+    assert "is damaged" in said(copy)
+
+
+def test_an_index_that_is_none(copy: Path) -> None:
+    (copy / "model.safetensors.index.json").write_text("{")
+    assert "is damaged" in said(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda weights, name: weights.pop(name), "missing"),
+        (lambda weights, name: weights.update({name + "s": weights[name].clone()}), "unexpected"),
+        (lambda weights, name: weights.update({name: weights[name][:-1].clone()}), "cannot be loaded"),
+        (lambda weights, name: weights.update({name: weights[name] * math.nan}), "no numbers"),
+        (lambda weights, name: weights.update({name: weights[name].to(torch.int8)}), "stored as I8"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_config(
+    change: Callable[[dict[str, Tensor], str], object], why: str, copy: Path
+) -> None:
+    weights = load_file(copy / "model.safetensors")
+    change(weights, next(name for name in sorted(weights) if "mlp" in name and "down_proj" in name))
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert why in said(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"text_config": 3}, {"text_config": {"hidden_size": "x"}}, {"canvas_length": 0}, {"vision_config": [1]}],
+)
+def test_a_config_that_makes_no_sense(change: dict[str, object], copy: Path) -> None:
+    change_config(copy, **change)
+    assert "describes no DiffusionGemma model" in said(copy)
+
+
+def test_quantised_weights(copy: Path) -> None:
+    change_config(copy, quantization_config={"quant_method": "fp8"})
+    assert "are quantised" in said(copy)
+
+
+@pytest.mark.parametrize(("file", "content"), [("tokenizer.json", "{"), ("tokenizer_config.json", "{}")])
+def test_no_tokenizer_or_no_chat_template(file: str, content: str, copy: Path) -> None:
+    (copy / file).write_text(content)
+    assert "no tokenizer that can be read" in said(copy)
+
+
+def test_tokens_without_an_embedding(copy: Path) -> None:
+    bpe = tokenizers.Tokenizer.from_str(tiny.tokenizer_json(True))
+    bpe.add_tokens([f"<|{number}|>" for number in range(tiny.VOCAB)])
+    bpe.save(str(copy / "tokenizer.json"))
+    assert f"{tiny.VOCAB} embeddings and a token of id" in said(copy)

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.contract import EngineError
 from engine.decoding.presets import AUTO, PASSES
+from engine.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from engine import Engine
@@ -97,6 +98,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     lines = whats.add_parser("lines", help="exact match at cursors of reserved packages")
     _corpus(lines)
     lines.add_argument("--places", type=int, default=500, help="cursor places (default: 500)")
+    lines.add_argument("--language", choices=LANGUAGES, default="python", help="of the files (default: python)")
     lines.set_defaults(run=_run_eval_lines)
 
     typing = whats.add_parser("typing", help="what the suggestions save, typing into the language server")
@@ -132,7 +134,7 @@ def _corpus(command: argparse.ArgumentParser) -> None:
 def _run_eval_lines(args: argparse.Namespace) -> None:
     from engine.evaluation.lines import evaluate, print_table
 
-    print_table(evaluate(_engine(args), args.corpus / "validation", args.places))
+    print_table(evaluate(_engine(args), args.corpus / "validation", args.places, language=args.language))
 
 
 def _run_eval_typing(args: argparse.Namespace) -> None:
@@ -237,7 +239,7 @@ def _bench_device(args: argparse.Namespace, file: Path) -> None:
 def _train(command: argparse.ArgumentParser) -> None:
     steps = command.add_subparsers(required=True, metavar="STEP")
 
-    corpus = steps.add_parser("corpus", help="download wheels, check licences, filter, deduplicate")
+    corpus = steps.add_parser("corpus", help="download packages, check licences, filter, deduplicate")
     corpus.add_argument("--out", type=Path, required=True)
     corpus.add_argument("--evaluation", type=Path, help="folder of *.jsonl.gz problems to keep out")
     corpus.add_argument("--packages", type=Path, help="list of packages (default: the repository's)")

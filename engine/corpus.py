@@ -26,6 +26,7 @@ class Corpus:
         self.offsets: NDArray[np.int64] = np.load(folder / "index.npy")
         lines = (folder / "files.jsonl").read_bytes().splitlines()
         self.files = [msgspec.json.decode(line, type=FileEntry) for line in lines]
+        self.languages = {file.language for file in self.files}
         self.bytes = int(self.offsets[-1])
 
     def __len__(self) -> int:

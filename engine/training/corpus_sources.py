@@ -8,6 +8,7 @@ downloaded, which file of a folder it is, and what stands in that file.
 from __future__ import annotations
 
 import io
+import logging
 import lzma
 import re
 import shutil
@@ -34,6 +35,7 @@ from engine.training import corpus_filters as filters
 
 PLATFORMS = ("any", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ArError, DebError, KeyError)
+logging.getLogger("debian.copyright").setLevel(logging.ERROR)  # it mends many old headers, and says so each time
 _DEBIAN_ROOT = re.compile(r"\./usr/(?:share/gocode/src|share/cargo/registry|share/go-[\d.]+|src/rustc-[\d.]+)/")
 
 
@@ -158,7 +160,7 @@ def _debian_read(path: Path, language: str) -> Contents:
         paragraphs = list(Copyright(io.StringIO("".join(texts[:1])), strict=False).all_files_paragraphs())
     except (NotMachineReadableError, ValueError):  # not in the form of DEP 5
         return Contents("", {})
-    named = [(one, filters.debian_licence(str(one.get("License", "")).partition("\n")[0])) for one in paragraphs]
+    named = [(one, filters.debian_licence(getattr(one.license, "synopsis", ""))) for one in paragraphs]
     most = [licence for one, licence in named if "*" in one.files]
     others = [(one, licence) for one, licence in named if "*" not in one.files]
     barred = [one for one, licence in others if not filters.is_permissive(licence)]

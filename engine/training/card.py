@@ -78,7 +78,8 @@ Read what you accept.
 
 {", ".join(f"{size / 1e6:.0f} MB of {language}" for language, size in languages.most_common())} from {len(trained)}
 packages of PyPI, npm and Debian with permissive licences, without generated, vendored and copyleft files,
-deduplicated, and without files that share an n-gram with the evaluation problems. Packages by licence: {", ".join(f"{licence} {count}" for licence, count in licences)}.
+deduplicated, and without files that share an n-gram with the evaluation problems. Packages by licence:
+{", ".join(f"{licence} {count}" for licence, count in licences)}.
 
 | package | version | licence | MB |
 |---|---|---|---|

@@ -42,7 +42,7 @@ from engine.training import corpus_filters as filters
 from engine.training.corpus_sources import DAMAGED, SOURCES, Package, is_intact
 
 PACKAGES = Path(__file__).with_name("packages.tsv")
-CAP = 2_000_000  # bytes a package: a run draws some tens of millions, so many packages matter more than whole ones
+CAPS = {"train": 2_000_000, "validation": 8_000_000}  # bytes a package; training draws less than there is: many matter
 TEST_SHARE = 0.25  # of the bytes of a package
 NEAR = 0.8  # Jaccard similarity of two files' n-grams from which on the later file goes
 NEAR_WORDS, EVALUATION_WORDS = 4, 10  # n of the n-grams
@@ -211,9 +211,10 @@ def _paths(files: Iterable[str], without: tuple[str, ...], reserved: frozenset[s
 def _fill(contents: dict[str, bytes], paths: list[str], held_out: frozenset[int], report: Report) -> list[File]:
     """Code up to the cap less the room of the tests, then tests up to their share."""
     tests = list(filter(filters.is_test, paths))
-    room = min(CAP * TEST_SHARE, sum(len(contents[path]) for path in tests))
+    cap = CAPS[report.use]
+    room = min(cap * TEST_SHARE, sum(len(contents[path]) for path in tests))
     take = partial(_take, contents, held_out=held_out, report=report)
-    code = take([path for path in paths if not filters.is_test(path)], CAP - room)
+    code = take([path for path in paths if not filters.is_test(path)], cap - room)
     share = sum(len(file.text) for file in code) * TEST_SHARE / (1 - TEST_SHARE)
     return code + take(tests, min(room, share))
 

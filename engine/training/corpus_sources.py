@@ -36,7 +36,9 @@ from engine.training import corpus_filters as filters
 PLATFORMS = ("any", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ArError, DebError, KeyError)
 logging.getLogger("debian.copyright").setLevel(logging.ERROR)  # it mends many old headers, and says so each time
-_DEBIAN_ROOT = re.compile(r"\./usr/(?:share/gocode/src|share/cargo/registry|share/go-[\d.]+|src/rustc-[\d.]+)/")
+_DEBIAN_ROOT = re.compile(
+    r"\./usr/(?:share/gocode/src|share/go-[\d.]+|src/rustc-[\d.]+)/|\./usr/share/cargo/registry/(.+?)-\d[^/]*(?=/)"
+)
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -146,7 +148,7 @@ def _debian_locate(package: Package, folder: Path) -> Path | None:
 
 
 def _debian_read(path: Path, language: str) -> Contents:
-    """A Debian package; its sources' paths start at the import path or at the crate's name and version.
+    """A Debian package; its sources' paths start at the import path or at the crate's name.
 
     Its licence is that of most files. Those that the copyright file names with another one which is not permissive
     are left out; its patterns are relative to a root that only the packager knew, so any end of a path may match.
@@ -155,7 +157,7 @@ def _debian_read(path: Path, language: str) -> Contents:
         archive = package.data.tgz()
         members = dict(_files(archive, lambda name: is_source(name, language) or name.endswith("/copyright")))
     texts = [data.decode("utf-8", "replace") for name, data in members.items() if name.endswith("/copyright")]
-    sources = {_DEBIAN_ROOT.sub("", name): data for name, data in members.items() if _DEBIAN_ROOT.match(name)}
+    sources = {_DEBIAN_ROOT.sub(r"\1", name): data for name, data in members.items() if _DEBIAN_ROOT.match(name)}
     try:
         paragraphs = list(Copyright(io.StringIO("".join(texts[:1])), strict=False).all_files_paragraphs())
     except (NotMachineReadableError, ValueError):  # not in the form of DEP 5

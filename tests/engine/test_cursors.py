@@ -33,5 +33,5 @@ def test_places_are_in_the_code_of_one_language(folder: Path, language: str) -> 
 
 
 def test_a_language_that_the_corpus_lacks_is_told(folder: Path) -> None:
-    with pytest.raises(EngineError, match="no go in .*: choose one of python, rust"):
+    with pytest.raises(EngineError, match=r"no go in .*: choose one of python, rust"):
         next(places(folder, 1, language="go"))

@@ -170,7 +170,7 @@ def test_build_of_all_languages(tmp_path: Path) -> None:
     go = {"x/go.mod": "module", "x/a.go": script(7), "x/vendor/b.go": script(8), "x/gpl/c.go": script(9)}
     licences = "Files: *\nLicense: Expat\n\nFiles: gpl/*\nLicense: GPL-3+\n\nFiles: debian/*\nLicense: GPL-2+\n"
     deb(packages, "golang-x-dev", {f"./usr/share/gocode/src/{path}": text for path, text in go.items()}, licences)
-    rust = {"./usr/share/cargo/registry/y-1.0/src/lib.rs": script(10), "./usr/share/doc/y/lib.rs": script(11)}
+    rust = {"./usr/share/cargo/registry/y-z-1.0/src/lib.rs": script(10), "./usr/share/doc/y/lib.rs": script(11)}
     deb(packages, "librust-y-dev", rust, "Files: *\nLicense: MIT or Apache-2.0\n")
     deb(packages, "librust-z-dev", rust, "Files: *\nLicense: MPL-2.0\n")
     rows = ["package\tversion\tuse\tlanguage", "alpha\t1.0\ttrain\t", "@beta/core\t1.0.0\ttrain\tjavascript"]
@@ -187,7 +187,7 @@ def test_build_of_all_languages(tmp_path: Path) -> None:
         "@beta/core:@beta/core/src/x.ts",
         "@beta/core:@beta/core/lib/y.js",
         "golang-x-dev:x/a.go",
-        "librust-y-dev:y-1.0/src/lib.rs",
+        "librust-y-dev:y-z/src/lib.rs",
     }
     reports = dropped(tmp_path / "out")
     assert reports["librust-z-dev"]["refused"].startswith("licence MPL-2")
@@ -253,7 +253,7 @@ def test_training_draws_languages_by_their_shares(tmp_path: Path) -> None:
 
 
 def test_caps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "CAP", 20_000)
+    monkeypatch.setattr(corpus, "CAPS", {"train": 20_000, "validation": 1_000_000})
     code = {f"alpha/m{seed}.py": module(seed) for seed in range(30)}
     tests = {f"alpha/tests/m{seed}.py": module(seed) for seed in range(30, 60)}
     wheel(tmp_path, "alpha", {**code, **tests})
@@ -264,6 +264,8 @@ def test_caps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 15_000 < size <= 20_000
     assert 0 < of_tests <= 0.25 * size
     assert report.dropped == {"over the cap": 60 - len(files)}
+    held_out = corpus.Package("alpha", "1.0", "validation")
+    assert len(corpus.read_package(held_out, path, NOTHING, frozenset())[1]) > len(files)
 
 
 def test_the_list_of_the_project_trains_on_nothing_reserved() -> None:

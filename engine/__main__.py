@@ -98,7 +98,6 @@ def _eval(command: argparse.ArgumentParser) -> None:
     lines = whats.add_parser("lines", help="exact match at cursors of reserved packages")
     _corpus(lines)
     lines.add_argument("--places", type=int, default=500, help="cursor places (default: 500)")
-    lines.add_argument("--language", choices=LANGUAGES, default="python", help="of the files (default: python)")
     lines.set_defaults(run=_run_eval_lines)
 
     typing = whats.add_parser("typing", help="what the suggestions save, typing into the language server")
@@ -128,6 +127,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
 
 def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("corpus", type=Path, help="a folder that `train corpus` wrote; its validation part is used")
+    command.add_argument("--language", choices=LANGUAGES, default="python", help="of the files (default: python)")
     _model(command)
 
 
@@ -143,7 +143,7 @@ def _run_eval_typing(args: argparse.Namespace) -> None:
 
     ways = savings.ways(_options(args.options))
     chosen = ways if args.baselines else ways[:1]
-    places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages))
+    places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
     sessions = savings.run(args.model, places, chosen)
     (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)
     if args.plot:

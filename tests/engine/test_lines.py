@@ -10,7 +10,7 @@ import pytest
 
 from engine.contract import EngineError
 from engine.corpus import FileEntry
-from engine.evaluation.cursors import places
+from engine.evaluation.lines import places
 
 TEXTS = {"python": "# one\nvalue = other\n", "rust": "// one\n/* two */\nlet value = other;\n"}
 

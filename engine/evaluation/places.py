@@ -58,8 +58,9 @@ class Workspace(msgspec.Struct):
 def workspaces(
     folder: Path, lines: int, seed: int, packages: tuple[str, ...] = (), language: str = "python"
 ) -> list[Workspace]:
-    """Packages of a language with places of about `lines` lines in all, as many of each package as of another; the same for the same
-    corpus and seed. Only those named, if any are. Raises EngineError where there is no corpus or no such package.
+    """Packages of one language with places of about `lines` lines in all, as many of each package as of another; the
+    same for the same corpus and seed. Only those named, if any are. Raises EngineError where there is no corpus or no
+    such package.
     """
     corpus = read(folder)
     numbers = defaultdict(list)

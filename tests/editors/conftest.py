@@ -16,7 +16,7 @@ import pytest
 import vscode_install
 from neovim import ROOT, VERSIONS, Neovim, Open, binary, setup
 
-AT_ANY_TIME = {"menu", "debounce_ms", "filetypes"}  # options that a second setup() changes
+AT_ANY_TIME = {"menu", "show", "debounce_ms", "filetypes"}  # options that a second setup() changes
 SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
 VSCODE = pytest.StashKey[subprocess.Popen[str]]()  # its installation
 

@@ -29,7 +29,6 @@ VERSIONS = ("0.11", "0.12")
 PATIENCE = 60.0  # seconds: only a hang is ever as slow
 GHOST = 0x123456  # a colour that nothing else has
 LOOK = f"""
-vim.opt.cmdheight = 6 -- or a few messages would stop everything until Enter is pressed
 vim.opt.wrap = false
 vim.opt.termguicolors = true
 vim.api.nvim_set_hl(0, "InpaintGhost", {{ fg = {GHOST} }})
@@ -154,6 +153,21 @@ class Neovim:
 
     def status(self) -> str:
         return str(self.lua("return require('inpaint').status()"))
+
+    def said(self) -> str:
+        """What `:Inpaint status` shows, in a window of its own."""
+        self.nvim.command("Inpaint status")
+        windows = self.lua("return vim.tbl_map(vim.api.nvim_win_get_buf, vim.api.nvim_list_wins())")
+        said = "\n".join(self.nvim.buffers[windows[-1]])
+        self.nvim.command("fclose!")
+        return said
+
+    def messages(self) -> str:
+        return str(self.lua("return vim.fn.execute('messages')"))
+
+    def waits_for_enter(self) -> bool:
+        """Whether nothing happens until the user presses a key."""
+        return bool(self.nvim.api.get_mode()["blocking"])
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         """Until the condition holds. Raises AssertionError with the screen if it does not within PATIENCE."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -198,6 +199,9 @@ def test_dismissed_until_the_text_is_another(edit: Open) -> None:
     for key in ("<Left>", "<Right>"):
         editor.type(key)
         assert editor.status() == "idle"
+    editor.type("urn")
+    editor.wait_for(lambda: "was dismissed" in editor.said())
+    assert editor.ghost() == ""
     editor.type("x")
     editor.wait_for_ghost("urn a + b")
 
@@ -223,6 +227,24 @@ def test_next_and_previous_of_several(edit: Open) -> None:
     editor.wait_for_ghost("rn a")
     editor.type("<Tab>")
     assert editor.lines == ["return a"]
+
+
+def test_which_of_several_it_is(edit: Open) -> None:
+    editor = edit("", cmd=[sys.executable, str(ROOT / "tests" / "editors" / "two_items.py")])
+    editor.type("iret")
+    editor.wait_for(lambda: editor.row("return a") == "return a 1/2")
+    editor.type("<M-]>")
+    editor.wait_for(lambda: editor.row("retire") == "retire 2/2")
+
+
+def test_next_where_there_is_one_asks_for_others_and_shows_the_second(edit: Open) -> None:
+    editor = edit("", cmd=[sys.executable, str(ROOT / "tests" / "editors" / "two_items.py"), "one"])
+    editor.type("iret")
+    editor.wait_for(lambda: editor.row("return a") == "return a")
+    editor.type("<M-]>")
+    editor.wait_for(lambda: editor.row("retire") == "retire 2/3")
+    editor.type("<M-[>")
+    editor.wait_for_ghost("urn a")
 
 
 def test_next_where_there_is_one_asks_for_more(edit: Open) -> None:
@@ -366,8 +388,8 @@ def test_a_killed_server_is_started_again(edit: Open) -> None:
 
 def test_a_server_that_keeps_ending_is_given_up(edit: Open) -> None:
     editor = edit("x", ready="error", cmd=[sys.executable, "-c", "raise SystemExit(3)"])
-    editor.nvim.command("Inpaint status")
-    assert "keeps ending" in editor.lua("return vim.fn.execute('messages')")
+    editor.wait_for(lambda: "keeps ending" in editor.messages())
+    assert "keeps ending" in editor.said()
 
 
 def test_restart_and_log(edit: Open) -> None:
@@ -391,12 +413,34 @@ def test_a_model_that_loads_is_waited_for(edit: Open, tmp_path: Path) -> None:
 
 def test_a_model_that_is_missing_is_said_to_be(edit: Open) -> None:
     editor = edit("x", ready="error", server={"model": "missing"})
-    assert "is missing: install it again" in editor.lua("return vim.fn.execute('messages | Inpaint status')")
+    assert "is missing: install it again" in editor.said()
 
 
-def test_a_command_that_is_missing_is_said_to_be(edit: Open) -> None:
+def test_without_a_server_there_is_one_notice_a_session(edit: Open, tmp_path: Path) -> None:
+    (tmp_path / "b.py").touch()
     editor = edit("x", ready="error", cmd=["no-such-server"])
-    assert '"no-such-server" was not found: `pip install' in editor.lua("return vim.fn.execute('messages')")
+    editor.wait_for(lambda: "no server found" in editor.messages())
+    editor.type(f":edit {tmp_path / 'b.py'}<CR>:edit #<CR>")
+    assert not editor.waits_for_enter()
+    assert editor.messages().count("Inpaint") == 1
+    assert "traceback" not in editor.messages()
+    editor.nvim.command("checkhealth inpaint")
+    report = "\n".join(editor.lines)
+    assert 'there is no "no-such-server"' in report
+    assert "uv tool install" in report
+
+
+def test_the_server_of_the_repository_is_found(edit: Open, tmp_path: Path) -> None:
+    plugin, program = tmp_path / "editors" / "neovim", tmp_path / ".venv" / "bin" / "inpaint-lsp"
+    shutil.copytree(PLUGIN, plugin)
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\nexec {' '.join(SCRIPTED)}\n")
+    program.chmod(0o755)
+    init = f"vim.opt.runtimepath:prepend('{plugin}'); vim.env.PATH, vim.env.HOME = '/usr/bin:/bin', '{tmp_path}'"
+    editor = edit(script("urn a + b"), init=init, cmd=[])
+    assert editor.lua("return require('inpaint.server').command()") == [str(program), "--stdio"]
+    editor.type("Goret")
+    editor.wait_for_ghost("urn a + b")
 
 
 def test_the_status_line(edit: Open, tmp_path: Path) -> None:
@@ -414,8 +458,96 @@ def test_the_status_line(edit: Open, tmp_path: Path) -> None:
 def test_status(edit: Open) -> None:
     editor = shown(edit, "urn a + b")
     editor.wait_for(lambda: editor.lua("return require('inpaint.server').status.latencyMs"))
-    said = editor.lua("return vim.fn.execute('Inpaint status')")
+    said = editor.said()
     assert re.search(r"Inpaint: shown\nmodel: nano\nlast fill: \d+ ms, (1 passes|remembered)\n\d+ suggestions: ", said)
+    editor.type("<Esc>:Inpaint status<CR>")
+    editor.wait_for(lambda: "model: nano" in "".join(editor.look().text()))
+    assert not editor.waits_for_enter()
+
+
+# ---------------------------------------------------------------- why it is silent
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "state", "reason"),
+    [
+        ("a.py", script("x"), {"server": {"disabledGlobs": ["a.py"]}}, "excluded", "a pattern"),
+        ("a.py", script("x"), {"server": {"disabledLanguages": ["python"]}}, "off", "language is turned off"),
+        ("a.py", script("x"), {"show": "key"}, "idle", "until asked by key"),
+        ("a.txt", "x", {}, "off", 'The filetype "text" is none of those it completes in: python.'),
+    ],
+)
+def test_the_reason_is_said(
+    edit: Open, name: str, text: str, options: dict[str, object], state: str, reason: str
+) -> None:
+    editor = edit(text, name=name, ready=state, **options)
+    editor.wait_for(lambda: reason in editor.said())
+
+
+def test_being_unsure_is_said(edit: Open) -> None:
+    editor = edit(script("urn a", confidence=0.1))
+    editor.type("Goret")
+    editor.wait_for(lambda: "not sure enough" in editor.said())
+
+
+def test_loading_is_said(edit: Open, tmp_path: Path) -> None:
+    editor = edit("x", ready="loading", server={"model": str(tmp_path / "model")})
+    assert "is being loaded" in editor.said()
+    (tmp_path / "model").touch()
+
+
+def test_a_language_that_the_model_does_not_know_is_said_to_be(edit: Open) -> None:
+    editor = edit(script("x"), name="a.js", ready="off", init=ALONE)
+    editor.nvim.command("Inpaint enable javascript")
+    editor.wait_for_status("idle")
+    editor.nvim.command("Inpaint enable javascript")
+    editor.wait_for(lambda: "has learned python only" in editor.messages())
+    assert "has learned python only" in editor.said()
+
+
+def test_snoozed_and_awake(edit: Open) -> None:
+    editor = shown(edit, "urn a + b")
+    editor.nvim.command("Inpaint snooze 10")
+    editor.type("x")
+    editor.wait_for_status("snoozed")
+    assert re.search(r"snoozed until \d\d:\d\d", editor.said())
+    assert editor.ghost() == ""
+    editor.type(r"<M-\>")
+    editor.wait_for_ghost("urn a + b")
+    editor.nvim.command("Inpaint enable")
+    editor.type("y")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_a_mark_until_asked_by_key(edit: Open) -> None:
+    editor = edit(script("urn a + b"), show="mark")
+    editor.type("Goret")
+    editor.wait_for(lambda: editor.row("ret") == "ret »")
+    assert editor.ghost() == ""
+    editor.type(r"<M-\>")
+    editor.wait_for_ghost("urn a + b")
+    editor.type("<Tab>")
+    assert editor.lines[-1] == "return a + b"
+
+
+def test_nothing_until_asked_by_key(edit: Open) -> None:
+    editor = edit(script("urn a + b"), show="key")
+    editor.type("Goret")
+    editor.wait_for(lambda: editor.lines[-1] == "ret")
+    assert "inlineCompletion" not in "".join(line for line in editor.log.read_text() if "rpc.send" in line)
+    editor.type(r"<M-\>")
+    editor.wait_for_ghost("urn a + b")
+
+
+def test_the_tutor(edit: Open) -> None:
+    editor = edit("x = 1\n", init=ALONE)
+    editor.nvim.command("Inpaint tutor")
+    assert "<Tab> takes it all" in "\n".join(editor.lines)
+    editor.lua(f"vim.api.nvim_buf_set_lines(0, 0, 1, true, {{ [[{script('self.balance').strip()}]] }})")
+    editor.type("A ")
+    editor.wait_for_ghost("self.balance")
+    editor.type("<Tab>")
+    assert "        return self.balance" in editor.lines
 
 
 # ---------------------------------------------------------------- switches, keys, options
@@ -510,14 +642,25 @@ def test_health(edit: Open) -> None:
     editor.nvim.command("checkhealth inpaint")
     report = "\n".join(editor.lines)
     assert "server runs for 1 buffer" in report
+    assert re.search(r"test completion: `return ` goes on with `.+`, after \d+ ms", report)
     assert "ERROR" not in report
     assert "WARNING" not in report
 
 
 def test_the_help_names_the_defaults(edit: Open) -> None:
     editor = edit("x", name="a.txt", ready="off")
-    documented = (PLUGIN / "doc" / "inpaint.txt").read_text().split("setup(")[2].split("\n    })")[0]
+    documented = (PLUGIN / "doc" / "inpaint.txt").read_text().split("inpaint-options*")[1]
+    documented = documented.split("setup(")[1].split("\n    })")[0]
     assert editor.lua(f"return vim.deep_equal({documented}\n}}, require('inpaint.config').defaults)")
+
+
+def test_the_help_is_found_by_its_tags(edit: Open, tmp_path: Path) -> None:
+    editor = edit("x", name="a.txt", ready="off")
+    editor.nvim.command("help :Inpaint")
+    assert editor.nvim.current.buffer.name == str(PLUGIN / "doc" / "inpaint.txt")
+    shutil.copy(PLUGIN / "doc" / "inpaint.txt", tmp_path)
+    editor.nvim.command(f"bwipeout | helptags {tmp_path}")
+    assert (tmp_path / "tags").read_text() == (PLUGIN / "doc" / "tags").read_text()
 
 
 def test_neovims_own_client_does_with_the_configuration_alone(executable: str, tmp_path: Path) -> None:

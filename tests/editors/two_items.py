@@ -1,13 +1,18 @@
-"""A server that offers two completions, and a third one when asked by key: to see what an editor makes of several."""
+"""A server that offers two completions, and a third one when asked by key: to see what an editor makes of several.
+
+With the argument `one` it offers one, and three when asked by key.
+"""
 
 from __future__ import annotations
+
+import sys
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 server = LanguageServer("two-items", "0")
 COUNTS = ("shown", "accepted", "partlyAccepted", "dismissed")
-AUTOMATIC, INVOKED = ("urn a", "ire"), ("ry",)
+AUTOMATIC, INVOKED = (("urn a",), ("urn a", "ire", "ry")) if "one" in sys.argv else (("urn a", "ire"), ("ry",))
 
 
 @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())

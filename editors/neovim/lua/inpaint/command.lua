@@ -1,4 +1,5 @@
---- :Inpaint enable|disable|toggle [buffer|FILETYPE], and status, restart, log.
+--- :Inpaint enable|disable|toggle [buffer|FILETYPE], and snooze, status, stats, tutor, restart, log.
+local config = require("inpaint.config")
 local server = require("inpaint.server")
 local suggest = require("inpaint.suggest")
 
@@ -8,8 +9,30 @@ local function scope_of(argument)
   return argument == "buffer" and vim.api.nvim_get_current_buf() or argument or "all"
 end
 
+--- Complete in buffers of a filetype too; it may be one that the model does not know.
+local function add_filetype(filetype)
+  local known = vim.tbl_contains(config.options.filetypes, filetype) or vim.tbl_contains(config.options.filetypes, "*")
+  if not known and vim.tbl_contains(vim.fn.getcompletion(filetype, "filetype"), filetype) then
+    config.options.filetypes = vim.list_extend({ filetype }, config.options.filetypes)
+    server.start_all()
+  end
+  if not server.has_learned(filetype) then
+    local learned = table.concat(server.status.learned, ", ")
+    server.say(("the model has learned %s only: expect little in %s"):format(learned, filetype), vim.log.levels.WARN)
+  end
+end
+
+--- Lines in a window that goes away with the next key, and never waits for one.
+local function float(lines)
+  vim.lsp.util.open_floating_preview(lines, "", { border = "rounded", focus_id = "inpaint" })
+end
+
 local actions = {
   enable = function(argument)
+    if argument and argument ~= "buffer" then
+      add_filetype(argument)
+    end
+    suggest.snooze(0)
     suggest.switch(scope_of(argument), true)
   end,
   disable = function(argument)
@@ -18,9 +41,17 @@ local actions = {
   toggle = function(argument)
     suggest.switch(scope_of(argument), not suggest.allowed(vim.api.nvim_get_current_buf()))
   end,
+  snooze = function(argument)
+    suggest.snooze(tonumber(argument) or 5)
+    server.say(suggest.explanation(vim.api.nvim_get_current_buf()) or "awake")
+  end,
   status = function()
-    print("Inpaint: " .. suggest.status(vim.api.nvim_get_current_buf()))
-    vim.tbl_map(print, server.details())
+    local buf = vim.api.nvim_get_current_buf()
+    local lines = { "Inpaint: " .. suggest.status(buf), suggest.explanation(buf) }
+    float(vim.list_extend(lines, server.details()))
+  end,
+  tutor = function()
+    require("inpaint.tutor").open()
   end,
   restart = server.restart,
   log = function()

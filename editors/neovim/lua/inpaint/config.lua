@@ -2,10 +2,11 @@
 local M = {}
 
 M.defaults = {
-  cmd = { "inpaint-lsp", "--stdio" }, -- how to start the language server
+  cmd = {}, -- how to start the language server; empty: the first that is found
   filetypes = { "python" }, -- where to complete
   enabled = true, -- false: only after `:Inpaint enable`
   debounce_ms = 0, -- how long to wait after a key before asking
+  show = "always", -- ghost text; "mark": a mark until asked by key; "key": nothing until then
   menu = "hide", -- ghost text while a completion menu is open: "hide" or "keep"
   keys = { -- in insert mode; false maps nothing
     accept = "<Tab>",
@@ -19,6 +20,7 @@ M.defaults = {
   server = {}, -- the server's own options, such as minConfidence
 }
 M.options = M.defaults
+local CHOICES = { show = { "always", "mark", "key" }, menu = { "hide", "keep" } }
 
 --- What is wrong with `given`, a sentence each.
 local function problems(given, defaults, path)
@@ -31,8 +33,8 @@ local function problems(given, defaults, path)
       table.insert(found, ("Option %s%s must be a %s."):format(path, name, type(default)))
     elseif name == "keys" then
       vim.list_extend(found, problems(value, default, "keys."))
-    elseif name == "menu" and value ~= "hide" and value ~= "keep" then
-      table.insert(found, 'Option menu must be "hide" or "keep".')
+    elseif CHOICES[name] and not vim.tbl_contains(CHOICES[name], value) then
+      table.insert(found, ('Option %s must be "%s".'):format(name, table.concat(CHOICES[name], '" or "')))
     end
   end
   return found

@@ -11,6 +11,8 @@ local config = require("inpaint.config")
 ---@field col integer
 ---@field text string
 ---@field rest string the rest of the line that the suggestion goes in front of
+---@field asked boolean whether the user asked for it by key
+---@field count string which of several it is; empty where it is the only one
 ---@field command lsp.Command? to send when it is accepted
 
 local M = {}
@@ -52,6 +54,13 @@ end
 
 local function draw(text)
   local row, col = M.cursor()
+  if config.options.show == "mark" and not suggestion.asked then
+    local mark = { virt_text = { { "»", "InpaintCount" } }, virt_text_pos = "eol" }
+    return vim.api.nvim_buf_set_extmark(0, namespace, row, col, mark)
+  elseif suggestion.count ~= "" then
+    local count = { virt_text = { { suggestion.count, "InpaintCount" } }, virt_text_pos = "eol" }
+    vim.api.nvim_buf_set_extmark(0, namespace, row, col, count)
+  end
   local tab = (" "):rep(vim.bo.tabstop)
   local lines = vim.tbl_map(function(line)
     return { { (line:gsub("\t", tab)), "InpaintGhost" } }
@@ -92,6 +101,16 @@ end
 --- The ghost text on the screen, if there is any.
 function M.text()
   return left
+end
+
+--- Show what only a mark stands for. Returns whether there was such a suggestion.
+function M.reveal()
+  if left or not remainder() then
+    return false
+  end
+  suggestion.asked = true
+  M.refresh()
+  return left ~= nil
 end
 
 --- The command of the suggestion.

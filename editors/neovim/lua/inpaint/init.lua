@@ -39,9 +39,15 @@ function M.setup(options)
     suggest.switch("all", false)
   end
   vim.api.nvim_set_hl(0, "InpaintGhost", { default = true, link = "Comment" })
+  vim.api.nvim_set_hl(0, "InpaintCount", { default = true, link = "NonText" })
   vim.api.nvim_create_augroup("inpaint", { clear = true })
-  watch("FileType", config.options.filetypes, function(event)
-    server.start(event.buf)
+  watch("FileType", "*", function(event)
+    if server.is_ours(event.buf) then
+      server.start(event.buf)
+    end
+  end)
+  watch({ "BufEnter", "LspAttach" }, "*", function(event)
+    server.focus(event.buf)
   end)
   server.ready = suggest.look_again
   watch("LspAttach", "*", suggest.look_again)
@@ -85,7 +91,7 @@ M.trigger = suggest.trigger
 --- The ghost text on the screen, or nil.
 M.text = ghost.text
 
---- The state for a status line: "off", "error", "loading", "idle", "thinking" or "shown".
+--- The state for a status line: "off", "error", "loading", "snoozed", "excluded", "idle", "thinking" or "shown".
 --- `User InpaintStatus` is fired when it may have changed.
 function M.status()
   return suggest.status(vim.api.nvim_get_current_buf())

@@ -3,8 +3,10 @@ local config = require("inpaint.config")
 
 ---@class inpaint.Status what the server says in `inpaint/status`, see editors/README.md
 ---@field state "loading"|"idle"|"thinking"|"off"|"error"
----@field message string? what is wrong
+---@field reason string? why nothing is shown in the buffer that has the focus
+---@field message string? what is wrong, or that reason as a sentence
 ---@field model string
+---@field learned string[]? the languages that the model knows, where these are few
 ---@field latencyMs number? of the last fill
 ---@field passes integer? of the last fill
 ---@field fromCache boolean?
@@ -17,6 +19,9 @@ local M = {
   ready = function() end, -- called when the model has been loaded
 }
 local NAME, MARKERS = "inpaint", { ".git", "pyproject.toml", "setup.py" }
+local REPOSITORY = vim.fn.fnamemodify(debug.getinfo(1, "S").source:sub(2), ":p:h:h:h:h:h")
+local PROGRAMS = vim.fn.has("win32") == 1 and REPOSITORY .. "/.venv/Scripts/" or REPOSITORY .. "/.venv/bin/"
+local PLACES = { "inpaint-lsp", PROGRAMS .. "inpaint-lsp", "~/.local/bin/inpaint-lsp" } -- the last is uv's and pipx'
 local RESTARTS = 3 -- in a minute; then it is broken and stays down
 local crashes, restarting = 0, false
 
@@ -38,10 +43,37 @@ function M.changed()
   vim.api.nvim_exec_autocmds("User", { pattern = "InpaintStatus", modeline = false })
 end
 
+--- Tell the user something, in no more cells than end without a wait for Enter; `:Inpaint status` has the whole.
+--- Later, for an error in an autocommand would come with a stack trace.
+function M.say(message, level)
+  vim.schedule(function()
+    local text, more = "Inpaint: " .. message:gsub("%s+", " "), "… see `:Inpaint status`"
+    if vim.api.nvim_strwidth(text) > vim.v.echospace then
+      text = vim.fn.strcharpart(text, 0, vim.v.echospace - vim.api.nvim_strwidth(more)) .. more
+    end
+    vim.notify(text, level or vim.log.levels.INFO)
+  end)
+end
+
+--- Note what keeps the server from working, and say it once as long as it stays the same.
 local function fail(message)
+  if M.error ~= message then
+    M.say(message, vim.log.levels.WARN)
+  end
   M.error, M.loading = message, false
-  vim.notify("Inpaint: " .. message, vim.log.levels.ERROR)
   M.changed()
+end
+
+--- The command that starts the server: the user's, else the first that is there; nil where none is.
+function M.command()
+  if #config.options.cmd > 0 then
+    return vim.fn.executable(config.options.cmd[1]) == 1 and config.options.cmd or nil
+  end
+  for _, program in ipairs(vim.tbl_map(vim.fn.expand, PLACES)) do
+    if vim.fn.executable(program) == 1 then
+      return { program, "--stdio" }
+    end
+  end
 end
 
 local function on_exit(code, signal)
@@ -76,18 +108,36 @@ local function on_status(_, status)
   end
 end
 
+--- What is wrong with the model or an option.
+---@param params lsp.ShowMessageParams
+local function on_message(_, params)
+  M.say(params.message:gsub("^Inpaint: ", ""), params.type == 3 and vim.log.levels.INFO or vim.log.levels.WARN)
+end
+
+--- Start a server of which we hear with what it ended, and Neovim that it ended well: else it would say more at each
+--- end than fits without a wait for Enter.
+local function quietly(command)
+  return function(dispatchers)
+    local function ended(code, signal)
+      vim.schedule_wrap(on_exit)(code, signal)
+      dispatchers.on_exit(0, 0)
+    end
+    return vim.lsp.rpc.start(command, vim.tbl_extend("force", dispatchers, { on_exit = ended }))
+  end
+end
+
 --- The client's configuration, as `vim.lsp.start` and `vim.lsp.config` take it.
 function M.configuration()
   local capabilities = vim.lsp.protocol.make_client_capabilities()
   capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
   return {
     name = NAME,
-    cmd = config.options.cmd,
+    cmd = M.command() or { PLACES[1], "--stdio" },
     filetypes = config.options.filetypes,
     root_markers = MARKERS,
     init_options = vim.tbl_extend("force", config.options.server, { status = true }),
     capabilities = capabilities,
-    handlers = { ["inpaint/status"] = on_status },
+    handlers = { ["inpaint/status"] = on_status, ["window/showMessage"] = on_message },
     on_exit = vim.schedule_wrap(on_exit),
     reuse_client = function(client)
       return client.name == NAME and not M.call(client, "is_stopped")
@@ -95,18 +145,18 @@ function M.configuration()
   }
 end
 
---- Attach a buffer to the server, which is started where it does not run.
+--- Attach a buffer to the server, which is started where it does not run. Of those without a file only our own.
 function M.start(buf)
-  if vim.bo[buf].buftype ~= "" then
+  if vim.bo[buf].buftype ~= "" and not vim.b[buf].inpaint then
     return
+  elseif not M.command() then
+    return fail("no server found, see `:checkhealth inpaint`")
   end
   local configuration = M.configuration()
-  if vim.fn.executable(configuration.cmd[1]) == 0 then
-    return fail(('"%s" was not found: `pip install inpaint-lsp`, or set `cmd`.'):format(configuration.cmd[1]))
-  end
   if not M.client() then
     M.loading, M.error = true, nil
   end
+  configuration.cmd, configuration.on_exit = quietly(configuration.cmd), nil
   configuration.root_dir = vim.fs.root(buf, MARKERS)
   vim.lsp.start(configuration, { bufnr = buf, reuse_client = configuration.reuse_client })
 end
@@ -125,10 +175,24 @@ function M.is_ours(buf)
   return vim.tbl_contains(filetypes, vim.bo[buf].filetype) or vim.tbl_contains(filetypes, "*")
 end
 
+--- Whether the model knows a language.
+function M.has_learned(filetype)
+  local learned = M.status and M.status.learned
+  return not learned or vim.tbl_contains(learned, filetype)
+end
+
+--- Tell the server which buffer the user looks at, for its status is about that one.
+function M.focus(buf)
+  local client = M.client(buf)
+  if client then
+    M.call(client, "notify", "textDocument/didFocus", { textDocument = { uri = vim.uri_from_bufnr(buf) } })
+  end
+end
+
 --- What else there is to say of the server, a line each.
 ---@return string[]
 function M.details()
-  local status, lines = M.status, { M.error }
+  local status, lines = M.status, {}
   if status then
     table.insert(lines, "model: " .. status.model)
     if status.latencyMs then

@@ -11,6 +11,7 @@ local choice = {} ---@type inpaint.Suggestion[] what the last answer had
 local chosen = 1 -- which of them is shown
 local timer = assert(vim.uv.new_timer())
 local off = {} -- by buffer number, filetype or "all"
+local snoozed_until = 0 -- seconds of os.time()
 
 --- Whether to complete in a buffer. The narrowest switch that was used counts.
 function M.allowed(buf)
@@ -27,6 +28,13 @@ function M.switch(scope, on)
   off[scope] = not on
   M.stop()
   server.changed()
+end
+
+--- Show nothing unasked for so many minutes; 0 ends that.
+function M.snooze(minutes)
+  snoozed_until = os.time() + 60 * minutes
+  M.stop()
+  vim.defer_fn(server.changed, 60000 * minutes)
 end
 
 --- Where the cursor is in which state of which text.
@@ -54,25 +62,33 @@ function M.stop()
   server.changed()
 end
 
-local function show(items, here)
+---@param kind integer by which the items were asked for
+---@param step integer 1 or -1 where another than the one shown is wanted, 0 where the first is
+local function show(items, here, kind, step)
   if not inserting() or not vim.deep_equal(here, place()) then
     return -- it answers a question that is past
   end
-  local rest = vim.api.nvim_get_current_line():sub(here.col + 1)
-  choice = vim.tbl_map(function(item)
-    local text, command = item.insertText, item.command
-    return { buf = here.buf, row = here.row, col = here.col, text = text, rest = rest, command = command }
-  end, items)
-  chosen = 1
+  local rest, before = vim.api.nvim_get_current_line():sub(here.col + 1), choice[chosen]
+  choice = {}
+  for number, item in ipairs(items) do
+    local count = #items > 1 and ("%d/%d"):format(number, #items) or ""
+    choice[number] = { text = item.insertText, command = item.command, rest = rest, count = count }
+    choice[number].buf, choice[number].row, choice[number].col = here.buf, here.row, here.col
+    choice[number].asked = kind == INVOKED
+  end
+  local same = before and before.text == choice[1].text
+  chosen = same and step % #choice + 1 or 1
   ghost.show(choice[chosen])
 end
 
-local function ask(kind)
+local function ask(kind, step)
   M.cancel()
   local here = place()
   seen = here -- events of what was typed before come after a key's mapping
   local client = server.client(here.buf)
   if not (client and M.allowed(here.buf) and inserting()) then
+    return
+  elseif kind == AUTOMATIC and (config.options.show == "key" or os.time() < snoozed_until) then
     return
   end
   local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
@@ -83,7 +99,7 @@ local function ask(kind)
       pending = nil
       local items = result and (result.items or result) or {}
       if items[1] then
-        show(items, here)
+        show(items, here, kind, step or 0)
       end
       server.changed()
     end
@@ -94,16 +110,19 @@ local function ask(kind)
   end
 end
 
---- Ask now, however little it seems to be worth.
+--- Ask now, however little it seems to be worth; or show what is hidden behind a mark.
 function M.trigger()
-  ghost.clear()
-  ask(INVOKED)
+  if not ghost.reveal() then
+    ghost.clear()
+    ask(INVOKED)
+  end
+  server.changed()
 end
 
---- Show the next of several suggestions that hold, the one before for -1. Where there is one, ask for a longer one.
+--- Show the next of several suggestions that hold, the one before for -1. Where there is one, ask for more of them.
 function M.cycle(step)
   if not ghost.text() or #choice < 2 then
-    return ask(INVOKED)
+    return ask(INVOKED, step)
   end
   for _ = 1, #choice do
     chosen = (chosen - 1 + step) % #choice + 1
@@ -187,18 +206,45 @@ function M.accept(patterns)
   end
 end
 
---- One of "off", "error", "loading", "shown", "thinking" and "idle".
+--- One of "off", "error", "loading", "shown", "thinking", "snoozed", "excluded" and "idle".
 function M.status(buf)
+  local said = server.status or {}
   if not M.allowed(buf) or not (server.is_ours(buf) or server.client(buf)) then
     return "off"
   elseif server.error then
     return "error"
   elseif server.loading then
     return "loading"
-  elseif server.status and server.status.state == "off" then
+  elseif said.state == "off" or said.reason == "language" or not server.client(buf) then
     return "off"
+  elseif ghost.text() or pending then
+    return ghost.text() and "shown" or "thinking"
+  elseif os.time() < snoozed_until then
+    return "snoozed"
   end
-  return ghost.text() and "shown" or pending and "thinking" or server.client(buf) and "idle" or "off"
+  return said.reason == "excluded" and "excluded" or "idle"
+end
+
+--- Why there is no ghost text, a sentence; nil where there is nothing to say.
+function M.explanation(buf)
+  local filetype, state = vim.bo[buf].filetype, M.status(buf)
+  if not M.allowed(buf) then
+    return "It was turned off here by `:Inpaint disable`."
+  elseif not (server.is_ours(buf) or server.client(buf)) then
+    local kind = filetype == "" and "A buffer without filetype" or ('The filetype "%s"'):format(filetype)
+    return kind .. " is none of those it completes in: " .. table.concat(config.options.filetypes, ", ") .. "."
+  elseif state == "error" then
+    return server.error
+  elseif state == "loading" then
+    return "The model is being loaded."
+  elseif state == "snoozed" then
+    return "It is snoozed until " .. os.date("%H:%M", snoozed_until) .. "; keys still ask."
+  elseif state == "idle" and config.options.show == "key" then
+    return "It shows nothing until asked by key."
+  elseif not server.has_learned(filetype) then
+    return ("The model has learned %s only: expect little of it here."):format(table.concat(server.status.learned, ", "))
+  end
+  return server.status and server.status.message
 end
 
 return M

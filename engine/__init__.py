@@ -19,6 +19,7 @@ import threading
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported: later calls come too late
 
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Progress, Watch
+from engine.remote.address import is_url
 
 __all__ = ["Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
 
@@ -31,11 +32,15 @@ class Engine:
 
     @classmethod
     def load(cls, model: str = "nano", device: str = "auto") -> "Engine":
-        """Load the embedded model, or a public checkpoint from a folder or a hub id.
+        """Load the embedded model, a public checkpoint from a folder or a hub id, or reach a server by its URL.
 
         `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU.
         Raises EngineError where the model is unknown, does not fit, or its files are missing or damaged.
         """
+        if is_url(model):
+            from engine.remote.model import Remote  # here, so that nothing else has to do with the network
+
+            return cls(Remote.load(model))
         from engine.embedded import Embedded  # here, so that importing the types costs no onnxruntime
 
         if Embedded.holds(model) and device in ("auto", "cpu"):

@@ -62,6 +62,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     tokens of the text, with the embedded model.
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
+    `instead` says why another model than the one that was asked for has answered.
     """
 
     text: str
@@ -74,6 +75,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     decode_ms: float
     complete: bool
     pieces: tuple[Piece, ...] = ()
+    instead: str = ""
 
     def after(self, typed: int) -> Fill:
         """What is left once so many characters are typed, as sure as its own tokens are.

@@ -22,6 +22,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path, urlparse
 
 from engine import EngineError, FillRequest
+from engine.remote.address import is_url, parsed
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at
@@ -191,9 +192,22 @@ async def show_progress(ls: InpaintServer) -> None:
 async def report_end(ls: InpaintServer) -> None:
     try:
         await asyncio.wrap_future(ls.completer.loading)
+        say_where_text_goes(ls)
     except EngineError as error:
         ls.tell(types.MessageType.Error, str(error))
     ls.announce()
+
+
+def say_where_text_goes(ls: InpaintServer) -> None:
+    """Once for a model that is a server."""
+    if not is_url(ls.settings.model):
+        return
+    address = parsed(ls.settings.model)
+    what = f"text around the cursor, and of other open files, is sent to {address.host}"
+    if address.in_the_open:
+        ls.tell(types.MessageType.Warning, f"{what}, over the network unencrypted: https would hide it from others.")
+    else:
+        ls.tell(types.MessageType.Info, f"{what}. Secrets' files are not.")
 
 
 def shutdown(ls: InpaintServer, params: None) -> None:
@@ -262,7 +276,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
         fill = await ls.completer.fill(params.text_document.uri, request)
     if question is None or request is None or fill is None:
         return types.InlineCompletionList(items=[])
-    ls.cost = Cost((time.perf_counter() - started) * 1000, fill.passes)
+    ls.cost = Cost((time.perf_counter() - started) * 1000, fill.passes, fill.instead)
     least = 0 if question.invoked else ls.settings.min_confidence
     text = presentable(fill, question.gap, least)
     if not text:

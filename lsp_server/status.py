@@ -27,10 +27,14 @@ LEARNED = {"nano": ["python"]}  # the languages of the models of ours; others ar
 
 
 class Cost(NamedTuple):
-    """What a fill has cost: from the request's arrival to its answer; no passes where it came from the cache."""
+    """What a fill has cost: from the request's arrival to its answer; no passes where it came from the cache.
+
+    `instead` says why another model than the one of the settings has answered.
+    """
 
     latency_ms: float
     passes: int
+    instead: str = ""
 
 
 def status(
@@ -47,7 +51,7 @@ def status(
     return {
         "state": state,
         "reason": reason,
-        "message": message or EXPLANATIONS[reason],
+        "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
         "model": settings.model,
         "learned": LEARNED.get(settings.model),
         "latencyMs": cost and round(cost.latency_ms, 2),

@@ -221,7 +221,9 @@ async def _body(request: Request) -> bytes:
 async def models(request: Request) -> Response:
     _user(request)
     service: Service = request.app.state.service
-    model = {"id": service.model, "object": "model", "created": 0, "owned_by": "inpaint"}
+    model: Json = {"id": service.model, "object": "model", "created": 0, "owned_by": "inpaint"}
+    if service.reach:
+        model["inpaint"] = {"reach": service.reach}  # characters before and after the cursor that make a difference
     return _json({"object": "list", "data": [model]})
 
 

@@ -27,9 +27,10 @@ class Stop(msgspec.Struct, tag=True):
 
 
 class Ready(msgspec.Struct, tag=True):
-    """From a worker: the model is loaded, and so many fills may run at once."""
+    """From a worker: the model is loaded, and so many fills may run at once. `reach` is the engine's."""
 
     parallel: int
+    reach: int
 
 
 class Unable(msgspec.Struct, tag=True):

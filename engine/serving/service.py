@@ -47,6 +47,11 @@ class Service:
         return any(process.parallel for process in self.turns.processes)
 
     @property
+    def reach(self) -> int:
+        """See Engine.reach; 0 until a worker has been ready."""
+        return max(process.reach for process in self.turns.processes)
+
+    @property
     def failure(self) -> str | None:
         """Why no worker could load the model."""
         failures = [process.failure for process in self.turns.processes]

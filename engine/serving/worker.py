@@ -38,6 +38,9 @@ class Served(Protocol):
     @property
     def parallel(self) -> int: ...
 
+    @property
+    def reach(self) -> int: ...
+
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
 
 
@@ -51,7 +54,7 @@ class Worker:
 
     def obey(self, source: BinaryIO) -> None:
         """Work until the source ends."""
-        self._tell(Ready(self._engine.parallel))
+        self._tell(Ready(self._engine.parallel, self._engine.reach))
         while (body := read(source)) is not None:
             order = orders.decode(body)
             if isinstance(order, Start):

@@ -62,8 +62,7 @@ class Process:
         self._numbers = itertools.count()
         self._jobs: dict[int, Asked] = {}
         self._input: asyncio.StreamWriter | None = None
-        self.parallel = 0
-        self.pid = 0
+        self.parallel = self.reach = self.pid = 0
         self.failure: str | None = None  # why the model could not be loaded
 
     @property
@@ -101,7 +100,7 @@ class Process:
 
     def _take(self, report: Report) -> None:
         if isinstance(report, Ready):
-            self.parallel, self.failure = report.parallel, None
+            self.parallel, self.reach, self.failure = report.parallel, report.reach, None
         elif isinstance(report, Unable):
             self.failure = report.message
         elif isinstance(report, Progressed):

@@ -19,7 +19,7 @@ import httpx2
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 60.0  # seconds: only a hang is ever as slow
-SCRIPTED = [sys.executable, str(Path(__file__).with_name("scripted_server.py"))]
+SCRIPTED = [sys.executable, str(Path(__file__).with_name("team_server.py"))]
 REAL = [sys.executable, "-m", "engine", "serve", "--port", "0", "--workers", "1"]
 
 Json: TypeAlias = Any

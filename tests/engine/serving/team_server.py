@@ -1,9 +1,10 @@
-"""`engine serve` with a scripted worker: QUEUE as the only argument."""
+"""`engine serve` with a scripted worker: QUEUE as the only argument, on PORT of the environment or any."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,11 @@ def main(queue: int) -> None:
     logging.basicConfig(format="inpaint: %(message)s")
     logging.getLogger("engine").setLevel(logging.INFO)
     worker = [sys.executable, str(Path(__file__).with_name("scripted_worker.py"))]
-    asyncio.run(serve_on(listening("127.0.0.1", 0), Service("scripted", worker, 1, queue), Keys({})))
+    asyncio.run(
+        serve_on(
+            listening("127.0.0.1", int(os.environ.get("PORT", "0"))), Service("scripted", worker, 1, queue), Keys({})
+        )
+    )
 
 
 if __name__ == "__main__":

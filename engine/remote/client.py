@@ -1,0 +1,102 @@
+"""Requests to one server, from a thread that waits and looks at a cancel event meanwhile.
+
+An event loop in a thread of its own keeps connections open, over HTTP/2 where the server has it. A request that is
+cancelled is given up there: its connection closes, or its stream ends, which tells the server. What fails on the way is
+asked once more; redirections are not followed, for a key is meant for one host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+import weakref
+from collections.abc import Coroutine
+from concurrent import futures
+from typing import Any, NamedTuple, TypeVar
+
+import httpx2
+
+from engine.contract import Cancelled
+
+T = TypeVar("T")
+
+POLL = 0.004  # seconds between looks at the cancel event
+TIMEOUT = httpx2.Timeout(10.0, connect=2.0)
+MOST_BYTES = 1_000_000  # of an answer
+PASSING = (502, 503, 504)  # statuses of a server that is about to come back
+
+
+class Unreachable(Exception):
+    """The server does not answer; the message says what happened, `pause` for how many seconds to leave it alone."""
+
+    def __init__(self, reason: str, pause: float | None = None) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+class Client:
+    def __init__(self, base: str, key: str | None) -> None:
+        self._base = base
+        self._headers = {"X-Session-Id": str(uuid.uuid4())} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True, name="remote").start()
+        weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+        self._http = self.wait(self._opened(), threading.Event())
+
+    async def _opened(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(base_url=self._base, headers=self._headers, timeout=TIMEOUT, http2=True)
+
+    def get(self, path: str, cancel: threading.Event) -> Answer:
+        """Raises Unreachable and Cancelled."""
+        return self.wait(self._asked("GET", path, None), cancel)
+
+    def post(self, path: str, body: Any, cancel: threading.Event) -> Answer:
+        """Raises Unreachable and Cancelled."""
+        return self.wait(self._asked("POST", path, body), cancel)
+
+    def wait(self, work: Coroutine[Any, Any, T], cancel: threading.Event) -> T:
+        """The result of the work, which is given up where `cancel` is set. Raises Cancelled then."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not futures.wait([future], POLL).done:
+            if cancel.is_set():
+                future.cancel()
+                raise Cancelled
+        return future.result()
+
+    async def _asked(self, method: str, path: str, body: Any) -> Answer:
+        try:
+            answer = await self._once(method, path, body)
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError):  # a kept connection may have been closed meanwhile
+            answer = None
+        except httpx2.TimeoutException:
+            raise Unreachable("it did not answer in time") from None
+        if answer is None or answer.status in PASSING:
+            answer = await self._again(method, path, body)
+        if answer.status == 429:
+            raise Unreachable("it is overloaded", pause=1.0)
+        if answer.status in PASSING:
+            raise Unreachable(f"status {answer.status}")
+        return answer
+
+    async def _again(self, method: str, path: str, body: Any) -> Answer:
+        try:
+            return await self._once(method, path, body)
+        except httpx2.TimeoutException:
+            raise Unreachable("it did not answer in time") from None
+        except httpx2.HTTPError as error:
+            raise Unreachable(str(error) or type(error).__name__) from None
+
+    async def _once(self, method: str, path: str, body: Any) -> Answer:
+        async with self._http.stream(method, path, json=body) as response:
+            parts = bytearray()
+            async for part in response.aiter_bytes():
+                parts += part
+                if len(parts) > MOST_BYTES:
+                    raise Unreachable(f"its answer is longer than {MOST_BYTES} bytes")
+            return Answer(response.status_code, bytes(parts))

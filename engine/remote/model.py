@@ -1,0 +1,148 @@
+"""A server as a model: `Engine.load("https://gpu.example")`.
+
+While it is away the embedded model answers, and says so in `Fill.instead`; the server is asked again after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import msgspec
+
+from engine.contract import Backend, EngineError, Fill, FillRequest
+from engine.remote.address import Address, parsed
+from engine.remote.client import Answer, Client, Unreachable
+from engine.remote.keys import ENVIRONMENT, key_for, keys_file
+from engine.remote.kinds import KINDS, Inpaint, Kind, read
+
+REACH = 16_000  # characters before and after the cursor that are sent
+PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds until a server that is away is asked again; twice as long each time
+OURS, LLAMA_CPP = "inpaint", "llamacpp"  # who owns a server's models
+INSTEAD = "nano"
+
+logger = logging.getLogger(__name__)
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What a server is: its API, the model to ask for, how far that sees."""
+
+    kind: Kind
+    model: str
+    reach: int = REACH
+
+
+class Remote:
+    """See engine.contract.Backend. `served` is None until the server has been asked what it is."""
+
+    def __init__(self, address: Address, client: Client) -> None:
+        self._address, self._client = address, client
+        self.served: Served | None = None
+        self._instead: Backend | None = None
+        self._away = ""  # why
+        self._pause, self._until = PAUSE, 0.0
+
+    @classmethod
+    def load(cls, url: str) -> Remote:
+        """Raises EngineError where the URL is none, or the server refuses us; not where it is away."""
+        address = parsed(url)
+        remote = cls(address, Client(address.base, key_for(address.host)))
+        try:
+            remote.served = remote.ask(threading.Event())
+        except Unreachable as reason:
+            remote._gone(reason)
+        return remote
+
+    @property
+    def reach(self) -> int:
+        """See Engine.reach."""
+        return self.served.reach if self.served else REACH
+
+    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+        """See Engine.fill."""
+        if time.monotonic() < self._until:
+            return self._filled_instead(request, cancel)
+        try:
+            self.served = self.served or self.ask(cancel)
+            fill = self._filled(self.served, request, cancel)
+        except Unreachable as reason:
+            self._gone(reason)
+            return self._filled_instead(request, cancel)
+        self._away, self._pause = "", PAUSE
+        return fill
+
+    def _filled(self, served: Served, request: FillRequest, cancel: threading.Event) -> Fill:
+        started = time.perf_counter()
+        prefix, suffix = request.prefix[-served.reach :], request.suffix[: served.reach]
+        body = served.kind.body(msgspec.structs.replace(request, prefix=prefix, suffix=suffix), served.model)
+        answer = self._client.post(served.kind.endpoint, body, cancel)
+        self._check(answer)
+        return read(served.kind, request, answer.body, time.perf_counter() - started)
+
+    def _gone(self, reason: Unreachable) -> None:
+        if not self._away:
+            logger.warning("%s is away (%s): %s answers until it is back", self._address.host, reason, INSTEAD)
+        self._away = f"{self._address.host} is away ({reason}): {INSTEAD} answers until it is back."
+        pause, self._pause = reason.pause or self._pause, min(2 * self._pause, LONGEST_PAUSE)
+        self._until = time.monotonic() + pause
+
+    def _filled_instead(self, request: FillRequest, cancel: threading.Event) -> Fill:
+        if self._instead is None:
+            from engine.embedded import Embedded  # here, so that a server that is there costs no onnxruntime
+
+            self._instead = Embedded.load(INSTEAD)
+        return msgspec.structs.replace(self._instead.fill(request, cancel), instead=self._away)
+
+    # ------------------------------------------------------------ what the server is
+
+    def ask(self, cancel: threading.Event) -> Served:
+        """What the server is; nothing of the user's is sent. Raises Unreachable, Cancelled and EngineError."""
+        owner, model, more = self._models(cancel)
+        model = self._address.model or model
+        if self._address.endpoint and not (owner == OURS and self._address.endpoint == Inpaint.endpoint):
+            return Served(KINDS[self._address.endpoint], model)
+        if owner == OURS:
+            return Served(Inpaint(), model, int(more.get("reach", REACH)))
+        if owner == LLAMA_CPP:
+            return Served(KINDS["infill" if self._takes("infill", LLAMA_GAP, cancel) else "completion"], model)
+        fim = self._takes("v1/fim/completions", GAP | ({"model": model} if model else {}), cancel)
+        return Served(KINDS["v1/fim/completions" if fim else "v1/completions"], model)
+
+    def _models(self, cancel: threading.Event) -> tuple[str, str, dict[str, Any]]:
+        """Who owns the first model, its name, and what ours says of itself; nothing where the server has no list."""
+        answer = self._client.get("v1/models", cancel)
+        if answer.status in (401, 403):
+            self._check(answer)
+        try:
+            first = msgspec.json.decode(answer.body)["data"][0]
+            return str(first.get("owned_by")), str(first["id"]), dict(first.get("inpaint") or {})
+        except (msgspec.DecodeError, KeyError, TypeError, IndexError, ValueError, AttributeError):
+            return "", "", {}
+
+    def _takes(self, endpoint: str, body: dict[str, Any], cancel: threading.Event) -> bool:
+        return self._client.post(endpoint, body, cancel).status < 400
+
+    def _check(self, answer: Answer) -> None:
+        """Raises EngineError where the server refuses, with its own words."""
+        if answer.status < 300:
+            return
+        host = self._address.host
+        if answer.status in (401, 403):
+            raise EngineError(f"{host} wants a key: put HOST=KEY into {ENVIRONMENT}, or a line into {keys_file()}")
+        if answer.status == 404:
+            raise EngineError(f"{host} has no such API: name another in its URL, such as /v1/completions")
+        raise EngineError(f"{host} refused (status {answer.status}): {_words(answer.body)}")
+
+
+GAP = {"prompt": "def f(", "suffix": ")", "max_tokens": 1}
+LLAMA_GAP = {"input_prefix": "def f(", "input_suffix": ")", "n_predict": 1}
+
+
+def _words(body: bytes) -> str:
+    try:
+        error = msgspec.json.decode(body)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)[:200]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return "it does not say why"

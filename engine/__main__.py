@@ -12,6 +12,7 @@ import msgspec
 
 from engine.contract import EngineError
 from engine.decoding.presets import AUTO, PASSES
+from engine.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from engine import Engine
@@ -126,13 +127,14 @@ def _eval(command: argparse.ArgumentParser) -> None:
 
 def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("corpus", type=Path, help="a folder that `train corpus` wrote; its validation part is used")
+    command.add_argument("--language", choices=LANGUAGES, default="python", help="of the files (default: python)")
     _model(command)
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:
     from engine.evaluation.lines import evaluate, print_table
 
-    print_table(evaluate(_engine(args), args.corpus / "validation", args.places))
+    print_table(evaluate(_engine(args), args.corpus / "validation", args.places, language=args.language))
 
 
 def _run_eval_typing(args: argparse.Namespace) -> None:
@@ -141,7 +143,7 @@ def _run_eval_typing(args: argparse.Namespace) -> None:
 
     ways = savings.ways(_options(args.options))
     chosen = ways if args.baselines else ways[:1]
-    places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages))
+    places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
     sessions = savings.run(args.model, places, chosen)
     (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)
     if args.plot:
@@ -237,7 +239,7 @@ def _bench_device(args: argparse.Namespace, file: Path) -> None:
 def _train(command: argparse.ArgumentParser) -> None:
     steps = command.add_subparsers(required=True, metavar="STEP")
 
-    corpus = steps.add_parser("corpus", help="download wheels, check licences, filter, deduplicate")
+    corpus = steps.add_parser("corpus", help="download packages, check licences, filter, deduplicate")
     corpus.add_argument("--out", type=Path, required=True)
     corpus.add_argument("--evaluation", type=Path, help="folder of *.jsonl.gz problems to keep out")
     corpus.add_argument("--packages", type=Path, help="list of packages (default: the repository's)")

@@ -8,11 +8,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.languages import LANGUAGES
+
 
 class FileEntry(msgspec.Struct):
     package: str
     path: str
     bytes: int
+    language: str = "python"
 
 
 class Corpus:
@@ -23,10 +26,24 @@ class Corpus:
         self.offsets: NDArray[np.int64] = np.load(folder / "index.npy")
         lines = (folder / "files.jsonl").read_bytes().splitlines()
         self.files = [msgspec.json.decode(line, type=FileEntry) for line in lines]
+        self.languages = {file.language for file in self.files}
         self.bytes = int(self.offsets[-1])
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def weights(self) -> NDArray[np.float64]:
+        """How likely training draws each file (files,): by its bytes, and a language in all by its share.
+
+        A language of which the corpus has nothing leaves its share to the others.
+        """
+        sizes: NDArray[np.float64] = np.diff(self.offsets).astype(np.float64)
+        languages = np.array([file.language for file in self.files])
+        for name, language in LANGUAGES.items():
+            its = languages == name
+            sizes[its] *= language.share / max(1.0, sizes[its].sum())
+        sizes /= sizes.sum()
+        return sizes
 
     def text(self, number: int) -> str:
         start, end = self.offsets[number : number + 2]

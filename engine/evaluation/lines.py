@@ -16,6 +16,7 @@ import msgspec
 
 from engine.contract import Backend, EngineError, FillRequest
 from engine.corpus import Corpus
+from engine.languages import LANGUAGES
 
 BEFORE, AFTER = 32_768, 16_384  # characters, as an editor hands over
 
@@ -36,22 +37,29 @@ class Quality(msgspec.Struct):
     by_confidence: dict[str, tuple[int, float]]
 
 
-def places(folder: Path, count: int, seed: int = 11) -> Iterator[tuple[str, Place]]:
-    """(kind of start, place), the same for the same corpus and seed."""
+def places(folder: Path, count: int, seed: int = 11, language: str = "python") -> Iterator[tuple[str, Place]]:
+    """(kind of start, place) in files of one language, the same for the same corpus and seed.
+
+    Lines of comment are none. Raises EngineError where there is no corpus, or nothing of the language in it.
+    """
     try:
         corpus = Corpus(folder)
     except OSError as error:
         raise EngineError(
             f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus` first"
         ) from None
+    numbers = [number for number, file in enumerate(corpus.files) if file.language == language]
+    if not numbers:
+        raise EngineError(f"no {language} in {folder}: choose one of {', '.join(sorted(corpus.languages))}")
+    comments = LANGUAGES[language].comments
     dice = random.Random(seed)
     made = 0
     while made < count:
-        number = dice.randrange(len(corpus))
+        number = numbers[dice.randrange(len(numbers))]
         lines = corpus.text(number).split("\n")
         line = dice.randrange(len(lines))
         kind = dice.choice(("line start", "inside"))
-        if not lines[line].strip() or lines[line].strip().startswith("#"):
+        if not lines[line].strip() or lines[line].strip().startswith(comments):
             continue
         yield kind, _place(lines, line, kind, corpus.files[number].path, dice)
         made += 1
@@ -66,10 +74,10 @@ def _place(lines: list[str], line: int, kind: str, path: str, dice: random.Rando
     return Place(FillRequest(prefix=prefix, suffix=suffix, path=path, max_lines=1), text[column:])
 
 
-def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True) -> Quality:
-    """How a loaded model fills `count` places of a corpus folder. Raises EngineError where there is none."""
+def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True, language: str = "python") -> Quality:
+    """How a loaded model fills `count` places of a corpus folder. Raises EngineError as `places` does."""
     cancel, right = threading.Event(), []
-    for kind, place in places(folder, count):
+    for kind, place in places(folder, count, language=language):
         fill = filler.fill(msgspec.structs.replace(place.request, copies=copies), cancel)
         right.append((kind, fill, fill.text == place.target))
     fills = [fill for _, fill, _ in right]

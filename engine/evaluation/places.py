@@ -55,19 +55,22 @@ class Workspace(msgspec.Struct):
             file.write_text(text, encoding="utf-8")
 
 
-def workspaces(folder: Path, lines: int, seed: int, packages: tuple[str, ...] = ()) -> list[Workspace]:
-    """Packages with places of about `lines` lines in all, as many of each package as of another; the same for the same
-    corpus and seed. Only those named, if any are. Raises EngineError where there is no corpus or no such package.
+def workspaces(
+    folder: Path, lines: int, seed: int, packages: tuple[str, ...] = (), language: str = "python"
+) -> list[Workspace]:
+    """Packages of one language with places of about `lines` lines in all, as many of each package as of another; the
+    same for the same corpus and seed. Only those named, if any are. Raises EngineError where there is no corpus or no
+    such package.
     """
     corpus = read(folder)
     numbers = defaultdict(list)
     for number, file in enumerate(corpus.files):
-        if Path(file.path).suffix in LANGUAGES and file.bytes <= LARGEST:
+        if file.language == language and Path(file.path).suffix in LANGUAGES and file.bytes <= LARGEST:
             numbers[file.package].append(number)
     unknown = set(packages) - set(numbers)
     if unknown:
         raise EngineError(
-            f"no package {', '.join(sorted(unknown))} in {folder}: there are {', '.join(sorted(numbers))}"
+            f"no {language} package {', '.join(sorted(unknown))} in {folder}: there are {', '.join(sorted(numbers))}"
         )
     chosen = sorted(packages or numbers)
     made = []

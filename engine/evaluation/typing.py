@@ -253,13 +253,14 @@ async def over_lsp(model: str, sources: Sequence[Source], lines: int) -> list[Re
 # ---------------------------------------------------------------- command line
 
 
-def from_corpus(folder: Path) -> list[Source]:
-    """Some files of a corpus, the same each time. Raises EngineError where there is none."""
+def from_corpus(folder: Path, language: str = "python") -> list[Source]:
+    """Some files of a corpus in one language, the same each time. Raises EngineError where there is none."""
     try:
         corpus = Corpus(folder)
     except OSError as error:
         raise EngineError(f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus`") from None
-    files = (Source(file.path, corpus.text(number)) for number, file in enumerate(corpus.files))
+    numbers = (number for number, file in enumerate(corpus.files) if file.language == language)
+    files = (Source(corpus.files[number].path, corpus.text(number)) for number in numbers)
     return random.Random(0).sample([file for file in files if file.text.count("\n") >= LONG_ENOUGH], FILES)
 
 

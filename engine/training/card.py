@@ -19,6 +19,7 @@ class PackageReport(msgspec.Struct):
     licence: str
     files: int
     bytes: int
+    language: str = "python"
 
 
 class CorpusReport(msgspec.Struct):
@@ -29,7 +30,10 @@ def card(model: NanoModel, progress: Progress, qualities: dict[str, Quality], re
     """`qualities` are by the way of filling."""
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = [package for package in packages if package.use == "train" and package.files]
-    held_out = sorted({package.package for package in packages if package.use == "validation"})
+    held_out = sorted({one.package for one in packages if (one.use, one.language) == ("validation", "python")})
+    languages = Counter[str]()
+    for package in trained:
+        languages[package.language] += package.bytes
     licences = Counter(package.licence for package in trained).most_common()
     config = model.config
     parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
@@ -72,9 +76,10 @@ Read what you accept.
 
 ## Data
 
-{sum(p.bytes for p in trained) / 1e6:.0f} MB of Python from {len(trained)} PyPI wheels with permissive licences, without
-generated, vendored and copyleft files, deduplicated, and without files that share an n-gram with the evaluation
-problems. Packages by licence: {", ".join(f"{licence} {count}" for licence, count in licences)}.
+{", ".join(f"{size / 1e6:.0f} MB of {language}" for language, size in languages.most_common())} from {len(trained)}
+packages of PyPI, npm and Debian with permissive licences, without generated, vendored and copyleft files,
+deduplicated, and without files that share an n-gram with the evaluation problems. Packages by licence:
+{", ".join(f"{licence} {count}" for licence, count in licences)}.
 
 | package | version | licence | MB |
 |---|---|---|---|

@@ -1,15 +1,16 @@
-"""Builds the training corpus from wheels pinned in a list: `python -m engine train corpus --out DIR`.
+"""Builds the training corpus from packages pinned in a list: `python -m engine train corpus --out DIR`.
 
-Wheels are downloaded by pip and only read, never installed or run. What the checks of `corpus_filters` leave of
-them is capped a package, deduplicated exactly and nearly, shuffled and written as three files:
+Packages come from the sources of `corpus_sources`. What the checks of `corpus_filters` leave of them is capped a
+package, deduplicated exactly and nearly, shuffled and written as three files:
 
     corpus.bin    the kept files' UTF-8 text, one after the other
     index.npy     int64 offsets into it, shape (files + 1,)
-    files.jsonl   {"package", "path", "bytes"} of each file, in the same order
+    files.jsonl   {"package", "path", "bytes", "language"} of each file, in the same order
 
+All that passes is kept, in whatever proportion the languages come: training draws them by the shares of `languages`.
 The packages that our own evaluation completes go the same way into `validation/` beside them. They are read first,
 so that a training file that nearly equals one of theirs is dropped as a duplicate. The same list gives the same
-corpus on any number of cores, but for packages that pip cannot download, which the report names, and for files
+corpus on any number of cores, but for packages that cannot be downloaded, which the report names, and for files
 whose syntax the running Python is too old for.
 """
 
@@ -21,42 +22,31 @@ import random
 import subprocess
 import sys
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from email.message import Message
-from email.parser import HeaderParser
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from engine.corpus import FileEntry
+from engine.languages import LANGUAGES
 from engine.training import corpus_filters as filters
+from engine.training.corpus_sources import DAMAGED, SOURCES, Package, is_intact
 
 PACKAGES = Path(__file__).with_name("packages.tsv")
-CAP = 8_000_000  # bytes a package
+CAPS = {"train": 2_000_000, "validation": 8_000_000}  # bytes a package; training draws less than there is: many matter
 TEST_SHARE = 0.25  # of the bytes of a package
 NEAR = 0.8  # Jaccard similarity of two files' n-grams from which on the later file goes
 NEAR_WORDS, EVALUATION_WORDS = 4, 10  # n of the n-grams
 BYTES_A_TOKEN = 3.6
-PLATFORMS = ("any", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-
-
-class Package(msgspec.Struct, frozen=True):
-    """A line of the list. Reserved ones are never read: their names are what no training file's path may contain."""
-
-    name: str
-    version: str
-    use: Literal["train", "validation", "reserved"]
-    without: tuple[str, ...] = ()  # path prefixes left out
 
 
 class File(msgspec.Struct, frozen=True):
@@ -74,6 +64,7 @@ class Report(msgspec.Struct):
     package: str
     version: str
     use: str
+    language: str = ""
     licence: str = ""
     files: int = 0
     bytes: int = 0
@@ -85,7 +76,7 @@ class Report(msgspec.Struct):
 
 
 def build(out: Path, packages: Path = PACKAGES, evaluation: Path | None = None, wheels: Path | None = None) -> None:
-    """Build the corpus into `out`, keeping the wheels in `wheels` (by default within `out`) for the next time.
+    """Build the corpus into `out`, keeping the packages in `wheels` (by default within `out`) for the next time.
 
     `evaluation` is a folder of *.jsonl.gz with problems that no training file may share an n-gram with.
     Raises ValueError where the list or the folder does not hold what it should, OSError where files cannot be used.
@@ -93,15 +84,16 @@ def build(out: Path, packages: Path = PACKAGES, evaluation: Path | None = None, 
     started = time.monotonic()
     listed = read_packages(packages)
     wanted = [package for use in ("validation", "train") for package in listed if package.use == use]
-    reserved = frozenset(package.name for package in listed if package.use != "train")
-    read = partial(read_wheel, reserved=reserved, held_out=evaluation_ngrams(evaluation))
+    untrained = [package for package in listed if package.use != "train"]
+    reserved = {name: frozenset(one.name for one in untrained if one.language == name) for name in LANGUAGES}
+    read = partial(read_package, reserved=reserved, held_out=evaluation_ngrams(evaluation))
     found = download(wanted, wheels or out / "wheels")
-    kept: dict[str, list[tuple[str, File]]] = {"validation": [], "train": []}
+    kept: dict[str, list[tuple[Report, File]]] = {"validation": [], "train": []}
     reports: list[Report] = []
     duplicates = Duplicates()
     with ProcessPoolExecutor() as pool:
         for report, files in track(pool.map(read, wanted, map(found.get, wanted)), "Reading", len(wanted)):
-            kept[report.use] += [(report.package, file) for file in without_duplicates(files, duplicates, report)]
+            kept[report.use] += [(report, file) for file in without_duplicates(files, duplicates, report)]
             reports.append(report)
     write(kept["train"], out)
     write(kept["validation"], out / "validation")
@@ -109,20 +101,26 @@ def build(out: Path, packages: Path = PACKAGES, evaluation: Path | None = None, 
 
 
 def read_packages(path: Path) -> list[Package]:
-    """The list: name, version, use and excluded path prefixes (parted by commas) in columns parted by tabs."""
-    packages = [_package(line) for line in path.read_text("utf-8").splitlines()[1:] if line.strip()]
-    counts = Counter(package.name for package in packages)
-    if twice := [name for name, count in counts.items() if count > 1]:
+    """The list: columns parted by tabs, the first line naming them.
+
+    `package`, `version` and `use` have to be there; `without` (path prefixes parted by commas), `language` (by default
+    Python) and `integrity` may.
+    """
+    heads, *lines = [line.split("\t") for line in path.read_text("utf-8").splitlines() if line.strip()]
+    packages = [_package(dict(zip(heads, line, strict=False)), "\t".join(line)) for line in lines]
+    counts = Counter((package.language, package.name) for package in packages)
+    if twice := [name for (_, name), count in counts.items() if count > 1]:
         raise ValueError(f"{path} lists {', '.join(twice)} twice: keep one line of each")
     return packages
 
 
-def _package(line: str) -> Package:
-    name, version, use, without = [*line.split("\t"), "", "", ""][:4]
-    prefixes = tuple(filter(None, without.split(",")))
-    fields = {"name": canonicalize_name(name), "version": version, "use": use, "without": prefixes}
+def _package(row: dict[str, str], line: str) -> Package:
+    fields = {name: value for name, value in row.items() if value}
+    fields |= {"name": row["package"], "version": row.get("version", "")}
+    if fields.get("language", "python") == "python":
+        fields["name"] = canonicalize_name(fields["name"])
     try:
-        return msgspec.convert(fields, Package)
+        return msgspec.convert(fields | {"without": tuple(filter(None, row.get("without", "").split(",")))}, Package)
     except msgspec.ValidationError as error:
         raise ValueError(f"bad line in the package list, {line!r}: {error}") from None
 
@@ -144,70 +142,65 @@ def _problems(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def download(packages: list[Package], folder: Path) -> dict[Package, Path]:
-    """The wheel of each package; one that pip cannot get is told of, and missing from the answer."""
+    """The file of each package; one that cannot be had is told of, and missing from the answer."""
     folder.mkdir(parents=True, exist_ok=True)
-    have = _wheels(folder)
-    missing = [package for package in packages if (package.name, package.version) not in have]
+    missing = [package for package in packages if _locate(package, folder) is None]
     with ThreadPoolExecutor(4) as pool:
         for failure in track(pool.map(partial(_download, folder=folder), missing), "Downloading", len(missing)):
             if failure:
                 print(failure, file=sys.stderr)
-    have = _wheels(folder)
-    return {one: have[one.name, one.version] for one in packages if (one.name, one.version) in have}
+    return {package: path for package in packages if (path := _locate(package, folder)) is not None}
+
+
+def _locate(package: Package, folder: Path) -> Path | None:
+    return SOURCES[package.language].locate(package, folder)
 
 
 def _download(package: Package, folder: Path) -> str | None:
-    """Download a wheel, for one platform so that the corpus is the same everywhere; pip's last words if it fails."""
-    target = ["--python-version=3.12", "--implementation=cp", *(f"--platform={name}" for name in PLATFORMS)]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *target]
-    command += ["--dest", str(folder), f"{package.name}=={package.version}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return (done.stderr.strip() or "pip failed").splitlines()[-1] if done.returncode else None
+    """Download a package; its client's last words if it fails."""
+    command = SOURCES[package.language].command(package)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    except OSError as error:
+        return f"{package.name} {package.version} needs {Path(command[0]).name} ({error.strerror})"
+    words = (done.stderr.strip() or "no reason given").splitlines()[-1]
+    return f"{package.name} {package.version}: {words}" if done.returncode else None
 
 
-def _wheels(folder: Path) -> dict[tuple[str, str], Path]:
-    parsed = ((parse_wheel_filename(path.name), path) for path in folder.glob("*.whl"))
-    return {(str(name), str(version)): path for (name, version, _, _), path in parsed}
-
-
-def read_wheel(
-    package: Package, wheel: Path | None, reserved: frozenset[str], held_out: frozenset[int]
+def read_package(
+    package: Package, path: Path | None, reserved: dict[str, frozenset[str]], held_out: frozenset[int]
 ) -> tuple[Report, list[File]]:
-    """The package's files that pass the checks, up to the cap; `reserved` and `held_out` bind training packages."""
-    report = Report(package.name, package.version, package.use)
-    if wheel is None:
+    """The package's files that pass the checks, up to the cap; `reserved` and `held_out` bind training packages.
+
+    `reserved` holds the names of packages by language, since a name may mean something else in another one.
+    """
+    report = Report(package.name, package.version, package.use, package.language)
+    if path is None:
         report.refused = "not downloaded"
         return report, []
-    if package.use == "validation":
-        reserved, held_out = frozenset(), frozenset()
+    damaged = f"{path.name} is damaged: delete it and run again"
+    if not is_intact(path.read_bytes(), package.integrity):
+        report.refused = damaged
+        return report, []
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            report.licence = filters.licence_of(*_metadata(archive))
-            if filters.is_permissive(report.licence):
-                paths = _paths(archive, package.without, reserved, report)
-                return report, _fill(archive, paths, held_out, report)
-            report.refused = f"licence {report.licence or 'unknown'}"
-    except (zipfile.BadZipFile, StopIteration):
-        report.refused = f"{wheel.name} is damaged: delete it and run again"
-    return report, []
+        contents = SOURCES[package.language].read(path, package.language)
+    except DAMAGED:
+        report.refused = damaged
+        return report, []
+    report.licence = contents.licence
+    if not filters.is_permissive(contents.licence):
+        report.refused = f"licence {contents.licence or 'unknown'}"
+        return report, []
+    trained = package.use == "train"
+    names = reserved[package.language] if trained else frozenset[str]()
+    paths = _paths(contents.files, package.without, names, report)
+    return report, _fill(contents.files, paths, held_out if trained else frozenset(), report)
 
 
-def _metadata(archive: zipfile.ZipFile) -> tuple[Message, str]:
-    """The wheel's metadata and the text of its own licence file, which lies above those of what it bundles."""
-    names = [name for name in archive.namelist() if ".dist-info/" in name]
-    metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
-    licences = [name for name in names if name.rsplit("/", 1)[1].upper().startswith(("LICEN", "COPYING"))]
-    own = sorted(licences, key=lambda name: name.count("/"))[:1]
-    texts = [archive.read(name).decode("utf-8", "replace") for name in (metadata, *own)]
-    return HeaderParser().parsestr(texts[0]), "".join(texts[1:])
-
-
-def _paths(archive: zipfile.ZipFile, without: tuple[str, ...], reserved: frozenset[str], report: Report) -> list[str]:
+def _paths(files: Iterable[str], without: tuple[str, ...], reserved: frozenset[str], report: Report) -> list[str]:
     """The files worth a look, mixed so that the cap does not take folders in alphabetical order."""
     paths: list[str] = []
-    for path in sorted(archive.namelist(), key=lambda path: hashlib.sha256(path.encode()).digest()):
-        if not path.endswith(".py"):
-            continue
+    for path in sorted(files, key=lambda path: hashlib.sha256(path.encode()).digest()):
         if reason := filters.rejected_path(path, without, reserved):
             report.drop(reason)
         else:
@@ -215,25 +208,26 @@ def _paths(archive: zipfile.ZipFile, without: tuple[str, ...], reserved: frozens
     return paths
 
 
-def _fill(archive: zipfile.ZipFile, paths: list[str], held_out: frozenset[int], report: Report) -> list[File]:
+def _fill(contents: dict[str, bytes], paths: list[str], held_out: frozenset[int], report: Report) -> list[File]:
     """Code up to the cap less the room of the tests, then tests up to their share."""
     tests = list(filter(filters.is_test, paths))
-    room = min(CAP * TEST_SHARE, sum(archive.getinfo(path).file_size for path in tests))
-    take = partial(_take, archive, held_out=held_out, report=report)
-    code = take([path for path in paths if not filters.is_test(path)], CAP - room)
+    cap = CAPS[report.use]
+    room = min(cap * TEST_SHARE, sum(len(contents[path]) for path in tests))
+    take = partial(_take, contents, held_out=held_out, report=report)
+    code = take([path for path in paths if not filters.is_test(path)], cap - room)
     share = sum(len(file.text) for file in code) * TEST_SHARE / (1 - TEST_SHARE)
     return code + take(tests, min(room, share))
 
 
 def _take(
-    archive: zipfile.ZipFile, paths: list[str], room: float, held_out: frozenset[int], report: Report
+    contents: dict[str, bytes], paths: list[str], room: float, held_out: frozenset[int], report: Report
 ) -> list[File]:
     """The files that pass the checks, as long as they fit into `room` bytes."""
     files: list[File] = []
     for path in paths:
-        if archive.getinfo(path).file_size > room:
+        if len(contents[path]) > room:
             report.drop("over the cap")
-        elif isinstance(file := _read_file(path, archive.read(path), held_out), str):
+        elif isinstance(file := _checked(path, contents[path], report.language, held_out), str):
             report.drop(file)
         else:
             room -= len(file.text)
@@ -241,12 +235,12 @@ def _take(
     return files
 
 
-def _read_file(path: str, data: bytes, held_out: frozenset[int]) -> File | str:
+def _checked(path: str, data: bytes, language: str, held_out: frozenset[int]) -> File | str:
     """The file, or why it is dropped."""
     text = filters.decoded(data)
     if text is None:
         return "not UTF-8"
-    if reason := filters.rejected_text(text):
+    if reason := filters.rejected_text(text, language):
         return reason
     words = filters.words(text)
     if not held_out.isdisjoint(filters.ngrams(words, EVALUATION_WORDS)):
@@ -287,7 +281,7 @@ def without_duplicates(files: list[File], duplicates: Duplicates, report: Report
             yield file
 
 
-def write(files: list[tuple[str, File]], folder: Path) -> None:
+def write(files: list[tuple[Report, File]], folder: Path) -> None:
     """Write the three files of a corpus, in an order that is mixed and always the same.
 
     They take their places when all are whole: a trainer may have the old ones mapped into its memory.
@@ -296,9 +290,10 @@ def write(files: list[tuple[str, File]], folder: Path) -> None:
     part.mkdir(parents=True, exist_ok=True)
     files = random.Random(0).sample(files, len(files))
     with (part / "corpus.bin").open("wb") as texts, (part / "files.jsonl").open("wb") as names:
-        for package, file in files:
+        for report, file in files:
             texts.write(file.text)
-            names.write(msgspec.json.encode({"package": package, "path": file.path, "bytes": len(file.text)}) + b"\n")
+            entry = FileEntry(report.package, file.path, len(file.text), report.language)
+            names.write(msgspec.json.encode(entry) + b"\n")
     sizes = [0, *(len(file.text) for _, file in files)]
     np.save(part / "index.npy", np.cumsum(sizes, dtype=np.int64))
     for path in part.iterdir():
@@ -308,19 +303,19 @@ def write(files: list[tuple[str, File]], folder: Path) -> None:
 
 def tell(reports: list[Report], out: Path, seconds: float) -> None:
     """Print the table of packages and write the same to report.json."""
-    totals = [_total(reports, use) for use in ("validation", "train")]
+    totals = [_total(reports, use, language) for use in ("validation", "train") for language in LANGUAGES]
     content = {"seconds": round(seconds), "totals": totals, "packages": reports}
     (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(content)))
-    table = Table("package", "version", "licence", "use", "files", "MB", "M tokens", "dropped")
+    table = Table("package", "version", "licence", "language", "use", "files", "MB", "M tokens", "dropped")
     for report in [*reports, *totals]:
         table.add_row(*_row(report))
     Console().print(table)
 
 
-def _total(reports: Iterable[Report], use: str) -> Report:
-    total = Report("total", "", use)
+def _total(reports: Iterable[Report], use: str, language: str) -> Report:
+    total = Report("total", "", use, language)
     dropped = Counter[str]()
-    for report in (report for report in reports if report.use == use):
+    for report in (report for report in reports if (report.use, report.language) == (use, language)):
         total.files += report.files
         total.bytes += report.bytes
         dropped.update(report.dropped)
@@ -332,4 +327,4 @@ def _total(reports: Iterable[Report], use: str) -> Report:
 def _row(report: Report) -> list[str]:
     dropped = report.refused or ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
     numbers = [f"{report.files:,}", f"{report.bytes / 1e6:.1f}", f"{report.bytes / BYTES_A_TOKEN / 1e6:.1f}"]
-    return [report.package, report.version, report.licence, report.use, *numbers, dropped]
+    return [report.package, report.version, report.licence, report.language, report.use, *numbers, dropped]

@@ -71,7 +71,7 @@ class Sampler:
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, config: SamplerConfig, seed: int) -> None:
         self.corpus, self.tokenizer, self.config = corpus, tokenizer, config
         self.random = random.Random(seed)
-        self._weights = np.cumsum(np.diff(corpus.offsets))
+        self._weights = np.cumsum(corpus.weights())
 
     def batch(self, rows: int) -> Batch:
         built = [self.row() for _ in range(rows)]
@@ -173,7 +173,7 @@ class Sampler:
 
     def _before_closers(self, line: str, start: int) -> int:
         """Where the middle ends: a third of the time before brackets and quotes that an editor closed by itself."""
-        closers = re.search(r"[)\]}\"']+[:,]?$", line[start:])
+        closers = re.search(r"[)\]}\"'`]+[:,;]?$", line[start:])
         if closers is None or self.random.random() > 0.35:
             return len(line)
         return start + self.random.randint(closers.start(), len(line) - start)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -37,11 +37,11 @@ def train(texts: Iterator[str], vocab: int) -> tokenizers.Tokenizer:
 
 
 def sample(corpus: Corpus, megabytes: float, seed: int = 0) -> Iterator[str]:
-    """Whole files in random order until the sample is full."""
-    order = list(range(len(corpus)))
-    random.Random(seed).shuffle(order)
+    """Whole files in random order until the sample is full, of each language what training draws of it."""
+    likely = corpus.weights() / np.diff(corpus.offsets)
+    order = np.random.default_rng(seed).choice(len(corpus), len(corpus), replace=False, p=likely / likely.sum())
     left = megabytes * 1e6
-    for number in order:
+    for number in order.tolist():
         text = corpus.text(number)
         yield text
         left -= len(text)

@@ -1,22 +1,31 @@
-"""The corpus command on small wheels made here: no download, no registry."""
+"""The corpus command on small packages made here: no download, no registry."""
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
+import io
 import itertools
 import json
 import random
+import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from datasketch import MinHash  # type: ignore[import-untyped]
 
 from engine.__main__ import main
+from engine.corpus import Corpus
+from engine.languages import LANGUAGES
 from engine.training import corpus
 
 HEADER = "Metadata-Version: 2.4\nVersion: 1.0\n"
+NOTHING: dict[str, frozenset[str]] = dict.fromkeys(LANGUAGES, frozenset())
 NAMES = [f"{verb}_{noun}" for verb in ("read", "merge", "close", "count") for noun in ("row", "page", "tree", "socket")]
 
 
@@ -37,6 +46,46 @@ def wheel(folder: Path, name: str, files: dict[str, str], licence: str = "MIT") 
         archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         for path, text in files.items():
             archive.writestr(path, text)
+
+
+def tarball(files: dict[str, str], packing: Literal["w:gz", "w:xz"]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=packing) as archive:
+        for path, text in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+def npm(folder: Path, name: str, files: dict[str, str], manifest: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name.removeprefix('@').replace('/', '-')}-1.0.0.tgz"
+    content = {"package.json": json.dumps({"name": name, **manifest}), **files}
+    path.write_bytes(tarball({f"package/{path}": text for path, text in content.items()}, "w:gz"))
+    return path
+
+
+def deb(folder: Path, name: str, files: dict[str, str], licences: str) -> None:
+    """A Debian package: an archive of `ar` that holds three files."""
+    folder.mkdir(exist_ok=True)
+    head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+    content = {f"./usr/share/doc/{name}/copyright": head + licences, **files}
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar.xz": tarball({"./control": f"Package: {name}\n"}, "w:xz"),
+        "data.tar.xz": tarball(content, "w:xz"),
+    }
+    packed = b"!<arch>\n"
+    for part, data in parts.items():
+        packed += (
+            f"{part:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+        )
+    (folder / f"{name}_1%3a2.0-1_all.deb").write_bytes(packed)
+
+
+def script(seed: int) -> str:
+    return module(seed).replace("def ", "function ").replace(":\n", " {\n").replace(" is ", " === ")
 
 
 def listed(folder: Path, *rows: str) -> Path:
@@ -113,24 +162,119 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "alpha==9.9" in capsys.readouterr().err
 
 
+def test_build_of_all_languages(tmp_path: Path) -> None:
+    packages = tmp_path / "wheels"
+    wheel(packages, "alpha", {"alpha/a.py": module(1)})
+    sources = {"src/x.ts": script(2), "lib/x.js": script(3), "lib/y.js": script(4), "dist/z.js": script(5)}
+    npm(packages, "@beta/core", {**sources, "types/x.d.ts": script(6)}, {"license": "MIT"})
+    go = {"x/go.mod": "module", "x/a.go": script(7), "x/vendor/b.go": script(8), "x/gpl/c.go": script(9)}
+    licences = "Files: *\nLicense: Expat\n\nFiles: gpl/*\nLicense: GPL-3+\n\nFiles: debian/*\nLicense: GPL-2+\n"
+    deb(packages, "golang-x-dev", {f"./usr/share/gocode/src/{path}": text for path, text in go.items()}, licences)
+    rust = {"./usr/share/cargo/registry/y-z-1.0/src/lib.rs": script(10), "./usr/share/doc/y/lib.rs": script(11)}
+    deb(packages, "librust-y-dev", rust, "Files: *\nLicense: MIT or Apache-2.0\n")
+    deb(packages, "librust-z-dev", rust, "Files: *\nLicense: MPL-2.0\n")
+    rows = ["package\tversion\tuse\tlanguage", "alpha\t1.0\ttrain\t", "@beta/core\t1.0.0\ttrain\tjavascript"]
+    rows += ["golang-x-dev\t1:2.0-1\ttrain\tgo"]
+    rows += [f"librust-{name}-dev\t1:2.0-1\ttrain\trust" for name in ("y", "z")]
+    path = tmp_path / "packages.tsv"
+    path.write_text("\n".join(rows), "utf-8")
+
+    corpus.build(tmp_path / "out", path, None, packages)
+
+    kept = read(tmp_path / "out")
+    assert set(kept) == {
+        "alpha:alpha/a.py",
+        "@beta/core:@beta/core/src/x.ts",
+        "@beta/core:@beta/core/lib/y.js",
+        "golang-x-dev:x/a.go",
+        "librust-y-dev:y-z/src/lib.rs",
+    }
+    reports = dropped(tmp_path / "out")
+    assert reports["librust-z-dev"]["refused"].startswith("licence MPL-2")
+    assert reports["librust-y-dev"]["licence"] == "MIT OR Apache-2.0"
+    languages = {file.package: file.language for file in Corpus(tmp_path / "out").files}
+    assert languages["@beta/core"] == "javascript"
+    assert languages["librust-y-dev"] == "rust"
+
+
+def test_a_file_that_is_not_the_listed_one_is_refused(tmp_path: Path) -> None:
+    path = npm(tmp_path, "beta", {"index.js": script(1)}, {"license": "MIT"})
+    good = "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    for integrity, files in ((good, 1), ("sha512-AAAA", 0)):
+        package = corpus.Package("beta", "1.0.0", "train", language="javascript", integrity=integrity)
+        report, kept = corpus.read_package(package, path, NOTHING, frozenset())
+        assert len(kept) == files
+        assert bool(report.refused) is not bool(files)
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "words"),
+    [
+        ("javascript", "@beta/core", ["npm", "@beta/core@1.0"]),
+        ("go", "golang-x-dev", ["apt-get", "golang-x-dev=1.0"]),
+        ("rust", "librust-y-dev", ["apt-get", "librust-y-dev=1.0"]),
+    ],
+)
+def test_the_client_of_its_registry_downloads_a_package(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    language: Any,
+    name: str,
+    words: list[str],
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], cwd: Path, **_: Any) -> None:
+        assert cwd == tmp_path
+        commands.append([Path(command[0]).stem, command[-1]])
+        raise FileNotFoundError(2, "no such file")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert corpus.download([corpus.Package(name, "1.0", "train", language=language)], tmp_path) == {}
+    assert commands == [words]
+    assert f"needs {words[0]}" in capsys.readouterr().err
+
+
+def test_training_draws_languages_by_their_shares(tmp_path: Path) -> None:
+    texts = {"a.py": b"x" * 300, "b.py": b"x" * 100, "c.rs": b"x" * 5000}
+    names = {"a.py": "python", "b.py": "python", "c.rs": "rust"}
+    files = [
+        (corpus.Report("p", "1", "train", names[path]), corpus.File(path, text, b"", MinHash(4)))
+        for path, text in texts.items()
+    ]
+    corpus.write(files, tmp_path)
+    written = Corpus(tmp_path)
+    weights = {file.path: float(weight) for file, weight in zip(written.files, written.weights(), strict=True)}
+    python, rust = LANGUAGES["python"].share, LANGUAGES["rust"].share
+    assert weights["c.rs"] == pytest.approx(rust / (python + rust))
+    assert weights["a.py"] == pytest.approx(3 * weights["b.py"])
+    assert sum(weights.values()) == pytest.approx(1)
+
+
 def test_caps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "CAP", 20_000)
+    monkeypatch.setattr(corpus, "CAPS", {"train": 20_000, "validation": 1_000_000})
     code = {f"alpha/m{seed}.py": module(seed) for seed in range(30)}
     tests = {f"alpha/tests/m{seed}.py": module(seed) for seed in range(30, 60)}
     wheel(tmp_path, "alpha", {**code, **tests})
     path = next(tmp_path.glob("*.whl"))
-    report, files = corpus.read_wheel(corpus.Package("alpha", "1.0", "train"), path, frozenset(), frozenset())
+    report, files = corpus.read_package(corpus.Package("alpha", "1.0", "train"), path, NOTHING, frozenset())
     size = sum(len(file.text) for file in files)
     of_tests = sum(len(file.text) for file in files if "tests/" in file.path)
     assert 15_000 < size <= 20_000
     assert 0 < of_tests <= 0.25 * size
     assert report.dropped == {"over the cap": 60 - len(files)}
+    held_out = corpus.Package("alpha", "1.0", "validation")
+    assert len(corpus.read_package(held_out, path, NOTHING, frozenset())[1]) > len(files)
 
 
 def test_the_list_of_the_project_trains_on_nothing_reserved() -> None:
     packages = corpus.read_packages(corpus.PACKAGES)
-    validation = {one.name for one in packages if one.use == "validation"}
-    assert validation == {"black", "celery", "flask", "networkx", "rich", "scrapy"}
+    validation = {one.language for one in packages if one.use == "validation"}
+    assert validation == set(LANGUAGES)
+    assert {one.name for one in packages if one.use == "validation" and one.language == "python"} == {
+        *("black", "celery", "flask", "networkx", "rich", "scrapy")
+    }
     assert {"click", "fastapi", "httpx", "tornado"} <= {one.name for one in packages if one.use == "reserved"}
     assert all(one.version for one in packages if one.use != "reserved")
 

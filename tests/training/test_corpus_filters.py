@@ -45,6 +45,89 @@ def test_licence(metadata: str, text: str, licence: str | None, permissive: bool
 
 
 @pytest.mark.parametrize(
+    ("manifest", "text", "licence"),
+    [
+        ({"license": "MIT"}, "", "MIT"),
+        ({"license": "(MIT OR GPL-3.0)"}, "", "(MIT OR GPL-3.0)"),
+        ({"license": {"type": "BSD-3-Clause", "url": "x"}}, "", "BSD-3-Clause"),
+        ({"licenses": [{"type": "MIT"}, {"type": "Apache 2.0"}]}, "", "Apache-2.0 AND MIT"),
+        ({"license": "SEE LICENSE IN LICENSE"}, MIT_TEXT, "MIT"),
+        ({"license": "AGPL-3.0"}, MIT_TEXT, "AGPL"),
+        ({"license": "UNLICENSED"}, "", ""),
+        ({}, "", ""),
+    ],
+)
+def test_npm_licence(manifest: dict[str, object], text: str, licence: str) -> None:
+    found = filters.npm_licence(manifest, text)
+    assert found.startswith(licence) if licence else found == ""
+    assert filters.is_permissive(found) is (licence not in ("", "AGPL"))
+
+
+@pytest.mark.parametrize(
+    ("synopsis", "licence", "permissive"),
+    [
+        ("Expat", "MIT", True),
+        ("MIT or Apache-2.0", "MIT OR Apache-2.0", True),
+        ("BSD-3-clause and Expat, Apache-2", "Apache-2.0 AND BSD-3-clause AND MIT", True),
+        ("Go", "BSD-3-Clause", True),
+        ("public-domain", "Unlicense", True),
+        ("GPL-2+ or Expat", "GPL OR MIT", True),
+        ("GPL-2+", "GPL", False),
+        ("MPEG", "MPEG", False),
+        ("", "", False),
+    ],
+)
+def test_debian_licence(synopsis: str, licence: str, permissive: bool) -> None:
+    assert filters.debian_licence(synopsis) == licence
+    assert filters.is_permissive(licence) is permissive
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("lib/index.js", None),
+        ("lib/builder/index.ts", None),
+        ("lib/index.min.js", "compiled"),
+        ("lib/index.d.ts", "compiled"),
+        ("lib/esm/index.js", "compiled"),
+        ("dist/index.js", "compiled"),
+        ("build/lib.py", None),
+        ("lib/locale/de.js", "compiled"),
+        ("lib/testdata/bad.go", "fixture"),
+        ("lib/__fixtures__/in.js", "fixture"),
+        ("api/v1/types.pb.go", "generated"),
+        ("api/zz_generated.deepcopy.go", "generated"),
+        ("lib/Godeps/x.go", "vendored"),
+        ("lib/hyper/src/client.rs", "reserved"),
+    ],
+)
+def test_rejected_path_of_other_languages(path: str, reason: str | None) -> None:
+    assert filters.rejected_path(path, (), frozenset({"hyper"})) == reason
+
+
+def test_javascript_with_a_typescript_file_of_its_name_is_compiled() -> None:
+    paths = ["src/a.ts", "src/b.tsx", "lib/a.js", "lib/b.mjs", "lib/c.js", "types/c.d.ts"]
+    assert filters.compiled_paths(paths) == {"lib/a.js", "lib/b.mjs"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Object.defineProperty(exports, "__esModule", { value: true });',
+        "//# sourceMappingURL=area.js.map",
+        "var __awaiter = (this && this.__awaiter) || function () {};",
+        "/* @flow strict */",
+        '"use strict";\nexports.area = area;',
+    ],
+)
+def test_compiled_javascript(line: str) -> None:
+    text = "export function area(width, height) {\n  return width * height;\n}\n" * 5
+    assert filters.rejected_text(text, "javascript") is None
+    assert filters.rejected_text(f"{line}\n{text}", "javascript") == "compiled"
+    assert filters.rejected_text(FUNCTION + FUNCTION, "go") is None
+
+
+@pytest.mark.parametrize(
     ("path", "reason"),
     [
         ("app/views.py", None),

@@ -1,0 +1,30 @@
+"""The languages that the embedded models are trained on: their files, their comments, their share."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import msgspec
+
+
+class Language(msgspec.Struct, frozen=True):
+    """`comments` are what a line of comment starts with; `share` is the part of training that is drawn from it."""
+
+    suffixes: frozenset[str]
+    comments: tuple[str, ...]
+    share: float
+
+
+LANGUAGES = {
+    "python": Language(frozenset((".py",)), ("#",), 0.65),
+    "javascript": Language(
+        frozenset((".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts")), ("//", "/*", "*"), 0.20
+    ),
+    "go": Language(frozenset((".go",)), ("//", "/*", "*"), 0.08),
+    "rust": Language(frozenset((".rs",)), ("//", "/*", "*"), 0.07),
+}
+
+
+def is_source(path: str, language: str) -> bool:
+    """Whether a path is one of a language's source files."""
+    return PurePosixPath(path).suffix in LANGUAGES[language].suffixes

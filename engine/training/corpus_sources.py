@@ -2,7 +2,8 @@
 
 Each registry's own client downloads (pip, npm, apt-get), so addresses, proxies and certificates are those that it is
 set up with. Packages are only read, never installed or run. A source answers three questions: how a package is
-downloaded, which file of a folder it is, and what stands in that file.
+downloaded, which file of a folder it is, and what stands in that file. Debian's versions are those of one release
+(the list has bookworm's), which apt-get has to be set up with; what was downloaded before is read on any machine.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from engine.languages import is_source
 from engine.training import corpus_filters as filters
 
 PLATFORMS = ("any", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ArError, DebError, KeyError)
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, ArError, DebError),
+    *(EOFError, KeyError, msgspec.DecodeError),
+)
 logging.getLogger("debian.copyright").setLevel(logging.ERROR)  # it mends many old headers, and says so each time
 _DEBIAN_ROOT = re.compile(
     r"\./usr/(?:share/gocode/src|share/go-[\d.]+|src/rustc-[\d.]+)/|\./usr/share/cargo/registry/(.+?)-\d[^/]*(?=/)"

@@ -6,10 +6,10 @@ The way of one row (`Sampler.row`):
                 └──▶ branches  at cursors in L (60 %) or up to ten lines above it:
                                [end of a word that the cursor cut] <rol> rest of line <mid> middle <eom>, then canvases
 
-The context is what the KV memory holds while somebody types, a branch what is thrown away after each request, so
-training sees exactly what inference builds. A branch in line L has its true following lines in `<suf>`; those above
-it see them some lines away, as after a few lines typed. Cursors are cut at characters, prefix and middle are encoded
-apart, and so a cursor inside a word works.
+A file is drawn by its bytes, and a language by its share (`Corpus.weights`). The context is what the KV memory holds
+while somebody types, a branch what is thrown away after each request, so training sees exactly what inference builds.
+A branch in line L has its true following lines in `<suf>`; those above it see them some lines away, as after a few
+lines typed. Cursors are cut at characters, prefix and middle are encoded apart, and so a cursor inside a word works.
 """
 
 from __future__ import annotations

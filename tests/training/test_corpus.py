@@ -197,6 +197,18 @@ def test_build_of_all_languages(tmp_path: Path) -> None:
     assert languages["librust-y-dev"] == "rust"
 
 
+@pytest.mark.parametrize(
+    ("language", "filename"),
+    [("python", "x-1-py3-none-any.whl"), ("javascript", "x-1.tgz"), ("go", "x_1_all.deb"), ("rust", "x_1_amd64.deb")],
+)
+@pytest.mark.parametrize("content", [b"", b"PK", b"!<arch>\n", gzip.compress(b"text")])
+def test_a_damaged_file_is_told(tmp_path: Path, language: Any, filename: str, content: bytes) -> None:
+    (tmp_path / filename).write_bytes(content)
+    package = corpus.Package("x", "1", "train", language=language)
+    [path] = corpus.download([package], tmp_path).values()
+    assert corpus.read_package(package, path, NOTHING, frozenset())[0].refused.endswith("delete it and run again")
+
+
 def test_a_file_that_is_not_the_listed_one_is_refused(tmp_path: Path) -> None:
     path = npm(tmp_path, "beta", {"index.js": script(1)}, {"license": "MIT"})
     good = "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()

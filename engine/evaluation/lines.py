@@ -8,6 +8,7 @@ and how the confidence of a fill goes with its being right.
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ class Quality(msgspec.Struct):
 def places(folder: Path, count: int, seed: int = 11, language: str = "python") -> Iterator[tuple[str, Place]]:
     """(kind of start, place) in files of one language, the same for the same corpus and seed.
 
-    Lines of comment are none. Raises EngineError where there is no corpus, or nothing of the language in it.
+    Lines of comment or without a word are none. Raises EngineError where there is no corpus, or none of the language.
     """
     try:
         corpus = Corpus(folder)
@@ -59,7 +60,7 @@ def places(folder: Path, count: int, seed: int = 11, language: str = "python") -
         lines = corpus.text(number).split("\n")
         line = dice.randrange(len(lines))
         kind = dice.choice(("line start", "inside"))
-        if not lines[line].strip() or lines[line].strip().startswith(comments):
+        if not re.search(r"\w", lines[line]) or lines[line].strip().startswith(comments):
             continue
         yield kind, _place(lines, line, kind, corpus.files[number].path, dice)
         made += 1

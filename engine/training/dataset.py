@@ -82,8 +82,8 @@ class Sampler:
         number = int(np.searchsorted(self._weights, self.random.random() * self._weights[-1], side="right"))
         lines = self.corpus.text(number).split("\n")
         last = self.random.randrange(len(lines))
-        for _ in range(8):  # a cursor that matters is seldom on a blank line
-            if lines[last].strip():
+        for _ in range(8):  # a cursor that matters is seldom on a blank line, or on one of brackets alone
+            if re.search(r"\w", lines[last]):
                 break
             last = self.random.randrange(len(lines))
         path = self.corpus.files[number].path if self.random.random() < 0.7 else ""

@@ -12,7 +12,7 @@ from engine.contract import EngineError
 from engine.corpus import FileEntry
 from engine.evaluation.lines import places
 
-TEXTS = {"python": "# one\nvalue = other\n", "rust": "// one\n/* two */\nlet value = other;\n"}
+TEXTS = {"python": "# one\nvalue = other\n", "rust": "// one\n/* two */\n{}\nlet value = other;\n"}
 
 
 @pytest.fixture

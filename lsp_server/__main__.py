@@ -6,11 +6,13 @@ The model starts to load before the protocol's modules are imported, which takes
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import logging
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from engine import Engine
 from lsp_server.completer import Completer, LoadEngine
@@ -26,10 +28,10 @@ def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.loa
         from lsp_server.terminal import try_place
 
         return try_place(arguments.place, settings, load_engine)
-    if not (arguments.stdio or arguments.tcp):
-        parser.print_help()
-        return 0
-    return serve(arguments.tcp, settings, load_engine)
+    if arguments.stdio or arguments.tcp:
+        serve(arguments.tcp, settings, load_engine)
+    parser.print_help()
+    return 0
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -52,7 +54,7 @@ def address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def serve(tcp: tuple[str, int] | None, settings: Settings, load_engine: LoadEngine) -> int:
+def serve(tcp: tuple[str, int] | None, settings: Settings, load_engine: LoadEngine) -> NoReturn:
     """Serve one client until it leaves, on TCP where an address is given, else on stdin and stdout."""
     logging.basicConfig(format="inpaint: %(message)s")
     logging.getLogger("pygls").setLevel(logging.CRITICAL)  # it logs a traceback for every malformed message
@@ -61,22 +63,26 @@ def serve(tcp: tuple[str, int] | None, settings: Settings, load_engine: LoadEngi
     completer.load(settings.model, settings.device)
     gc.disable()
     from lsp_server.server import create_server
+    from lsp_server.transport import BAD_INPUT, AddressError, leave, serve_stdio, serve_tcp
 
     gc.freeze()  # the protocol's many classes stay: without this, a full collection stops the server for 50 ms
     gc.enable()
     server = create_server(completer, settings)
     try:
         if tcp:
-            server.start_tcp(*tcp)
+            code = asyncio.run(serve_tcp(server.protocol, *tcp))
         else:
+            server.watches_client = True
             stdout, sys.stdout = sys.stdout.buffer, sys.stderr  # a stray print must not break the protocol
-            server.start_io(stdout=stdout)
+            code = asyncio.run(serve_stdio(server.protocol, sys.stdin.buffer, stdout))
+    except AddressError as error:
+        print(f"inpaint: {error}.", file=sys.stderr)
+        code = BAD_INPUT
     except OSError as error:
         print(f"inpaint: cannot serve ({error.strerror}): choose another --tcp address.", file=sys.stderr)
-        return 2
-    finally:
-        completer.close()
-    return server.exit_code
+        code = BAD_INPUT
+    completer.close()
+    leave(code)
 
 
 if __name__ == "__main__":

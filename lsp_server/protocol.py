@@ -1,44 +1,148 @@
-"""pygls, where clients and large files need it otherwise."""
+"""pygls, where clients, large files and the JSON-RPC specification need it otherwise.
+
+Messages are judged here, before pygls sees them: what is no message gets the error that the specification names, and
+what comes before `initialize` or after `shutdown` that of the Language Server Protocol.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import logging
+from typing import Any, NoReturn
 
 from cattrs import Converter
 from lsprotocol import types
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import JsonRPCNotification, LanguageServerProtocol, default_converter
+from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageServerProtocol, default_converter
+
+logger = logging.getLogger(__name__)
 
 # pygls keeps the text of documents too, at tens of milliseconds a key in a large file, and ends by a SystemExit, which
 # asyncio reports as a fault when serving on TCP
 OURS = (types.TEXT_DOCUMENT_DID_OPEN, types.TEXT_DOCUMENT_DID_CHANGE, types.TEXT_DOCUMENT_DID_CLOSE, types.EXIT)
+Code = types.ErrorCodes
+
+
+class Refused(Exception):
+    """A message that is none, or comes at the wrong time: its answer's id, the error's code and its sentence."""
+
+    def __init__(self, identifier: str | int | None, code: Code, sentence: str) -> None:
+        super().__init__(sentence)
+        self.identifier, self.code = identifier, code
 
 
 class Protocol(LanguageServerProtocol):
-    """Leaves the methods in OURS to our handlers alone, and answers a request that cannot be read with an error."""
+    """Leaves the methods in OURS to our handlers alone; every request gets one answer."""
 
     def __init__(self, server: LanguageServer, converter: Converter) -> None:
         super().__init__(server, converter)
+        self.exit_code: int | None = None  # once the client has said `exit`
+        self._initialized = False
         for method in OURS:
             del self.fm.builtin_features[method]
 
+    async def receive(self, body: bytes) -> None:
+        """Handle a message; answer one that is none with an error."""
+        try:
+            self._take(parsed(body))
+        except Refused as refused:
+            logger.error("a message was refused: %s", refused)
+            error = {"code": refused.code.value, "message": str(refused)}
+            self._send_data({"jsonrpc": "2.0", "id": refused.identifier, "error": error})
+
+    def _take(self, message: dict[str, Any]) -> None:
+        method, identifier = message.get("method"), message.get("id")
+        if method is None:
+            if identifier in self._request_futures:
+                self._take_answer(message)
+            return
+        if not self._timely(method, identifier):
+            return
+        try:
+            structured = self.structure_message(message)
+        except JsonRpcInvalidParams:
+            sentence = f"the params of {method[:80]} are not those of the protocol"
+            if identifier is not None:
+                raise Refused(identifier, Code.InvalidParams, sentence) from None
+            logger.error("a message was left alone: %s", sentence)
+            return
+        self._initialized = self._initialized or method == types.INITIALIZE
+        self.handle_message(structured)
+
+    def _timely(self, method: str, identifier: str | int | None) -> bool:
+        """Whether it is the time for a message. Raises Refused for a request when it is not."""
+        if method == types.EXIT or (self._initialized and not self._shutdown and method != types.INITIALIZE):
+            return True
+        if not self._initialized and method == types.INITIALIZE and not self._shutdown:
+            return True
+        if identifier is None:
+            return False
+        if self._shutdown:
+            raise Refused(identifier, Code.InvalidRequest, "the server has been shut down: exit comes next")
+        if self._initialized:
+            raise Refused(identifier, Code.InvalidRequest, "the server has been initialized already")
+        raise Refused(identifier, Code.ServerNotInitialized, "the first request must be initialize")
+
+    def _take_answer(self, message: dict[str, Any]) -> None:
+        """An answer to one of our requests; one that is none counts as none."""
+        try:
+            self.handle_message(
+                self.structure_message({"result": None, **message} if "error" not in message else message)
+            )
+        except JsonRpcException:
+            self._request_futures.pop(message["id"]).cancel()
+
     def structure_message(self, data: dict[str, Any]) -> Any:
+        """The message as an object of its type. Raises JsonRpcInvalidParams."""
         try:
             return super().structure_message(data)
-        except JsonRpcException as error:
-            if "id" in data and "method" in data:  # pygls would leave the client waiting
-                self._send_response(data["id"], error=error.to_response_error())
-            raise
+        except JsonRpcException:
+            raise JsonRpcInvalidParams from None
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """The message, with `params` where it is one of ours to read. Raises Refused."""
+    try:
+        message = json.loads(body.decode(), parse_constant=no_number)
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, a number of thousands of digits, nested a thousand deep
+        raise Refused(None, Code.ParseError, "a message is no JSON that can be read") from None
+    if not isinstance(message, dict):
+        what = "batches are no part of this protocol" if isinstance(message, list) else "a message is an object"
+        raise Refused(None, Code.InvalidRequest, what)
+    identifier = message.get("id")
+    known = identifier if isinstance(identifier, str | int) and not isinstance(identifier, bool) else None
+    if message.get("jsonrpc") != "2.0":
+        raise Refused(known, Code.InvalidRequest, 'a message has "jsonrpc": "2.0"')
+    if "id" in message and known is None and message.keys() != {"jsonrpc", "id", "error"}:
+        raise Refused(None, Code.InvalidRequest, "an id is a string or a whole number")
+    if "method" not in message:
+        if known is None or message.keys() & {"result", "error"}:
+            return message
+        raise Refused(known, Code.InvalidRequest, "a message has a method, a result or an error")
+    if not isinstance(message["method"], str):
+        raise Refused(known, Code.InvalidRequest, "a method is a string")
+    if not isinstance(message.setdefault("params"), dict | list | None):
+        raise Refused(known, Code.InvalidRequest, "params are an object or an array")
+    if message["method"] == types.INITIALIZED and message["params"] is None:
+        message["params"] = {}
+    return message
+
+
+def no_number(text: str) -> NoReturn:
+    raise ValueError(text)  # NaN and Infinity, which JSON does not have
 
 
 def lenient_converter() -> Converter:
     """pygls' converter, but VS Code's client 9 sends trigger kinds from 0, at which lsprotocol would fail.
 
-    The parameters of our own notifications stay as they come, where pygls would make named tuples of them.
+    The parameters of our own methods stay as they come, where pygls would make named tuples of them.
     """
     converter: Converter = default_converter()  # type: ignore[no-untyped-call]
     kinds = types.InlineCompletionTriggerKind
     converter.register_structure_hook(kinds, lambda value, _: kinds.Invoked if value in (0, 1) else kinds.Automatic)
-    converter.register_structure_hook(JsonRPCNotification, lambda data, kind: kind(**data))
+    for kind in (JsonRPCNotification, JsonRPCRequestMessage):
+        converter.register_structure_hook(
+            kind, lambda data, kind: kind(**{name: data[name] for name in kind.__annotations__})
+        )
     return converter

@@ -31,6 +31,7 @@ from lsp_server.filters import presentable
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.status import STATUS, Cost, Reason, status
+from lsp_server.transport import FAILURE, watch
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class Document(Buffer):
 class InpaintServer(LanguageServer):
     """The state of one client's session."""
 
+    protocol: Protocol
+
     def __init__(self, completer: Completer, settings: Settings) -> None:
         super().__init__("inpaint", own_version(), protocol_cls=Protocol, converter_factory=lenient_converter)
         self.completer = completer
@@ -70,14 +73,9 @@ class InpaintServer(LanguageServer):
         self.focus = ""  # the document that the user looks at
         self.silence: Reason | None = None  # why the last request in it has nothing to show
         self.shutting_down = False
-        self.exit_code = 0
+        self.watches_client = False  # whether to end with the client's process
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
         self.following: asyncio.Future[Any] | None = None
-
-    def shutdown(self) -> None:
-        super().shutdown()  # type: ignore[no-untyped-call]
-        if isinstance(self.protocol.writer, asyncio.StreamWriter):
-            self.protocol.writer.close()  # or a TCP server would wait for its client to go
 
     def configure(self, options: Json) -> None:
         """Take over the options; say what is wrong with them; load the model where it is another."""
@@ -157,7 +155,10 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
 def initialize(ls: InpaintServer, params: types.InitializeParams) -> None:
     # Neovim splits what it inserts at \n and would keep each \r as a character; VS Code takes either
     ls.inserts_verbatim = params.client_info is None or params.client_info.name != "Neovim"
-    ls.configure(params.initialization_options)
+    if ls.watches_client and params.process_id is not None:
+        watch(params.process_id)
+    options = params.initialization_options
+    ls.configure({name: options[name] for name in options if name != "token"} if isinstance(options, dict) else options)
 
 
 def initialized(ls: InpaintServer, params: types.InitializedParams) -> None:
@@ -216,9 +217,8 @@ def shutdown(ls: InpaintServer, params: None) -> None:
 
 
 def leave(ls: InpaintServer, params: None) -> None:
-    """Leave the message loop; a client that has not asked for the shutdown did not mean this."""
-    ls.exit_code = 0 if ls.shutting_down else 1
-    ls.shutdown()
+    """End the session; a client that has not asked for the shutdown did not mean this."""
+    ls.protocol.exit_code = 0 if ls.shutting_down else FAILURE
 
 
 # ---------------------------------------------------------------- text

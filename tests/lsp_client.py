@@ -87,6 +87,9 @@ class LspClient:
                 self.received.append(message)
                 self.arrival.notify_all()
             return
+        if message["id"] is None:  # an error about what was no request
+            self.received.append({"method": "", **message})
+            return
         self.order.append(message["id"])
         future = self._waiting.pop(message["id"])
         if future.done():  # given up by the test

@@ -13,7 +13,10 @@ import hmac
 import ipaddress
 import logging
 import os
+import queue
+import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +26,7 @@ from typing import Any, BinaryIO, NoReturn, Protocol
 import msgspec
 import psutil
 
-from lsp_server.framing import Frames, FramingError
+from lsp_server.framing import LARGEST, Frames, FramingError
 
 logger = logging.getLogger(__name__)
 
@@ -163,19 +166,44 @@ def read_some(stdin: BinaryIO) -> bytes:
 
 
 class Output:
-    """Standard output as a writer. What a client that is gone does not take is dropped: its input ends too."""
+    """Standard output as a writer that waits for nobody: a thread writes what a slow client has no room for.
+
+    What a client that is gone does not take is dropped: its input ends too.
+    """
 
     def __init__(self, stdout: BinaryIO) -> None:
         self._stdout = stdout
+        self._later: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._put = self._written = 0  # bytes that the thread was given, and has written
+        threading.Thread(target=self._write_later, name="stdout", daemon=True).start()
 
     def write(self, data: bytes) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stdout.write(data)
-            self._stdout.flush()
+        if self._put == self._written and has_room(self._stdout, len(data)):
+            write(self._stdout, data)
+            return
+        self._put += len(data)
+        self._later.put(data)
+        if self._put - self._written > LARGEST:
+            leave(FAILURE)  # nobody reads
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stdout.close()
+    def _write_later(self) -> None:
+        while True:
+            data = self._later.get()
+            write(self._stdout, data)
+            self._written += len(data)
+
+    def close(self) -> None: ...
+
+
+def has_room(stdout: BinaryIO, size: int) -> bool:
+    """Whether a write would not wait, as far as is known; only a pipe of POSIX tells."""
+    return sys.platform != "win32" and size <= select.PIPE_BUF and bool(select.select([], [stdout], [], 0)[1])
+
+
+def write(stdout: BinaryIO, data: bytes) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        stdout.write(data)
+        stdout.flush()
 
 
 def watch(process: int) -> None:

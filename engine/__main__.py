@@ -111,6 +111,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     typing.add_argument(
         "--baselines", action=argparse.BooleanOptionalAction, default=True, help="model and copies alone, too"
     )
+    typing.add_argument("--without", nargs="+", default=[], metavar="FILTER", help="and without each of these filters")
     typing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     typing.add_argument("--plot", type=Path, help="write precision over what is saved to this PNG")
     typing.set_defaults(run=_run_eval_typing, extra="bench")
@@ -141,8 +142,7 @@ def _run_eval_typing(args: argparse.Namespace) -> None:
     from engine.evaluation import savings
     from engine.evaluation.places import workspaces
 
-    ways = savings.ways(_options(args.options))
-    chosen = ways if args.baselines else ways[:1]
+    chosen = savings.ways(_options(args.options), args.baselines, args.without)
     places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
     sessions = savings.run(args.model, places, chosen)
     (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)

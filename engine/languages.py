@@ -1,4 +1,4 @@
-"""The languages that the embedded models are trained on: their files, their comments, their share."""
+"""The languages that the embedded models are trained on: their files, their comments, their share; and their names."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ LANGUAGES = {
 def is_source(path: str, language: str) -> bool:
     """Whether a path is one of a language's source files."""
     return PurePosixPath(path).suffix in LANGUAGES[language].suffixes
+
+
+NAMES = {
+    ".py": "python", ".pyi": "python", ".js": "javascript", ".jsx": "javascriptreact", ".mjs": "javascript",
+    ".cjs": "javascript", ".ts": "typescript", ".tsx": "typescriptreact", ".mts": "typescript", ".cts": "typescript",
+    ".go": "go", ".rs": "rust",
+}  # fmt: skip
+
+
+def language_of(path: str) -> str:
+    """The name that the Language Server Protocol has for a file's language; empty where it is none of these."""
+    return NAMES.get(PurePosixPath(path).suffix, "")

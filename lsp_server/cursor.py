@@ -18,14 +18,17 @@ OPENERS = (":", "(", "[", "{")
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """What stands around the cursor, with `\\n` line ends; `suffix` begins with the rest of the line."""
+    """What stands around the cursor, with `\\n` line ends; `suffix` begins with the rest of the line. The language is
+    LSP's name of it.
+    """
 
     prefix: str
     suffix: str
+    language: str = ""
 
     def filled(self, text: str) -> Gap:
         """What is left of the gap after the text."""
-        return Gap(self.prefix + text, self.suffix)
+        return Gap(self.prefix + text, self.suffix, self.language)
 
     @property
     def head(self) -> str:
@@ -43,9 +46,9 @@ class Gap(msgspec.Struct, frozen=True):
         return self.suffix.partition("\n")[2]
 
 
-def gap_at(buffer: Buffer, start: Place, end: Place | None = None, selected: str = "") -> Gap:
+def gap_at(buffer: Buffer, start: Place, end: Place | None = None, selected: str = "", language: str = "") -> Gap:
     """The gap at a place; or the one after `selected`, put in the place of what stands between `start` and `end`."""
-    return Gap(buffer.before(start, BEFORE) + selected, buffer.after(end or start, AFTER))
+    return Gap(buffer.before(start, BEFORE) + selected, buffer.after(end or start, AFTER), language)
 
 
 def fill_request(

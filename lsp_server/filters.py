@@ -1,29 +1,45 @@
 """Whether a fill is worth showing, and what of it.
 
-Each rule answers a complaint about other tools: blank lines at the end, the closing bracket that the editor has already
-typed, the line that stands above or below already, guesses nobody believes in, a right line with wrong ones after it.
+Each rule answers a complaint about other tools, and takes from a text what is worth nothing: blank lines at the end,
+the closing bracket that the editor has already typed, the line that stands above or below already, a right line's wrong
+successors, a block's head without its block, what cannot stand in its place. What each is good for is measured by
+`python -m engine eval typing --without NAME`.
 """
 
 from __future__ import annotations
 
+import builtins
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeAlias
+
 from engine import Fill
-from lsp_server.cursor import Gap
+from lsp_server.cursor import Gap, is_word
+from lsp_server.syntax import breaks
+
+Filter: TypeAlias = Callable[[str, Gap], str]
 
 PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
+OPENERS = (":", "(", "[", "{", ",", "=", "\\")
 LIKELIER = 0.5
 LINE = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
+NEAR = 4  # lines above
+SAMPLE = 400  # lines of which indentation is learned
+OVER_AND_OVER = 3
 
 
 def presentable(fill: Fill, gap: Gap, min_confidence: float = 0.0) -> str:
-    """What to show of the fill; empty where nothing is worth it. One line only where the line goes on."""
+    """What to show of the fill; empty where nothing is worth it."""
     if fill.confidence < min_confidence:
         return ""
-    text, rest = without_doubtful_lines(fill), gap.rest.strip()
-    if rest:
-        text = without_rest_of_line(text.partition("\n")[0], rest)
-    text = without_lines_below(text, gap).rstrip()
-    return "" if repeats_line_above(text, gap) else text
+    text = without_doubtful_lines(fill)
+    for left in FILTERS:
+        text = left(text, gap).rstrip()
+        if not text:
+            return ""
+    return text
 
 
 def without_doubtful_lines(fill: Fill) -> str:
@@ -39,12 +55,17 @@ def without_doubtful_lines(fill: Fill) -> str:
     return "\n".join(lines[:first])
 
 
-def without_rest_of_line(text: str, rest: str) -> str:
-    """The text without its end, where that repeats what stands right of the cursor.
+# ---------------------------------------------------------------- what is there already
 
-    `rest` as a whole is a repetition when it is not just a character or two; the beginning of it only where it is a
-    closer or quote that nothing in the text opens: `foo(|)` filled with `x)`.
+
+def without_rest_of_line(text: str, gap: Gap) -> str:
+    """The text without its end, where that repeats what stands right of the cursor; one line where that goes on.
+
+    The rest of the line as a whole is a repetition when it is not just a character or two; the beginning of it only
+    where it is a closer or quote that nothing in the text opens: `foo(|)` filled with `x)`.
     """
+    rest = gap.rest.strip()
+    text = text.partition("\n")[0] if rest else text
     bare = text.rstrip()
     for length in range(min(len(rest), len(bare)), 0, -1):
         if not bare.endswith(rest[:length]):
@@ -66,12 +87,98 @@ def without_lines_below(text: str, gap: Gap) -> str:
     return text
 
 
-def repeats_line_above(text: str, gap: Gap) -> bool:
-    """Whether the cursor's line would become the one above it over again."""
-    above = gap.prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
+def without_lines_above(text: str, gap: Gap) -> str:
+    """Nothing where the cursor's line would become one of the few above it over again."""
+    above = [line.strip() for line in gap.prefix.split("\n")[-NEAR - 1 : -1]]
     first, goes_on, _ = text.partition("\n")
-    line = gap.head + first + ("" if goes_on else gap.rest)
-    return len(above) >= LINE and line.strip() == above
+    line = (gap.head + first + ("" if goes_on else gap.rest)).strip()
+    return "" if len(line) >= LINE and line in above else text
+
+
+def without_circles(text: str, gap: Gap) -> str:
+    """Nothing where it says the same word over and over; numbers, constants and types are said so at times."""
+    words = re.findall(r"[^\W\d]\w*", text)
+    same = (words[n:] for n in range(OVER_AND_OVER))
+    return "" if any(len(set(run)) == 1 and not hasattr(builtins, run[0]) for run in zip(*same, strict=False)) else text
+
+
+def without_split_word(text: str, gap: Gap) -> str:
+    """Nothing where its end would grow together with a word right of the cursor."""
+    return "" if is_word(text[-1:]) and is_word(gap.rest[:1]) else text
+
+
+# ---------------------------------------------------------------- what cannot stand in its place
+
+
+def without_unfinished_tail(text: str, gap: Gap) -> str:
+    """Several lines without the heads of blocks and the open brackets at their end, of which nothing follows."""
+    lines = text.split("\n")
+    while len(lines) > 1 and (lines[-1].rstrip().endswith(OPENERS) or lines[-1].lstrip().startswith("@")):
+        lines.pop()
+    return "\n".join(lines)
+
+
+def well_indented(text: str, gap: Gap) -> str:
+    """The lines before the first that is indented otherwise than its place in the file asks for."""
+    if gap.language != "python":
+        return text
+    unit, above = indentation_unit(gap), gap.prefix[: len(gap.prefix) - len(gap.head)].split("\n")[-SAMPLE:]
+    before = next((line for line in reversed(above) if line.strip()), "")
+    free = "\n".join(above).count('"""') % 2 == 1  # inside a docstring
+    brackets = max(0, sum(map(opened, above)))
+    starts_line = not gap.head.strip()
+    kept: list[str] = []
+    for number, line in enumerate((gap.head + text).split("\n")):
+        given = number == 0 and (not starts_line or not text[:1].isspace())  # the user's own indentation
+        if line.strip():
+            if not given and not free and not fits(line, before, unit, brackets):
+                break
+            before, brackets = line, brackets + opened(line)
+        kept.append(line)
+    return "\n".join(kept)[len(gap.head) :]
+
+
+def fits(line: str, before: str, unit: str, brackets: int) -> bool:
+    """Whether a line is indented rightly after the one before it; within brackets it may stand anywhere."""
+    level, above = indentation(line), indentation(before)
+    if level.strip(unit[0]):
+        return False
+    if before.rstrip().endswith(":") and brackets <= 0:
+        return level == above + unit
+    if brackets > 0 or before.rstrip().endswith("\\"):
+        return True
+    return len(level) <= len(above) and len(level) % len(unit) == 0
+
+
+def indentation(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
+
+
+def opened(line: str) -> int:
+    """Brackets that a line opens, less those that it closes."""
+    return sum(line.count(opening) - line.count(closing) for closing, opening in PAIRS.items())
+
+
+def indentation_unit(gap: Gap) -> str:
+    """What most lines of the file are indented deeper than the one above them; four blanks where none is."""
+    lines = [line for line in (gap.prefix.split("\n")[-SAMPLE:] + gap.following.split("\n")[:SAMPLE]) if line.strip()]
+    indents = list(map(indentation, lines))
+    after_colon = zip(indents, indents[1:], lines, strict=False)
+    units = Counter(
+        below.removeprefix(above)
+        for above, below, line in after_colon
+        if line.rstrip().endswith(":") and len(below) > len(above) and below.startswith(above)
+    )
+    return units.most_common(1)[0][0] if units else "    "
+
+
+def sound(text: str, gap: Gap) -> str:
+    """As many lines as make no errors where they would stand."""
+    lines = text.split("\n")
+    for count in range(len(lines), 0, -1):
+        if not breaks(gap, kept := "\n".join(lines[:count])):
+            return kept
+    return ""
 
 
 def balanced(text: str) -> bool:
@@ -83,3 +190,15 @@ def balanced(text: str) -> bool:
         elif character in PAIRS and (not open_brackets or open_brackets.pop() != PAIRS[character]):
             return False
     return all(text.count(quote) % 2 == 0 for quote in QUOTES)
+
+
+FILTERS: tuple[Filter, ...] = (
+    without_rest_of_line,
+    without_lines_below,
+    without_unfinished_tail,
+    well_indented,
+    sound,
+    without_lines_above,
+    without_circles,
+    without_split_word,
+)

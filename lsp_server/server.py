@@ -302,7 +302,7 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     start = document.at(selected.range.start if selected else params.position)
     end = document.at(selected.range.end if selected else params.position)
     typed = selected.text if selected else ""
-    gap = gap_at(document, start, end, typed)
+    gap = gap_at(document, start, end, typed, document.language)
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
     return Question(
         gap=gap,

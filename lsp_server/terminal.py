@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from engine import EngineError, Fill
+from engine.languages import language_of
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import LoadEngine
 from lsp_server.cursor import Gap, fill_request, gap_at
@@ -30,7 +31,7 @@ def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     """Show the completion at FILE:LINE:COLUMN on stdout; where it cannot, a sentence on stderr and exit code 2."""
     try:
         path, buffer, place = read_place(where)
-        gap = gap_at(buffer, place)
+        gap = gap_at(buffer, place, language=language_of(path.name))
         fill, milliseconds = timed_fill(gap, path, settings, load_engine)
     except (PlaceError, EngineError) as error:
         print(f"inpaint: {error}", file=sys.stderr)

@@ -19,10 +19,23 @@ from lsp_server.__main__ import main
 sys.exit(main(sys.argv[1:], {load}))
 """
 
+SERVE_WITHOUT = """\
+import sys
+from lsp_server import filters
+from lsp_server.__main__ import main
+filters.FILTERS = tuple(each for each in filters.FILTERS if each is not filters.{name})
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def server(load: str) -> tuple[str, ...]:
     """The command of a language server on an engine that a function of this module loads."""
     return (sys.executable, "-c", SERVE.format(module=__name__, load=load), "--stdio")
+
+
+def server_without(name: str) -> tuple[str, ...]:
+    """The command of the language server without one of its filters."""
+    return (sys.executable, "-c", SERVE_WITHOUT.format(name=name), "--stdio")
 
 
 def model_alone(model: str, device: str) -> Alone:

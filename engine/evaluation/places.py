@@ -14,11 +14,8 @@ import msgspec
 
 from engine.contract import EngineError
 from engine.corpus import Corpus
+from engine.languages import language_of
 
-LANGUAGES = {
-    ".py": "python", ".js": "javascript", ".jsx": "javascriptreact", ".ts": "typescript", ".tsx": "typescriptreact",
-    ".go": "go", ".rs": "rust", ".java": "java", ".c": "c", ".h": "c", ".cpp": "cpp", ".rb": "ruby", ".lua": "lua",
-}  # fmt: skip
 OPENERS = (":", "{", "(", "[")
 BLOCK = 6  # lines that are typed of a block
 SHORTEST = 5  # characters of a line that is typed
@@ -65,7 +62,7 @@ def workspaces(
     corpus = read(folder)
     numbers = defaultdict(list)
     for number, file in enumerate(corpus.files):
-        if file.language == language and Path(file.path).suffix in LANGUAGES and file.bytes <= LARGEST:
+        if file.language == language and language_of(file.path) and file.bytes <= LARGEST:
             numbers[file.package].append(number)
     unknown = set(packages) - set(numbers)
     if unknown:
@@ -128,7 +125,7 @@ def _place(path: str, lines: list[str], span: range) -> Place:
     typed = "\n".join(line.rstrip() for line in lines[span.start : span.stop])
     return Place(
         path=path,
-        language=LANGUAGES[Path(path).suffix],
+        language=language_of(path),
         before="\n".join([*lines[: span.start], typed[:indent]]),
         todo=typed[indent:],
         after="\n".join(["", *lines[span.stop :]]),

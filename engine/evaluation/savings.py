@@ -94,12 +94,13 @@ class Way(NamedTuple):
     options: dict[str, Json]
 
 
-def ways(options: dict[str, Json]) -> list[Way]:
-    """The server as it is, and its parts alone."""
+def ways(options: dict[str, Json], with_baselines: bool, without: Sequence[str]) -> list[Way]:
+    """The server as it is; its parts alone; without one of its filters at a time."""
+    parts = {"model alone": "model_alone", "copies alone": "copies_alone"} if with_baselines else {}
     return [
         Way("Inpaint", SERVER, options),
-        Way("model alone", baselines.server("model_alone"), options),
-        Way("copies alone", baselines.server("copies_alone"), options),
+        *(Way(name, baselines.server(load), options) for name, load in parts.items()),
+        *(Way(f"without {name}", baselines.server_without(name), options) for name in without),
     ]
 
 

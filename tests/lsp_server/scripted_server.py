@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import msgspec
 
 from engine import Cancelled, EngineError, Fill, FillRequest
+from lsp_server import filters
 from lsp_server.__main__ import main
 
 PASS = 0.005
@@ -107,4 +108,5 @@ def load(model: str, device: str) -> ScriptedEngine:
 
 
 if __name__ == "__main__":
+    filters.FILTERS = tuple(each for each in filters.FILTERS if each is not filters.sound)  # a script's text is no code
     sys.exit(main(load_engine=load))

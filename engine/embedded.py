@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
+from engine import checksums
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.contract import EngineError, Fill, FillRequest, Piece
 from engine.decoding import copying, draft_verify
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import BOS, Tokenizer
 from engine.window import CHARACTERS, Prompt, prompt
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Path(__file__).parent / "weights"
+ONNX, SAFETENSORS = "model.int8.onnx", "model.safetensors"
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
 
@@ -34,24 +37,38 @@ class Embedded:
 
         Runs on ONNX Runtime, or in torch where a device is given.
         """
-        folder = WEIGHTS / name if (WEIGHTS / name / "config.json").exists() else Path(name).expanduser()
-        if not (folder / "config.json").exists():
+        folder = WEIGHTS / name if (WEIGHTS / name / "config.json").is_file() else Path(name).expanduser()
+        if not (folder / "config.json").is_file():
             shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"
             raise EngineError(f"no model {name!r}: give a shipped one ({shipped}) or a folder with config.json")
+        checksums.check(folder, ("config.json", "tokenizer.json", ONNX if device is None else SAFETENSORS))
         try:
             shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, OSError, RecursionError) as error:
             raise EngineError(f"{folder / 'config.json'} is damaged ({error}); install the model again") from None
         model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"))
-        model.fill(WARM_UP, threading.Event())  # the first passes allocate
+        model.prove(folder)
         return model
+
+    def prove(self, folder: Path) -> None:
+        """Make the first passes, which allocate. Raises EngineError where the folder's files do not go together."""
+        try:
+            logits = self._model.forward([BOS], [], 1).logits
+            self.fill(WARM_UP, threading.Event())
+        except Exception as error:  # onnxruntime has a family of exceptions without a public base
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            if logits.shape[-1] == self._tokenizer.vocab and np.isfinite(logits).all():
+                return
+            reason = f"{logits.shape[-1]} logits for {self._tokenizer.vocab} tokens, or some that are no numbers"
+        raise EngineError(f"the files in {folder} do not go together ({reason}); install the model again")
 
     @staticmethod
     def holds(name: str) -> bool:
         """Whether a name is for `load`: ours, or nobody's. Other folders and hub ids are public checkpoints'."""
         folder = Path(name).expanduser()
-        shipped = folder.name == name and (WEIGHTS / name / "config.json").exists()
-        return shipped or (folder / "model.int8.onnx").exists() or not (folder.is_dir() or "/" in name)
+        shipped = folder.name == name and (WEIGHTS / name / "config.json").is_file()
+        return shipped or (folder / ONNX).exists() or not (folder.is_dir() or "/" in name)
 
     @property
     def reach(self) -> int:
@@ -103,7 +120,7 @@ def with_ends(text: str, like: str) -> str:
 
 def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalPasses:
     if device is None:
-        return OnnxPasses.load(folder / "model.int8.onnx", shape)
+        return OnnxPasses.load(folder / ONNX, shape)
     from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
-    return TorchPasses(read_model(folder / "model.safetensors"), shape, device)
+    return TorchPasses(read_model(folder / SAFETENSORS), shape, device)

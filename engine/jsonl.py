@@ -35,7 +35,7 @@ def fill_lines(source: BinaryIO, target: BinaryIO, engine: Engine, max_lines: in
 def _answer(engine: Engine, line: bytes, max_lines: int | None, steps: int) -> dict[str, object]:
     try:
         asked = msgspec.json.decode(line, type=Line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return {"id": _id(line), "error": str(error)}
     request = FillRequest(
         prefix=asked.prefix,
@@ -45,7 +45,11 @@ def _answer(engine: Engine, line: bytes, max_lines: int | None, steps: int) -> d
         max_tokens=256,
         steps=steps,
     )
-    return {"id": asked.id, **_measured(engine.fill(request, threading.Event()))}
+    try:
+        fill = engine.fill(request, threading.Event())
+    except Exception as error:  # whatever it is, the other lines still count
+        return {"id": asked.id, "error": f"{type(error).__name__}: {error}"}
+    return {"id": asked.id, **_measured(fill)}
 
 
 def _measured(fill: Fill) -> dict[str, object]:
@@ -56,5 +60,5 @@ def _measured(fill: Fill) -> dict[str, object]:
 def _id(line: bytes) -> str | int | None:
     try:
         return msgspec.json.decode(line, type=Identified).id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -225,6 +225,7 @@ def leave(ls: InpaintServer, params: None) -> None:
 
 
 def did_open(ls: InpaintServer, params: types.DidOpenTextDocumentParams) -> None:
+    ls.completer.edited(params.text_document.uri)  # it may have been closed and opened anew
     encoding = types.PositionEncodingKind(ls.workspace.position_encoding).value
     ls.documents[params.text_document.uri] = Document(params.text_document, encoding, ls.workspace.root_path)
 
@@ -242,6 +243,7 @@ def did_change(ls: InpaintServer, params: types.DidChangeTextDocumentParams) -> 
 
 
 def did_close(ls: InpaintServer, params: types.DidCloseTextDocumentParams) -> None:
+    ls.completer.edited(params.text_document.uri)
     ls.documents.pop(params.text_document.uri, None)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -25,9 +25,9 @@ MEMORIES = 4  # of at most 640 positions, 8 MB
 class ModelShape(msgspec.Struct, frozen=True):
     """Of the exported model, from its config.json."""
 
-    context: int  # tokens of context it was trained on
-    canvas: int  # tokens of its largest canvas
-    ngram_buckets: int
+    context: Annotated[int, msgspec.Meta(ge=32, le=1 << 20)]  # tokens of context it was trained on
+    canvas: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # tokens of its largest canvas
+    ngram_buckets: Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]
 
 
 class Rows(msgspec.Struct):

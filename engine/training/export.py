@@ -11,6 +11,7 @@ import onnx
 import torch
 from safetensors.torch import save_file
 
+from engine import checksums
 from engine.backends.memory import ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.contract import EngineError
@@ -72,6 +73,7 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
         )
     }
     (out / "README.md").write_text(card(model, progress, qualities, corpus / "report.json"), encoding="utf-8")
+    checksums.write(out)
     for name, quality in qualities.items():
         print(name)
         print_table(quality)

@@ -27,15 +27,18 @@ def test_each_line_is_answered_and_a_bad_one_for_itself() -> None:
         "{not json",
         json.dumps({"id": 7, "prefix": 3, "suffix": ""}),
         "",
+        "[" * 100_000 + "]" * 100_000,
+        '{"id": "c", "prefix": "", "suffix": "", "more": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"id": 8, "prefix": "", "suffix": "", "max_lines": ' + "9" * 10_000 + "}",
         json.dumps({"id": "b", "prefix": "", "suffix": ""}),
     ]
     done = run("fill", "--jsonl", "--max-lines", "1", lines=lines)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert done.stderr == ""
-    assert [answer["id"] for answer in answers] == ["a", None, 7, "b"]
-    assert set(answers[0]) == set(answers[3]) == FIELDS
-    assert set(answers[1]) == set(answers[2]) == {"id", "error"}
+    assert [answer["id"] for answer in answers] == ["a", None, 7, None, None, 8, "b"]
+    assert set(answers[0]) == set(answers[-1]) == FIELDS
+    assert all(set(answer) == {"id", "error"} for answer in answers[1:-1])
     assert "\n" not in answers[0]["text"]
 
 

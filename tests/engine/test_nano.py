@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from engine import Cancelled, Engine, EngineError, Fill, FillRequest
+from engine import Cancelled, Engine, EngineError, Fill, FillRequest, checksums
 from engine.backends.memory import MEMORIES
 from engine.contract import confidence
 from engine.decoding.draft_verify import goes_round
@@ -233,6 +236,50 @@ def test_a_folder_is_a_model(folder: Path) -> None:
 def test_an_unknown_model_is_told_with_what_there_is() -> None:
     with pytest.raises(EngineError, match=r"no model 'nanoo': give a shipped one \(nano\)"):
         Engine.load("nanoo")
+
+
+@pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "config.json"])
+def test_a_flipped_bit_is_told(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(EngineError, match=f"{name} is damaged, its SHA-256 is another"):
+        Engine.load(str(folder))
+
+
+def test_the_sums_are_those_of_the_shipped_files() -> None:
+    listed = [line.split() for line in (WEIGHTS / "nano" / checksums.SUMS).read_text().splitlines()]
+    assert {name for _, name in listed} == {"config.json", "model.int8.onnx", "model.safetensors", "tokenizer.json"}
+    assert all(checksums.digest(WEIGHTS / "nano" / name) == sum for sum, name in listed)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("context", 0), ("context", 10**9), ("canvas", -1), ("ngram_buckets", -5), ("ngram_buckets", 10**8)],
+)
+def test_nonsense_in_the_configuration_is_told(folder: Path, field: str, value: int) -> None:
+    config = json.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps({**config, field: value}))
+    (folder / checksums.SUMS).unlink()
+    with pytest.raises(EngineError, match="install the model again"):
+        Engine.load(str(folder))
+
+
+def test_swapped_token_ids_are_told(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
+    vocab = tokenizer["model"]["vocab"]
+    one, other = list(vocab)[300:302]
+    vocab[one], vocab[other] = vocab[other], vocab[one]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(EngineError, match="SHA-256"):
+        Engine.load(str(folder))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_is_no_configuration(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(EngineError, match="no model"):
+        Embedded.load(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "config.json"])

@@ -280,6 +280,19 @@ async def test_an_edit_makes_the_request_before_it_stale(scripted: LspClient) ->
     await work_has_stopped(scripted)
 
 
+async def test_a_document_that_is_closed_and_opened_anew_is_another(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open("file:///project/b.py", script("hello") + "x = ")
+    for number in range(20):
+        scripted.open(URI, script(f"old {number}", passes=20) + "x = ")
+        _, answer = scripted.ask(URI, 1, 4)
+        scripted.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
+        if number % 2:
+            scripted.open(URI, "another text")
+        assert (await asyncio.wait_for(answer, PATIENCE))["items"] == []
+    assert len(await scripted.complete("file:///project/b.py", 1, 4)) == 1
+
+
 async def test_an_edit_elsewhere_does_not(scripted: LspClient) -> None:
     await scripted.initialize()
     scripted.open(URI, script("hello", passes=20) + "x = ")

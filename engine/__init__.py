@@ -16,10 +16,14 @@ if sys.argv[0] == "-m" and sys.path[0] == os.getcwd():
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported: later calls come too late
 
-from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Progress, Watch
+import msgspec
+
+from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Piece, Progress, Watch
 from engine.remote.address import is_url
 
 __all__ = ["Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
+
+CRLF = "\r\n"
 
 
 class Engine:
@@ -65,8 +69,34 @@ class Engine:
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """Fill the gap. Looks at `cancel` between passes and raises Cancelled where it is set; `watch` is told of what
         has been committed.
+
+        Raises EngineError where an option is out of its range. Models see `\\n` alone; a fill has the line ends of the
+        text around it.
         """
-        fill = self._backend.fill(request, cancel)
+        _check(request)
+        fill = self._backend.fill(_with_newlines(request), cancel)
+        fill = _with_crlf(fill) if CRLF in request.prefix or CRLF in request.suffix else fill
         if watch is not None:
             watch(Progress(fill.text, fill.pieces))
         return fill
+
+
+def _check(request: FillRequest) -> None:
+    """Raises EngineError."""
+    for name in ("max_lines", "max_tokens", "steps"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise EngineError(f"{name} is {value}: give a whole number from 1 on")
+    for name in ("min_confidence", "trust"):
+        if not 0 <= getattr(request, name) <= 1:
+            raise EngineError(f"{name} is {getattr(request, name)}: give a number from 0 to 1")
+
+
+def _with_newlines(request: FillRequest) -> FillRequest:
+    prefix, suffix, *related = (text.replace(CRLF, "\n") for text in (request.prefix, request.suffix, *request.related))
+    return msgspec.structs.replace(request, prefix=prefix, suffix=suffix, related=tuple(related))
+
+
+def _with_crlf(fill: Fill) -> Fill:
+    pieces = tuple(Piece(piece.end + fill.text.count("\n", 0, piece.end), piece.probability) for piece in fill.pieces)
+    return msgspec.structs.replace(fill, text=fill.text.replace("\n", CRLF), pieces=pieces)

@@ -19,16 +19,16 @@ class Cancelled(Exception):
 
 
 class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A gap in a text.
+    """A gap in a text. All models honour all of it; where one cannot, it raises EngineError.
 
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
     it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
+    `related` are other texts of the project, the likeliest to be of use first, of which is copied as of the text around
+    the cursor; without `copies` nothing is. A fill ends before the line that makes it less confident than
+    `min_confidence` (if that is its first, within it). Without `drafts` a pass brings one token.
 
-    For the embedded model alone: `related` are other texts of the project, the likeliest to be of use first, of which
-    it copies as of the text around the cursor; a fill ends before the line that makes it less confident than
-    `min_confidence` (if that is its first, within it); without `drafts` a pass brings one token; without `copies`
-    nothing is copied; denoised tokens surer than `trust` are taken unverified, and at 1, where all are verified, the
-    text is the same whatever the drafts were.
+    Denoised tokens surer than `trust` are taken at once. At 1 it is for the model to say which: the embedded models
+    verify all, so that their text is the same whatever the drafts were; public ones have their family's rule.
     """
 
     prefix: str
@@ -57,9 +57,8 @@ class Piece(NamedTuple):
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """What goes between prefix and suffix, and what it cost.
 
-    `confidence` in [0, 1] is about how often all of such a fill is right with the embedded model, see `confidence`;
-    with others it is the geometric mean of the probabilities of the tokens; 0 for an empty fill. `pieces` are the
-    tokens of the text, with the embedded model.
+    `confidence` in [0, 1] is that of all `pieces` together, see `confidence`; 0 for an empty fill. `pieces` are the
+    tokens; those that spell what stands before the cursor again end at 0.
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
     `instead` says why another model than the one that was asked for has answered.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +12,12 @@ import numpy as np
 from engine import checksums
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
-from engine.contract import EngineError, Fill, FillRequest, Piece
+from engine.contract import EngineError, Fill, FillRequest
 from engine.decoding import copying, draft_verify
-from engine.tokenizer import BOS, Tokenizer
-from engine.window import CHARACTERS, Prompt, prompt
+from engine.decoding.limits import Limits
+from engine.decoding.passes import Gap
+from engine.tokenizer import BOS, MASK, Tokenizer
+from engine.window import CHARACTERS, prompt
 
 if TYPE_CHECKING:
     import torch
@@ -77,45 +77,26 @@ class Embedded:
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill."""
-        start = time.perf_counter()
+        limits = Limits(request, self._tokenizer, cancel)
         asked = prompt(request, self._tokenizer, self._model.shape.context)
         reused = self._model.keep(asked.context)
-        decoded = draft_verify.decode(self._model, asked, request, self._tokenizer, cancel)
-        encode = time.perf_counter() - start - decoded.decode_seconds
-        text = self._text(decoded.tokens, asked, request)
-        return Fill(
-            text=text,
-            confidence=decoded.confidence,
-            passes=decoded.passes,
-            tokens=len(decoded.tokens),
-            encoded=len(asked.context) - reused,
-            reused=reused,
-            encode_ms=encode * 1000,
-            decode_ms=decoded.decode_seconds * 1000,
-            complete=decoded.ended,
-            pieces=tuple(self._pieces(decoded, asked, text)),
+        taken = " " * asked.blank
+        written = draft_verify.decode(
+            self._model,
+            Gap([*asked.context, *asked.lead], [], taken),
+            MASK,
+            self._model.shape.canvas // 2,  # a line has about eight tokens
+            limits,
+            copying.Copier(request, self._tokenizer, taken),
+            self._tokenizer.after_blank if taken else None,
         )
-
-    def _pieces(self, decoded: draft_verify.Decoded, asked: Prompt, text: str) -> Iterator[Piece]:
-        for count, probability in enumerate(decoded.probabilities, 1):
-            spelled = self._spelled(decoded.tokens[:count], asked)
-            end = len(text) if count >= len(decoded.tokens) else len(with_ends(spelled, text))
-            yield Piece(end, probability)
-
-    def _spelled(self, tokens: list[int], asked: Prompt) -> str:
-        text = self._tokenizer.decode(tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
-        return text[1:] if asked.blank else text  # the blank stands before the cursor already
-
-    def _text(self, tokens: list[int], asked: Prompt, request: FillRequest) -> str:
-        text = self._spelled(tokens, asked)
-        if asked.newline and text:
-            text += "\n"
-        return with_ends(text, request.prefix + request.suffix)
-
-
-def with_ends(text: str, like: str) -> str:
-    """The text with the line ends of another."""
-    return text.replace("\n", "\r\n") if "\r\n" in like else text
+        return limits.fill(
+            written,
+            lambda tokens: self._tokenizer.decode(tokens)[len(taken) :],
+            newline=asked.newline,
+            window=len(asked.context),
+            reused=reused,
+        )
 
 
 def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalPasses:

@@ -7,7 +7,6 @@ sequence of its own, and their passes share the device.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
@@ -20,12 +19,15 @@ from engine.backends.sampling import Sampling
 from engine.backends.sequence import Sequence
 from engine.backends.slots import BUCKETS, Slots, bucket
 from engine.contract import Backend, EngineError, Fill, FillRequest
-from engine.decoding import blocks, confidence, dreamon, entropy, length, presets
-from engine.decoding.canvas import Canvas, Limits
-from engine.decoding.denoise import Policy, Task, reveal
+from engine.decoding import blocks, confidence, copying, dreamon, entropy, length, presets
+from engine.decoding.canvas import Canvas
+from engine.decoding.denoise import Policy, Rule, Task, left_to_right, reveal
+from engine.decoding.limits import Limits, Written
+from engine.decoding.passes import Gap
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.transformer import Shape
-from engine.models.vocabulary import CHARACTERS, Gap, Vocabulary
+from engine.models.vocabulary import CHARACTERS, Vocabulary
+from engine.window import after_cursor
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
 REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
@@ -106,7 +108,7 @@ class Public:
     @property
     def reach(self) -> int:
         """See Engine.reach."""
-        return self._window * CHARACTERS
+        return max(copying.REACH, self._window * CHARACTERS)
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill. Several threads may call it at once."""
@@ -125,48 +127,45 @@ class Public:
         gap = self.vocabulary.gap(request, max(8, min(self._window, self._room - most - CANVAS)))
         respelled = len(self.vocabulary.encode(gap.taken))
         window = len(gap.before) + len(gap.after)
-        most = min(most + respelled, self._room - window - self._shape.block)
-        limits = Limits(most, request.deadline_ms, cancel)
+        spelling = Middle(self.vocabulary, gap)
+        limits = Limits(request, spelling, cancel)
+        limits.tokens = most = min(most + respelled, self._room - window - self._shape.block)
         task = Task(
             gap,
             self.vocabulary.mask,
-            partial(self._settle, request, gap, most),
+            partial(self._settle, limits),
             partial(_banned, self.vocabulary.mask, self._infill.expand, most),
             partial(_forced, self.vocabulary, gap.spelled),
+            copying.Copier(request, spelling, gap.taken),
         )
-        canvas = self._decode(sequence, task, request, limits)
-        tokens = canvas.tokens[: canvas.written()]
-        seconds = time.perf_counter() - limits.started
+        written = _written(self._decode(sequence, task, limits), limits)
         if limits.passes > 1:
             self._first_seconds = limits.first_pass
-            self._pass_seconds = (seconds - limits.first_pass) / (limits.passes - 1)
-        encoded = min(window, sequence.encoded or 0)
-        return Fill(
-            text=self._text(request, gap, tokens),
-            confidence=_mean(canvas.probabilities[: len(tokens)]),
-            passes=limits.passes,
-            tokens=max(0, len(tokens) - respelled),
-            encoded=encoded,
-            reused=window - encoded,
-            encode_ms=limits.first_pass * 1000,
-            decode_ms=(seconds - limits.first_pass) * 1000,
-            complete=canvas.ended,
+            self._pass_seconds = (time.perf_counter() - limits.started - limits.first_pass) / (limits.passes - 1)
+        return limits.fill(
+            written,
+            spelling.added,
+            newline=request.max_lines is not None and after_cursor(request.prefix, request.suffix)[1],
+            window=window,
+            reused=window - min(window, sequence.encoded or 0),
+            respelled=respelled,
         )
 
-    def _decode(self, sequence: Sequence, task: Task, request: FillRequest, limits: Limits) -> Canvas:
-        block = self._shape.block
-        passes = self._passes(request)
-        revoke = REVOKE if passes >= presets.PASSES["quality"] else 0.0
+    def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
+        block, request = self._shape.block, limits.request
+        passes = self._passes(request) if request.drafts else limits.tokens
+        revoke = REVOKE if passes >= presets.PASSES["quality"] and request.drafts else 0.0
         if block:
             span = SUB_BLOCK if block > SUB_BLOCK else 0
-            policy = Policy(rule=confidence.above(), passes=passes, span=span, revoke=revoke)
+            policy = Policy(rule=_rule(request, confidence.above()), passes=passes, span=span, revoke=revoke)
             return blocks.fill(sequence, task, block, policy, limits)
         if self._infill.expand is None:
             size = length.probe(sequence, task, limits)
         else:
             size = min(CANVAS // 2 if request.max_lines == 1 else CANVAS, limits.tokens)
         canvas = Canvas.masked(task.mask, size)
-        reveal(sequence, task, canvas, Policy(rule=entropy.within(), passes=passes, revoke=revoke), limits)
+        policy = Policy(rule=_rule(request, entropy.within()), passes=passes, revoke=revoke)
+        reveal(sequence, task, canvas, policy, limits)
         canvas.ended = canvas.written() == len(canvas.tokens)
         return canvas
 
@@ -175,41 +174,59 @@ class Public:
             return request.steps
         return presets.affordable(request.deadline_ms, self._first_seconds, self._pass_seconds)
 
-    def _settle(self, request: FillRequest, gap: Gap, most: int, canvas: Canvas) -> None:
-        """Expand, delete, and cut where the model or the line limit ends the fill."""
+    def _settle(self, limits: Limits, canvas: Canvas) -> None:
+        """Expand, delete, and cut where the model, the line limit or doubt ends the fill."""
         ends = self.vocabulary.ends
         if self._infill.expand is not None:
-            dreamon.settle(canvas, self._infill.expand, ends, most)
+            dreamon.settle(canvas, self._infill.expand, ends, limits.tokens)
         else:
             end = next((row for row, token in enumerate(canvas.tokens) if token in ends), None)
             if end is not None:
+                canvas.end, canvas.ended = canvas.probabilities[end], True
                 canvas.cut(end)
-                canvas.ended = True
-        if request.max_lines is not None:
-            self._cut_lines(request, gap, canvas)
+        _written(canvas, limits)
 
-    def _cut_lines(self, request: FillRequest, gap: Gap, canvas: Canvas) -> None:
-        written = canvas.tokens[: canvas.written()]
-        most = request.max_lines or 1
-        if self._added(gap, written).count("\n") < most:
-            return
-        rows = next(n for n in range(1, len(written) + 1) if self._added(gap, written[:n]).count("\n") >= most)
-        canvas.cut(rows)
-        canvas.ended = True
 
-    def _added(self, gap: Gap, tokens: list[int]) -> str:
+class Middle:
+    """A `decoding.limits.Spelling` of what stands in a gap: some tokenizers spell the beginning of a text otherwise."""
+
+    def __init__(self, vocabulary: Vocabulary, gap: Gap) -> None:
+        self._vocabulary, self._gap = vocabulary, gap
+        self.ends = vocabulary.ends
+        self.end = vocabulary.eos
+
+    def encode(self, text: str) -> list[int]:
+        start = self._vocabulary.encode("\n")
+        return self._vocabulary.encode("\n" + text)[len(start) :]
+
+    def decode(self, tokens: list[int]) -> str:
+        return self._vocabulary.continued(self._gap.before, tokens)
+
+    def added(self, tokens: list[int]) -> str:
         """The text of tokens without that which was before the cursor already."""
-        text = self.vocabulary.continued(gap.before, tokens)
-        return text[len(gap.taken) :] if text.startswith(gap.taken) else ""
+        text = self.decode(tokens)
+        return text[len(self._gap.taken) :] if text.startswith(self._gap.taken) else ""
 
-    def _text(self, request: FillRequest, gap: Gap, tokens: list[int]) -> str:
-        text = self._added(gap, tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
-        if request.max_lines is not None:
-            lines = text.split("\n")
-            text = "\n".join(lines[: request.max_lines])
-            if text and not text.endswith("\n") and _before_a_line(request):
-                text += "\n"
-        return text.replace("\n", "\r\n") if "\r\n" in request.prefix + request.suffix else text
+
+def _written(canvas: Canvas, limits: Limits) -> Written:
+    """What is revealed before the first open row, up to where a limit ends it; the canvas ends there too."""
+    written, count = Written(), canvas.written()
+    for row in range(count):
+        if not limits.take(written, canvas.tokens[row], canvas.probabilities[row]):
+            canvas.cut(row + 1)
+            canvas.ended = True
+            return written
+    if canvas.ended and count == len(canvas.tokens):
+        written.ended = True
+        written.probabilities.append(canvas.end)
+    return written
+
+
+def _rule(request: FillRequest, usual: Rule) -> Rule:
+    """The family's, unless a token a pass or a trust of its own is asked for."""
+    if not request.drafts:
+        return left_to_right
+    return usual if request.trust == 1 else confidence.above(request.trust)
 
 
 def choose_device(name: str) -> torch.device:
@@ -226,12 +243,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _before_a_line(request: FillRequest) -> bool:
-    """At the start of a line that has text, what is missing is a line of its own."""
-    rest = request.suffix.replace("\r\n", "\n").partition("\n")[0]
-    return bool(rest.strip()) and (not request.prefix or request.prefix.endswith("\n"))
-
-
 def _banned(mask: int, expand: int | None, most: int, canvas: Canvas) -> list[int]:
     """A mask reveals nothing; a canvas of full length cannot expand."""
     return [mask] if expand is None or dreamon.can_expand(canvas, len(canvas.tokens), most) else [mask, expand]
@@ -244,9 +255,3 @@ def _forced(
     row = vocabulary.boundary(spelled, canvas.tokens, done)
     canvas.probabilities += [1.0] * (len(canvas.tokens) - len(canvas.probabilities))
     return row
-
-
-def _mean(probabilities: list[float]) -> float:
-    if not probabilities:
-        return 0.0
-    return math.exp(sum(math.log(max(p, 1e-9)) for p in probabilities) / len(probabilities))

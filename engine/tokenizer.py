@@ -29,13 +29,15 @@ _lines = re.compile(r"(?=\n)")
 
 
 class Tokenizer:
+    end, ends = EOM, frozenset({EOM})
+
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
         bpe.encode_special_tokens = True  # "<mask>" in a source file is text
         self._bpe = bpe
         self.vocab: int = bpe.get_vocab_size()
         spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
         self._line_starts = frozenset(i for i, text in enumerate(spelled) if text.startswith(NEWLINE))
-        self.after_blank = np.array([i == EOM or text.startswith(BLANK) for i, text in enumerate(spelled)])
+        self.after_blank = np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(BLANK)])
         self._encode_line = lru_cache(maxsize=8192)(self._encode_piece)
 
     @classmethod

@@ -43,8 +43,8 @@ class Prompt(msgspec.Struct, frozen=True):
 
 def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     """`budget` is the most tokens of context."""
-    prefix, blank = tokenizer.split_blank(request.prefix.replace("\r\n", "\n"))
-    rest, newline, following = after_cursor(prefix, request.suffix[: budget * CHARACTERS].replace("\r\n", "\n"))
+    prefix, blank = tokenizer.split_blank(request.prefix)
+    rest, newline, following = after_cursor(prefix, request.suffix[: budget * CHARACTERS])
     head = [BOS]
     if request.path:
         path = "/".join(request.path.replace("\\", "/").split("/")[-3:])

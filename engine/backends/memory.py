@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.decoding.passes import Question
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD
 
@@ -31,16 +32,37 @@ class ModelShape(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct):
-    """Of the rows of a pass: the likeliest token of each, its probability, the logits (rows, vocab)."""
+    """A `Guess` of rows of which all logits (rows, vocab) are at hand."""
 
     tokens: list[int]
     probabilities: list[float]
     logits: NDArray[np.float32]
+    stands: list[int] = []
+    willing: bool = True
 
     def probability(self, row: int, token: int) -> float:
-        """Of any token."""
+        """See Guess.probability."""
         logits = self.logits[row]
         return self.probabilities[row] * float(np.exp(logits[token] - logits[self.tokens[row]]))
+
+    @property
+    def held(self) -> list[float]:
+        return [self.probability(row, token) for row, token in enumerate(self.stands)]
+
+    @property
+    def entropies(self) -> list[float]:
+        logs = self.logits - np.logaddexp.reduce(self.logits, axis=1, keepdims=True)
+        return [float(each) for each in -(np.exp(logs) * logs).sum(1)]
+
+
+def common(held: list[int], tokens: list[int], besides: range = range(0)) -> int:
+    """Length of the common beginning, whatever stands at the positions `besides`."""
+    if tokens[: len(held)] == held:  # mostly, and much faster
+        return len(held)
+    for at, (mine, theirs) in enumerate(zip(held, tokens, strict=False)):
+        if mine != theirs and at not in besides:
+            return at
+    return min(len(held), len(tokens))
 
 
 class Memory(msgspec.Struct, eq=False):
@@ -55,25 +77,21 @@ class Memory(msgspec.Struct, eq=False):
 
     def shared(self, tokens: list[int]) -> int:
         """The length of the common beginning."""
-        pairs = enumerate(zip(self.tokens, tokens, strict=False))
-        return next((i for i, (mine, theirs) in pairs if mine != theirs), min(len(self.tokens), len(tokens)))
+        return common(self.tokens, tokens)
 
     def beginning(self, length: int) -> Memory:
         """A copy of the first `length` tokens."""
         return Memory(self.tokens[:length], copy.deepcopy(self.parts))
 
 
-def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.bool_]) -> tuple[int, float]:
+def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.int64]) -> tuple[int, float]:
     """The likeliest of the allowed tokens, and its probability among all (vocab,)."""
-    token = int(np.where(allowed, logits, -np.inf).argmax())
+    token = int(allowed[logits[allowed].argmax()])
     return token, float(np.exp(logits[token] - np.logaddexp.reduce(logits)))
 
 
 class CausalPasses(ABC):
-    """The KV memories, most recently used first: the first is read and written.
-
-    `rows_are_free` tells whether a pass over a few rows costs what a pass over one does.
-    """
+    """`decoding.passes.Passes` over KV memories, most recently used first: the first is read and written."""
 
     rows_are_free = False
 
@@ -105,15 +123,34 @@ class CausalPasses(ABC):
         """Keep the first `length` tokens of the memory."""
         del self.sequence[length:]
 
+    def guess(self, questions: list[Question]) -> list[Rows]:
+        """See Passes.guess; a pass each, and nothing is seen of what is after the canvas."""
+        return [self._guess(question) for question in questions]
+
+    def _guess(self, question: Question) -> Rows:
+        canvas, read = question.canvas, question.read
+        if read is None:
+            self.forget(common(self.sequence, question.before))
+            rows = self.forward(question.before[len(self.sequence) :], canvas, len(canvas))
+            return msgspec.structs.replace(rows, stands=canvas)
+        text = [*question.before, *canvas[:read]]
+        self.forget(min(common(self.sequence, text), len(question.before) - 1))
+        masks = canvas[read:] if len(canvas) > read + 1 else []
+        first = None if question.forced is None else np.asarray(question.forced[1])
+        rows = self.forward(text[len(self.sequence) :], masks, read + 1 + len(masks), first)
+        if masks:  # of the row after the draft the causal role and the canvas have a guess each
+            del rows.tokens[read + 1], rows.probabilities[read + 1]
+            rows.logits = np.delete(rows.logits, read + 1, axis=0)
+        return msgspec.structs.replace(rows, stands=canvas)
+
     @abstractmethod
     def forward(
-        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.bool_] | None = None
+        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
     ) -> Rows:
         """One pass: `tokens` causally after the memory, which then holds them, and after them a canvas that sees
         itself whole.
 
-        Returns the last `results` rows of tokens + canvas. The first of them
-        is one of the tokens that `first` (vocab,) allows.
+        Returns the last `results` rows of tokens + canvas. The first of them is one of the tokens `first`.
         """
 
     def _ngrams(self, tokens: list[int], ids: NDArray[np.int64]) -> NDArray[np.int64]:

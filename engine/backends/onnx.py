@@ -41,7 +41,7 @@ class OnnxPasses(CausalPasses):
         return cls(session, shape)
 
     def forward(
-        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.bool_] | None = None
+        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
     ) -> Rows:
         """See CausalPasses.forward."""
         start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)

@@ -13,15 +13,16 @@ import queue
 
 import torch
 
+from engine.backends.memory import common
 from engine.backends.slots import Asked, Said, Slots
-from engine.decoding.canvas import Guess, Question
+from engine.decoding.passes import Question, Summary
 
 DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
 MOST_STALE = 8  # passes
 
 
 class Sequence:
-    """A slot of the memory; a `Denoiser`. A refresh serves at most `most_stale` passes more; 0 is exact.
+    """A slot of the memory; `decoding.passes.Passes`. A refresh serves at most `most_stale` passes more; 0 is exact.
 
     `spare` holds the slots that nobody uses; alternatives borrow of them until `end`.
     """
@@ -41,6 +42,14 @@ class Sequence:
         self._generator = torch.Generator(passes.device) if passes.draws else None
         self._borrowed: list[Sequence] = []
 
+    @property
+    def capacity(self) -> int:
+        return self._passes.capacity - 1  # the last place is for padding
+
+    @property
+    def rows_are_free(self) -> bool:
+        return self._passes.device.type != "cpu"
+
     def begin(self) -> None:
         """A new request: equal requests get equal fills, so what is held but not exact is dropped."""
         self.encoded = None
@@ -54,9 +63,9 @@ class Sequence:
         while self._borrowed:
             self._spare.put(self._borrowed.pop())
 
-    def guess(self, questions: list[Question]) -> list[Guess]:
+    def guess(self, questions: list[Question]) -> list[Summary]:
         """One pass, or as few as there are slots for."""
-        guesses: list[Guess] = []
+        guesses: list[Summary] = []
         while len(guesses) < len(questions):
             users = [self, *self._others(len(questions) - len(guesses) - 1)]
             here = questions[len(guesses) : len(guesses) + len(users)]
@@ -119,11 +128,3 @@ class Sequence:
             longer = min(max(1, 2 * self._serves), self._most_stale)
             self._serves = self._serves // 2 if self.drift > DRIFT else longer
         self.held = tokens
-
-
-def common(held: list[int], tokens: list[int], besides: range = range(0)) -> int:
-    """Length of the common beginning, whatever stands at the positions `besides`."""
-    for at, (mine, theirs) in enumerate(zip(held, tokens, strict=False)):
-        if mine != theirs and at not in besides:
-            return at
-    return min(len(held), len(tokens))

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from engine.backends import sampling
 from engine.backends.sampling import Sampling
-from engine.decoding.canvas import Guess, Question
+from engine.decoding.passes import Question, Summary
 from engine.models.transformer import Transformer, visible
 
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
@@ -49,7 +49,7 @@ class Asked(msgspec.Struct):
 class Said(msgspec.Struct):
     """`drift` is the relative change of the last layer's keys and values in the rows that are not of the canvas."""
 
-    guess: Guess
+    guess: Summary
     drift: float
 
 
@@ -249,4 +249,5 @@ def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, ro
 
 def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: Asked) -> Said:
     tokens, chosen, entropies, held, willing, drift = found[:, : len(asked.question.canvas)].tolist()
-    return Said(Guess([int(token) for token in tokens], chosen, entropies, held, bool(willing[0])), drift[0])
+    guess = Summary([int(token) for token in tokens], chosen, entropies, held, bool(willing[0]), asked.question.canvas)
+    return Said(guess, drift[0])

@@ -39,7 +39,7 @@ class TorchPasses(CausalPasses):
 
     @torch.inference_mode()
     def forward(
-        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.bool_] | None = None
+        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
     ) -> Rows:
         """See CausalPasses.forward."""
         memory = self._memories[0]

@@ -11,13 +11,15 @@ from functools import partial
 
 import msgspec
 
-from engine.decoding.canvas import Canvas, Denoiser, Limits
+from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Task, reveal
+from engine.decoding.limits import Limits
+from engine.decoding.passes import Passes
 
 ROWS = 32  # that a policy's passes are for
 
 
-def fill(model: Denoiser, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
+def fill(model: Passes, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
     """All blocks as one canvas. `task.settle` looks at all of it and says by `ended` that no block follows."""
     whole = Canvas.masked(task.mask, 0)
     while not whole.ended and len(whole.tokens) < limits.tokens and not limits.late():
@@ -26,12 +28,12 @@ def fill(model: Denoiser, task: Task, block: int, policy: Policy, limits: Limits
         share = math.ceil(policy.passes * len(canvas.tokens) / ROWS)
         gap = msgspec.structs.replace(task.gap, before=before)
         forced, stop = partial(task.forced, done=whole.tokens), partial(_stop, task, whole)
-        part = msgspec.structs.replace(task, gap=gap, settle=stop, forced=forced)
+        part = msgspec.structs.replace(task, gap=gap, settle=stop, forced=forced, done=list(whole.tokens))
         reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share), limits)
         whole.tokens += canvas.tokens
         whole.probabilities += canvas.probabilities
         task.settle(whole)
-        whole.ended = whole.ended or canvas.ended
+        whole.ended, whole.end = whole.ended or canvas.ended, canvas.end
     whole.cut(limits.tokens)
     return whole
 
@@ -42,4 +44,4 @@ def _stop(task: Task, whole: Canvas, canvas: Canvas) -> None:
     task.settle(seen)
     if seen.ended and not seen.open_rows():
         canvas.cut(len(seen.tokens) - len(whole.tokens))
-        canvas.ended = True
+        canvas.ended, canvas.end = True, seen.end

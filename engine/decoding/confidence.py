@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.decoding.canvas import Guess
 from engine.decoding.denoise import Rule
+from engine.decoding.passes import Guess
 
 THRESHOLD = 0.9  # NVlabs/Fast-dLLM, llada/eval.md; defaults elsewhere: SDAR 0.85, Stable-DiffCoder 0.95
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.contract import FillRequest
-from engine.tokenizer import EOM, Tokenizer
+from engine.decoding.limits import Spelling, Written
+from engine.decoding.passes import Guess
 from engine.window import after_cursor
 
 REACH = 24_000  # characters before and after the cursor that are searched
@@ -31,26 +32,22 @@ class Copy(NamedTuple):
     share: float
 
 
-class Guess(NamedTuple):
-    """Tokens one after the other, and how sure each is."""
-
-    tokens: list[int]
-    probabilities: list[float]
-
-
 class Copier:
-    """Copies for one request, token by token: what it says depends on the tokens before, not on how they were found."""
+    """Copies for one request, token by token: what it says depends on the tokens before, not on how they were found.
 
-    def __init__(self, request: FillRequest, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        prefix = request.prefix[-REACH:].replace("\r\n", "\n")
-        rest, _, following = after_cursor(prefix, request.suffix[:REACH].replace("\r\n", "\n"))
+    `taken` is text before the cursor that the fill spells again.
+    """
+
+    def __init__(self, request: FillRequest, spelling: Spelling, taken: str = "") -> None:
+        self._spelling = spelling
+        prefix = request.prefix[-REACH:]
+        rest, _, following = after_cursor(prefix, request.suffix[:REACH])
         self._prefix, self._rest = prefix, rest.rstrip()
         self._others = (following, *request.related)
         self._above = prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
         self._one_line = request.max_lines == 1 or bool(self._rest)
         self._shortest = SHORTEST if request.copies else LONGEST + 1
-        self._before, self._blank = tokenizer.split_blank(prefix)
+        self._before, self._taken = prefix.removesuffix(taken), taken
         self._tokens: list[int] = []
         self._length = 0  # characters of the match
         self._ahead: list[int] = []
@@ -59,6 +56,11 @@ class Copier:
     @property
     def next(self) -> Copy | None:
         return Copy(self._ahead[0], _share(self._length)) if self._ahead else None
+
+    @property
+    def left(self) -> int:
+        """Tokens that are copied to the end of the line."""
+        return sum(token not in self._spelling.ends for token in self._ahead)
 
     def advance(self, tokens: list[int]) -> None:
         """Go on behind the next tokens of the fill."""
@@ -71,16 +73,25 @@ class Copier:
             if not self._ahead:
                 self._search()
 
-    def decided(self) -> Guess:
+    def follow(self, tokens: list[int]) -> None:
+        """Go to where the fill is these tokens, whatever it was before."""
+        known = len(self._tokens)
+        if tokens[:known] == self._tokens:
+            self.advance(tokens[known:])
+        else:
+            self._tokens = list(tokens)
+            self._search()
+
+    def decided(self) -> Written:
         """The copies from here on that no model could outvote, having a share of more than a half; goes on behind
         them.
         """
-        decided = Guess([], [])
+        decided = Written()
         while len(decided.tokens) < DRAFT and (copy := self.next) and copy.share > 0.5:
             decided.tokens.append(copy.token)
             decided.probabilities.append(copy.share)
             self.advance([copy.token])
-            if copy.token == EOM:
+            if copy.token in self._spelling.ends:
                 break
         return decided
 
@@ -90,12 +101,12 @@ class Copier:
         for count, token in enumerate(tokens):
             chance *= min(1.0, 2 * _share(length))
             length += self._size(token)
-            if chance < LIKELY or token == EOM:
+            if chance < LIKELY or token in self._spelling.ends:
                 return tokens[:count]
         return tokens
 
     def _search(self) -> None:
-        fill = self._tokenizer.decode(self._tokens)
+        fill = self._spelling.decode(self._tokens)
         written = self._before + fill if fill else self._prefix
         line = written[written.rfind("\n") + 1 :]
         # a further line is sought for itself: after lines that were copied, the copy would go on for ever
@@ -120,11 +131,12 @@ class Copier:
         copied = line.rstrip().removesuffix(self._rest) if self._rest else line
         if (written + copied + self._rest).strip() == self._above:
             return []
-        ended = self._one_line and (line_end or self._rest)
-        return self._tokenizer.encode(("" if self._tokens else self._blank) + copied) + [EOM] * bool(ended)
+        tokens = self._spelling.encode(("" if self._tokens else self._taken) + copied)
+        ended = self._one_line and bool(line_end or self._rest)
+        return [*tokens, self._spelling.end] if ended and self._spelling.end is not None else tokens
 
     def _size(self, token: int) -> int:
-        return len(self._tokenizer.decode([token]))
+        return len(self._spelling.decode([token]))
 
 
 def longest_match(written: str, text: str, end: int, shortest: int) -> tuple[int, int]:
@@ -138,6 +150,16 @@ def longest_match(written: str, text: str, end: int, shortest: int) -> tuple[int
             start, length = start - 1, length + 1
         shortest = length + 1
     return length, place
+
+
+def mixed(guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:
+    """The likeliest token of model and copy together, and its probability."""
+    token, probability = guess.tokens[row], guess.probabilities[row]
+    if copy is None:
+        return token, probability
+    copied = copy.share + (1 - copy.share) * guess.probability(row, copy.token)
+    own = (1 - copy.share) * probability
+    return (copy.token, copied) if copied >= own else (token, own)
 
 
 def _share(length: int) -> float:

@@ -7,6 +7,7 @@ Autoregression is the rule that takes the first open row.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Protocol
@@ -14,8 +15,10 @@ from typing import Protocol
 import msgspec
 
 from engine.decoding import remasking
-from engine.decoding.canvas import Canvas, Denoiser, Guess, Limits, Question
-from engine.models.vocabulary import Gap
+from engine.decoding.canvas import Canvas
+from engine.decoding.copying import Copier, mixed
+from engine.decoding.limits import Limits
+from engine.decoding.passes import Gap, Guess, Passes, Question
 
 Rule = Callable[[Guess, list[int], int], list[int]]
 
@@ -42,7 +45,8 @@ class Task(msgspec.Struct, frozen=True):
     """A gap, and what a family does with it.
 
     `settle` looks at what was just revealed and may make the canvas longer or shorter; `banned` are the tokens that no
-    row may be; `forced` is the row that must be one of some tokens, if any.
+    row may be; `forced` is the row that must be one of some tokens, if any. `done` are the tokens of the blocks before,
+    which the copier follows.
     """
 
     gap: Gap
@@ -50,6 +54,8 @@ class Task(msgspec.Struct, frozen=True):
     settle: Callable[[Canvas], None]
     banned: Callable[[Canvas], list[int]]
     forced: Forced
+    copier: Copier | None = None
+    done: list[int] = []
 
 
 def left_to_right(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
@@ -57,27 +63,75 @@ def left_to_right(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
     return open_rows[:1]
 
 
-def reveal(model: Denoiser, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
-    """Reveal the canvas until no row is open or time is up. Raises Cancelled between passes."""
-    passes = 0
+def reveal(model: Passes, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
+    """Reveal the canvas until no row is open or time is up. Raises Cancelled between passes.
+
+    Where something is copied, a pass sees it in its place. What model and copier agree on stays; from the first row on
+    where they do not, the canvas is denoised.
+    """
+    passes, copier = 0, task.copier
     revoked: set[int] = set()
     while not limits.late():
         forced = task.forced(canvas)
         open_rows = canvas.open_rows()
         if not open_rows:
             break
-        question = Question(task.gap.before, canvas.tokens, task.gap.after, task.banned(canvas), forced)
+        copied = _copied(copier, task, canvas, forced, limits) if copier else []
+        stands, start = list(canvas.tokens), open_rows[0]
+        stands[start : start + len(copied)] = copied
+        question = Question(task.gap.before, stands, task.gap.after, task.banned(canvas), forced)
         [guess] = limits.guess(model, [question])
         passes += 1
-        quota = math.ceil(len(open_rows) / max(1, policy.passes - passes + 1))
         if policy.revoke and passes < policy.passes:
             remasking.revoke(canvas, guess, open_rows, policy.revoke, revoked)
-        rows = policy.rule(guess, _considered(open_rows, policy.span), quota)
-        if forced is not None:  # where the model meant another token, its guesses of other rows belong to that one
-            rows = [forced[0], *rows] if guess.willing else [forced[0]]
-        for row in rows:
-            canvas.tokens[row], canvas.probabilities[row] = guess.tokens[row], guess.probabilities[row]
+        if copier and not _agreed(copier, canvas, guess, start, copied):
+            copier = None  # for this canvas: what else the pass says was said beside a wrong copy
+        else:
+            _choose(canvas, guess, open_rows[len(copied) :], policy, passes, None if copied else forced)
         task.settle(canvas)
+
+
+def _copied(
+    copier: Copier, task: Task, canvas: Canvas, forced: tuple[int, list[int]] | None, limits: Limits
+) -> list[int]:
+    """Copies for the first open rows, up to one that is revealed; one at a time where nobody wants drafts."""
+    start = canvas.written()
+    copier.follow([*task.done, *canvas.tokens[:start]])
+    copied = copier.draft()[: None if limits.request.drafts else 1]
+    if forced is not None and copied and copied[0] not in forced[1]:
+        return []
+    open_rows = itertools.takewhile(lambda token: token == canvas.mask, canvas.tokens[start:])
+    return [token for token, _ in zip(copied, open_rows, strict=False)]
+
+
+def _agreed(copier: Copier, canvas: Canvas, guess: Guess, start: int, copied: list[int]) -> bool:
+    """Keep copies up to the first that is not the likeliest of model and copier; tells whether all are kept."""
+    for row, token in enumerate(copied, start):
+        likeliest, probability = mixed(guess, row, copier.next)
+        if likeliest != token:
+            return False
+        canvas.tokens[row], canvas.probabilities[row] = token, probability
+        copier.advance([token])
+    return True
+
+
+def _choose(
+    canvas: Canvas,
+    guess: Guess,
+    open_rows: list[int],
+    policy: Policy,
+    passes: int,
+    forced: tuple[int, list[int]] | None,
+) -> None:
+    """Reveal what the rule takes after so many passes."""
+    if not open_rows:
+        return
+    quota = math.ceil(len(open_rows) / max(1, policy.passes - passes + 1))
+    rows = policy.rule(guess, _considered(open_rows, policy.span), quota)
+    if forced is not None:  # where the model meant another token, its guesses of other rows belong to that one
+        rows = [forced[0], *rows] if guess.willing else [forced[0]]
+    for row in rows:
+        canvas.tokens[row], canvas.probabilities[row] = guess.tokens[row], guess.probabilities[row]
 
 
 def _considered(open_rows: list[int], span: int) -> list[int]:

@@ -19,6 +19,7 @@ def settle(canvas: Canvas, expand: int, deletes: frozenset[int], most: int) -> N
     length = len(canvas.tokens)
     for token, probability in zip(canvas.tokens, canvas.probabilities, strict=True):
         if token in deletes or (deleted and token == canvas.mask):
+            canvas.end = min(canvas.end, probability)
             deleted = True
             length -= 1
         elif token == expand and can_expand(canvas, length, most):

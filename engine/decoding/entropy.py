@@ -6,8 +6,8 @@ largest. Rows are taken while that stays within the bound, and more of them to m
 
 from __future__ import annotations
 
-from engine.decoding.canvas import Guess
 from engine.decoding.denoise import Rule
+from engine.decoding.passes import Guess
 
 BOUND = 0.1  # nats; DiffusionGemma's default
 

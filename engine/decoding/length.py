@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import math
 
-from engine.decoding.canvas import Canvas, Denoiser, Guess, Limits, Question
+from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task
+from engine.decoding.limits import Limits
+from engine.decoding.passes import Guess, Passes, Question
 
 SIZES = (4, 12, 28, 64)
 
 
-def probe(model: Denoiser, task: Task, limits: Limits) -> int:
-    """One of SIZES, at most the limit of tokens."""
+def probe(model: Passes, task: Task, limits: Limits) -> int:
+    """One of SIZES, or as long as a copy that is likely; at most the limit of tokens."""
+    size, copier = _surest(model, task, limits), task.copier
+    likely = copier is not None and limits.request.drafts and copier.draft()
+    return max(size, min(copier.left, limits.tokens)) if copier and likely else size
+
+
+def _surest(model: Passes, task: Task, limits: Limits) -> int:
     gap = task.gap
     canvases = [Canvas.masked(task.mask, size) for size in sorted({min(size, limits.tokens) for size in SIZES})]
     if len(canvases) == 1 or limits.late():

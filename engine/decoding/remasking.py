@@ -5,7 +5,8 @@ A row is taken back once, so that decoding ends.
 
 from __future__ import annotations
 
-from engine.decoding.canvas import Canvas, Guess
+from engine.decoding.canvas import Canvas
+from engine.decoding.passes import Guess
 
 
 def revoke(canvas: Canvas, guess: Guess, open_rows: list[int], bar: float, revoked: set[int]) -> None:

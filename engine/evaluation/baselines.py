@@ -67,7 +67,8 @@ class Copies:
         self._tokenizer = tokenizer
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        copier, blank = copying.Copier(request, self._tokenizer), self._tokenizer.split_blank(request.prefix)[1]
+        blank = self._tokenizer.split_blank(request.prefix)[1]
+        copier = copying.Copier(request, self._tokenizer, blank)
         text, pieces, ended, tokens = "", [], False, list[int]()
         while not ended and len(tokens) < request.max_tokens and (copy := copier.next) is not None:
             ended = copy.token == EOM or self._tokenizer.starts_line(copy.token)

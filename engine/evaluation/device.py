@@ -22,7 +22,7 @@ from engine import public
 from engine.backends.slots import Asked, Slots, bucket
 from engine.contract import EngineError, FillRequest
 from engine.decoding import presets
-from engine.decoding.canvas import Question
+from engine.decoding.passes import Question
 from engine.embedded import Embedded
 from engine.evaluation.latency import Times, read, times, typing
 from engine.models import checkpoint, diffusion_gemma

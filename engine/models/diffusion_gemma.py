@@ -8,9 +8,7 @@ cancellation, deadline and confidence.
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.contract import Cancelled, EngineError, Fill, FillRequest
+from engine.contract import EngineError, Fill, FillRequest
+from engine.decoding.copying import Copier
+from engine.decoding.limits import Limits, Written
 from engine.models import checkpoint, validation
 from engine.models.family import Config
 from engine.models.tensors import Tensors
@@ -89,29 +89,25 @@ class DiffusionGemma:
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill."""
-        ids = self._prompt(request)
-        watch = _Watch(request.deadline_ms, cancel)
+        if not request.drafts or request.trust < 1:
+            raise EngineError("DiffusionGemma denoises its canvas in its own way: leave drafts on and trust at 1")
+        spelling = _Spelling(self._tokenizer, self._ends())
+        limits, ids = Limits(request, spelling, cancel), self._prompt(request)
+        watch = _Watch(limits)
         with torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(0)  # the canvas starts as noise: equal requests start from the same
-            tokens, complete = self._denoised(ids, request, watch)
-        end = next((at for at, token in enumerate(tokens) if token in self._ends()), len(tokens))
-        tokens = tokens[: min(end, request.max_tokens)]
-        text = cut(self._tokenizer.decode(tokens, skip_special_tokens=True), request)
-        return Fill(
-            text=text,
-            confidence=watch.confidence(len(tokens)) if text else 0.0,
-            passes=watch.passes,
-            tokens=len(tokens),
-            encoded=ids.shape[1],
+            tokens, complete = self._denoised(ids, request, watch, Copier(request, spelling).draft())
+        return limits.fill(
+            _written(tokens, watch.probabilities(tokens), complete, limits),
+            lambda made: cut(spelling.decode(made), request),
+            newline=False,
+            window=ids.shape[1],
             reused=0,
-            encode_ms=watch.first_ms,
-            decode_ms=watch.elapsed_ms() - watch.first_ms,
-            complete=complete and (end <= request.max_tokens or request.max_lines is not None),
         )
 
     def _prompt(self, request: FillRequest) -> Tensor:
         """(1, n): the question in the model's own chat format, and its answer begun."""
-        prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
+        prefix, suffix = request.prefix, request.suffix
         path = f" It is {request.path}." if request.path else ""
         rest = f"{FENCE}\n{suffix[: WINDOW * CHARACTERS // 4]}\n{FENCE}"
         question = QUESTION.format(path=path, rest=rest)
@@ -121,17 +117,23 @@ class DiffusionGemma:
         ids: Tensor = self._tokenizer(text + answer, add_special_tokens=False, return_tensors="pt")["input_ids"]
         return ids.to(self._model.device)
 
-    def _denoised(self, ids: Tensor, request: FillRequest, watch: _Watch) -> tuple[list[int], bool]:
-        """The tokens of one canvas, and whether it was denoised to its end."""
+    def _denoised(self, ids: Tensor, request: FillRequest, watch: _Watch, draft: list[int]) -> tuple[list[int], bool]:
+        """The tokens of one canvas, and whether it was denoised to its end. A draft stands in the noise at first."""
         from transformers import LogitsProcessorList
 
+        size, start = self._model.config.canvas_length, {}
+        if draft:
+            canvas = torch.randint(self._model.config.text_config.vocab_size, (1, size), device=ids.device)
+            canvas[0, : len(draft)] = torch.tensor(draft[:size], device=ids.device)
+            start = {"decoder_input_ids": canvas}
         try:
             out = self._model.generate(
                 ids,
-                max_new_tokens=self._model.config.canvas_length,
+                max_new_tokens=size,
                 max_denoising_steps=request.steps if request.steps > 1 else PASSES,
                 logits_processor=LogitsProcessorList([watch]),
                 return_dict_in_generate=True,
+                **start,
             )
         except _Late:
             return watch.tokens(), False
@@ -146,27 +148,34 @@ class _Late(Exception):
     """The deadline passed."""
 
 
+class _Spelling:
+    """A `decoding.limits.Spelling`."""
+
+    def __init__(self, tokenizer: Any, ends: set[int]) -> None:
+        self._tokenizer, self.ends, self.end = tokenizer, frozenset(ends), tokenizer.eos_token_id
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def decode(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
+
+
 class _Watch:
     """Called with the logits of every pass, (1, rows, vocab)."""
 
-    def __init__(self, deadline_ms: float | None, cancel: threading.Event) -> None:
-        self._started = time.perf_counter()
-        self._deadline_ms = math.inf if deadline_ms is None else deadline_ms
-        self._cancel = cancel
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._scores: Tensor | None = None
-        self.passes, self.first_ms = 0, 0.0
-
-    def elapsed_ms(self) -> float:
-        return (time.perf_counter() - self._started) * 1000
 
     def __call__(self, input_ids: Tensor, scores: Tensor, cur_step: int | None = None) -> Tensor:
         """Raises Cancelled, or _Late after at least one pass."""
-        if self._cancel.is_set():
-            raise Cancelled
-        self.passes += 1
+        self._limits.check()
+        self._limits.passed()
         self._scores = scores
-        self.first_ms = self.first_ms or self.elapsed_ms()
-        if self.elapsed_ms() > self._deadline_ms:
+        if self._limits.late():
             raise _Late
         return scores
 
@@ -174,12 +183,26 @@ class _Watch:
         found: list[int] = [] if self._scores is None else self._scores[0].argmax(-1).tolist()
         return found
 
-    def confidence(self, rows: int) -> float:
-        """Geometric mean of the likeliest tokens' probabilities in the last pass."""
-        if self._scores is None or not rows:
-            return 0.0
-        best = self._scores[0, :rows].float().log_softmax(-1).max(-1).values
-        return float(best.mean().exp())
+    def probabilities(self, tokens: list[int]) -> list[float]:
+        """Of tokens, in the last pass."""
+        if self._scores is None:
+            return [0.0] * len(tokens)
+        chances = self._scores[0, : len(tokens)].float().softmax(-1)
+        found: list[float] = chances.gather(1, torch.tensor(tokens, device=chances.device)[:, None])[:, 0].tolist()
+        return found
+
+
+def _written(tokens: list[int], probabilities: list[float], complete: bool, limits: Limits) -> Written:
+    """A canvas up to where something ends it."""
+    written = Written()
+    for token, probability in zip(tokens, probabilities, strict=True):
+        if len(written.tokens) == limits.tokens or not limits.take(written, token, probability):
+            break
+    else:
+        written.ended = True
+        written.probabilities.append(1.0)
+    written.ended = written.ended and complete
+    return written
 
 
 def cut(text: str, request: FillRequest) -> str:
@@ -188,6 +211,4 @@ def cut(text: str, request: FillRequest) -> str:
     following = next((line for line in request.suffix.splitlines() if line.strip()), "")
     if following.strip() and following.rstrip() in (lines := [line.rstrip() for line in text.split("\n")]):
         text = "\n".join(text.split("\n")[: lines.index(following.rstrip())])
-    if request.max_lines is not None:
-        text = "\n".join(text.split("\n")[: request.max_lines])
-    return text.replace("\n", "\r\n") if "\r\n" in request.prefix + request.suffix else text
+    return text if request.max_lines is None else "\n".join(text.split("\n")[: request.max_lines])

@@ -21,6 +21,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from engine.contract import EngineError, FillRequest
+from engine.decoding.passes import Gap
 from engine.models.family import Infill
 
 # what transformers' Qwen2 tokenizer cuts a text with before it merges bytes
@@ -33,15 +34,6 @@ LAST_PIECE = re.compile(r"(?:[^\S\n]?\w+|[^\S\n]+|[^\w\s]+)\Z")  # what a tokeni
 LONGEST_PIECE = 24  # characters: a longer word is not taken back whole
 CHARACTERS = 3  # of code a token, at least: what is not in the window need not be encoded
 AFTER_SHARE = 0.25
-
-
-class Gap(msgspec.Struct, frozen=True):
-    """A gap in tokens. `taken` is text before the cursor that the fill must spell again, `spelled` how tokens do."""
-
-    before: list[int]
-    after: list[int]
-    taken: str = ""
-    spelled: str = ""
 
 
 class Vocabulary:
@@ -142,7 +134,7 @@ class Vocabulary:
 
     def gap(self, request: FillRequest, budget: int) -> Gap:
         """`budget` is the most tokens of both sides together."""
-        prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
+        prefix, suffix = request.prefix, request.suffix
         after = self.encode(suffix[: budget * CHARACTERS])[: int(budget * AFTER_SHARE)]
         found = LAST_PIECE.search(prefix[-LONGEST_PIECE:]) if self._heals else None
         cursor = len(prefix) - len(found[0]) if found else len(prefix)

@@ -16,7 +16,8 @@ ABOVE = "def area(width, height):\n    return width * height\n\n\n"
 
 
 def copier(prefix: str, suffix: str = "\n", **options: Any) -> Copier:
-    return Copier(FillRequest(prefix=prefix, suffix=suffix, **{"max_lines": 1, **options}), TOKENIZER)
+    request = FillRequest(prefix=prefix, suffix=suffix, **{"max_lines": 1, **options})
+    return Copier(request, TOKENIZER, TOKENIZER.split_blank(prefix)[1])
 
 
 def copied(of: Copier, most: int = 40) -> tuple[str, bool]:
@@ -57,7 +58,7 @@ def test_a_line_from_below() -> None:
 def test_a_blank_before_the_cursor_belongs_to_the_word() -> None:
     of = copier(ABOVE + "def volume(width, height):\n    return ")
     assert of.next
-    assert TOKENIZER.after_blank[of.next.token]
+    assert of.next.token in TOKENIZER.after_blank
     assert copied(of) == (" width * height", True)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 from engine.backends.memory import Rows
 from engine.contract import FillRequest
-from engine.decoding.copying import Copy, Guess
-from engine.decoding.draft_verify import Decoded, Limits, _likeliest, _likely, _trusted, goes_round
+from engine.decoding.copying import Copy, mixed
+from engine.decoding.draft_verify import _likely, _trusted
+from engine.decoding.limits import Limits, Written, goes_round
 from engine.embedded import WEIGHTS
 from engine.tokenizer import EOM, Tokenizer
+
+TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
 
 
 @pytest.mark.parametrize(
@@ -33,47 +38,44 @@ def test_circles_are_seen(tokens: list[int], round_: bool) -> None:
 def test_the_likeliest_of_model_and_copier() -> None:
     logits = np.log(np.array([[0.1, 0.6, 0.3]], np.float32)) + 5
     rows = Rows([1], [0.6], logits)
-    assert _likeliest(rows, 0, None) == (1, 0.6)
-    assert _likeliest(rows, 0, Copy(1, 0.2)) == (1, pytest.approx(0.2 + 0.8 * 0.6))
-    assert _likeliest(rows, 0, Copy(2, 0.2)) == (1, pytest.approx(0.8 * 0.6))
-    assert _likeliest(rows, 0, Copy(2, 0.3)) == (2, pytest.approx(0.3 + 0.7 * 0.3))
-    assert _likeliest(rows, 0, Copy(0, 0.51))[0] == 0  # more than a half
+    assert mixed(rows, 0, None) == (1, 0.6)
+    assert mixed(rows, 0, Copy(1, 0.2)) == (1, pytest.approx(0.2 + 0.8 * 0.6))
+    assert mixed(rows, 0, Copy(2, 0.2)) == (1, pytest.approx(0.8 * 0.6))
+    assert mixed(rows, 0, Copy(2, 0.3)) == (2, pytest.approx(0.3 + 0.7 * 0.3))
+    assert mixed(rows, 0, Copy(0, 0.51))[0] == 0  # more than a half
 
 
 def test_a_draft_ends_where_it_is_unlikely_or_over() -> None:
-    assert _likely(Guess([1, 2, 3], [0.9, 0.9, 0.1])) == [1, 2]
-    assert _likely(Guess([1, EOM, 3], [0.9, 0.9, 0.9])) == [1]
-    assert _likely(Guess([1, 2], [0.1, 0.9])) == []
+    assert _likely(Written([1, 2, 3], [0.9, 0.9, 0.1]), TOKENIZER.ends) == [1, 2]
+    assert _likely(Written([1, EOM, 3], [0.9, 0.9, 0.9]), TOKENIZER.ends) == [1]
+    assert _likely(Written([1, 2], [0.1, 0.9]), TOKENIZER.ends) == []
 
 
 def test_tokens_are_trusted_up_to_the_first_unsure_one() -> None:
-    canvas = Guess([7, 1, 2, 3], [1.0, 0.9, 0.4, 0.9])
+    canvas = Written([7, 1, 2, 3], [1.0, 0.9, 0.4, 0.9])
     assert _trusted(canvas, 0.5).tokens == [1]
     assert _trusted(canvas, 0.0).tokens == [1, 2, 3]
     assert _trusted(canvas, 1.0).tokens == []
 
 
-TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
-
-
-def nothing_yet() -> Decoded:
-    return Decoded(tokens=[], probabilities=[], passes=0, decode_seconds=0.0, ended=False)
+def nothing_yet() -> Written:
+    return Written()
 
 
 def test_a_fill_that_nobody_will_believe_in_ends_early() -> None:
-    limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER), nothing_yet()
-    assert limits.commit(decoded, Guess([300, 301], [0.8, 0.8]))
+    limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER, threading.Event()), nothing_yet()
+    assert limits.commit(decoded, Written([300, 301], [0.8, 0.8]))
     assert decoded.confidence == pytest.approx(0.8)
-    assert not limits.commit(decoded, Guess([302], [0.3]))
+    assert not limits.commit(decoded, Written([302], [0.3]))
     assert decoded.confidence < 0.5
     assert not decoded.ended
 
 
 def test_the_lines_before_the_doubt_stay() -> None:
-    limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER), nothing_yet()
+    limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER, threading.Event()), nothing_yet()
     lines = [TOKENIZER.encode(text) for text in ("x = 1", "\n    y = 2", "\n    z")]
     for line in lines[:2]:
-        assert limits.commit(decoded, Guess(line, [0.99] * len(line)))
-    assert not limits.commit(decoded, Guess(lines[2], [0.1] * len(lines[2])))
+        assert limits.commit(decoded, Written(line, [0.99] * len(line)))
+    assert not limits.commit(decoded, Written(lines[2], [0.1] * len(lines[2])))
     assert TOKENIZER.decode(decoded.tokens) == "x = 1\n    y = 2"
     assert decoded.confidence > 0.9

@@ -14,6 +14,7 @@ import engine
 ROOT = Path(engine.__file__).parents[1]
 ABOVE = ("embedded", "public", "evaluation", "training")
 NOT_TO = {  # part: what it may not know
+    "decoding": ("backends", "models", *ABOVE),
     "models": ("backends", *ABOVE),
     "backends": ABOVE,
     "embedded": ("public", "evaluation", "training"),

@@ -15,7 +15,7 @@ import pytest
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest, checksums
 from engine.backends.memory import MEMORIES
 from engine.contract import confidence
-from engine.decoding.draft_verify import goes_round
+from engine.decoding.limits import goes_round
 from engine.embedded import WEIGHTS, Embedded
 from engine.tokenizer import EOM
 from engine.window import prompt
@@ -45,7 +45,7 @@ def request(place: int, **kwargs: object) -> FillRequest:
 
 
 def fill(nano: Embedded, asked: FillRequest) -> Fill:
-    return nano.fill(asked, threading.Event())
+    return Engine(nano).fill(asked, threading.Event())
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

@@ -76,7 +76,3 @@ def test_a_long_line_is_cut_from_the_left(tokenizer: Tokenizer) -> None:
     assert len(asked.context) <= BUDGET
     assert tokenizer.decode([*asked.context, *asked.lead]).endswith("1, 1,]")
     assert asked.blank
-
-
-def test_line_ends_of_windows_are_the_same_text(tokenizer: Tokenizer) -> None:
-    assert ask(tokenizer, "a\r\nb", "c\r\nd") == ask(tokenizer, "a\nb", "c\nd")

@@ -16,12 +16,13 @@ from transformers import Qwen2ForCausalLM
 from engine.backends.sampling import Sampling
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
-from engine.contract import Cancelled
+from engine.contract import Cancelled, FillRequest
 from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, presets, remasking
-from engine.decoding.canvas import Canvas, Guess, Limits, Question
+from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Task, left_to_right, reveal
+from engine.decoding.limits import Limits
+from engine.decoding.passes import Gap, Question, Summary
 from engine.models import checkpoint
-from engine.models.vocabulary import Gap
 
 MASK, DELETE, EXPAND = 0, 1, 2
 VOCAB = 20
@@ -36,10 +37,10 @@ class Scripted:
         self.says = says
         self.seen: list[list[int]] = []
 
-    def guess(self, questions: list[Question]) -> list[Guess]:
+    def guess(self, questions: list[Question]) -> list[Summary]:
         return [self._guess(question) for question in questions]
 
-    def _guess(self, question: Question) -> Guess:
+    def _guess(self, question: Question) -> Summary:
         self.seen.append(list(question.canvas))
         logits = torch.zeros(len(question.canvas), VOCAB)
         for row, (token, probability) in enumerate(self.says(question)):
@@ -60,13 +61,26 @@ def task(
     return Task(gap, MASK, settle, lambda canvas: list(banned), free)
 
 
-def limits(tokens: int = 64, deadline_ms: float | None = None) -> Limits:
-    return Limits(tokens, deadline_ms, threading.Event())
+class Letters:
+    """A token is a letter."""
+
+    end, ends = DELETE, frozenset({DELETE})
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, tokens: list[int]) -> str:
+        return "".join(map(chr, tokens))
 
 
-def guess(probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None) -> Guess:
+def limits(tokens: int = 64, deadline_ms: float | None = None, cancel: threading.Event | None = None) -> Limits:
+    request = FillRequest(prefix="", max_tokens=tokens, deadline_ms=deadline_ms)
+    return Limits(request, Letters(), cancel or threading.Event())
+
+
+def guess(probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None) -> Summary:
     size = len(probabilities)
-    return Guess([5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size)
+    return Summary([5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size)
 
 
 def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the_quota() -> None:
@@ -108,7 +122,7 @@ def test_cancelling_is_looked_at_before_each_pass() -> None:
 
     model = Scripted(says)
     with pytest.raises(Cancelled):
-        reveal(model, task(), Canvas.masked(MASK, 4), EVERY_PASS, Limits(64, None, cancel))
+        reveal(model, task(), Canvas.masked(MASK, 4), EVERY_PASS, limits(cancel=cancel))
     assert len(model.seen) == 1
 
 
@@ -344,7 +358,7 @@ def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_a
     model = Sequence(Slots(loaded(folder).model, True, capacity=512))
     after = [33, 44, 55]
 
-    def asked(canvas: list[int]) -> Guess:
+    def asked(canvas: list[int]) -> Summary:
         return model.guess([Question(PROMPT, canvas, after, [tiny.EOS])])[0]
 
     masks = [tiny.MASK] * 6

@@ -21,7 +21,7 @@ from engine.backends.sampling import SAID, Sampling
 from engine.backends.sequence import Sequence
 from engine.backends.slots import BUCKETS, Asked, Slots, bucket
 from engine.contract import FillRequest
-from engine.decoding.canvas import Guess, Question
+from engine.decoding.passes import Question, Summary
 from engine.models import checkpoint, registry
 from engine.models.int8 import shrink
 from engine.models.transformer import Transformer
@@ -127,7 +127,7 @@ def questions(count: int) -> list[Question]:
     return [Question([7, 50, 61 + n], [tiny.MASK] * (4 + n), [33, 44], [tiny.MASK]) for n in range(count)]
 
 
-def same(ours: Guess, theirs: Guess) -> None:
+def same(ours: Summary, theirs: Summary) -> None:
     assert ours.tokens == theirs.tokens
     assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
 

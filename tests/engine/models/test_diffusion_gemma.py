@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import tiny_checkpoints as tiny
 import tokenizers
@@ -113,10 +114,6 @@ def test_an_answer_is_cut_where_the_fill_ends(answer: str, lines: int | None, ex
     assert cut(answer, FillRequest(prefix="", suffix="\nclass Point:\n", max_lines=lines)) == expected
 
 
-def test_crlf() -> None:
-    assert cut("a\nb", FillRequest(prefix="x\r\n")) == "a\r\nb"
-
-
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
     for file in folder.iterdir():
@@ -197,3 +194,29 @@ def test_tokens_without_an_embedding(copy: Path) -> None:
     bpe.add_tokens([f"<|{number}|>" for number in range(tiny.VOCAB)])
     bpe.save(str(copy / "tokenizer.json"))
     assert f"{tiny.VOCAB} embeddings and a token of id" in said(copy)
+
+
+def test_copies_stand_in_the_noise_and_doubt_ends_a_fill(folder: Path) -> None:
+    backend = load(str(folder), "cpu")
+    line = "        self.height = measured_height(width, depth)"
+    request = FillRequest(prefix=f"{line}\n{line[:40]}", suffix="\n", steps=2, max_tokens=8, max_lines=1)
+    seen: list[list[int]] = []
+    decoder = backend._model.model.decoder
+    forward = decoder.forward
+
+    def watched(*args: object, **options: object) -> object:
+        seen.append(options["decoder_input_ids"][0].tolist())
+        return forward(*args, **options)
+
+    decoder.forward = watched
+    backend.fill(request, threading.Event())
+    assert backend._tokenizer.decode(seen[0]).startswith("dth, dep")
+    unsure = backend.fill(msgspec.structs.replace(request, min_confidence=0.99, copies=False), threading.Event())
+    assert not backend._tokenizer.decode(seen[2]).startswith("dth, dep")
+    assert (unsure.tokens, unsure.complete) == (1, False)
+
+
+@pytest.mark.parametrize("option", [{"drafts": False}, {"trust": 0.5}])
+def test_what_it_cannot_do_is_refused(folder: Path, option: dict[str, object]) -> None:
+    with pytest.raises(EngineError, match="leave drafts on and trust at 1"):
+        load(str(folder), "cpu").fill(FillRequest(prefix="a = ", **option), threading.Event())

@@ -14,9 +14,10 @@ import tokenizers
 import torch
 from transformers import Qwen2Tokenizer
 
+from engine import Engine
 from engine.backends.sequence import Sequence
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
-from engine.decoding.canvas import Guess, Question
+from engine.decoding.passes import Question, Summary
 from engine.models.family import Infill
 from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
@@ -27,7 +28,7 @@ REQUEST = FillRequest(prefix="def add(a, b):\n    retur", suffix="\n\n\nclass Po
 
 
 def fill(backend: Backend, request: FillRequest = REQUEST) -> Fill:
-    return backend.fill(request, threading.Event())
+    return Engine(backend).fill(request, threading.Event())
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -85,10 +86,10 @@ class Writer:
     def end(self) -> None:
         pass
 
-    def guess(self, questions: list[Question]) -> list[Guess]:
+    def guess(self, questions: list[Question]) -> list[Summary]:
         return [self._guess(question) for question in questions]
 
-    def _guess(self, question: Question) -> Guess:
+    def _guess(self, question: Question) -> Summary:
         self.asked.append(question)
         tokens = self.vocabulary.encode(self.text(question))
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)

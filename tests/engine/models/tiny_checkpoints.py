@@ -29,7 +29,7 @@ from transformers import (
 
 from engine.backends import sampling
 from engine.backends.sampling import Sampling
-from engine.decoding.canvas import Guess, Question
+from engine.decoding.passes import Question, Summary
 from engine.models.transformer import Transformer, visible
 
 torch.set_num_threads(1)
@@ -58,7 +58,7 @@ def passed(
     return logits
 
 
-def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, seed: int | None = None) -> Guess:
+def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, seed: int | None = None) -> Summary:
     """What a model with these logits (rows, vocab) says."""
     allowed = torch.ones(1, logits.shape[1], dtype=torch.bool)
     row = 0
@@ -70,7 +70,7 @@ def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, 
     numbers = [torch.tensor([each]) for each in (question.canvas, question.banned, [row])]
     found = sampling.summary(logits[None], *numbers, allowed, picks or Sampling(), noise)
     tokens, *rest, willing = found[:, 0].tolist()
-    return Guess([int(token) for token in tokens], *rest, bool(willing[0]))
+    return Summary([int(token) for token in tokens], *rest, bool(willing[0]), question.canvas)
 
 
 @lru_cache

@@ -1,0 +1,96 @@
+"""What decoding asks of a model, whatever it is and whatever runs it: passes over a text with a canvas in it.
+
+Everything here is plain lists, read from the device once a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A gap in tokens. `taken` is text before the cursor that the fill must spell again, `spelled` how tokens do."""
+
+    before: list[int]
+    after: list[int]
+    taken: str = ""
+    spelled: str = ""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A canvas between what is before and after it.
+
+    No row may be one of `banned`, one or two. `forced` is a row and the tokens that it must be one of. The first `read`
+    rows are a draft to be verified: a causal model reads them as text and guesses each of them, and the row after
+    them, from what is on its left; a canvas of which nothing is read (None) is denoised as a whole.
+    """
+
+    before: list[int]
+    canvas: list[int]
+    after: list[int] = []
+    banned: list[int] = []
+    forced: tuple[int, list[int] | NDArray[np.int64]] | None = None
+    read: int | None = None
+
+
+class Guess(Protocol):
+    """Of each row of a canvas: the likeliest token, its probability, the entropy in nats, the probability of what
+    stands there.
+
+    `willing` tells that the forced row would have been one of its tokens anyway.
+    """
+
+    @property
+    def tokens(self) -> list[int]: ...
+
+    @property
+    def probabilities(self) -> list[float]: ...
+
+    @property
+    def entropies(self) -> list[float]: ...
+
+    @property
+    def held(self) -> list[float]: ...
+
+    @property
+    def willing(self) -> bool: ...
+
+    def probability(self, row: int, token: int) -> float:
+        """Of any token; 0 where the backend has told only of the likeliest and of what stands there."""
+
+
+class Passes(Protocol):
+    """`capacity` is the most positions of a text. `rows_are_free` tells whether a pass over a few rows costs what a
+    pass over one does.
+    """
+
+    @property
+    def capacity(self) -> int: ...
+
+    @property
+    def rows_are_free(self) -> bool: ...
+
+    def guess(self, questions: list[Question]) -> Sequence[Guess]:
+        """One pass for all of the questions, which are alternatives to one another."""
+
+
+class Summary(msgspec.Struct):
+    """A `Guess` of which the rest of the logits stayed on the device; `stands` is the canvas."""
+
+    tokens: list[int]
+    probabilities: list[float]
+    entropies: list[float]
+    held: list[float]
+    willing: bool = True
+    stands: list[int] = []
+
+    def probability(self, row: int, token: int) -> float:
+        """See Guess.probability."""
+        if token == self.tokens[row]:
+            return self.probabilities[row]
+        return self.held[row] if self.stands[row : row + 1] == [token] else 0.0

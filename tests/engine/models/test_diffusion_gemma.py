@@ -199,7 +199,7 @@ def test_tokens_without_an_embedding(copy: Path) -> None:
 def test_copies_stand_in_the_noise_and_doubt_ends_a_fill(folder: Path) -> None:
     backend = load(str(folder), "cpu")
     line = "        self.height = measured_height(width, depth)"
-    request = FillRequest(prefix=f"{line}\n{line[:40]}", suffix="\n", steps=2, max_tokens=8, max_lines=1)
+    request = FillRequest(prefix=f"{line}\n    x = 1\n{line[:40]}", suffix="\n", steps=2, max_tokens=8, max_lines=1)
     seen: list[list[int]] = []
     decoder = backend._model.model.decoder
     forward = decoder.forward

@@ -33,12 +33,11 @@ class OnnxPasses(CausalPasses):
         options.intra_op_num_threads = 1  # at the few rows of a keystroke a second thread gains nothing
         options.log_severity_level = 4
         try:
-            session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+            return cls(onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"]), shape)
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
             raise EngineError(
                 f"the weights {weights} are missing or damaged ({type(error).__name__}); install again"
             ) from None
-        return cls(session, shape)
 
     def forward(
         self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None

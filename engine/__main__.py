@@ -253,6 +253,12 @@ def _train(command: argparse.ArgumentParser) -> None:
     tokenizer.add_argument("--megabytes", type=float, default=60, help="size of the sample it is trained on")
     tokenizer.set_defaults(run=_run_tokenizer)
 
+    base = steps.add_parser("base", help="download the base of small and cut its vocabulary")
+    base.add_argument("--corpus", type=Path, required=True, help="tokens are counted in it")
+    base.add_argument("--out", type=Path, required=True, help="folder of base.safetensors and tokenizer.json")
+    base.add_argument("--vocab", type=int, default=16_384)
+    base.set_defaults(run=_run_base)
+
     run = steps.add_parser("run", help="train, or go on where it stopped")
     run.add_argument("--corpus", type=Path, required=True)
     run.add_argument("--tokenizer", type=Path, required=True)
@@ -286,6 +292,12 @@ def _run_tokenizer(args: argparse.Namespace) -> None:
     from engine.training import tokenizer
 
     tokenizer.run(args.corpus, args.out, args.vocab, args.megabytes)
+
+
+def _run_base(args: argparse.Namespace) -> None:
+    from engine.training import base
+
+    base.run(args.corpus, args.out, args.vocab)
 
 
 def _run_training(args: argparse.Namespace) -> None:

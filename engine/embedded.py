@@ -78,21 +78,21 @@ class Embedded:
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         """See Engine.fill."""
         limits = Limits(request, self._tokenizer, cancel)
-        asked = prompt(request, self._tokenizer, self._model.shape.context)
+        asked = prompt(request, self._tokenizer, self._model.shape.context, self._model.shape.marks_empty_rest)
+        limits.respelled_lines = asked.blank.count("\n")
         reused = self._model.keep(asked.context)
-        taken = " " * asked.blank
         written = draft_verify.decode(
             self._model,
-            Gap([*asked.context, *asked.lead], [], taken),
+            Gap([*asked.context, *asked.lead], [], asked.blank),
             MASK,
             self._model.shape.canvas // 2,  # a line has about eight tokens
             limits,
-            copying.Copier(request, self._tokenizer, taken),
-            self._tokenizer.after_blank if taken else None,
+            copying.Copier(request, self._tokenizer, asked.blank),
+            self._tokenizer.after.get(asked.blank),
         )
         return limits.fill(
             written,
-            lambda tokens: self._tokenizer.decode(tokens)[len(taken) :],
+            lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :],
             newline=asked.newline,
             window=len(asked.context),
             reused=reused,

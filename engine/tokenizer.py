@@ -23,9 +23,14 @@ BOS, PATH, SUF, PRE, ROL, MID, BLOCK, EOM, MASK, PAD = range(len(SPECIALS))
 # a newline with its indentation | a word with the sign or blank before it | a digit | signs | blanks | anything else
 PATTERN = r"\n[ \t]*|[^\r\n\w]?[^\W\d]+|\d| ?[^\s\w]+|[ \t]+|\s"
 
-NEWLINE, BLANK = "Ċ", "Ġ"  # as byte-level BPE spells them
+NEWLINE, BLANK, TAB = "Ċ", "Ġ", "ĉ"  # as byte-level BPE spells them
 
 _lines = re.compile(r"(?=\n)")
+
+
+def lines_of(text: str) -> list[str]:
+    """The pieces that are encoded apart; a line's newline is the first character of the line after it."""
+    return [line for line in _lines.split(text) if line]
 
 
 class Tokenizer:
@@ -37,8 +42,13 @@ class Tokenizer:
         self.vocab: int = bpe.get_vocab_size()
         spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
         self._line_starts = frozenset(i for i, text in enumerate(spelled) if text.startswith(NEWLINE))
-        self.after_blank = np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(BLANK)])
+        self.after = {
+            blank: np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(spelling)])
+            for blank, spelling in ((" ", BLANK), ("\n", NEWLINE), ("\t", TAB))
+        }
         self._encode_line = lru_cache(maxsize=8192)(self._encode_piece)
+        last = spelled[self._encode_piece("\n        return")[-1]]
+        self._indentation_is_shared = last.startswith(BLANK)
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
@@ -57,7 +67,7 @@ class Tokenizer:
 
     def encode_lines(self, text: str) -> list[tuple[int, ...]]:
         """The tokens of each line; a line's newline is the first character of the line after it."""
-        return [self._encode_line(line) for line in _lines.split(text) if line]
+        return [self._encode_line(line) for line in lines_of(text)]
 
     def encode(self, text: str) -> list[int]:
         return [token for line in self.encode_lines(text) for token in line]
@@ -66,11 +76,19 @@ class Tokenizer:
         return token in self._line_starts
 
     def split_blank(self, prefix: str) -> tuple[str, str]:
-        """A single blank before the cursor is spelled with the word after it: it goes to the middle."""
-        if prefix.endswith(" ") and not prefix[-2:-1].isspace() and len(prefix) > 1:
-            return prefix[:-1], " "
-        return prefix, ""
+        """The text before the cursor, and the blank at its end that is spelled with what comes after it, so that it
+        goes to the middle (a case of token healing).
+
+        With our own pattern that is a single blank; where a word takes the last blank of its indentation with it, any
+        blank, and a newline too, which is spelled with the indentation that follows.
+        """
+        shared = prefix[-1:] in self.after if self._indentation_is_shared else _ends_with_one_blank(prefix)
+        return (prefix[:-1], prefix[-1]) if shared else (prefix, "")
 
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens; special tokens have none. Bytes that are no UTF-8 come out as U+FFFD."""
         return self._bpe.decode(tokens, skip_special_tokens=True)
+
+
+def _ends_with_one_blank(text: str) -> bool:
+    return text.endswith(" ") and not text[-2:-1].isspace() and len(text) > 1

@@ -31,20 +31,22 @@ STEP = 64  # tokens: short prefixes lend their room to the following lines in st
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """`newline` tells that the fill is a line of its own before the text that stands at the cursor, `blank` that it
-    begins with the blank before the cursor.
+    """`newline` tells that the fill is a line of its own before the text that stands at the cursor; `blank` is the
+    blank before the cursor that the fill begins with, if it does (see Tokenizer.split_blank).
     """
 
     context: list[int]
     lead: list[int]
     newline: bool
-    blank: bool
+    blank: str
 
 
-def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
-    """`budget` is the most tokens of context."""
+def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int, marks_empty_rest: bool = True) -> Prompt:
+    """`budget` is the most tokens of context; `marks_empty_rest` is whether the model was trained to see the mark of
+    the line's rest where there is none, too.
+    """
     prefix, blank = tokenizer.split_blank(request.prefix)
-    rest, newline, following = after_cursor(prefix, request.suffix[: budget * CHARACTERS])
+    rest, newline, following = after_cursor(request.prefix, request.suffix[: budget * CHARACTERS])
     head = [BOS]
     if request.path:
         path = "/".join(request.path.replace("\\", "/").split("/")[-3:])
@@ -59,8 +61,9 @@ def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int) -> Prompt:
     following_tokens = tokenizer.encode(following[: room * CHARACTERS])[: share + max(0, spare)]
     written = [token for tokens in (*above, line) for token in tokens]
     middle = BLOCK if request.max_lines is not None and request.max_lines > 1 else MID
-    lead = [*written[-1:], ROL, *tokenizer.encode(rest)[:REST_TOKENS], middle]
-    return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline, bool(blank))
+    marked = [ROL, *tokenizer.encode(rest)[:REST_TOKENS]] if rest or marks_empty_rest else []
+    lead = [*written[-1:], *marked, middle]
+    return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline, blank)
 
 
 def after_cursor(prefix: str, suffix: str) -> tuple[str, bool, str]:

@@ -28,7 +28,8 @@ class ModelShape(msgspec.Struct, frozen=True):
 
     context: Annotated[int, msgspec.Meta(ge=32, le=1 << 20)]  # tokens of context it was trained on
     canvas: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # tokens of its largest canvas
-    ngram_buckets: Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]
+    ngram_buckets: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
+    marks_empty_rest: bool = True  # see window.prompt
 
 
 class Rows(msgspec.Struct):

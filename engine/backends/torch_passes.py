@@ -13,15 +13,15 @@ from safetensors import SafetensorError, safe_open
 from engine.backends.memory import BLOCKED, SPARE, CausalPasses, ModelShape, Rows, likeliest
 from engine.contract import EngineError
 from engine.models.int8 import unpack
-from engine.models.nano import NanoConfig, NanoModel
+from engine.models.trunk import Trunk, TrunkConfig
 
 
-def read_model(weights: Path) -> NanoModel:
+def read_model(weights: Path) -> Trunk:
     """From the safetensors that `train export` wrote. Raises EngineError where they are missing or damaged."""
     try:
         with safe_open(weights, framework="pt") as file:
-            config = msgspec.json.decode(file.metadata()["config"], type=NanoConfig)
-            model = NanoModel(config)
+            config = msgspec.json.decode(file.metadata()["config"], type=TrunkConfig)
+            model = Trunk(config)
             model.load_state_dict(unpack({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, msgspec.DecodeError) as error:
         raise EngineError(f"the weights {weights} are missing or damaged ({error}); install again") from None
@@ -31,9 +31,9 @@ def read_model(weights: Path) -> NanoModel:
 class TorchPasses(CausalPasses):
     rows_are_free = True
 
-    def __init__(self, model: NanoModel, shape: ModelShape, device: torch.device) -> None:
+    def __init__(self, model: Trunk, shape: ModelShape, device: torch.device) -> None:
         config = model.config
-        size = (config.layers, config.heads, shape.context + SPARE, config.head_dim)
+        size = (config.layers, config.kv_heads, shape.context + SPARE, config.head_dim)
         super().__init__(shape, {part: torch.zeros(size, device=device) for part in ("keys", "values")})
         self._model, self._device = model.to(device), device
 

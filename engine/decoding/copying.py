@@ -110,7 +110,7 @@ class Copier:
         written = self._before + fill if fill else self._prefix
         line = written[written.rfind("\n") + 1 :]
         # a further line is sought for itself: after lines that were copied, the copy would go on for ever
-        sought = line.lstrip() if "\n" in fill else written
+        sought = line.lstrip() if "\n" in fill[len(self._taken) :] else written
         length, place = longest_match(sought, written, len(written) - 1, self._shortest)
         source = written
         for text in self._others:

@@ -53,6 +53,7 @@ class Limits:
         self.started = time.perf_counter()
         self._deadline = math.inf if request.deadline_ms is None else self.started + request.deadline_ms / 1000
         self._cancel = cancel
+        self.respelled_lines = 0  # line ends before the cursor that the fill spells again
         self.passes = 0
         self.first_pass = 0.0  # seconds
 
@@ -109,7 +110,7 @@ class Limits:
         return self.spelling.decode([token])
 
     def _lines(self, written: Written) -> int:
-        return 1 + sum(self._text(token).count("\n") for token in written.tokens)
+        return 1 - self.respelled_lines + sum(self._text(token).count("\n") for token in written.tokens)
 
     def _is_last_line(self, written: Written) -> bool:
         return self._lines(written) == self.request.max_lines

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from engine.evaluation.lines import Quality
-from engine.models.nano import NanoModel
+from engine.models.trunk import Trunk
 from engine.training.train import Progress
 
 
@@ -26,7 +26,7 @@ class CorpusReport(msgspec.Struct):
     packages: list[PackageReport]
 
 
-def card(model: NanoModel, progress: Progress, qualities: dict[str, Quality], report: Path) -> str:
+def card(model: Trunk, progress: Progress, qualities: dict[str, Quality], report: Path) -> str:
     """`qualities` are by the way of filling."""
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = [package for package in packages if package.use == "train" and package.files]

@@ -25,7 +25,6 @@ from engine.corpus import Corpus
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
 
-MAX_MIDDLE = 48  # tokens; a longer gap is left out, since the tail is short
 NONE = -1
 
 
@@ -61,10 +60,12 @@ CONTEXT, MIDDLE, CANVAS = range(3)  # kinds of targets
 class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     context: int = 384  # T
     tail: int = 192  # Q
+    middle: int = 48  # tokens; a longer gap is left out, since the tail is short
     canvas: int = 16
     canvases: float = 0.5  # share of branches with canvases; 0 trains the causal role alone
     suffix_share: float = 0.25
     buckets: int = 10240
+    marks_empty_rest: bool = True  # see window.prompt
 
 
 class Sampler:
@@ -195,8 +196,9 @@ class Sampler:
     ) -> tuple[int, list[int], list[int]]:
         """(anchor, tokens up to and with <mid>, middle with <eom>); the anchor is how much of the context is seen."""
         begin = starts[gap.line - first]
-        head, blank = self.tokenizer.split_blank(lines[gap.line][: gap.start])
-        cut = self._cut(head, opens_file=gap.line == 0)
+        line_end = "\n" if gap.line else ""
+        head, blank = self.tokenizer.split_blank(line_end + lines[gap.line][: gap.start])
+        cut = self.tokenizer.encode(head)
         shared = 0
         while shared < len(cut) and begin + shared < len(context) and cut[shared] == context[begin + shared]:
             shared += 1
@@ -204,12 +206,9 @@ class Sampler:
         middle = "\n".join(lines[gap.line : gap.end_line + 1])
         middle = blank + middle[gap.start : len(middle) - (len(lines[gap.end_line]) - gap.end)]
         several = "\n" in middle and self.random.random() < 0.5
-        lead = [*cut[shared:], ROL, *rest[:24], BLOCK if several else MID]
+        marked = [ROL, *rest[:24]] if rest or self.config.marks_empty_rest else []
+        lead = [*cut[shared:], *marked, BLOCK if several else MID]
         return begin + shared, lead, [*self.tokenizer.encode(middle), EOM]
-
-    def _cut(self, text: str, opens_file: bool) -> tuple[int, ...]:
-        pieces = self.tokenizer.encode_lines(text if opens_file else "\n" + text)
-        return pieces[0] if pieces else ()
 
 
 class _Row:
@@ -236,7 +235,10 @@ class _Row:
         """Add a branch and its canvases; False where it does not fit."""
         branch = lead + middle[:-1]
         canvases = self._canvases(middle, random) if random.random() < self.config.canvases else []
-        if len(middle) > MAX_MIDDLE or self.used + len(branch) + sum(size for _, size in canvases) > self.config.tail:
+        if (
+            len(middle) > self.config.middle
+            or self.used + len(branch) + sum(size for _, size in canvases) > self.config.tail
+        ):
             return False
         row = self.config.context + self.used
         end = row + len(branch)

@@ -18,7 +18,7 @@ from engine.contract import EngineError
 from engine.embedded import Embedded
 from engine.evaluation.lines import Quality, evaluate, print_table
 from engine.models.int8 import pack
-from engine.models.nano import NanoModel
+from engine.models.trunk import Trunk
 from engine.tokenizer import Tokenizer
 from engine.training.card import card
 from engine.training.graph import build
@@ -29,19 +29,19 @@ POSITIONS = 2  # contexts: room in the rotary tables for long fills
 PLACES = 500  # of the evaluation in the card
 
 
-def averaged(state: Path) -> tuple[NanoModel, TrainConfig, Progress]:
+def averaged(state: Path) -> tuple[Trunk, TrainConfig, Progress]:
     """The averaged weights of a training state. Raises EngineError where there is none."""
     if not (state / "state.pt").exists():
         raise EngineError(f"no training state in {state}: run `python -m engine train run --state {state}` first")
     saved = torch.load(state / "state.pt", weights_only=True)
     config = msgspec.json.decode(saved["config"], type=TrainConfig)
-    model = NanoModel(config.model)
+    model = Trunk(config.model)
     for parameter, weight in zip(model.parameters(), saved["average"], strict=True):
         parameter.data.copy_(weight)
     return model.eval(), config, Progress(**saved["progress"])
 
 
-def judged(model: NanoModel, shape: ModelShape, tokenizer: Path, validation: Path, int8: bool, copies: bool) -> Quality:
+def judged(model: Trunk, shape: ModelShape, tokenizer: Path, validation: Path, int8: bool, copies: bool) -> Quality:
     """How the model fills; alone with drafts on canvases in every pass, so that accepted tokens are counted too."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.onnx"

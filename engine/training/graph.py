@@ -1,23 +1,25 @@
 """The ONNX graph of one forward pass, written node by node with ONNX Runtime's fused operators.
 
 A tracing exporter makes some fifty small operators a layer, which at the few rows of a keystroke cost more than the
-matrix products; this makes about twenty-five. The memory comes in a piece a layer and may have more room than is in
-use: `bias` blocks the rest.
+matrix products; this makes about twenty. The memory comes in a piece a layer and may have more room than is in use:
+`bias` blocks the rest.
 
-Weights are float32, or int8 a block of 256 with activations quantised row by row. Row by row, because then a token's
+The graph has no weights: they are declared as external, and handed over by name when it is loaded (`engine.quantised`).
+Numbers of eight bits are multiplied with activations quantised row by row. Row by row, because then a token's
 numbers do not depend on what else stands in the pass: a scale over the whole pass made choices, and with them
-the text, depend on how rows were batched.
+the text, depend on how rows were batched. A graph of floats is for comparison.
 
-Inputs   tokens, positions (n,), ngrams (n, 2), bias (n, room + n) added to the scores, rows (m,), lengths (2,) =
-         (room, n), keys.L, values.L (heads, room, d)
-Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new_keys.L, new_values.L (heads, n, d)
+Inputs   tokens, positions (n,), ngrams (n, 2) if the model has them, bias (n, room + n) added to the scores, rows
+         (m,), lengths (2,) = (room, n), keys.L, values.L (kv_heads, room, d)
+Weights  W.numbers (rows, blocks, block) uint8 and W.scales (rows, blocks) of each matrix W, or W (rows, columns)
+         itself in a graph of floats; W of norms
+Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new_keys.L, new_values.L (kv_heads, n, d)
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,16 +28,19 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.models.nano import NanoModel, rotary
+from engine.models.trunk import TrunkConfig, rotary
+from engine.quantised import ZERO
 
 FUSED = "com.microsoft"
-EPSILON = 1e-6
-BLOCK = 256  # weights that share a scale, at most
 
 
-def build(model: NanoModel, longest: int, int8: bool) -> onnx.ModelProto:
-    """The graph with the model's weights in it; `longest` is the number of positions it can tell apart."""
-    return PassGraph(model, longest, int8).model()
+def build(
+    config: TrunkConfig, longest: int, blocks: Mapping[str, int] | None, shapes: Mapping[str, tuple[int, ...]]
+) -> onnx.ModelProto:
+    """The graph for weights of these shapes by name, and `blocks` (sizes of matrices' blocks), or floats where there are
+    none; `longest` is the number of positions it can tell apart.
+    """
+    return PassGraph(config, longest, blocks, shapes).model()
 
 
 class Nodes:
@@ -63,24 +68,33 @@ class Nodes:
 
 
 class PassGraph:
-    def __init__(self, model: NanoModel, longest: int, int8: bool) -> None:
-        self.config, self.int8 = model.config, int8
-        self.weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
+    def __init__(
+        self,
+        config: TrunkConfig,
+        longest: int,
+        blocks: Mapping[str, int] | None,
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        self.config, self.blocks, self.shapes = config, blocks, shapes
         self.add = Nodes()
-        constant, config = self.add.constant, self.config
+        self.declared: set[str] = set()
+        constant = self.add.constant
         self.turns = [constant(part[0, 0].numpy()) for part in rotary(torch.arange(longest)[None], config)]
         self.first, self.last = constant(np.array([0])), constant(np.array([-1]))
         self.ones = {size: constant(np.ones(size, np.float32)) for size in (config.dim, config.head_dim)}
-        self.by_head = constant(np.array([1, -1, config.heads, config.head_dim]))
-        self.flat = constant(np.array([1, -1, config.dim]))
+        self.by_head = constant(np.array([0, 0, -1, config.head_dim]))
+        self.stacked = constant(np.array([1, config.kv_heads, -1, config.head_dim]))
+        self.apart = constant(np.array([1, config.heads, -1, config.head_dim]))
+        self.flat = constant(np.array([1, -1, config.heads * config.head_dim]))
         self.places = self.add("Unsqueeze", "positions", self.first)
+        self.bias = "bias" if config.shared == 1 else self.add("Concat", *["bias"] * config.shared, axis=0)
 
     def model(self) -> onnx.ModelProto:
         x, memory = self.embedded(), {}
         for layer in range(self.config.layers):
             x, memory[f"new_keys.{layer}"], memory[f"new_values.{layer}"] = self.block(x, layer)
-        chosen = self.add("Gather", self.add("Squeeze", self.norm(x), self.first), "rows", axis=0)
-        logits = self.product(chosen, "head.weight")
+        chosen = self.add("Gather", self.add("Squeeze", self.norm(x, "norm.weight"), self.first), "rows", axis=0)
+        logits = self.product(chosen, "embed.weight" if self.config.tied else "head.weight")
         token = self.add("ArgMax", logits, axis=-1, keepdims=0)
         likelihood = self.add("ReduceMax", self.add("Softmax", logits, axis=-1), self.last, keepdims=0)
         outputs = {"token": token, "probability": likelihood, "logits": logits, **memory}
@@ -93,26 +107,42 @@ class PassGraph:
             both = self.looked_up("ngrams.weight", "ngrams")
             summed = self.add("ReduceSum", both, self.add.constant(np.array([1])), keepdims=0)
             x = self.add("Add", x, self.product(summed, "ngram_up.weight"))
-        return self.norm(self.add("Unsqueeze", x, self.first))
+        x = self.add("Unsqueeze", x, self.first)
+        return self.normed(x, self.ones[self.config.dim]) if self.config.embed_norm else x
 
     def block(self, x: str, layer: int) -> tuple[str, str, str]:
         """The residual stream after a block, and its new keys and values."""
-        name = f"blocks.{layer}"
-        projected = self.product(self.norm(x), f"{name}.qkv.weight")
-        q, k, v = map(self.split_heads, self.add.several("Split", [projected], 3, axis=-1, num_outputs=3))
+        name, config = f"blocks.{layer}", self.config
+        projected = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")
+        widths = np.array([config.heads, config.kv_heads, config.kv_heads]) * config.head_dim
+        parts = self.add.several("Split", [projected, self.add.constant(widths)], 3, axis=-1)
+        q, k, v = map(self.split_heads, parts)
         q, k = self.turned(q), self.turned(k)
         x = self.add("Add", x, self.product(self.attended(q, k, v, layer), f"{name}.out.weight"))
-        up = self.add("Relu", self.product(self.norm(x), f"{name}.up.weight"))
-        x = self.add("Add", x, self.product(self.add("Mul", up, up), f"{name}.down.weight"))
+        up = self.activated(self.product(self.norm(x, f"{name}.mlp_norm.weight"), f"{name}.up.weight"))
+        x = self.add("Add", x, self.product(up, f"{name}.down.weight"))
         return x, self.add("Squeeze", k, self.first), self.add("Squeeze", v, self.first)
 
+    def activated(self, up: str) -> str:
+        if self.config.gated:
+            gate, up = self.add.several("Split", [up], 2, axis=-1, num_outputs=2)
+            return self.add("Mul", self.add("QuickGelu", gate, domain=FUSED, alpha=1.0), up)
+        up = self.add("Relu", up)
+        return self.add("Mul", up, up)
+
     def attended(self, q: str, k: str, v: str, layer: int) -> str:
-        """Memory and new rows are multiplied apart and only scores are joined: the memory is never copied."""
+        """Memory and new rows are multiplied apart and only scores are joined: the memory is never copied. Heads that
+        share keys are rows of one head.
+        """
+        if self.config.shared > 1:
+            q = self.add("Reshape", q, self.stacked)
         past_k, past_v = (self.add("Unsqueeze", f"{part}.{layer}", self.first) for part in ("keys", "values"))
         scores = self.add("Concat", self.scores(q, past_k), self.scores(q, k), axis=-1)
-        shares = self.add("Softmax", self.add("Add", scores, "bias"), axis=-1)
+        shares = self.add("Softmax", self.add("Add", scores, self.bias), axis=-1)
         old, new = self.add.several("Split", [shares, "lengths"], 2, axis=-1)
         mixed = self.add("Add", self.add("MatMul", old, past_v), self.add("MatMul", new, v))
+        if self.config.shared > 1:
+            mixed = self.add("Reshape", mixed, self.apart)
         return self.add("Reshape", self.add("Transpose", mixed, perm=[0, 2, 1, 3]), self.flat)
 
     def scores(self, q: str, keys: str) -> str:
@@ -122,56 +152,67 @@ class PassGraph:
         return self.add("Transpose", self.add("Reshape", x, self.by_head), perm=[0, 2, 1, 3])
 
     def turned(self, x: str) -> str:
-        normed = self.norm(x, self.config.head_dim)
-        return self.add("RotaryEmbedding", normed, self.places, *self.turns, domain=FUSED)
+        if self.config.qk_norm:
+            x = self.normed(x, self.ones[self.config.head_dim])
+        return self.add("RotaryEmbedding", x, self.places, *self.turns, domain=FUSED)
 
-    def norm(self, x: str, size: int | None = None) -> str:
-        ones = self.ones[size or self.config.dim]
-        return self.add("SimplifiedLayerNormalization", x, ones, axis=-1, epsilon=EPSILON)
+    def norm(self, x: str, name: str) -> str:
+        weighted = self.config.weighted_norms
+        return self.normed(x, self.weight(name, [self.config.dim]) if weighted else self.ones[self.config.dim])
+
+    def normed(self, x: str, weights: str) -> str:
+        return self.add("SimplifiedLayerNormalization", x, weights, axis=-1, epsilon=self.config.eps)
 
     def product(self, x: str, name: str) -> str:
-        weight = self.weights[name]
-        if not self.int8:
-            return self.add("MatMul", x, self.add.constant(weight.T.copy()))
-        rows, columns = weight.shape
-        block = math.gcd(BLOCK, columns)
-        quantised, scales = to_int8(weight.reshape(rows, columns // block, block))
-        inputs = (
-            x,
-            self.add.constant((quantised.astype(np.int16) + 128).astype(np.uint8)),
-            self.add.constant(scales.reshape(rows, -1)),
-        )
-        sizes = {"K": columns, "N": rows, "bits": 8, "block_size": block}
-        return self.add("MatMulNBits", *inputs, domain=FUSED, accuracy_level=4, **sizes)  # 4: int8 activations
+        rows, columns = self.shapes[name]
+        if self.blocks is None:
+            return self.add("FusedMatMul", x, self.weight(name, [rows, columns]), domain=FUSED, transB=1)
+        sizes = {"K": columns, "N": rows, "bits": 8, "block_size": self.blocks[name]}
+        return self.add(
+            "MatMulNBits", x, *self.matrix(name), domain=FUSED, accuracy_level=4, **sizes
+        )  # int8 activations
 
     def looked_up(self, name: str, ids: str) -> str:
-        table = self.weights[name]
-        if not self.int8:
-            return self.add("Gather", self.add.constant(table), ids, axis=0)
-        quantised, scales = (self.add.constant(part) for part in to_int8(table))
-        rows, scale = (self.add("Gather", part, ids, axis=0) for part in (quantised, scales))
-        return self.add("Mul", self.add("Cast", rows, to=TensorProto.FLOAT), scale)
+        if self.blocks is None:
+            return self.add("Gather", self.weight(name, list(self.shapes[name])), ids, axis=0)
+        numbers, scales = (self.add("Gather", part, ids, axis=0) for part in self.matrix(name))
+        whole = self.add("Sub", self.add("Cast", numbers, to=TensorProto.FLOAT), self.add.constant(np.float32(ZERO)))
+        looked = self.add("Mul", whole, self.add("Unsqueeze", scales, self.last))
+        leading = [0] * (2 if name == "ngrams.weight" else 1)  # as many axes as ids has
+        return self.add("Reshape", looked, self.add.constant(np.array([*leading, self.shapes[name][1]])))
+
+    def matrix(self, name: str) -> tuple[str, str]:
+        """Numbers and scales of a matrix."""
+        assert self.blocks is not None
+        rows, columns = self.shapes[name]
+        block = self.blocks[name]
+        numbers = self.weight(f"{name}.numbers", [rows, columns // block, block], TensorProto.UINT8)
+        return numbers, self.weight(f"{name}.scales", [rows, columns // block])
+
+    def weight(self, name: str, shape: list[int], kind: int = TensorProto.FLOAT) -> str:
+        """A weight that is handed over when the graph is loaded; what is written of its file is never read."""
+        if name not in self.declared:
+            self.declared.add(name)
+            tensor = onnx.TensorProto(name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)
+            tensor.external_data.add(key="location", value="weights")
+            self.add.constants.append(tensor)
+        return name
 
     def finished(self, outputs: list[str]) -> onnx.ModelProto:
         config, number, real = self.config, TensorProto.INT64, TensorProto.FLOAT
         kinds: dict[str, tuple[int, list[Any]]] = {
             "tokens": (number, ["n"]),
-            "ngrams": (number, ["n", 2]),
             "positions": (number, ["n"]),
             "bias": (real, ["n", "total"]),
             "rows": (number, ["m"]),
             "lengths": (number, [2]),
         }
+        if config.ngram_buckets:
+            kinds["ngrams"] = (number, ["n", 2])
         for layer, part in itertools.product(range(config.layers), ("keys", "values")):
-            kinds[f"{part}.{layer}"] = (real, [config.heads, "room", config.head_dim])
+            kinds[f"{part}.{layer}"] = (real, [config.kv_heads, "room", config.head_dim])
         inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
         made = [helper.make_tensor_value_info(name, number if name == "token" else real, None) for name in outputs]
-        graph = helper.make_graph(self.add.nodes, "nano", inputs, made, self.add.constants)
+        graph = helper.make_graph(self.add.nodes, "pass", inputs, made, self.add.constants)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
-
-
-def to_int8(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric: values in [-127, 127] and the scale of each last axis, kept as an axis of one."""
-    scales = np.maximum(np.abs(weight).max(-1, keepdims=True), 1e-8) / 127
-    return np.round(weight / scales).astype(np.int8), scales.astype(np.float32)

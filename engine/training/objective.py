@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from engine.models.nano import NanoModel
+from engine.models.trunk import Trunk
 from engine.training.dataset import NONE
 
 KINDS = ("context", "middle", "canvas")
@@ -21,7 +21,7 @@ CHUNK = 512  # rows of logits at a time
 class Objective(nn.Module):
     weights: Tensor
 
-    def __init__(self, model: NanoModel, weights: tuple[float, float, float], dtype: torch.dtype) -> None:
+    def __init__(self, model: Trunk, weights: tuple[float, float, float], dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model, dtype
         self.register_buffer("weights", torch.tensor(weights))
@@ -32,6 +32,15 @@ class Objective(nn.Module):
         """A batch (see dataset.Batch) -> (weighted sum of losses, sums of losses and counts (2, 3) by kind)."""
         hidden = self.model(tokens, ngrams, positions, mask, self.dtype)
         hidden, targets, kinds = hidden.flatten(0, 1), targets.flatten(), kinds.flatten()
+        return self._counted(hidden, targets, kinds)
+
+    def compile_parts(self) -> None:
+        """The blocks, which share their code, and what follows them."""
+        for block in self.model.blocks:
+            block.compile(dynamic=False)
+        self._counted = torch.compile(self._counted, dynamic=False)  # type: ignore[method-assign]
+
+    def _counted(self, hidden: Tensor, targets: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
         head = self.model.head.weight.to(self.dtype)
         losses = torch.cat(
             [

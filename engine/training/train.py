@@ -5,8 +5,11 @@
   meet once a step.
 * Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master
   weights, gradients and optimiser are float32.
-* Muon for matrices, AdamW for embeddings and head; warm-up, stable, decay over the budget in tokens, so that a run is
-  the same on a busy machine; an average of the weights is what is exported.
+* Muon for matrices, AdamW for embeddings and head; a model that goes on from a base has AdamW alone, at a rate that
+  keeps what the base knows. Warm-up, stable, decay over the budget in tokens, so that a run is the same on a busy
+  machine; an average of the weights is what is exported.
+* Blocks are compiled, not models: all of a model's blocks share their code, and thirty layers in one graph took over
+  six minutes.
 * The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed
   trainer loses no more.
 """
@@ -28,12 +31,14 @@ from types import FrameType
 import msgspec
 import torch
 import torch.multiprocessing as mp
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from engine.contract import EngineError
 from engine.corpus import Corpus
-from engine.models.nano import NanoConfig, NanoModel
+from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Batch, Sampler, SamplerConfig
 from engine.training.muon import Muon
@@ -41,7 +46,6 @@ from engine.training.objective import KINDS, Objective
 from engine.training.validation import SHOWN, quality
 
 SAVE_SECONDS = 300
-VALIDATE_STEPS = 250
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
 LOG += SHOWN
 
@@ -55,12 +59,14 @@ class DataPaths(msgspec.Struct, frozen=True):
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    model: NanoConfig = NanoConfig()
+    model: TrunkConfig = TrunkConfig()
     sampler: SamplerConfig = SamplerConfig()
+    windows: tuple[tuple[int, int], ...] = ()  # contexts and tails that forwards have in turn; none: the sampler's
+    base: str = ""  # safetensors that training starts from
     tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
-    batch: int = 12  # rows a worker and step
-    micro_batch: int = 4  # rows a forward: small enough for the second-level cache
-    lr_muon: float = 0.02
+    batch: int = 12  # rows a worker and step, of the sampler's context
+    micro_batch: int = 4  # such rows a forward: small enough for the second-level cache
+    lr_muon: float = 0.02  # 0: AdamW for all
     lr_adam: float = 0.006
     momentum: float = 0.95
     warmup: int = 60  # steps
@@ -68,6 +74,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     average: float = 0.998  # of the weights, a step
     canvases_from: float = 0.0  # share of the tokens trained without canvases first
     weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
+    validate_every: int = 250  # steps
     seed: int = 0
 
 
@@ -123,17 +130,22 @@ def worker(
     dtype: torch.dtype,
 ) -> None:
     """Runs orders until the pipe closes: gradients go to shared memory, sums of losses are the answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)  # the parent says when to stop
     torch.set_num_threads(1)
-    model = NanoModel(config.model)
+    model = Trunk(config.model)
     for parameter, (weight, gradient) in zip(model.parameters(), shared, strict=True):
         parameter.data, parameter.grad = weight, gradient
     words = Tokenizer.load(data.tokenizer)
     plain = msgspec.structs.replace(config.sampler, canvases=0.0)
     corpus = Corpus(data.corpus)
-    samplers = {True: Sampler(corpus, words, config.sampler, seed), False: Sampler(corpus, words, plain, seed + 1)}
+    samplers = {
+        canvases: [Sampler(corpus, words, each, seed + i) for i, each in enumerate(windows(config, own))]
+        for canvases, own in ((True, config.sampler), (False, plain))
+    }
     held_out = Corpus(data.corpus / "validation")
-    objective = torch.compile(Objective(model, config.weights, dtype), dynamic=False)
+    objective = Objective(model, config.weights, dtype)
+    objective.compile_parts()
     with contextlib.suppress(EOFError):
         while True:
             order: Order = pipe.recv()
@@ -142,13 +154,24 @@ def worker(
                     validate(objective, Sampler(held_out, words, config.sampler, rank), order.rows, config.micro_batch)
                 )
             else:
-                pipe.send(train(objective, samplers[order.canvases], order.rows, config.micro_batch))
+                pipe.send(train(objective, samplers[order.canvases], order.rows, config))
 
 
-def train(objective: Loss, sampler: Sampler, rows: int, micro_batch: int) -> Tensor:
+def windows(config: TrainConfig, sampler: SamplerConfig) -> list[SamplerConfig]:
+    """A sampler's configuration for each window that training has."""
+    return [
+        msgspec.structs.replace(sampler, context=context, tail=tail)
+        for context, tail in config.windows or [(sampler.context, sampler.tail)]
+    ]
+
+
+def train(objective: Loss, samplers: list[Sampler], rows: int, config: TrainConfig) -> Tensor:
+    """As many tokens of context in each forward, whatever its window."""
     sums = torch.zeros(2, len(KINDS))
-    for _ in range(rows // micro_batch):
-        loss, counted = objective(*to_torch(sampler.batch(micro_batch)))
+    for turn in range(rows // config.micro_batch):
+        sampler = samplers[turn % len(samplers)]
+        size = max(1, config.micro_batch * config.sampler.context // sampler.config.context)
+        loss, counted = objective(*to_torch(sampler.batch(size)))
         loss.backward()
         sums += counted
     return sums
@@ -163,7 +186,7 @@ def validate(objective: Loss, sampler: Sampler, rows: int, micro_batch: int) -> 
 class Workers:
     """The processes, their pipes, and one gradient buffer each in shared memory."""
 
-    def __init__(self, config: TrainConfig, data: DataPaths, model: NanoModel, seed: int, dtype: torch.dtype) -> None:
+    def __init__(self, config: TrainConfig, data: DataPaths, model: Trunk, seed: int, dtype: torch.dtype) -> None:
         context = mp.get_context("spawn")
         self.weights = [parameter.data.share_memory_() for parameter in model.parameters()]
         self.pipes: list[Connection] = []
@@ -191,7 +214,7 @@ class Workers:
         except EOFError:
             raise RuntimeError("a training process ended; its message stands above") from None
 
-    def collect(self, model: NanoModel, scale: float) -> None:
+    def collect(self, model: Trunk, scale: float) -> None:
         """Move the workers' gradients into the model's, times `scale`."""
         for parameter, *gradients in zip(model.parameters(), *self.gradients, strict=True):
             parameter.grad = torch.stack(gradients).sum(0).mul_(scale)
@@ -218,19 +241,23 @@ class Trainer:
     def __init__(self, config: TrainConfig, state: Path, dtype: torch.dtype) -> None:
         self.config, self.state = config, state
         torch.manual_seed(config.seed)
-        self.model = NanoModel(config.model)
+        self.model = Trunk(config.model)
+        if config.base:
+            read_base(self.model, Path(config.base))
         self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
-        matrices = [weight for block in self.model.blocks for weight in block.parameters()]
-        rest = [weight for name, weight in self.model.named_parameters() if "blocks" not in name]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, config.lr_muon, config.momentum, dtype),
-            torch.optim.AdamW(rest, config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0),
-        ]
-        self.rates = (config.lr_muon, config.lr_adam)
+        matrices = [weight for weight in self.model.blocks.parameters() if config.lr_muon and weight.ndim > 1]
+        theirs = {id(weight) for weight in matrices}
+        rest = [weight for weight in self.model.parameters() if id(weight) not in theirs]
+        adam = torch.optim.AdamW(rest, config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
+        self.optimizers: list[torch.optim.Optimizer] = [adam]
+        self.rates = [config.lr_adam]
+        if matrices:
+            self.optimizers.insert(0, Muon(matrices, config.lr_muon, config.momentum, dtype))
+            self.rates.insert(0, config.lr_muon)
         self.progress = Progress()
 
     def load(self) -> None:
-        """Raises EngineError where the state belongs to another model."""
+        """Go on from the saved state, where there is one. Raises EngineError where it belongs to another model."""
         path = self.state / "state.pt"
         if not path.exists():
             return
@@ -269,6 +296,7 @@ class Trainer:
         canvases = self.progress.tokens >= config.canvases_from * config.tokens
         sums = workers.run(Order(rows=config.batch, canvases=canvases))
         workers.collect(self.model, 1 / float(sums[1].sum()))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * self.rate()
             optimizer.step()
@@ -278,6 +306,17 @@ class Trainer:
         self.progress.tokens += int(sums[1][0])
         self.progress.hours += (time.monotonic() - start) / 3600
         return sums
+
+
+def read_base(model: Trunk, path: Path) -> None:
+    """Raises EngineError where the weights are missing or another model's."""
+    try:
+        weights = load_file(path)
+        missing, unknown = model.load_state_dict(weights, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise EngineError(f"the base {path} cannot be used ({error}); make it with `train base`") from None
+    if unknown or {name for name in missing if name != "head.weight" or not model.config.tied}:
+        raise EngineError(f"the base {path} is not that of the configured model; make it with `train base`")
 
 
 class Stop:
@@ -323,7 +362,7 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
                 row |= msgspec.to_builtins(trainer.progress)
                 row["seconds"] = (trainer.progress.hours - before[1]) * 3600
                 ended = trainer.ended(max_steps)
-                if ended or trainer.progress.step % VALIDATE_STEPS == 0:
+                if ended or trainer.progress.step % config.validate_every == 0:
                     row |= validated(trainer, workers, data)
                 log.writerow({key: round(value, 5) for key, value in row.items()})
                 file.flush()

@@ -16,7 +16,7 @@ from engine.backends.torch_passes import TorchPasses
 from engine.corpus import Corpus
 from engine.embedded import Embedded
 from engine.evaluation.lines import evaluate
-from engine.models.nano import NanoModel
+from engine.models.trunk import Trunk
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig
 
@@ -25,27 +25,31 @@ FILLS = 60
 SHOWN = [*(f"right_at_{place}" for place in range(1, PLACES + 1)), "exact", "tokens_a_pass"]
 
 
-def shape_of(model: NanoModel, config: SamplerConfig) -> ModelShape:
+def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
     """What the engine needs to know of a model that was trained on such rows."""
     return ModelShape(
         context=config.context,
         canvas=config.canvas,
         ngram_buckets=model.config.ngram_buckets,
+        marks_empty_rest=config.marks_empty_rest,
     )
 
 
-def quality(model: NanoModel, config: SamplerConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, float]:
+def quality(model: Trunk, config: SamplerConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, float]:
     """Values of `SHOWN` on the corpus in a folder."""
-    batch = Sampler(Corpus(folder), tokenizer, config, seed=99).batch(16)
-    right, counted = right_by_position(model, batch, config.canvas)
-    nano = Embedded(TorchPasses(model, shape_of(model, config), torch.device("cpu")), tokenizer)
-    fills = evaluate(nano, folder, FILLS, copies=False)
-    shares = (right / counted.clamp(min=1)).tolist()[:PLACES]
-    return dict(zip(SHOWN, [*shares, fills.exact, fills.tokens_a_pass], strict=False))
+    passes = TorchPasses(model, shape_of(model, config), torch.device("cpu"))
+    passes.rows_are_free = config.canvases > 0
+    fills = evaluate(Embedded(passes, tokenizer), folder, FILLS, copies=False)
+    shown = {"exact": fills.exact, "tokens_a_pass": fills.tokens_a_pass}
+    if config.canvases:
+        batch = Sampler(Corpus(folder), tokenizer, config, seed=99).batch(16)
+        right, counted = right_by_position(model, batch, config.canvas)
+        shown |= dict(zip(SHOWN, (right / counted.clamp(min=1)).tolist()[:PLACES], strict=False))
+    return shown
 
 
 @torch.no_grad()
-def right_by_position(model: NanoModel, batch: Batch, size: int) -> Tensor:
+def right_by_position(model: Trunk, batch: Batch, size: int) -> Tensor:
     """How many masked tokens are predicted right, and how many there are, at each place of a canvas (2, size)."""
     tokens, ngrams, positions, targets, kinds, offsets, mask = (
         torch.from_numpy(getattr(batch, name)) for name in Batch.__struct_fields__

@@ -58,7 +58,7 @@ def test_a_line_from_below() -> None:
 def test_a_blank_before_the_cursor_belongs_to_the_word() -> None:
     of = copier(ABOVE + "def volume(width, height):\n    return ")
     assert of.next
-    assert of.next.token in TOKENIZER.after_blank
+    assert of.next.token in TOKENIZER.after[" "]
     assert copied(of) == (" width * height", True)
 
 

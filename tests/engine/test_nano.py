@@ -71,7 +71,7 @@ def greedy(nano: Embedded, asked: FillRequest) -> list[int]:
     model.forget(0)
     pending, tokens = [*made.context, *made.lead], []
     for _ in range(asked.max_tokens):
-        first = tokenizer.after_blank if made.blank and not tokens else None
+        first = tokenizer.after[" "] if made.blank and not tokens else None
         [token] = model.forward(pending, [], 1, first).tokens
         if token == EOM or tokenizer.starts_line(token):
             break

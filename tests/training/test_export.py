@@ -12,27 +12,27 @@ import torch
 
 from engine.backends.torch_passes import read_model
 from engine.embedded import WEIGHTS
-from engine.models.nano import NanoModel
+from engine.models.trunk import Trunk
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD, Tokenizer
 from engine.training.graph import build
 
 
 @pytest.fixture(scope="module")
-def shipped() -> NanoModel:
+def shipped() -> Trunk:
     return read_model(WEIGHTS / "nano" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def exported(shipped: NanoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(shipped: Trunk, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     onnx.save(build(shipped, 512, int8=False), folder / "model.onnx")
     onnx.save(build(shipped, 512, int8=True), folder / "model.int8.onnx")
     return folder
 
 
-def example(model: NanoModel, cached: int, n: int, m: int) -> tuple[torch.Tensor, ...]:
-    """Arguments of NanoModel.step: random tokens over a random memory."""
+def example(model: Trunk, cached: int, n: int, m: int) -> tuple[torch.Tensor, ...]:
+    """Arguments of Trunk.step: random tokens over a random memory."""
     config = model.config
     torch.manual_seed(cached + n)
     tokens, ngrams = torch.randint(config.vocab, (n,)), torch.randint(config.ngram_buckets, (n, 2))
@@ -53,7 +53,7 @@ def outputs(path: Path, inputs: tuple[torch.Tensor, ...]) -> dict[str, np.ndarra
 
 
 @pytest.mark.parametrize(("cached", "rows"), [(0, 1), (0, 40), (1, 1), (300, 9), (300, 70)])
-def test_onnx_float32_equals_torch(shipped: NanoModel, exported: Path, cached: int, rows: int) -> None:
+def test_onnx_float32_equals_torch(shipped: Trunk, exported: Path, cached: int, rows: int) -> None:
     inputs = example(shipped, cached, rows, min(3, rows))
     got = outputs(exported / "model.onnx", inputs)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_onnx_float32_equals_torch(shipped: NanoModel, exported: Path, cached: i
     assert got["token"].tolist() == logits.argmax(-1).tolist()
 
 
-def test_int8_stays_near_float32(shipped: NanoModel, exported: Path) -> None:
+def test_int8_stays_near_float32(shipped: Trunk, exported: Path) -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     tokens = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json").encode(text)[:300]
     previous = np.array([PAD, PAD, *tokens])
@@ -79,7 +79,7 @@ def test_int8_stays_near_float32(shipped: NanoModel, exported: Path) -> None:
     assert agreement > 0.95
 
 
-def test_a_row_does_not_depend_on_the_rows_beside_it(shipped: NanoModel, exported: Path) -> None:
+def test_a_row_does_not_depend_on_the_rows_beside_it(shipped: Trunk, exported: Path) -> None:
     tokens, ngrams, positions, keys, values, _, _ = example(shipped, 20, 9, 9)
     alone = torch.zeros(1, 21)
     beside = torch.full((9, 29), -1e4)

@@ -20,7 +20,7 @@ from engine.backends.onnx import OnnxPasses
 from engine.backends.torch_passes import TorchPasses, read_model
 from engine.embedded import WEIGHTS, Embedded
 from engine.models.int8 import pack
-from engine.models.nano import NanoConfig, NanoModel
+from engine.models.trunk import Trunk, TrunkConfig
 from engine.training.graph import build
 
 REQUEST = FillRequest(prefix="def add(a, b):\n    ", suffix="\n", max_tokens=8)
@@ -67,8 +67,8 @@ sys.exit(3)
 def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
     """The same random weights, passes with memory, forgetting and canvases in between."""
     torch.manual_seed(5)
-    config = NanoConfig(vocab=300, dim=64, layers=2, heads=2, mlp=128, ngram_buckets=64, ngram_dim=16)
-    model = NanoModel(config)
+    config = TrunkConfig(vocab=300, dim=64, layers=2, heads=2, mlp=128, ngram_buckets=64, ngram_dim=16)
+    model = Trunk(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     shape = ModelShape(context=256, canvas=16, ngram_buckets=64)
@@ -87,7 +87,7 @@ def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
 
 
 def test_the_embedded_models_weights_in_int8(tmp_path: Path) -> None:
-    model = NanoModel(config := NanoConfig(vocab=300, dim=64, layers=1, heads=2, mlp=128, ngram_buckets=64))
+    model = Trunk(config := TrunkConfig(vocab=300, dim=64, layers=1, heads=2, mlp=128, ngram_buckets=64))
     file = tmp_path / "model.safetensors"
     save_file(pack(model.state_dict()), file, metadata={"config": msgspec.json.encode(config).decode()})
     for before, after in zip(model.parameters(), read_model(file).parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""The embedded model in torch: one decoder-only transformer in two roles.
+"""The embedded models in torch: one decoder-only transformer in two roles.
 
 * causal over the *context*, so that its KV memory is exact and append-only while the user types;
 * bidirectional inside a *canvas* of `<mask>` tokens at the gap, which predicts all of its tokens at once
@@ -10,9 +10,9 @@ context serves many gaps. Context and tail attend apart, so that the context's r
 keys. Attention is written out: on a CPU the backward pass of the fused kernel is slower than plain matrix products at
 these lengths, and the compiler fuses the rest.
 
-Choices: RMSNorm without weights, QK-norm, rotary positions, ReLU², zero-initialised output projections
-(modded-nanogpt); embedding and head untied; hashed bigrams and trigrams of the input as a second, narrow embedding,
-which costs a look-up.
+`TrunkConfig` says what differs between the models. Its defaults are nano: RMSNorm without weights, QK-norm, ReLU²,
+zero-initialised output projections (modded-nanogpt), embedding and head untied, hashed bigrams and trigrams of the
+input as a second, narrow embedding, which costs a look-up. small is shaped as its base, a Llama.
 """
 
 from __future__ import annotations
@@ -23,29 +23,50 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 BLOCKED = -1e4  # added to a score that must not count; -inf would make a row of padding NaN
+CHUNK = 256  # rows of a context that attend together: what is multiplied in vain is at most half a square of these
 
 
-class NanoConfig(msgspec.Struct, frozen=True, kw_only=True):
+class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
     vocab: int = 8192
     dim: int = 320
     layers: int = 4
     heads: int = 5
+    shared: int = 1  # query heads that share a key-value head
+    head_dim: int = 64
     mlp: int = 1280
+    gated: bool = False  # SwiGLU, else ReLU²
+    weighted_norms: bool = False
+    qk_norm: bool = True
+    embed_norm: bool = True
+    tied: bool = False  # the head is the embedding
     ngram_buckets: int = 10240  # 0 leaves the n-gram embedding out
     ngram_dim: int = 64
     rope_base: float = 10000.0
+    eps: float = 1e-6
 
     @property
-    def head_dim(self) -> int:
-        return self.dim // self.heads
+    def kv_heads(self) -> int:
+        return self.heads // self.shared
 
 
-def rms_norm(x: Tensor) -> Tensor:
-    """Written out, because the ONNX exporter has no operator for it."""
-    return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6).to(x.dtype)
+class Norm(nn.Module):
+    """RMSNorm, written out because the backward pass of the library's is slower here; with or without weights."""
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.weight = nn.Parameter(torch.ones(config.dim)) if config.weighted_norms else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = rms_norm(x, self.eps)
+        return x if self.weight is None else x * self.weight.to(x.dtype)
 
 
-def rotary(positions: Tensor, config: NanoConfig) -> tuple[Tensor, Tensor]:
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps).to(x.dtype)
+
+
+def rotary(positions: Tensor, config: TrunkConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines (batch, 1, length, head_dim / 2) for positions (batch, length)."""
     half = config.head_dim // 2
     frequency = config.rope_base ** (-torch.arange(half, dtype=torch.float32, device=positions.device) / half)
@@ -58,56 +79,80 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
-def linear(x: Tensor, layer: nn.Linear) -> Tensor:
+def linear(x: Tensor, layer: nn.Module) -> Tensor:
     """Multiply in x's dtype: weights and their gradients stay float32 where the products are bfloat16."""
-    return F.linear(x, layer.weight.to(x.dtype))
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return F.linear(x, weight.to(x.dtype))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """q (batch, heads, rows, d), k, v (batch, heads, keys, d), bias added to the scores -> (batch, heads, rows, d)."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3) + bias
-    return torch.matmul(scores.softmax(-1), v)
+    """q and the result (batch, heads, rows, d); k, v (batch, kv_heads, keys, d); bias (…, rows, keys) of the scores.
+
+    The heads that share keys are multiplied as more rows of one head, so that keys are never copied.
+    """
+    batch, kv_heads, keys, dim = k.shape
+    rows = q.shape[2]
+    stacked = (q * dim**-0.5).reshape(batch, kv_heads, -1, dim)
+    scores = (stacked @ k.transpose(2, 3)).view(batch, kv_heads, -1, rows, keys) + bias
+    shares = scores.softmax(-1).view(batch, kv_heads, -1, keys)
+    return torch.matmul(shares, v).view(q.shape)
 
 
 class Block(nn.Module):
-    def __init__(self, config: NanoConfig) -> None:
+    def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=False)
-        self.out = nn.Linear(config.dim, config.dim, bias=False)
-        self.up = nn.Linear(config.dim, config.mlp, bias=False)
+        self.config = config
+        self.widths = [config.heads * config.head_dim] + [config.kv_heads * config.head_dim] * 2
+        self.norm = Norm(config)
+        self.qkv = nn.Linear(config.dim, sum(self.widths), bias=False)
+        self.out = nn.Linear(self.widths[0], config.dim, bias=False)
+        self.mlp_norm = Norm(config)
+        self.up = nn.Linear(config.dim, config.mlp * (1 + config.gated), bias=False)
         self.down = nn.Linear(config.mlp, config.dim, bias=False)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (batch, heads, length, head_dim)."""
-        batch, length, dim = x.shape
+        """Queries (batch, heads, length, head_dim), keys and values (batch, kv_heads, length, head_dim)."""
+        batch, length, _ = x.shape
         q, k, v = (
-            linear(rms_norm(x), self.qkv).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+            part.view(batch, length, -1, self.config.head_dim).transpose(1, 2)
+            for part in linear(self.norm(x), self.qkv).split(self.widths, dim=-1)
         )
-        return rotate(rms_norm(q), cos, sin), rotate(rms_norm(k), cos, sin), v
+        if self.config.qk_norm:
+            q, k = rms_norm(q, self.config.eps), rms_norm(k, self.config.eps)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = x + linear(attended.transpose(1, 2).reshape(x.shape), self.out)
-        return x + linear(F.relu(linear(rms_norm(x), self.up)).square(), self.down)
+        x = x + linear(attended.transpose(1, 2).flatten(2), self.out)
+        up = linear(self.mlp_norm(x), self.up)
+        if self.config.gated:
+            gate, up = up.chunk(2, dim=-1)
+            up = F.silu(gate) * up
+        else:
+            up = F.relu(up).square()
+        return x + linear(up, self.down)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, causal: Tensor, tail: Tensor) -> Tensor:
-        """A training row: x (batch, T + Q, dim), causal (T, T) and tail (batch, 1, Q, T + Q) added to the scores."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, tail: Tensor) -> Tensor:
+        """A training row: x (batch, T + Q, dim), tail (batch, 1, 1, Q, T + Q) added to the scores."""
         q, k, v = self.project(x, cos, sin)
-        n = causal.shape[0]
-        context = attend(q[:, :, :n], k[:, :, :n], v[:, :, :n], causal)
-        return self.finish(x, torch.cat((context, attend(q[:, :, n:], k, v, tail)), dim=2))
+        length = x.shape[1] - tail.shape[3]
+        attended = []
+        for start in range(0, length, CHUNK):
+            end = min(start + CHUNK, length)
+            ahead = torch.full((end - start, end), BLOCKED, dtype=x.dtype, device=x.device).triu(start + 1)
+            attended.append(attend(q[:, :, start:end], k[:, :, :end], v[:, :, :end], ahead))
+        return self.finish(x, torch.cat((*attended, attend(q[:, :, length:], k, v, tail)), dim=2))
 
     def step(
         self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Inference rows over a KV memory: keys, values (batch, heads, cached, d), bias (rows, cached + rows)."""
+        """Inference rows over a KV memory: keys, values (batch, kv_heads, cached, d), bias (rows, cached + rows)."""
         q, k, v = self.project(x, cos, sin)
         attended = attend(q, torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2), bias)
         return self.finish(x, attended), k, v
 
 
-class NanoModel(nn.Module):
-    def __init__(self, config: NanoConfig) -> None:
+class Trunk(nn.Module):
+    def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab, config.dim)
@@ -115,11 +160,16 @@ class NanoModel(nn.Module):
             self.ngrams = nn.Embedding(config.ngram_buckets, config.ngram_dim)
             self.ngram_up = nn.Linear(config.ngram_dim, config.dim, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = Norm(config)
         self.head = nn.Linear(config.dim, config.vocab, bias=False)
+        if config.tied:
+            self.head.weight = self.embed.weight
         self._initialise()
 
     def _initialise(self) -> None:
         for name, weight in self.named_parameters():
+            if weight.ndim < 2:
+                continue
             if name.endswith(("out.weight", "down.weight", "ngram_up.weight", "head.weight")):
                 nn.init.zeros_(weight)
             elif "embed" in name or "ngrams" in name:
@@ -132,7 +182,7 @@ class NanoModel(nn.Module):
         x = self.embed(tokens).to(dtype)
         if self.config.ngram_buckets:
             x = x + linear(self.ngrams(ngrams).sum(2).to(dtype), self.ngram_up)
-        return rms_norm(x)
+        return rms_norm(x, self.config.eps) if self.config.embed_norm else x
 
     def forward(
         self, tokens: Tensor, ngrams: Tensor, positions: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32
@@ -143,12 +193,11 @@ class NanoModel(nn.Module):
         """
         x = self.embedded(tokens, ngrams, dtype)
         cos, sin = (part.to(dtype) for part in rotary(positions, self.config))
-        length = x.shape[1] - mask.shape[2]
-        causal = torch.full((length, length), BLOCKED, dtype=dtype, device=x.device).triu(1)
-        tail = torch.where(mask, 0.0, BLOCKED).to(dtype)
+        tail = torch.where(mask[:, None], 0.0, BLOCKED).to(dtype)
         for block in self.blocks:
-            x = block(x, cos, sin, causal, tail)
-        return rms_norm(x)
+            x = block(x, cos, sin, tail)
+        normed: Tensor = self.norm(x)
+        return normed
 
     def step(
         self,
@@ -162,8 +211,8 @@ class NanoModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One inference pass of one sequence over a KV memory, as the exported graph computes it.
 
-        tokens, positions (n,), ngrams (n, 2), keys, values (layers, heads, cached, d), bias (n, cached + n) added to
-        the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, heads, n, d).
+        tokens, positions (n,), ngrams (n, 2), keys, values (layers, kv_heads, cached, d), bias (n, cached + n) added
+        to the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, kv_heads, n, d).
         """
         x = self.embedded(tokens[None], ngrams[None])
         cos, sin = rotary(positions[None], self.config)
@@ -171,6 +220,6 @@ class NanoModel(nn.Module):
         for block, *memory in zip(self.blocks, keys, values, strict=True):
             x, k, v = block.step(x, cos, sin, *(part[None] for part in memory), bias)  # type: ignore[operator]
             new.append((k[0], v[0]))
-        logits = self.head(rms_norm(x)[0, rows])
+        logits = self.head(self.norm(x)[0, rows])
         new_keys, new_values = (torch.stack(parts) for parts in zip(*new, strict=True))
         return logits, new_keys, new_values

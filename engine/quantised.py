@@ -1,0 +1,119 @@
+"""Weights as they are stored: whole numbers of 4, 5, 6 or 8 bits, and a scale for each block of a row.
+
+What is stored and what computes differ. One file serves every backend: it is unpacked when a model is loaded, for ONNX
+Runtime into numbers of eight bits, which it multiplies fastest, for torch into floats. A matrix lies in planes of 8, 4,
+2 or 1 bits (six bits are planes of 4 and 2), each as bytes, so that unpacking is a few operations over whole arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from engine.contract import EngineError
+
+PLANES = {8: (8,), 6: (4, 2), 5: (4, 1), 4: (4,)}  # widths in bits, the highest bits first
+ZERO = 128  # what stands for 0 in eight bits
+CLIPPING = np.linspace(0.8, 1.0, 9, dtype=np.float32)  # shares of a block's largest weight that scales are tried for
+
+
+class Matrix(msgspec.Struct, frozen=True):
+    """numbers (rows, columns) uint8, of which 128 is nought; scales (rows, blocks) float32."""
+
+    numbers: NDArray[np.uint8]
+    scales: NDArray[np.float32]
+
+    @property
+    def block(self) -> int:
+        return self.numbers.shape[1] // self.scales.shape[1]
+
+    def floats(self) -> NDArray[np.float32]:
+        rows, blocks = self.scales.shape
+        whole = (self.numbers.astype(np.float32) - ZERO).reshape(rows, blocks, -1)
+        return np.asarray((whole * self.scales[:, :, None]).reshape(self.numbers.shape), np.float32)
+
+
+def quantise(weight: NDArray[np.float32], bits: int, block: int) -> Matrix:
+    """The nearest numbers of so many bits, symmetric around nought, with the scale of each block that errs least in
+    the mean square. Scales are those that float16 can tell.
+    """
+    rows, columns = weight.shape
+    block = math.gcd(block, columns)
+    blocks = weight.reshape(rows, columns // block, block)
+    most = 2 ** (bits - 1) - 1
+    largest = np.maximum(np.abs(blocks).max(-1, keepdims=True), 1e-7)
+    best = np.full(largest.shape, np.inf, np.float32)
+    numbers, scales = np.zeros(blocks.shape, np.int8), np.zeros(largest.shape, np.float32)
+    for share in CLIPPING if bits < 8 else CLIPPING[-1:]:
+        scale = (largest * share / most).astype(np.float16).astype(np.float32)
+        scale = np.maximum(scale, np.float32(6e-8))
+        tried = np.clip(np.round(blocks / scale), -most, most)
+        error = np.square(tried * scale - blocks).sum(-1, keepdims=True)
+        better = error < best
+        best = np.where(better, error, best)
+        numbers, scales = np.where(better, tried, numbers).astype(np.int8), np.where(better, scale, scales)
+    whole = (numbers.astype(np.int16) + ZERO).astype(np.uint8).reshape(weight.shape)
+    return Matrix(whole, scales[:, :, 0].astype(np.float32))
+
+
+def pack(name: str, matrix: Matrix, bits: int) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a matrix by name: a plane for each width, and the scales in float16."""
+    values = matrix.numbers - np.uint8(ZERO - 2 ** (bits - 1))
+    packed: dict[str, NDArray[np.generic]] = {f"{name}.scales": matrix.scales.astype(np.float16)}
+    left = bits
+    for width in PLANES[bits]:
+        left -= width
+        plane = (values >> left & (2**width - 1)).reshape(-1, 8 // width)
+        shifts = np.arange(0, 8, width, dtype=np.uint8)
+        packed[f"{name}.{width}"] = np.bitwise_or.reduce(plane << shifts, axis=1).reshape(len(matrix.numbers), -1)
+    return packed
+
+
+def unpack(name: str, packed: Mapping[str, NDArray[np.generic]]) -> Matrix:
+    """Raises KeyError where there is no such matrix."""
+    scales = packed[f"{name}.scales"].astype(np.float32)
+    widths = [width for width in (8, 4, 2, 1) if f"{name}.{width}" in packed]
+    bits = sum(widths)
+    values: NDArray[np.uint8] | None = None
+    for width in widths:
+        plane = packed[f"{name}.{width}"]
+        part = plane if width == 8 else _spread(plane, width)
+        values = part if values is None else (values << np.uint8(width)) | part
+    if values is None:
+        raise KeyError(name)
+    return Matrix(values + np.uint8(ZERO - 2 ** (bits - 1)), scales)
+
+
+def _spread(plane: NDArray[np.generic], width: int) -> NDArray[np.uint8]:
+    """Numbers of `width` bits out of bytes, the lowest bits first."""
+    out = np.empty((*plane.shape, 8 // width), np.uint8)
+    for place in range(8 // width):
+        out[..., place] = plane >> np.uint8(place * width) & np.uint8(2**width - 1)
+    return out.reshape(len(plane), -1)
+
+
+def write(path: Path, matrices: Mapping[str, tuple[Matrix, int]], rest: Mapping[str, NDArray[np.float32]]) -> None:
+    """Matrices with their bits, and what is stored as it is, such as the weights of norms."""
+    arrays: dict[str, NDArray[np.generic]] = dict(rest)
+    for name, (matrix, bits) in matrices.items():
+        arrays |= pack(name, matrix, bits)
+    save_file(arrays, path)
+
+
+def read(path: Path) -> dict[str, Matrix | NDArray[np.float32]]:
+    """All weights by name. Raises EngineError where the file is missing or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        matrices = [name.removesuffix(".scales") for name in packed if name.endswith(".scales")]
+        plain = {name: array for name, array in packed.items() if name.endswith(".weight")}
+        return plain | {name: unpack(name, packed) for name in matrices}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise EngineError(f"the weights {path} are missing or damaged ({error}); install the model again") from None

@@ -272,6 +272,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     export.add_argument("--tokenizer", type=Path, required=True)
     export.add_argument("--corpus", type=Path, required=True, help="for the model card's list of packages")
     export.add_argument("--out", type=Path, required=True)
+    export.add_argument("--bits", type=int, choices=[4, 5, 6, 8], default=8, help="of the blocks' weights as stored")
     export.set_defaults(run=_run_export)
 
     plot = steps.add_parser("plot", help="plot the losses of a state's log")
@@ -309,7 +310,7 @@ def _run_training(args: argparse.Namespace) -> None:
 def _run_export(args: argparse.Namespace) -> None:
     from engine.training import export
 
-    export.run(args.state, args.tokenizer, args.corpus, args.out)
+    export.run(args.state, args.tokenizer, args.corpus, args.out, args.bits)
 
 
 def _run_plot(args: argparse.Namespace) -> None:

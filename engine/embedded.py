@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Path(__file__).parent / "weights"
-ONNX, SAFETENSORS = "model.int8.onnx", "model.safetensors"
+GRAPH, STORED = "graph.onnx", "model.safetensors"
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
 
@@ -41,7 +41,7 @@ class Embedded:
         if not (folder / "config.json").is_file():
             shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"
             raise EngineError(f"no model {name!r}: give a shipped one ({shipped}) or a folder with config.json")
-        checksums.check(folder, ("config.json", "tokenizer.json", ONNX if device is None else SAFETENSORS))
+        checksums.check(folder, ("config.json", "tokenizer.json", GRAPH, STORED))
         try:
             shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
         except (msgspec.DecodeError, OSError, RecursionError) as error:
@@ -68,7 +68,7 @@ class Embedded:
         """Whether a name is for `load`: ours, or nobody's. Other folders and hub ids are public checkpoints'."""
         folder = Path(name).expanduser()
         shipped = folder.name == name and (WEIGHTS / name / "config.json").is_file()
-        return shipped or (folder / ONNX).exists() or not (folder.is_dir() or "/" in name)
+        return shipped or (folder / GRAPH).exists() or not (folder.is_dir() or "/" in name)
 
     @property
     def reach(self) -> int:
@@ -101,7 +101,7 @@ class Embedded:
 
 def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalPasses:
     if device is None:
-        return OnnxPasses.load(folder / ONNX, shape)
+        return OnnxPasses.load(folder, shape)
     from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
-    return TorchPasses(read_model(folder / SAFETENSORS), shape, device)
+    return TorchPasses(read_model(folder / STORED), shape, device)

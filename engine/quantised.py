@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,19 +26,23 @@ CLIPPING = np.linspace(0.8, 1.0, 9, dtype=np.float32)  # shares of a block's lar
 
 
 class Matrix(msgspec.Struct, frozen=True):
-    """numbers (rows, columns) uint8, of which 128 is nought; scales (rows, blocks) float32."""
+    """numbers (rows, columns) uint8, of which 128 is nought and `bits` are used; scales (rows, blocks) float32."""
 
     numbers: NDArray[np.uint8]
     scales: NDArray[np.float32]
+    bits: int
 
     @property
     def block(self) -> int:
-        return self.numbers.shape[1] // self.scales.shape[1]
+        return int(self.numbers.shape[1] // self.scales.shape[1])
 
     def floats(self) -> NDArray[np.float32]:
         rows, blocks = self.scales.shape
         whole = (self.numbers.astype(np.float32) - ZERO).reshape(rows, blocks, -1)
         return np.asarray((whole * self.scales[:, :, None]).reshape(self.numbers.shape), np.float32)
+
+
+Weights: TypeAlias = Mapping[str, Matrix | NDArray[np.float32]]  # by name; what is no matrix is stored as it is
 
 
 def quantise(weight: NDArray[np.float32], bits: int, block: int) -> Matrix:
@@ -60,14 +65,16 @@ def quantise(weight: NDArray[np.float32], bits: int, block: int) -> Matrix:
         best = np.where(better, error, best)
         numbers, scales = np.where(better, tried, numbers).astype(np.int8), np.where(better, scale, scales)
     whole = (numbers.astype(np.int16) + ZERO).astype(np.uint8).reshape(weight.shape)
-    return Matrix(whole, scales[:, :, 0].astype(np.float32))
+    return Matrix(whole, scales[:, :, 0].astype(np.float32), bits)
 
 
-def pack(name: str, matrix: Matrix, bits: int) -> dict[str, NDArray[np.generic]]:
-    """The arrays of a matrix by name: a plane for each width, and the scales in float16."""
+def pack(name: str, matrix: Matrix) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a matrix by name: a plane for each width, and the scales, in float16 if that can tell them."""
+    left = bits = matrix.bits
     values = matrix.numbers - np.uint8(ZERO - 2 ** (bits - 1))
-    packed: dict[str, NDArray[np.generic]] = {f"{name}.scales": matrix.scales.astype(np.float16)}
-    left = bits
+    half = matrix.scales.astype(np.float16)
+    scales = half if (half == matrix.scales).all() else matrix.scales
+    packed: dict[str, NDArray[np.generic]] = {f"{name}.scales": scales}
     for width in PLANES[bits]:
         left -= width
         plane = (values >> left & (2**width - 1)).reshape(-1, 8 // width)
@@ -76,38 +83,39 @@ def pack(name: str, matrix: Matrix, bits: int) -> dict[str, NDArray[np.generic]]
     return packed
 
 
-def unpack(name: str, packed: Mapping[str, NDArray[np.generic]]) -> Matrix:
+def unpack(name: str, packed: Mapping[str, NDArray[Any]]) -> Matrix:
     """Raises KeyError where there is no such matrix."""
     scales = packed[f"{name}.scales"].astype(np.float32)
     widths = [width for width in (8, 4, 2, 1) if f"{name}.{width}" in packed]
     bits = sum(widths)
-    values: NDArray[np.uint8] | None = None
+    values: Any = np.uint8(0)
     for width in widths:
-        plane = packed[f"{name}.{width}"]
-        part = plane if width == 8 else _spread(plane, width)
-        values = part if values is None else (values << np.uint8(width)) | part
-    if values is None:
-        raise KeyError(name)
-    return Matrix(values + np.uint8(ZERO - 2 ** (bits - 1)), scales)
+        values = (values << np.uint8(width % 8)) | _spread(packed[f"{name}.{width}"], width)
+    return Matrix(values + np.uint8(ZERO - 2 ** (bits - 1)), scales, bits)
 
 
-def _spread(plane: NDArray[np.generic], width: int) -> NDArray[np.uint8]:
+def _spread(plane: NDArray[Any], width: int) -> NDArray[np.uint8]:
     """Numbers of `width` bits out of bytes, the lowest bits first."""
-    out = np.empty((*plane.shape, 8 // width), np.uint8)
-    for place in range(8 // width):
-        out[..., place] = plane >> np.uint8(place * width) & np.uint8(2**width - 1)
-    return out.reshape(len(plane), -1)
+    parts = [plane >> np.uint8(place) & np.uint8(2**width - 1) for place in range(0, 8, width)]
+    return np.stack(parts, axis=-1).reshape(len(plane), -1).astype(np.uint8)
 
 
-def write(path: Path, matrices: Mapping[str, tuple[Matrix, int]], rest: Mapping[str, NDArray[np.float32]]) -> None:
-    """Matrices with their bits, and what is stored as it is, such as the weights of norms."""
-    arrays: dict[str, NDArray[np.generic]] = dict(rest)
-    for name, (matrix, bits) in matrices.items():
-        arrays |= pack(name, matrix, bits)
-    save_file(arrays, path)
+def write(path: Path, weights: Weights, about: str) -> None:
+    """Weights, and JSON about the model."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, weight in weights.items():
+        arrays |= pack(name, weight) if isinstance(weight, Matrix) else {name: weight}
+    save_file(arrays, path, metadata={"config": about})
+    path.chmod(0o644)  # the library writes for the owner alone
 
 
-def read(path: Path) -> dict[str, Matrix | NDArray[np.float32]]:
+def about(path: Path) -> str:
+    """What `write` was given about the model. Raises KeyError where that is nothing."""
+    with safe_open(path, framework="numpy") as file:
+        return str(file.metadata()["config"])
+
+
+def read(path: Path) -> Weights:
     """All weights by name. Raises EngineError where the file is missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:

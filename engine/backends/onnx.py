@@ -2,18 +2,24 @@
 
 A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows
 what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, the graph says.
+
+The graph has no weights: they are unpacked from the file that torch reads too, and handed over by name.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from engine import quantised
 from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, likeliest
 from engine.contract import EngineError
+from engine.quantised import Matrix, Weights
 
 STEP, SLACK = 32, 96  # positions
 
@@ -27,16 +33,14 @@ class OnnxPasses(CausalPasses):
         self._outputs = ["token", "probability", "logits", *(f"new_{name}" for name in empty)]
 
     @classmethod
-    def load(cls, weights: Path, shape: ModelShape) -> OnnxPasses:
-        """Raises EngineError where the weights are missing or damaged."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # at the few rows of a keystroke a second thread gains nothing
-        options.log_severity_level = 4
+    def load(cls, folder: Path, shape: ModelShape) -> OnnxPasses:
+        """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
+        weights = quantised.read(folder / "model.safetensors")
         try:
-            return cls(onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"]), shape)
+            return cls(session((folder / "graph.onnx").read_bytes(), weights, shape.threads), shape)
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
             raise EngineError(
-                f"the weights {weights} are missing or damaged ({type(error).__name__}); install again"
+                f"the model in {folder} is missing or damaged ({type(error).__name__}); install it again"
             ) from None
 
     def forward(
@@ -51,11 +55,12 @@ class OnnxPasses(CausalPasses):
         bias[:, start:room] = BLOCKED
         bias[:n, room:] = np.triu(np.full((n, m), BLOCKED), 1)
         ids = np.array(tokens + canvas, np.int64)
+        ngrams = {"ngrams": self._ngrams(tokens, ids)} if self.shape.ngram_buckets else {}
         top, probability, logits, *new = self._session.run(
             self._outputs,
             {
                 "tokens": ids,
-                "ngrams": self._ngrams(tokens, ids),
+                **ngrams,
                 "positions": np.arange(start, start + m),
                 "bias": bias,
                 "rows": np.arange(m - results, m),
@@ -70,6 +75,31 @@ class OnnxPasses(CausalPasses):
             part[:, start : start + n] = rows[:, :n]
         memory.tokens += tokens
         return Rows(top.tolist(), probability.tolist(), logits)
+
+
+def session(graph: bytes, weights: Weights, threads: int) -> onnxruntime.InferenceSession:
+    """A graph with its weights, on at most so many threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # threads rest between passes
+    parts = arrays(weights)
+    options.add_external_initializers(
+        list(parts), [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in parts.values()]
+    )
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def arrays(weights: Weights) -> dict[str, NDArray[Any]]:
+    """Weights by the names that they have in a graph."""
+    named: dict[str, NDArray[Any]] = {}
+    for name, weight in weights.items():
+        if isinstance(weight, Matrix):
+            named[f"{name}.numbers"] = weight.numbers.reshape(*weight.scales.shape, -1)
+            named[f"{name}.scales"] = weight.scales
+        else:
+            named[name] = weight
+    return named
 
 
 def _fit(memory: Memory, length: int) -> None:

@@ -8,23 +8,25 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from engine import quantised
 from engine.backends.memory import BLOCKED, SPARE, CausalPasses, ModelShape, Rows, likeliest
 from engine.contract import EngineError
-from engine.models.int8 import unpack
 from engine.models.trunk import Trunk, TrunkConfig
+from engine.quantised import Matrix
 
 
 def read_model(weights: Path) -> Trunk:
     """From the safetensors that `train export` wrote. Raises EngineError where they are missing or damaged."""
+    found = quantised.read(weights)
+    floats = {name: each.floats() if isinstance(each, Matrix) else each for name, each in found.items()}
     try:
-        with safe_open(weights, framework="pt") as file:
-            config = msgspec.json.decode(file.metadata()["config"], type=TrunkConfig)
-            model = Trunk(config)
-            model.load_state_dict(unpack({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, msgspec.DecodeError) as error:
-        raise EngineError(f"the weights {weights} are missing or damaged ({error}); install again") from None
+        model = Trunk(msgspec.json.decode(quantised.about(weights), type=TrunkConfig))
+        if model.config.tied:
+            floats["head.weight"] = floats["embed.weight"]
+        model.load_state_dict({name: torch.from_numpy(each) for name, each in floats.items()})
+    except (KeyError, RuntimeError, msgspec.DecodeError) as error:
+        raise EngineError(f"the weights {weights} are damaged ({error}); install the model again") from None
     return model.eval()
 
 

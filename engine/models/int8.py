@@ -6,8 +6,6 @@ Activations keep their type, and products are scaled afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -41,17 +39,3 @@ def shrink(module: nn.Module) -> None:
             setattr(module, name, Int8Linear(child))
         else:
             shrink(child)
-
-
-def pack(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices by name, as int8 and the scales of their rows."""
-    packed = {}
-    for name, weight in weights.items():
-        packed[name], packed[f"{name}.scale"] = quantise(weight)
-    return packed
-
-
-def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What was packed, in float32. Raises KeyError where a scale is missing."""
-    names = [name for name in packed if not name.endswith(".scale")]
-    return {name: packed[name].float() * packed[f"{name}.scale"][:, None] for name in names}

@@ -26,7 +26,7 @@ class CorpusReport(msgspec.Struct):
     packages: list[PackageReport]
 
 
-def card(model: Trunk, progress: Progress, qualities: dict[str, Quality], report: Path) -> str:
+def card(name: str, model: Trunk, progress: Progress, qualities: dict[str, Quality], report: Path) -> str:
     """`qualities` are by the way of filling."""
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = [package for package in packages if package.use == "train" and package.files]
@@ -48,11 +48,10 @@ def card(model: Trunk, progress: Progress, qualities: dict[str, Quality], report
     }
     table = "\n".join(f"| {name} | {' | '.join(values)} |" for name, values in judged.items())
     rows = [f"| {p.package} | {p.version} | {p.licence} | {p.bytes / 1e6:.1f} |" for p in sorted(trained, key=name_of)]
-    return f"""# nano
+    return f"""# {name}
 
-The embedded model of Inpaint: a decoder-only transformer of {parameters:.1f}M parameters (d={config.dim},
-{config.layers} layers, {config.heads} heads, {config.vocab} tokens), causal over its context and
-bidirectional inside a canvas of masks. Licence of the weights: Apache-2.0.
+An embedded model of Inpaint: a decoder-only transformer of {parameters:.1f}M parameters (d={config.dim},
+{config.layers} layers, {config.heads} heads, {config.vocab} tokens). Licence of the weights: Apache-2.0.
 
 ## Training
 

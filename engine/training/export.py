@@ -1,24 +1,25 @@
-"""Exports the averaged weights: int8 ONNX for the engine, int8 safetensors for torch, tokenizer, config, card."""
+"""Exports the averaged weights: one file for all backends, the graph of a pass, tokenizer, shape, card."""
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import onnx
 import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 
-from engine import checksums
-from engine.backends.memory import ModelShape
+from engine import checksums, quantised
+from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
+from engine.backends.torch_passes import TorchPasses
 from engine.contract import EngineError
 from engine.embedded import Embedded
 from engine.evaluation.lines import Quality, evaluate, print_table
-from engine.models.int8 import pack
 from engine.models.trunk import Trunk
+from engine.quantised import Matrix, quantise
 from engine.tokenizer import Tokenizer
 from engine.training.card import card
 from engine.training.graph import build
@@ -26,6 +27,7 @@ from engine.training.train import Progress, TrainConfig
 from engine.training.validation import shape_of
 
 POSITIONS = 2  # contexts: room in the rotary tables for long fills
+BLOCK = 64  # weights that share a scale
 PLACES = 500  # of the evaluation in the card
 
 
@@ -41,38 +43,41 @@ def averaged(state: Path) -> tuple[Trunk, TrainConfig, Progress]:
     return model.eval(), config, Progress(**saved["progress"])
 
 
-def judged(model: Trunk, shape: ModelShape, tokenizer: Path, validation: Path, int8: bool, copies: bool) -> Quality:
+def write(model: Trunk, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:
+    """All that a backend loads; weights are stored in so many bits, those of the vocabulary in 8."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: stored(weight.detach().numpy(), bits if name.startswith("blocks.") else 8)
+        for name, weight in model.named_parameters()
+    }
+    quantised.write(out / "model.safetensors", weights, msgspec.json.encode(model.config).decode())
+    onnx.save(build(model.config, POSITIONS * shape.context, weights), out / "graph.onnx")
+    shutil.copyfile(tokenizer, out / "tokenizer.json")
+    (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
+
+
+def stored(weight: NDArray[np.float32], bits: int) -> Matrix | NDArray[np.float32]:
+    return quantise(weight, bits, BLOCK) if weight.ndim == 2 else weight
+
+
+def judged(passes: CausalPasses, tokenizer: Path, validation: Path, copies: bool) -> Quality:
     """How the model fills; alone with drafts on canvases in every pass, so that accepted tokens are counted too."""
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "model.onnx"
-        onnx.save(build(model, POSITIONS * shape.context, int8), weights)
-        passes = OnnxPasses.load(weights, shape)
     passes.rows_are_free = not copies
     return evaluate(Embedded(passes, Tokenizer.load(tokenizer)), validation, PLACES, copies)
 
 
-def run(state: Path, tokenizer: Path, corpus: Path, out: Path) -> None:
+def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> None:
     """Write everything the engine and the torch backend load, and a card that says what it is and how good."""
     model, config, progress = averaged(state)
-    out.mkdir(parents=True, exist_ok=True)
-    onnx.save(build(model, POSITIONS * config.sampler.context, int8=True), out / "model.int8.onnx")
-    save_file(
-        pack(model.state_dict()),
-        out / "model.safetensors",
-        metadata={"config": msgspec.json.encode(config.model).decode()},
-    )
-    shutil.copyfile(tokenizer, out / "tokenizer.json")
     shape = shape_of(model, config.sampler)
-    (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
+    write(model, shape, tokenizer, bits, out)
+    validation = corpus / "validation"
     qualities = {
-        name: judged(model, shape, tokenizer, corpus / "validation", int8, copies)
-        for name, int8, copies in (
-            ("int8, as shipped", True, True),
-            ("int8, alone", True, False),
-            ("float32, alone", False, False),
-        )
+        "as shipped": judged(OnnxPasses.load(out, shape), tokenizer, validation, copies=True),
+        "alone": judged(OnnxPasses.load(out, shape), tokenizer, validation, copies=False),
+        "alone, float32": judged(TorchPasses(model, shape, torch.device("cpu")), tokenizer, validation, copies=False),
     }
-    (out / "README.md").write_text(card(model, progress, qualities, corpus / "report.json"), encoding="utf-8")
+    (out / "README.md").write_text(card(out.name, model, progress, qualities, corpus / "report.json"), encoding="utf-8")
     checksums.write(out)
     for name, quality in qualities.items():
         print(name)

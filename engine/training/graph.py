@@ -11,15 +11,14 @@ the text, depend on how rows were batched. A graph of floats is for comparison.
 
 Inputs   tokens, positions (n,), ngrams (n, 2) if the model has them, bias (n, room + n) added to the scores, rows
          (m,), lengths (2,) = (room, n), keys.L, values.L (kv_heads, room, d)
-Weights  W.numbers (rows, blocks, block) uint8 and W.scales (rows, blocks) of each matrix W, or W (rows, columns)
-         itself in a graph of floats; W of norms
+Weights  W.numbers (rows, blocks, block) uint8 and W.scales (rows, blocks) of a quantised matrix W, else W itself
 Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new_keys.L, new_values.L (kv_heads, n, d)
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,18 +28,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.models.trunk import TrunkConfig, rotary
-from engine.quantised import ZERO
+from engine.quantised import ZERO, Matrix, Weights
 
 FUSED = "com.microsoft"
 
 
-def build(
-    config: TrunkConfig, longest: int, blocks: Mapping[str, int] | None, shapes: Mapping[str, tuple[int, ...]]
-) -> onnx.ModelProto:
-    """The graph for weights of these shapes by name, and `blocks` (sizes of matrices' blocks), or floats where there are
-    none; `longest` is the number of positions it can tell apart.
-    """
-    return PassGraph(config, longest, blocks, shapes).model()
+def build(config: TrunkConfig, longest: int, weights: Weights) -> onnx.ModelProto:
+    """The graph for weights like these; `longest` is the number of positions it can tell apart."""
+    return PassGraph(config, longest, weights).model()
 
 
 class Nodes:
@@ -68,14 +63,8 @@ class Nodes:
 
 
 class PassGraph:
-    def __init__(
-        self,
-        config: TrunkConfig,
-        longest: int,
-        blocks: Mapping[str, int] | None,
-        shapes: Mapping[str, tuple[int, ...]],
-    ) -> None:
-        self.config, self.blocks, self.shapes = config, blocks, shapes
+    def __init__(self, config: TrunkConfig, longest: int, weights: Weights) -> None:
+        self.config, self.weights = config, weights
         self.add = Nodes()
         self.declared: set[str] = set()
         constant = self.add.constant
@@ -158,39 +147,39 @@ class PassGraph:
 
     def norm(self, x: str, name: str) -> str:
         weighted = self.config.weighted_norms
-        return self.normed(x, self.weight(name, [self.config.dim]) if weighted else self.ones[self.config.dim])
+        return self.normed(x, self.weight(name, (self.config.dim,)) if weighted else self.ones[self.config.dim])
 
     def normed(self, x: str, weights: str) -> str:
         return self.add("SimplifiedLayerNormalization", x, weights, axis=-1, epsilon=self.config.eps)
 
     def product(self, x: str, name: str) -> str:
-        rows, columns = self.shapes[name]
-        if self.blocks is None:
-            return self.add("FusedMatMul", x, self.weight(name, [rows, columns]), domain=FUSED, transB=1)
-        sizes = {"K": columns, "N": rows, "bits": 8, "block_size": self.blocks[name]}
-        return self.add(
-            "MatMulNBits", x, *self.matrix(name), domain=FUSED, accuracy_level=4, **sizes
-        )  # int8 activations
+        weight = self.weights[name]
+        if not isinstance(weight, Matrix):
+            return self.add("FusedMatMul", x, self.weight(name, weight.shape), domain=FUSED, transB=1)
+        rows, columns = weight.numbers.shape
+        sizes = {"K": columns, "N": rows, "bits": 8, "block_size": weight.block}
+        parts = self.matrix(name, weight)
+        return self.add("MatMulNBits", x, *parts, domain=FUSED, accuracy_level=4, **sizes)  # 4: int8 activations
 
     def looked_up(self, name: str, ids: str) -> str:
-        if self.blocks is None:
-            return self.add("Gather", self.weight(name, list(self.shapes[name])), ids, axis=0)
-        numbers, scales = (self.add("Gather", part, ids, axis=0) for part in self.matrix(name))
+        weight = self.weights[name]
+        if not isinstance(weight, Matrix):
+            return self.add("Gather", self.weight(name, weight.shape), ids, axis=0)
+        numbers, scales = (self.add("Gather", part, ids, axis=0) for part in self.matrix(name, weight))
         whole = self.add("Sub", self.add("Cast", numbers, to=TensorProto.FLOAT), self.add.constant(np.float32(ZERO)))
         looked = self.add("Mul", whole, self.add("Unsqueeze", scales, self.last))
-        leading = [0] * (2 if name == "ngrams.weight" else 1)  # as many axes as ids has
-        return self.add("Reshape", looked, self.add.constant(np.array([*leading, self.shapes[name][1]])))
+        leading = [0] * (2 if ids == "ngrams" else 1)  # as many axes as ids has
+        return self.add("Reshape", looked, self.add.constant(np.array([*leading, weight.numbers.shape[1]])))
 
-    def matrix(self, name: str) -> tuple[str, str]:
-        """Numbers and scales of a matrix."""
-        assert self.blocks is not None
-        rows, columns = self.shapes[name]
-        block = self.blocks[name]
-        numbers = self.weight(f"{name}.numbers", [rows, columns // block, block], TensorProto.UINT8)
-        return numbers, self.weight(f"{name}.scales", [rows, columns // block])
+    def matrix(self, name: str, weight: Matrix) -> tuple[str, str]:
+        """Numbers and scales."""
+        shape = weight.scales.shape
+        return self.weight(f"{name}.numbers", (*shape, weight.block), TensorProto.UINT8), self.weight(
+            f"{name}.scales", shape
+        )
 
-    def weight(self, name: str, shape: list[int], kind: int = TensorProto.FLOAT) -> str:
-        """A weight that is handed over when the graph is loaded; what is written of its file is never read."""
+    def weight(self, name: str, shape: Sequence[int], kind: int = TensorProto.FLOAT) -> str:
+        """A weight that is handed over when the graph is loaded; the file it is said to stand in is never read."""
         if name not in self.declared:
             self.declared.add(name)
             tensor = onnx.TensorProto(name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)

@@ -312,11 +312,13 @@ def read_base(model: Trunk, path: Path) -> None:
     """Raises EngineError where the weights are missing or another model's."""
     try:
         weights = load_file(path)
-        missing, unknown = model.load_state_dict(weights, strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise EngineError(f"the base {path} cannot be used ({error}); make it with `train base`") from None
-    if unknown or {name for name in missing if name != "head.weight" or not model.config.tied}:
-        raise EngineError(f"the base {path} is not that of the configured model; make it with `train base`")
+        if model.config.tied:
+            weights["head.weight"] = weights["embed.weight"]
+        model.load_state_dict(weights)
+    except (OSError, SafetensorError) as error:
+        raise EngineError(f"the base {path} cannot be read ({error}); make it with `train base`") from None
+    except (KeyError, RuntimeError):
+        raise EngineError(f"the base {path} is not that of the configured model; give its shape") from None
 
 
 class Stop:

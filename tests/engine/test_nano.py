@@ -238,7 +238,7 @@ def test_an_unknown_model_is_told_with_what_there_is() -> None:
         Engine.load("nanoo")
 
 
-@pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("name", ["graph.onnx", "model.safetensors", "tokenizer.json", "config.json"])
 def test_a_flipped_bit_is_told(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -249,7 +249,7 @@ def test_a_flipped_bit_is_told(folder: Path, name: str) -> None:
 
 def test_the_sums_are_those_of_the_shipped_files() -> None:
     listed = [line.split() for line in (WEIGHTS / "nano" / checksums.SUMS).read_text().splitlines()]
-    assert {name for _, name in listed} == {"config.json", "model.int8.onnx", "model.safetensors", "tokenizer.json"}
+    assert {name for _, name in listed} == {"config.json", "graph.onnx", "model.safetensors", "tokenizer.json"}
     assert all(checksums.digest(WEIGHTS / "nano" / name) == sum for sum, name in listed)
 
 
@@ -282,7 +282,7 @@ def test_a_pipe_is_no_configuration(tmp_path: Path) -> None:
         Embedded.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("name", ["graph.onnx", "model.safetensors", "tokenizer.json", "config.json"])
 def test_truncated_and_missing_files_are_told(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])

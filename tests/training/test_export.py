@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
 
+from engine.backends.onnx import session
 from engine.backends.torch_passes import read_model
 from engine.embedded import WEIGHTS
-from engine.models.trunk import Trunk
+from engine.models.trunk import Trunk, TrunkConfig
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD, Tokenizer
+from engine.training.export import stored
 from engine.training.graph import build
 
 
@@ -23,72 +24,91 @@ def shipped() -> Trunk:
     return read_model(WEIGHTS / "nano" / "model.safetensors")
 
 
+SHAPE = {"vocab": 500, "dim": 96, "layers": 2, "heads": 6, "shared": 3, "head_dim": 16, "mlp": 128}
+KIND = {"gated": True, "weighted_norms": True, "qk_norm": False, "embed_norm": False, "tied": True, "ngram_buckets": 0}
+LLAMA = TrunkConfig(**SHAPE, **KIND)  # shaped as small is
+
+
 @pytest.fixture(scope="module")
-def exported(shipped: Trunk, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export")
-    onnx.save(build(shipped, 512, int8=False), folder / "model.onnx")
-    onnx.save(build(shipped, 512, int8=True), folder / "model.int8.onnx")
-    return folder
+def llama() -> Trunk:
+    torch.manual_seed(1)
+    model = Trunk(LLAMA)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return model.eval()
+
+
+def exact(model: Trunk) -> onnxruntime.InferenceSession:
+    weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
+    return session(build(model.config, 512, weights).SerializeToString(), weights, threads=1)
+
+
+def coarse(model: Trunk) -> onnxruntime.InferenceSession:
+    weights = {name: stored(weight.detach().numpy(), 8) for name, weight in model.named_parameters()}
+    return session(build(model.config, 512, weights).SerializeToString(), weights, threads=1)
 
 
 def example(model: Trunk, cached: int, n: int, m: int) -> tuple[torch.Tensor, ...]:
     """Arguments of Trunk.step: random tokens over a random memory."""
     config = model.config
     torch.manual_seed(cached + n)
-    tokens, ngrams = torch.randint(config.vocab, (n,)), torch.randint(config.ngram_buckets, (n, 2))
-    memory = (torch.randn(config.layers, config.heads, cached, config.head_dim) for _ in range(2))
+    tokens, ngrams = torch.randint(config.vocab, (n,)), torch.randint(max(1, config.ngram_buckets), (n, 2))
+    memory = (torch.randn(config.layers, config.kv_heads, cached, config.head_dim) for _ in range(2))
     bias = torch.full((n, cached + n), -1e4).triu(cached + 1)
     return (tokens, ngrams, torch.arange(cached, cached + n), *memory, bias, torch.arange(n - m, n))
 
 
-def outputs(path: Path, inputs: tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
-    session = onnxruntime.InferenceSession(path)
+def outputs(session: onnxruntime.InferenceSession, inputs: tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
     tokens, ngrams, positions, keys, values, bias, rows = (value.numpy() for value in inputs)
     feed = {"tokens": tokens, "ngrams": ngrams, "positions": positions, "bias": bias, "rows": rows}
     feed["lengths"] = np.array([keys.shape[2], len(tokens)])
     feed |= {f"keys.{layer}": part for layer, part in enumerate(keys)}
     feed |= {f"values.{layer}": part for layer, part in enumerate(values)}
+    feed = {each.name: feed[each.name] for each in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, feed), strict=True))
 
 
 @pytest.mark.parametrize(("cached", "rows"), [(0, 1), (0, 40), (1, 1), (300, 9), (300, 70)])
-def test_onnx_float32_equals_torch(shipped: Trunk, exported: Path, cached: int, rows: int) -> None:
-    inputs = example(shipped, cached, rows, min(3, rows))
-    got = outputs(exported / "model.onnx", inputs)
+@pytest.mark.parametrize("name", ["shipped", "llama"])
+def test_onnx_float32_equals_torch(name: str, cached: int, rows: int, request: pytest.FixtureRequest) -> None:
+    model: Trunk = request.getfixturevalue(name)
+    inputs = example(model, cached, rows, min(3, rows))
+    got = outputs(exact(model), inputs)
     with torch.no_grad():
-        logits, keys, values = shipped.step(*inputs)
+        logits, keys, values = model.step(*inputs)
     expected = {"logits": logits, "probability": logits.softmax(-1).amax(-1)}
     expected |= {f"new_keys.{layer}": part for layer, part in enumerate(keys)}
     expected |= {f"new_values.{layer}": part for layer, part in enumerate(values)}
-    for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
+    for output, value in expected.items():
+        np.testing.assert_allclose(got[output], value.numpy(), atol=1e-4, rtol=1e-4, err_msg=output)
     assert got["token"].tolist() == logits.argmax(-1).tolist()
 
 
-def test_int8_stays_near_float32(shipped: Trunk, exported: Path) -> None:
+def test_int8_stays_near_float32(shipped: Trunk) -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     tokens = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json").encode(text)[:300]
     previous = np.array([PAD, PAD, *tokens])
     ngrams = hashed_ngrams(previous[2:], previous[1:-1], previous[:-2], shipped.config.ngram_buckets)
     inputs = list(example(shipped, 0, len(tokens), len(tokens)))
     inputs[:2] = torch.tensor(tokens), torch.from_numpy(ngrams)
-    exact, coarse = (outputs(exported / name, tuple(inputs))["token"] for name in ("model.onnx", "model.int8.onnx"))
-    agreement = float((exact == coarse).mean())
+    right, near = (outputs(made(shipped), tuple(inputs))["token"] for made in (exact, coarse))
+    agreement = float((right == near).mean())
     print(f"int8 chooses the token of float32 at {agreement:.1%} of {len(tokens)} places of a source file")
     assert agreement > 0.95
 
 
-def test_a_row_does_not_depend_on_the_rows_beside_it(shipped: Trunk, exported: Path) -> None:
+def test_a_row_does_not_depend_on_the_rows_beside_it(shipped: Trunk) -> None:
     tokens, ngrams, positions, keys, values, _, _ = example(shipped, 20, 9, 9)
     alone = torch.zeros(1, 21)
     beside = torch.full((9, 29), -1e4)
     beside[:, :20] = 0
     beside[range(9), range(20, 29)] = 0
-    whole = outputs(exported / "model.int8.onnx", (tokens, ngrams, positions, keys, values, beside, torch.arange(9)))
+    loaded = coarse(shipped)
+    whole = outputs(loaded, (tokens, ngrams, positions, keys, values, beside, torch.arange(9)))
     for i in range(9):
         row = tokens[i : i + 1], ngrams[i : i + 1], positions[i : i + 1], keys, values, alone, torch.arange(1)
-        one = outputs(exported / "model.int8.onnx", row)
+        one = outputs(loaded, row)
         error = np.abs(one["logits"][0] - whole["logits"][i]).max()
         assert error < 0.1 * whole["logits"][i].std()  # one activation rounded the other way, and no more
 
@@ -97,4 +117,4 @@ def test_all_that_ships_is_at_most_30_megabytes() -> None:
     sizes = {path.name: path.stat().st_size / 1e6 for path in (WEIGHTS / "nano").iterdir()}
     print(sizes)
     assert sum(sizes.values()) <= 30
-    assert {"model.int8.onnx", "model.safetensors", "tokenizer.json", "config.json", "README.md"} <= sizes.keys()
+    assert {"graph.onnx", "model.safetensors", "tokenizer.json", "config.json", "README.md"} <= sizes.keys()

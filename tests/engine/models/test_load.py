@@ -8,19 +8,17 @@ import threading
 from pathlib import Path
 
 import msgspec
-import onnx
 import pytest
 import tiny_checkpoints as tiny
 import torch
-from safetensors.torch import save_file
 
-from engine import Engine, EngineError, FillRequest
+from engine import Engine, EngineError, FillRequest, quantised
 from engine.backends.memory import ModelShape
-from engine.backends.onnx import OnnxPasses
+from engine.backends.onnx import OnnxPasses, session
 from engine.backends.torch_passes import TorchPasses, read_model
 from engine.embedded import WEIGHTS, Embedded
-from engine.models.int8 import pack
 from engine.models.trunk import Trunk, TrunkConfig
+from engine.training.export import stored
 from engine.training.graph import build
 
 REQUEST = FillRequest(prefix="def add(a, b):\n    ", suffix="\n", max_tokens=8)
@@ -64,7 +62,7 @@ sys.exit(3)
     assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == 0
 
 
-def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
+def test_the_embedded_model_in_torch_equals_onnx() -> None:
     """The same random weights, passes with memory, forgetting and canvases in between."""
     torch.manual_seed(5)
     config = TrunkConfig(vocab=300, dim=64, layers=2, heads=2, mlp=128, ngram_buckets=64, ngram_dim=16)
@@ -72,9 +70,9 @@ def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     shape = ModelShape(context=256, canvas=16, ngram_buckets=64)
-    onnx.save(build(model, 512, int8=False), tmp_path / "model.onnx")
+    weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
     ours = TorchPasses(model, shape, torch.device("cpu"))
-    theirs = OnnxPasses.load(tmp_path / "model.onnx", shape)
+    theirs = OnnxPasses(session(build(config, 512, weights).SerializeToString(), weights, threads=1), shape)
     text = torch.randint(10, 300, (120,)).tolist()
     for passed, canvas, forget in ((40, 8, 40), (5, 0, 43), (60, 16, 100), (1, 8, 0)):
         begin = len(ours.sequence)
@@ -86,12 +84,17 @@ def test_the_embedded_model_in_torch_equals_onnx(tmp_path: Path) -> None:
     assert ours.sequence == theirs.sequence
 
 
-def test_the_embedded_models_weights_in_int8(tmp_path: Path) -> None:
-    model = Trunk(config := TrunkConfig(vocab=300, dim=64, layers=1, heads=2, mlp=128, ngram_buckets=64))
-    file = tmp_path / "model.safetensors"
-    save_file(pack(model.state_dict()), file, metadata={"config": msgspec.json.encode(config).decode()})
-    for before, after in zip(model.parameters(), read_model(file).parameters(), strict=True):
-        assert bool(((before - after).abs() <= before.abs().amax(1, keepdim=True) / 253).all())
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
+def test_the_embedded_models_weights_in_few_bits(bits: int, tmp_path: Path) -> None:
+    model = Trunk(config := TrunkConfig(vocab=300, dim=64, layers=1, heads=2, head_dim=32, mlp=128, tied=True))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight)
+    weights = {name: stored(weight.detach().numpy(), bits) for name, weight in model.named_parameters()}
+    quantised.write(tmp_path / "model.safetensors", weights, msgspec.json.encode(config).decode())
+    allowed = {4: 0.12, 5: 0.06, 6: 0.03, 8: 0.008}[bits]  # of the weights' size, for normal weights
+    after = read_model(tmp_path / "model.safetensors").state_dict()
+    for name, before in model.state_dict().items():
+        assert float((before - after[name]).square().mean().sqrt() / before.std()) < allowed
 
 
 def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx() -> None:

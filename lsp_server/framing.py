@@ -34,7 +34,7 @@ class Frames:
         """Take messages up to LARGEST."""
         self._largest = LARGEST
 
-    def take(self, data: bytes) -> Iterator[bytes]:
+    def take(self, data: bytes) -> Iterator[bytearray]:
         """The bodies of the messages that are complete now. Raises FramingError after those that were."""
         self._data += data
         while True:
@@ -42,8 +42,11 @@ class Frames:
                 self._length = self._headers()
             if self._length is None or len(self._data) < self._length:
                 return
-            body = bytes(memoryview(self._data)[: self._length])
-            del self._data[: self._length]
+            if len(self._data) == self._length:  # not to copy a large one
+                body, self._data = self._data, bytearray()
+            else:
+                body = self._data[: self._length]
+                del self._data[: self._length]
             self._length = None
             yield body
 

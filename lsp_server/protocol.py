@@ -6,21 +6,30 @@ what comes before `initialize` or after `shutdown` that of the Language Server P
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any, NoReturn
 
+import msgspec
 from cattrs import Converter
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageServerProtocol, default_converter
 
+from lsp_server.messages import DidChange, DidClose, DidOpen, Message
+
 logger = logging.getLogger(__name__)
 
 # pygls keeps the text of documents too, at tens of milliseconds a key in a large file, and ends by a SystemExit, which
 # asyncio reports as a fault when serving on TCP
-OURS = (types.TEXT_DOCUMENT_DID_OPEN, types.TEXT_DOCUMENT_DID_CHANGE, types.TEXT_DOCUMENT_DID_CLOSE, types.EXIT)
+TEXT = {
+    types.TEXT_DOCUMENT_DID_OPEN: DidOpen,
+    types.TEXT_DOCUMENT_DID_CHANGE: DidChange,
+    types.TEXT_DOCUMENT_DID_CLOSE: DidClose,
+}
+OURS = (*TEXT, types.EXIT)
 Code = types.ErrorCodes
 
 
@@ -42,10 +51,15 @@ class Protocol(LanguageServerProtocol):
         for method in OURS:
             del self.fm.builtin_features[method]
 
-    async def receive(self, body: bytes) -> None:
-        """Handle a message; answer one that is none with an error."""
+    async def receive(self, body: bytes | bytearray) -> None:
+        """Handle a message; answer one that is none with an error. One with text is done with when this returns."""
         try:
-            self._take(parsed(body))
+            text = text_message(body)
+            if text is None:
+                self._take(parsed(body))
+            elif self._timely(text.method, None):
+                await asyncio.sleep(0)  # for a long one that took a while, and the next step takes as long
+                await self._take_text(text)
         except Refused as refused:
             logger.error("a message was refused: %s", refused)
             error = {"code": refused.code.value, "message": str(refused)}
@@ -69,6 +83,12 @@ class Protocol(LanguageServerProtocol):
             return
         self._initialized = self._initialized or method == types.INITIALIZE
         self.handle_message(structured)
+
+    async def _take_text(self, message: Message) -> None:
+        try:
+            await self.fm.features[message.method](msgspec.json.decode(message.params, type=TEXT[message.method]))
+        except (ValueError, RecursionError, msgspec.DecodeError) as error:
+            logger.error("the params of %s are not those of the protocol: %s", message.method, error)
 
     def _timely(self, method: str, identifier: str | int | None) -> bool:
         """Whether it is the time for a message. Raises Refused for a request when it is not."""
@@ -101,7 +121,16 @@ class Protocol(LanguageServerProtocol):
             raise JsonRpcInvalidParams from None
 
 
-def parsed(body: bytes) -> dict[str, Any]:
+def text_message(body: bytes | bytearray) -> Message | None:
+    """The message, if it is a notification of a text."""
+    try:
+        message = msgspec.json.decode(body, type=Message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return message if message.method in TEXT and message.jsonrpc == "2.0" else None
+
+
+def parsed(body: bytes | bytearray) -> dict[str, Any]:
     """The message, with `params` where it is one of ours to read. Raises Refused."""
     try:
         message = json.loads(body.decode(), parse_constant=no_number)

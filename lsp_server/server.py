@@ -28,6 +28,7 @@ from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at
 from lsp_server.feedback import ACCEPTED, FEEDBACK, STATISTICS, Feedback, Report
 from lsp_server.filters import presentable
+from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Position, pieces
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.status import STATUS, Cost, Reason, status
@@ -42,14 +43,14 @@ RELATED = 6  # documents that a completion may copy from
 class Document(Buffer):
     """An open document: its text, its language, its file, and the path that the model is told."""
 
-    def __init__(self, item: types.TextDocumentItem, encoding: str, root: str | None) -> None:
-        super().__init__(item.text, encoding)
-        self.language = item.language_id
-        self.file = PurePath(to_fs_path(item.uri) or urlparse(item.uri)[2])
+    def __init__(self, uri: str, language: str, encoding: str, root: str | None) -> None:
+        super().__init__(encoding=encoding)
+        self.language = language
+        self.file = PurePath(to_fs_path(uri) or urlparse(uri)[2])
         inside = root is not None and self.file.is_relative_to(root)
         self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
 
-    def at(self, position: types.Position) -> Place:
+    def at(self, position: Position | types.Position) -> Place:
         return self.place(position.line, position.character)
 
     def position(self, place: Place) -> types.Position:
@@ -224,25 +225,48 @@ def leave(ls: InpaintServer, params: None) -> None:
 # ---------------------------------------------------------------- text
 
 
-def did_open(ls: InpaintServer, params: types.DidOpenTextDocumentParams) -> None:
-    ls.completer.edited(params.text_document.uri)  # it may have been closed and opened anew
+async def did_open(ls: InpaintServer, params: DidOpen) -> None:
+    item = params.text_document
+    ls.completer.edited(item.uri)  # it may have been closed and opened anew
     encoding = types.PositionEncodingKind(ls.workspace.position_encoding).value
-    ls.documents[params.text_document.uri] = Document(params.text_document, encoding, ls.workspace.root_path)
+    document = Document(item.uri, item.language_id, encoding, ls.workspace.root_path)
+    await rewrite(document, item.text, Breath())
+    ls.documents[item.uri] = document
 
 
-def did_change(ls: InpaintServer, params: types.DidChangeTextDocumentParams) -> None:
-    document = ls.documents.get(params.text_document.uri)
+async def did_change(ls: InpaintServer, params: DidChange) -> None:
+    uri = params.text_document.uri
+    document = ls.documents.get(uri)
     if document is None:
         return
-    ls.completer.edited(params.text_document.uri)
-    for change in params.content_changes:
-        if isinstance(change, types.TextDocumentContentChangePartial):
-            document.edit(document.at(change.range.start), document.at(change.range.end), change.text)
+    ls.completer.edited(uri)
+    try:
+        await apply(document, params.content_changes)
+    except (ValueError, msgspec.DecodeError):
+        del ls.documents[uri]  # nobody knows its text now
+        raise
+
+
+async def apply(document: Document, changes: list[msgspec.Raw]) -> None:
+    """Make the changes. Raises ValueError or DecodeError where one is none."""
+    breath = Breath()
+    for written in changes:
+        change = msgspec.json.decode(written, type=Change)
+        if change.range is None:
+            await rewrite(document, change.text, breath)
         else:
-            document.replace(change.text)
+            text = "".join(pieces(change.text))
+            document.edit(document.at(change.range.start), document.at(change.range.end), text)
+        await breath.take()
 
 
-def did_close(ls: InpaintServer, params: types.DidCloseTextDocumentParams) -> None:
+async def rewrite(document: Document, text: msgspec.Raw, breath: Breath) -> None:
+    """Start a document over with a text that may be long."""
+    for _ in document.replacing(pieces(text)):
+        await breath.take()
+
+
+async def did_close(ls: InpaintServer, params: DidClose) -> None:
     ls.completer.edited(params.text_document.uri)
     ls.documents.pop(params.text_document.uri, None)
 

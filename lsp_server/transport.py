@@ -49,7 +49,7 @@ class Session(Protocol):
 
     def set_writer(self, writer: Any) -> None: ...
 
-    async def receive(self, body: bytes) -> None: ...
+    async def receive(self, body: bytearray) -> None: ...
 
 
 class Greeting(msgspec.Struct):
@@ -67,7 +67,7 @@ async def serve_stdio(session: Session, stdin: BinaryIO, stdout: BinaryIO) -> in
 
 async def serve_tcp(session: Session, host: str, port: int) -> int:
     """Serve one client on a port. Returns the exit code. Raises AddressError and OSError."""
-    first: asyncio.Future[tuple[bytes, AsyncIterator[bytes], asyncio.StreamWriter]]
+    first: asyncio.Future[tuple[bytearray, AsyncIterator[bytearray], asyncio.StreamWriter]]
     first = asyncio.get_running_loop().create_future()
     token = os.environ.get(TOKEN, "")
 
@@ -75,8 +75,8 @@ async def serve_tcp(session: Session, host: str, port: int) -> int:
         frames = Frames(GREETING)
         stream = messages(frames, receive(reader))
         try:
-            body = await asyncio.wait_for(anext(stream, b""), PATIENCE)
-            if body:  # or it just looked
+            body = await asyncio.wait_for(anext(stream, None), PATIENCE)
+            if body is not None:  # or it just looked
                 check_greeting(body, token)
                 if not first.done():
                     frames.allow_any_length()
@@ -108,7 +108,7 @@ def is_loopback(listening: Any) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def check_greeting(body: bytes, token: str) -> None:
+def check_greeting(body: bytearray, token: str) -> None:
     """Raises FramingError where a connection does not begin as a client with the token would begin it."""
     try:
         greeting = msgspec.json.decode(body, type=Greeting)
@@ -122,7 +122,7 @@ def check_greeting(body: bytes, token: str) -> None:
         raise FramingError(f"the token in its initializationOptions is not that of {TOKEN}")
 
 
-async def converse(session: Session, stream: AsyncIterator[bytes]) -> int:
+async def converse(session: Session, stream: AsyncIterator[bytearray]) -> int:
     """Hand the messages over until the session has ended. Returns the exit code."""
     try:
         async for body in stream:
@@ -138,7 +138,7 @@ async def converse(session: Session, stream: AsyncIterator[bytes]) -> int:
     return 0
 
 
-async def messages(frames: Frames, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def messages(frames: Frames, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
     """The messages in the bytes. Raises FramingError."""
     async for chunk in chunks:
         for body in frames.take(chunk):

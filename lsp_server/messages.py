@@ -1,0 +1,103 @@
+"""The messages that carry text, read without a stretch of work that would hold the event loop up.
+
+lsprotocol's types take a second for 20,000 changes, and a JSON parser as long for a document of millions of lines. Here
+the texts stay as they came until they are wanted, and a long one is read in pieces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+PIECE = 1 << 17  # bytes of JSON
+STRETCH = 0.01  # seconds of work, after which the loop gets its turn
+NEWLINE = re.compile(rb"[^\\]\\n")  # as JSON writes it: after it, no character and no escape goes on
+
+
+class Message(msgspec.Struct):
+    """Any message; `params` is JSON."""
+
+    jsonrpc: str
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Position(msgspec.Struct, gc=False):
+    line: int
+    character: int
+
+
+class Range(msgspec.Struct, gc=False):
+    start: Position
+    end: Position
+
+
+class Change(msgspec.Struct, gc=False):
+    """Of a part of the text, or of all of it; `text` is JSON."""
+
+    text: msgspec.Raw
+    range: Range | None = None
+
+
+class Identifier(msgspec.Struct):
+    uri: str
+
+
+class Item(msgspec.Struct, rename="camel"):
+    """A document that is opened; `text` is JSON."""
+
+    uri: str
+    language_id: str
+    text: msgspec.Raw
+
+
+class DidOpen(msgspec.Struct, rename="camel"):
+    text_document: Item
+
+
+class DidChange(msgspec.Struct, rename="camel"):
+    """`content_changes` are JSON, each a Change."""
+
+    text_document: Identifier
+    content_changes: list[msgspec.Raw]
+
+
+class DidClose(msgspec.Struct, rename="camel"):
+    text_document: Identifier
+
+
+def pieces(literal: msgspec.Raw) -> Iterator[str]:
+    """The value of a string of JSON, in pieces that end at newlines but for the last. Raises ValueError for others."""
+    written = memoryview(literal)
+    if len(written) <= PIECE:
+        yield string(bytes(written))
+        return
+    at, end = 1, len(written) - 1
+    while found := NEWLINE.search(written, at + PIECE, end):
+        yield string(b'"%b"' % bytes(written[at : found.end()]))
+        at = found.end()
+    yield string(b'"%b"' % bytes(written[at:end]))
+
+
+def string(literal: bytes) -> str:
+    text = json.loads(literal.decode())  # msgspec takes no lone surrogates, of which JSON may have some
+    if not isinstance(text, str):
+        raise ValueError("a text is a string")
+    return text
+
+
+class Breath:
+    """Lets the event loop have its turn in long work."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def take(self) -> None:
+        if time.perf_counter() - self._since > STRETCH:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()

@@ -10,17 +10,17 @@ The one dismissed last stays away while it leads to the same text: typing what i
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import msgspec
+
+from lsp_server.statistics import WORST_FIRST, Outcome, Statistics, none_yet
 
 ACCEPTED = "inpaint.accepted"  # the command that a client runs after it inserted a completion
 FEEDBACK = "inpaint/feedback"  # the notification of what else became of one
 STATISTICS = "inpaint/statistics"  # the request for all that is kept
+RESET_STATISTICS = "inpaint/resetStatistics"  # the request to forget it, on disk too
 KEPT = 1_000  # completions
-
-Outcome: TypeAlias = Literal["shown", "dismissed", "partlyAccepted", "accepted"]
-WORST_FIRST: tuple[Outcome, ...] = ("shown", "dismissed", "partlyAccepted", "accepted")
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -32,9 +32,11 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Completion(msgspec.Struct, kw_only=True, rename="camel"):
-    """One that was shown. `characters` is what was accepted of it in parts, in UTF-16 units."""
+    """One that was shown. `characters` were accepted of it in parts, `left` are left to accept, in UTF-16 units."""
 
     id: str
+    language: str
+    left: int
     confidence: float
     latency_ms: float
     outcome: Outcome = "shown"
@@ -48,7 +50,8 @@ class Feedback:
     """
 
     def __init__(self) -> None:
-        self.counts: dict[Outcome, int] = dict.fromkeys(WORST_FIRST, 0)
+        self.counts = none_yet()
+        self.statistics = Statistics()
         self._completions: dict[str, Completion] = {}  # by id, oldest first
         self._leads_to: Hashable = None  # the text that the newest one makes
         self._dismissed: Hashable = None  # the text that the one dismissed last would have made
@@ -57,15 +60,21 @@ class Feedback:
     def completions(self) -> list[Completion]:
         return list(self._completions.values())
 
-    def show(self, leads_to: Hashable, confidence: float, latency_ms: float) -> str:
+    def show(self, leads_to: Hashable, text: str, language: str, confidence: float, latency_ms: float) -> str:
         """Note a completion that the client will show; `leads_to` stands for the text that it makes. Returns its id."""
+        left = len(text.encode("utf-16-le")) // 2
+        self.statistics.took(language, latency_ms)
         if leads_to == self._dismissed:
             self._dismissed = None  # asked for by key, and so wanted after all
         if leads_to == self._leads_to:
-            return next(reversed(self._completions))
+            newest = next(reversed(self._completions))
+            self._completions[newest].left = left
+            return newest
         self._leads_to = leads_to
         self.counts["shown"] += 1
-        new = Completion(id=str(self.counts["shown"]), confidence=confidence, latency_ms=latency_ms)
+        self.statistics.count(language, "shown")
+        number = str(self.counts["shown"])
+        new = Completion(id=number, language=language, left=left, confidence=confidence, latency_ms=latency_ms)
         self._completions[new.id] = new
         if len(self._completions) > KEPT:
             del self._completions[next(iter(self._completions))]
@@ -80,13 +89,16 @@ class Feedback:
         if completion is None:
             return
         completion.characters += characters
+        self.statistics.accepted(completion.language, completion.left if outcome == "accepted" else characters)
         if outcome == "dismissed" and identifier == next(reversed(self._completions)):
             self._dismissed = self._leads_to
         if WORST_FIRST.index(outcome) <= WORST_FIRST.index(completion.outcome):
             return
         if completion.outcome != "shown":
             self.counts[completion.outcome] -= 1
+            self.statistics.count(completion.language, completion.outcome, -1)
         self.counts[outcome] += 1
+        self.statistics.count(completion.language, outcome)
         completion.outcome = outcome
         if outcome == "accepted":
             self._leads_to = None  # the same again, after an undo, is another

@@ -23,14 +23,17 @@ from pygls.uris import to_fs_path, urlparse
 
 from engine import EngineError, FillRequest
 from engine.remote.address import is_url, parsed
+from lsp_server import notebooks
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at
-from lsp_server.feedback import ACCEPTED, FEEDBACK, STATISTICS, Feedback, Report
+from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, Report
 from lsp_server.filters import presentable
 from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Position, pieces
+from lsp_server.notebooks import Notebooks, with_cells
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
+from lsp_server.statistics import BOUNDS
 from lsp_server.status import STATUS, Cost, Reason, status
 from lsp_server.transport import FAILURE, watch
 
@@ -63,7 +66,13 @@ class InpaintServer(LanguageServer):
     protocol: Protocol
 
     def __init__(self, completer: Completer, settings: Settings) -> None:
-        super().__init__("inpaint", own_version(), protocol_cls=Protocol, converter_factory=lenient_converter)
+        super().__init__(
+            "inpaint",
+            own_version(),
+            protocol_cls=Protocol,
+            converter_factory=lenient_converter,
+            notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[notebooks.ANY]),
+        )
         self.completer = completer
         self.settings = settings
         self.feedback = Feedback()
@@ -71,6 +80,7 @@ class InpaintServer(LanguageServer):
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
         self.documents: dict[str, Document] = {}  # the one that was asked about last comes last
+        self.notebooks = Notebooks()
         self.focus = ""  # the document that the user looks at
         self.silence: Reason | None = None  # why the last request in it has nothing to show
         self.shutting_down = False
@@ -89,6 +99,11 @@ class InpaintServer(LanguageServer):
         elif self.settings != before:
             self.completer.forget()
 
+    def new_document(self, uri: str, language: str) -> Document:
+        """A document without text, not yet among those that are open."""
+        encoding = types.PositionEncodingKind(self.workspace.position_encoding).value
+        return Document(uri, language, encoding, self.workspace.root_path)
+
     def announce(self) -> None:
         """Tell a client that wants to know the status, where it is another than before."""
         if not self.settings.status:
@@ -105,6 +120,10 @@ class InpaintServer(LanguageServer):
         if document is None or self.settings.allow(document.file, document.language):
             return None
         return "language" if document.language in self.settings.disabled_languages else "excluded"
+
+    def keep_statistics(self) -> None:
+        if self.settings.statistics:
+            self.feedback.statistics.save()
 
     def announce_soon(self) -> None:
         """Announce after the answer of this moment, which must not wait for it."""
@@ -140,6 +159,9 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)(notebooks.did_open)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebooks.did_change)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebooks.did_close)
     server.feature(DID_FOCUS)(did_focus)
     # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
     options = types.InlineCompletionOptions(work_done_progress=False)
@@ -147,6 +169,7 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.command(ACCEPTED)(accepted)
     server.feature(FEEDBACK)(feedback)
     server.feature(STATISTICS)(statistics)
+    server.feature(RESET_STATISTICS)(reset_statistics)
     return server
 
 
@@ -214,6 +237,7 @@ def say_where_text_goes(ls: InpaintServer) -> None:
 
 def shutdown(ls: InpaintServer, params: None) -> None:
     ls.shutting_down = True
+    ls.keep_statistics()
     ls.completer.close()
 
 
@@ -228,10 +252,10 @@ def leave(ls: InpaintServer, params: None) -> None:
 async def did_open(ls: InpaintServer, params: DidOpen) -> None:
     item = params.text_document
     ls.completer.edited(item.uri)  # it may have been closed and opened anew
-    encoding = types.PositionEncodingKind(ls.workspace.position_encoding).value
-    document = Document(item.uri, item.language_id, encoding, ls.workspace.root_path)
+    document = ls.new_document(item.uri, item.language_id)
     await rewrite(document, item.text, Breath())
     ls.documents[item.uri] = document
+    ls.announce()  # it may be the one that the user looks at
 
 
 async def did_change(ls: InpaintServer, params: DidChange) -> None:
@@ -314,7 +338,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
         ls.silence = "dismissed"
         return types.InlineCompletionList(items=[])
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, invoked=False))
-    identifier = ls.feedback.show(leads_to, fill.confidence, ls.cost.latency_ms)
+    identifier = ls.feedback.show(leads_to, text, question.gap.language, fill.confidence, ls.cost.latency_ms)
     return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
 
 
@@ -328,7 +352,7 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     start = document.at(selected.range.start if selected else params.position)
     end = document.at(selected.range.end if selected else params.position)
     typed = selected.text if selected else ""
-    gap = gap_at(document, start, end, typed, document.language)
+    gap = with_cells(ls, params.text_document.uri, gap_at(document, start, end, typed, document.language))
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
     return Question(
         gap=gap,
@@ -347,6 +371,7 @@ def related(ls: InpaintServer, document: Document) -> tuple[str, ...]:
         for other in reversed(ls.documents.values())
         if other is not document
         and other.language == document.language
+        and other.file != document.file  # the cells of its own notebook stand around it
         and ls.settings.allow(other.file, other.language)
     ]
     return tuple(other.beginning for other in others[:RELATED])
@@ -371,6 +396,7 @@ def accepted(ls: InpaintServer, *arguments: Json) -> None:
     """The command of an item: the client has inserted it. Without the item's id there is nothing to note."""
     if arguments and isinstance(arguments[0], str):
         ls.feedback.note(arguments[0], "accepted")
+        ls.keep_statistics()
         ls.announce_soon()
 
 
@@ -381,6 +407,7 @@ def feedback(ls: InpaintServer, params: Json) -> None:
         logger.error("%s was ignored: %s.", FEEDBACK, error)
         return
     ls.feedback.note(report.id, report.kind, report.characters or 0)
+    ls.keep_statistics()
     ls.announce_soon()
 
 
@@ -390,7 +417,13 @@ def statistics(ls: InpaintServer, params: Json) -> Json:
         "counts": ls.feedback.counts,
         "completions": msgspec.to_builtins(ls.feedback.completions),
         "work": msgspec.to_builtins(ls.completer.work),
+        "days": msgspec.to_builtins(ls.feedback.statistics.days(on_disk=ls.settings.statistics)),
+        "bounds": BOUNDS,
     }
+
+
+def reset_statistics(ls: InpaintServer, params: Json) -> None:
+    ls.feedback.statistics.reset()
 
 
 def own_version() -> str:

@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = ()  # besides secrets, see engine.retrieval.exclusions
+    statistics: bool = False  # whether to keep the figures of each day on disk
     status: bool = False  # for clients: whether they want `inpaint/status`
 
     def allow(self, file: PurePath, language: str) -> bool:

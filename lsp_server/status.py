@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lsp_server.completer import Completer
-from lsp_server.feedback import Outcome
 from lsp_server.settings import Settings
+from lsp_server.statistics import Outcome
 
 STATUS = "inpaint/status"
 State: TypeAlias = Literal["loading", "idle", "thinking", "off", "error"]

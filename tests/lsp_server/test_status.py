@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import date
 from pathlib import Path
 
 from lsp_client import INVOKED, SCRIPTED, Json, LspClient, script
@@ -106,6 +108,36 @@ async def test_what_was_dismissed_stays_away_until_the_text_is_another(scripted:
     assert len(await scripted.complete(URI, 1, 7)) == 1  # and so it is while it is typed
     scripted.insert(URI, 1, 7, "x")
     assert len(await scripted.complete(URI, 1, 8)) == 1
+
+
+async def test_figures_by_day_and_language(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(URI, script("hello") + "x = ")
+    [item] = await scripted.complete(URI, 1, 4)
+    tell(scripted, item, "partlyAccepted", 2)
+    scripted.insert(URI, 1, 4, "he")
+    [item] = await scripted.complete(URI, 1, 6)
+    await accept(scripted, item)
+    [day] = (await scripted.request("inpaint/statistics"))["days"]
+    assert day["day"] == date.today().isoformat()
+    assert (day["language"], day["characters"], sum(day["latencies"])) == ("python", 5, 2)
+    assert day["counts"] == {**NOTHING, "shown": 1, "accepted": 1}
+    await scripted.request("inpaint/resetStatistics")
+    assert (await scripted.request("inpaint/statistics"))["days"] == []
+
+
+async def test_figures_are_on_disk_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path), "HOME": str(tmp_path)}
+    for kept, shown in ((False, 1), (True, 1), (True, 2)):
+        async with LspClient.start(SCRIPTED, env=environment) as client:
+            await client.initialize(initializationOptions={"statistics": kept})
+            client.open(URI, script("hello") + "x = ")
+            [item] = await client.complete(URI, 1, 4)
+            await accept(client, item)
+            [day] = (await client.request("inpaint/statistics"))["days"]
+            assert day["counts"]["shown"] == shown
+            assert await client.leave() == 0
+        assert bool(list(tmp_path.rglob("statistics.json"))) == kept
 
 
 async def test_an_answer_from_the_cache_costs_no_pass(scripted: LspClient) -> None:

@@ -15,6 +15,7 @@ const SERVER_OPTIONS = [
   "minConfidence",
   "disabledLanguages",
   "disabledGlobs",
+  "statistics",
 ];
 
 /** A setting's value, which package.json gives a default. */

@@ -1,0 +1,57 @@
+"""The cells of a notebook are context for each other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lsp_client import LspClient, span
+
+NOTEBOOK = "file:///project/a.ipynb"
+
+
+def uri(name: str) -> str:
+    return f"vscode-notebook-cell:/project/a.ipynb#{name}"
+
+
+def item(name: str, text: str, language: str = "python") -> dict[str, Any]:
+    return {"uri": uri(name), "languageId": language, "version": 1, "text": text}
+
+
+def open_notebook(client: LspClient, *items: dict[str, Any]) -> None:
+    cells = [{"kind": 2 if item["languageId"] == "python" else 1, "document": item["uri"]} for item in items]
+    notebook = {"uri": NOTEBOOK, "notebookType": "jupyter-notebook", "version": 1, "cells": cells}
+    client.notify("notebookDocument/didOpen", {"notebookDocument": notebook, "cellTextDocuments": items})
+
+
+def change(client: LspClient, **cells: Any) -> None:
+    params = {"notebookDocument": {"uri": NOTEBOOK, "version": 2}, "change": {"cells": cells}}
+    client.notify("notebookDocument/didChange", params)
+
+
+async def seen(client: LspClient, name: str, line: int, character: int) -> tuple[str, str]:
+    """What the engine is given before and after a place; without a script it says that."""
+    [item] = await client.complete(uri(name), line, character)
+    request = json.loads(item["insertText"])
+    return request["prefix"], request["suffix"]
+
+
+async def test_the_cells_before_and_after_are_context(scripted: LspClient) -> None:
+    await scripted.initialize()
+    open_notebook(scripted, item("a", "import os"), item("m", "# Title", "markdown"), item("b", "x = "), item("c", "y"))
+    assert await seen(scripted, "b", 0, 4) == ("import os\n\nx = ", "\n\ny")
+
+
+async def test_cells_come_go_and_change(scripted: LspClient) -> None:
+    await scripted.initialize()
+    open_notebook(scripted, item("a", "one"), item("b", "x = "))
+    new = {"start": 1, "deleteCount": 0, "cells": [{"kind": 2, "document": uri("n")}]}
+    change(scripted, structure={"array": new, "didOpen": [item("n", "two")]})
+    change(
+        scripted,
+        textContent=[{"document": {"uri": uri("n"), "version": 2}, "changes": [{"range": span(0, 3), "text": "!"}]}],
+    )
+    assert await seen(scripted, "b", 0, 4) == ("one\n\ntwo!\n\nx = ", "")
+    gone = {"start": 0, "deleteCount": 1}
+    change(scripted, structure={"array": gone, "didClose": [{"uri": uri("a")}]})
+    assert await seen(scripted, "b", 0, 4) == ("two!\n\nx = ", "")

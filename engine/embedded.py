@@ -85,7 +85,7 @@ class Embedded:
             self._model,
             Gap([*asked.context, *asked.lead], [], asked.blank),
             MASK,
-            self._model.shape.canvas // 2,  # a line has about eight tokens
+            self._model.shape.canvas // (1 if self._model.denoises else 2),  # a line has about eight tokens
             limits,
             copying.Copier(request, self._tokenizer, asked.blank),
             self._tokenizer.after.get(asked.blank),
@@ -104,4 +104,5 @@ def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> Cau
         return OnnxPasses.load(folder, shape)
     from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
-    return TorchPasses(read_model(folder / STORED), shape, device)
+    trunk, denoiser = read_model(folder / STORED)
+    return TorchPasses(trunk, shape, device, denoiser)

@@ -109,6 +109,11 @@ def write(path: Path, weights: Weights, about: str) -> None:
     path.chmod(0o644)  # the library writes for the owner alone
 
 
+def floats(weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """Matrices of floats, and what is none as it is."""
+    return {name: weight.floats() if isinstance(weight, Matrix) else weight for name, weight in weights.items()}
+
+
 def about(path: Path) -> str:
     """What `write` was given about the model. Raises KeyError where that is nothing."""
     with safe_open(path, framework="numpy") as file:
@@ -121,7 +126,8 @@ def read(path: Path) -> Weights:
         with safe_open(path, framework="numpy") as file:
             packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         matrices = [name.removesuffix(".scales") for name in packed if name.endswith(".scales")]
-        plain = {name: array for name, array in packed.items() if name.endswith(".weight")}
+        parts = tuple(f"{name}." for name in matrices)
+        plain = {name: array for name, array in packed.items() if not name.startswith(parts)}
         return plain | {name: unpack(name, packed) for name in matrices}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise EngineError(f"the weights {path} are missing or damaged ({error}); install the model again") from None

@@ -42,6 +42,8 @@ class Sequence:
         self._generator = torch.Generator(passes.device) if passes.draws else None
         self._borrowed: list[Sequence] = []
 
+    denoises = False
+
     @property
     def capacity(self) -> int:
         return self._passes.capacity - 1  # the last place is for padding

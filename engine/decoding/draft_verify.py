@@ -8,9 +8,10 @@ of model and copier, see `copying`. A pass is
     committed token, draft …     causal           ──▶  agreed tokens and one more
     <mask> <mask> <mask> …       bidirectional    ──▶  the next draft, if all of the last one was agreed with
 
-Where rows are dear (a processor pays for nine what it pays for two passes of one), a canvas costs more passes than it
-saves, and drafts are copied only. Where they are free (a GPU), and where the request trusts denoised tokens without
-having them read (a fill is then one or two passes), every pass without a copied draft has a canvas.
+A model with a denoiser of its own has it denoise the next draft after each pass, in steps that cost a small part of
+one. Else, where rows are dear (a processor pays for nine what it pays for two passes of one), a canvas costs more
+passes than it saves, and drafts are copied only. Where they are free (a GPU), and where the request trusts denoised
+tokens without having them read (a fill is then one or two passes), every pass without a copied draft has a canvas.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def decode(
     while going and not limits.late():
         copied = copier.draft() if request.drafts else []
         draft = copied or _likely(canvas, limits.spelling.ends)
-        masks = [mask] * size if on_canvas and not copied else []
+        masks = [mask] * size if on_canvas and not (copied or model.denoises) else []
         text = [*gap.before, *written.tokens]
         if len(text) + len(draft) + len(masks) > model.capacity:
             break
@@ -54,11 +55,15 @@ def decode(
         chosen = _chosen(draft, guess, copier)
         going, canvas = limits.commit(written, chosen), Written()
         sure = copier.decided() if going and request.trust < 1 else Written()
-        if going and masks and not sure.tokens and len(chosen.tokens) > len(draft):
+        if going and request.drafts and model.denoises and not (sure.tokens or copier.draft()):
+            blank = Written([*chosen.tokens[-1:], *[mask] * (size - 1)], [1.0, *[0.0] * (size - 1)])
+            canvas = _refined(model, [*gap.before, *written.tokens[:-1]], mask, blank, limits, 0)
+            canvas = Written(canvas.tokens[1:], canvas.probabilities[1:])
+        elif going and masks and not sure.tokens and len(chosen.tokens) > len(draft):
             # after a draft that was wrong, the canvas was denoised for another text
             rest = slice(len(draft) + 1, None)
             own = Written([*chosen.tokens[-1:], *guess.tokens[rest]], [1.0, *guess.probabilities[rest]])
-            canvas = _refined(model, [*gap.before, *written.tokens[:-1]], mask, own, limits)
+            canvas = _refined(model, [*gap.before, *written.tokens[:-1]], mask, own, limits, 1)
             sure = _trusted(canvas, request.trust)
             rest = slice(1 + len(sure.tokens), None)
             canvas = Written(canvas.tokens[rest], canvas.probabilities[rest])
@@ -78,16 +83,16 @@ def _chosen(draft: list[int], guess: Guess, copier: Copier) -> Written:
     return chosen
 
 
-def _refined(model: Passes, before: list[int], mask: int, canvas: Written, limits: Limits) -> Written:
-    """A canvas, whose first token is right, after more denoising steps: the surest tokens stay, the others are denoised
-    again around them (MaskGIT, arXiv 2202.04200).
+def _refined(model: Passes, before: list[int], mask: int, canvas: Written, limits: Limits, first: int) -> Written:
+    """A canvas, whose first token is right, after the denoising steps from `first` on: the surest tokens stay, the
+    others are denoised again around them (MaskGIT, arXiv 2202.04200).
     """
     tokens, sure = canvas.tokens, canvas.probabilities
     size, steps = len(tokens), limits.request.steps
-    for step in range(1, steps):
-        shown = sorted(range(size), key=lambda row: -sure[row])[: math.ceil(size * step / steps)]
+    for step in range(first, steps):
+        shown = sorted(range(size), key=lambda row: -sure[row])[: max(1, math.ceil(size * step / steps))]
         masked = [tokens[row] if row in shown else mask for row in range(size)]
-        [guess] = limits.guess(model, [Question(before, masked)])
+        guess = limits.denoise(model, Question(before, masked))
         tokens = [tokens[row] if row in shown else guess.tokens[row] for row in range(size)]
         sure = [sure[row] if row in shown else guess.probabilities[row] for row in range(size)]
     return Written(tokens, sure)

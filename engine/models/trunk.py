@@ -26,6 +26,15 @@ BLOCKED = -1e4  # added to a score that must not count; -inf would make a row of
 CHUNK = 256  # rows of a context that attend together: what is multiplied in vain is at most half a square of these
 
 
+class DenoiserShape(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a denoiser on a trunk's features, see `engine.models.denoiser`."""
+
+    layers: int = 1
+    depths: tuple[int, ...]  # layers of the trunk whose inputs it reads
+    vocab: int = 4096  # the most frequent tokens are all that it drafts
+    canvas: int = 8  # tokens, the known one among them
+
+
 class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
     vocab: int = 8192
     dim: int = 320
@@ -43,6 +52,7 @@ class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
     ngram_dim: int = 64
     rope_base: float = 10000.0
     eps: float = 1e-6
+    denoiser: DenoiserShape | None = None
 
     @property
     def kv_heads(self) -> int:
@@ -191,13 +201,27 @@ class Trunk(nn.Module):
 
         mask (batch, 1, Q, T + Q) is True where a row of the tail may look; dtype is that of the products.
         """
+        return self.read(tokens, ngrams, positions, mask, dtype)[0]
+
+    def read(
+        self,
+        tokens: Tensor,
+        ngrams: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        dtype: torch.dtype,
+        depths: tuple[int, ...] = (),
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` returns, and the streams that the layers `depths` read, each (batch, T + Q, dim)."""
         x = self.embedded(tokens, ngrams, dtype)
         cos, sin = (part.to(dtype) for part in rotary(positions, self.config))
         tail = torch.where(mask[:, None], 0.0, BLOCKED).to(dtype)
-        for block in self.blocks:
+        streams = []
+        for number, block in enumerate(self.blocks):
+            if number in depths:
+                streams.append(x)
             x = block(x, cos, sin, tail)
-        normed: Tensor = self.norm(x)
-        return normed
+        return self.norm(x), streams
 
     def step(
         self,
@@ -208,18 +232,22 @@ class Trunk(nn.Module):
         values: Tensor,
         bias: Tensor,
         rows: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        depths: tuple[int, ...] = (),
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """One inference pass of one sequence over a KV memory, as the exported graph computes it.
 
         tokens, positions (n,), ngrams (n, 2), keys, values (layers, kv_heads, cached, d), bias (n, cached + n) added
-        to the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, kv_heads, n, d).
+        to the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, kv_heads, n, d), and
+        the streams that the layers `depths` read, each (n, dim).
         """
         x = self.embedded(tokens[None], ngrams[None])
         cos, sin = rotary(positions[None], self.config)
-        new = []
-        for block, *memory in zip(self.blocks, keys, values, strict=True):
+        new, streams = [], []
+        for number, (block, *memory) in enumerate(zip(self.blocks, keys, values, strict=True)):
+            if number in depths:
+                streams.append(x[0])
             x, k, v = block.step(x, cos, sin, *(part[None] for part in memory), bias)  # type: ignore[operator]
             new.append((k[0], v[0]))
         logits = self.head(self.norm(x)[0, rows])
         new_keys, new_values = (torch.stack(parts) for parts in zip(*new, strict=True))
-        return logits, new_keys, new_values
+        return logits, new_keys, new_values, streams

@@ -19,7 +19,9 @@ import re
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from engine.corpus import Corpus
 from engine.ngrams import hashed_ngrams
@@ -307,3 +309,9 @@ class _Row:
             offsets=self.offsets,
             mask=self.mask[None],
         )
+
+
+def to_torch(batch: Batch) -> list[Tensor]:
+    """In the order of Objective.forward."""
+    names = ("tokens", "ngrams", "positions", "targets", "kinds", "mask")
+    return [torch.from_numpy(getattr(batch, name)) for name in names]

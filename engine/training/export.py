@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from engine import checksums, quantised
 from engine.backends.memory import CausalPasses, ModelShape
-from engine.backends.onnx import OnnxPasses
-from engine.backends.torch_passes import TorchPasses
+from engine.backends.onnx import OnnxPasses, with_head
+from engine.backends.torch_passes import DENOISER, TorchPasses
 from engine.contract import EngineError
 from engine.embedded import Embedded
 from engine.evaluation.lines import Quality, evaluate, print_table
+from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
 from engine.quantised import Matrix, quantise
 from engine.tokenizer import Tokenizer
 from engine.training.card import card
-from engine.training.graph import build
-from engine.training.train import Progress, TrainConfig
+from engine.training.graph import build, build_denoiser
+from engine.training.train import Progress, TrainConfig, begun
 from engine.training.validation import shape_of
 
 POSITIONS = 2  # contexts: room in the rotary tables for long fills
@@ -31,27 +32,34 @@ BLOCK = 64  # weights that share a scale
 PLACES = 500  # of the evaluation in the card
 
 
-def averaged(state: Path) -> tuple[Trunk, TrainConfig, Progress]:
+def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress]:
     """The averaged weights of a training state. Raises EngineError where there is none."""
     if not (state / "state.pt").exists():
         raise EngineError(f"no training state in {state}: run `python -m engine train run --state {state}` first")
     saved = torch.load(state / "state.pt", weights_only=True)
     config = msgspec.json.decode(saved["config"], type=TrainConfig)
-    model = Trunk(config.model)
-    for parameter, weight in zip(model.parameters(), saved["average"], strict=True):
+    trunk = begun(config)
+    denoiser = Denoiser(trunk, saved["model"]["tokens"].tolist()) if config.model.denoiser else None
+    for parameter, weight in zip((denoiser or trunk).parameters(), saved["average"], strict=True):
         parameter.data.copy_(weight)
-    return model.eval(), config, Progress(**saved["progress"])
+    return trunk.eval(), denoiser, config, Progress(**saved["progress"])
 
 
-def write(model: Trunk, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:
+def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:
     """All that a backend loads; weights are stored in so many bits, those of the vocabulary in 8."""
     out.mkdir(parents=True, exist_ok=True)
+    named = dict(trunk.named_parameters())
+    if denoiser is not None:
+        named |= {f"{DENOISER}{name}": tensor for name, tensor in denoiser.state_dict().items()}
     weights = {
-        name: stored(weight.detach().numpy(), bits if name.startswith("blocks.") else 8)
-        for name, weight in model.named_parameters()
+        name: stored(weight.detach().numpy(), bits if "blocks." in name or "fuse" in name else 8)
+        for name, weight in named.items()
     }
-    quantised.write(out / "model.safetensors", weights, msgspec.json.encode(model.config).decode())
-    onnx.save(build(model.config, POSITIONS * shape.context, weights), out / "graph.onnx")
+    config, longest = trunk.config, POSITIONS * shape.context
+    quantised.write(out / "model.safetensors", weights, msgspec.json.encode(config).decode())
+    onnx.save(build(config, longest, weights), out / "graph.onnx")
+    if denoiser is not None:
+        onnx.save(build_denoiser(config, longest, with_head(weights)), out / "denoiser.onnx")
     shutil.copyfile(tokenizer, out / "tokenizer.json")
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
 
@@ -68,16 +76,17 @@ def judged(passes: CausalPasses, tokenizer: Path, validation: Path, copies: bool
 
 def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> None:
     """Write everything the engine and the torch backend load, and a card that says what it is and how good."""
-    model, config, progress = averaged(state)
-    shape = shape_of(model, config.sampler)
-    write(model, shape, tokenizer, bits, out)
+    trunk, denoiser, config, progress = averaged(state)
+    shape = shape_of(trunk, config.sampler)
+    write(trunk, denoiser, shape, tokenizer, bits, out)
     validation = corpus / "validation"
+    exact = TorchPasses(trunk, shape, torch.device("cpu"), denoiser)
     qualities = {
         "as shipped": judged(OnnxPasses.load(out, shape), tokenizer, validation, copies=True),
         "alone": judged(OnnxPasses.load(out, shape), tokenizer, validation, copies=False),
-        "alone, float32": judged(TorchPasses(model, shape, torch.device("cpu")), tokenizer, validation, copies=False),
+        "alone, float32": judged(exact, tokenizer, validation, copies=False),
     }
-    (out / "README.md").write_text(card(out.name, model, progress, qualities, corpus / "report.json"), encoding="utf-8")
+    (out / "README.md").write_text(card(out.name, trunk, progress, qualities, corpus / "report.json"), encoding="utf-8")
     checksums.write(out)
     for name, quality in qualities.items():
         print(name)

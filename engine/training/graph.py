@@ -29,13 +29,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.models.trunk import TrunkConfig, rotary
 from engine.quantised import ZERO, Matrix, Weights
+from engine.tokenizer import MASK
 
 FUSED = "com.microsoft"
 
 
 def build(config: TrunkConfig, longest: int, weights: Weights) -> onnx.ModelProto:
-    """The graph for weights like these; `longest` is the number of positions it can tell apart."""
+    """The graph of a trunk's pass for weights like these; `longest` is the number of positions it can tell apart."""
     return PassGraph(config, longest, weights).model()
+
+
+def build_denoiser(config: TrunkConfig, longest: int, weights: Weights) -> onnx.ModelProto:
+    """The graph of a denoising step: the canvas's tokens, positions, bias and lengths, and the denoiser's keys and
+    values, which are the layers after the trunk's, give token and probability of each row.
+    """
+    return DenoiserGraph(config, longest, weights).model()
 
 
 class Nodes:
@@ -80,8 +88,13 @@ class PassGraph:
 
     def model(self) -> onnx.ModelProto:
         x, memory = self.embedded(), {}
+        streams = []
         for layer in range(self.config.layers):
-            x, memory[f"new_keys.{layer}"], memory[f"new_values.{layer}"] = self.block(x, layer)
+            if self.config.denoiser and layer in self.config.denoiser.depths:
+                streams.append(x)
+            x, memory[f"new_keys.{layer}"], memory[f"new_values.{layer}"] = self.block(x, f"blocks.{layer}", layer)
+        if self.config.denoiser:
+            memory |= self.denoiser_memory(streams, self.config.denoiser.layers)
         chosen = self.add("Gather", self.add("Squeeze", self.norm(x, "norm.weight"), self.first), "rows", axis=0)
         logits = self.product(chosen, "embed.weight" if self.config.tied else "head.weight")
         token = self.add("ArgMax", logits, axis=-1, keepdims=0)
@@ -99,14 +112,26 @@ class PassGraph:
         x = self.add("Unsqueeze", x, self.first)
         return self.normed(x, self.ones[self.config.dim]) if self.config.embed_norm else x
 
-    def block(self, x: str, layer: int) -> tuple[str, str, str]:
-        """The residual stream after a block, and its new keys and values."""
-        name, config = f"blocks.{layer}", self.config
+    def denoiser_memory(self, streams: list[str], layers: int) -> dict[str, str]:
+        """Keys and values that the denoiser's layers make of the trunk's streams."""
+        fused, memory = self.product(self.add("Concat", *streams, axis=-1), "denoiser.fuse.weight"), {}
+        for layer in range(layers):
+            _, k, v = self.projected(fused, f"denoiser.blocks.{layer}")
+            for part, value in (("keys", k), ("values", v)):
+                memory[f"new_{part}.{self.config.layers + layer}"] = self.add("Squeeze", value, self.first)
+        return memory
+
+    def projected(self, x: str, name: str) -> tuple[str, str, str]:
+        """Queries, keys and values, turned."""
         projected = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")
-        widths = np.array([config.heads, config.kv_heads, config.kv_heads]) * config.head_dim
+        widths = np.array([self.config.heads, self.config.kv_heads, self.config.kv_heads]) * self.config.head_dim
         parts = self.add.several("Split", [projected, self.add.constant(widths)], 3, axis=-1)
         q, k, v = map(self.split_heads, parts)
-        q, k = self.turned(q), self.turned(k)
+        return self.turned(q), self.turned(k), v
+
+    def block(self, x: str, name: str, layer: int) -> tuple[str, str, str]:
+        """The residual stream after a block, and its new keys and values; `layer` is that of the memory."""
+        q, k, v = self.projected(x, name)
         x = self.add("Add", x, self.product(self.attended(q, k, v, layer), f"{name}.out.weight"))
         up = self.activated(self.product(self.norm(x, f"{name}.mlp_norm.weight"), f"{name}.up.weight"))
         x = self.add("Add", x, self.product(up, f"{name}.down.weight"))
@@ -188,20 +213,41 @@ class PassGraph:
         return name
 
     def finished(self, outputs: list[str]) -> onnx.ModelProto:
-        config, number, real = self.config, TensorProto.INT64, TensorProto.FLOAT
-        kinds: dict[str, tuple[int, list[Any]]] = {
-            "tokens": (number, ["n"]),
-            "positions": (number, ["n"]),
-            "bias": (real, ["n", "total"]),
-            "rows": (number, ["m"]),
-            "lengths": (number, [2]),
-        }
-        if config.ngram_buckets:
-            kinds["ngrams"] = (number, ["n", 2])
-        for layer, part in itertools.product(range(config.layers), ("keys", "values")):
-            kinds[f"{part}.{layer}"] = (real, [config.kv_heads, "room", config.head_dim])
+        kinds: dict[str, tuple[int, list[Any]]] = {"rows": (TensorProto.INT64, ["m"])}
+        if self.config.ngram_buckets:
+            kinds["ngrams"] = (TensorProto.INT64, ["n", 2])
+        return self.graph(kinds, range(self.config.layers), outputs)
+
+    def graph(self, kinds: dict[str, tuple[int, list[Any]]], layers: range, outputs: list[str]) -> onnx.ModelProto:
+        """With the inputs that all passes have, those of `kinds`, and the memory of some layers."""
+        number, real = TensorProto.INT64, TensorProto.FLOAT
+        kinds |= {"tokens": (number, ["n"]), "positions": (number, ["n"]), "lengths": (number, [2])}
+        kinds["bias"] = (real, ["n", "total"])
+        for layer, part in itertools.product(layers, ("keys", "values")):
+            kinds[f"{part}.{layer}"] = (real, [self.config.kv_heads, "room", self.config.head_dim])
         inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
         made = [helper.make_tensor_value_info(name, number if name == "token" else real, None) for name in outputs]
         graph = helper.make_graph(self.add.nodes, "pass", inputs, made, self.add.constants)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+class DenoiserGraph(PassGraph):
+    def model(self) -> onnx.ModelProto:
+        config, shape = self.config, self.config.denoiser
+        assert shape is not None
+        masked = self.add("Equal", "tokens", self.add.constant(np.array(MASK)))
+        known = self.looked_up("embed.weight", "tokens")
+        mask = self.weight("denoiser.mask", (config.dim,))
+        x = self.add("Where", self.add("Unsqueeze", masked, self.last), mask, known)
+        x = self.add("Unsqueeze", x, self.first)
+        for layer in range(shape.layers):
+            x, _, _ = self.block(x, f"denoiser.blocks.{layer}", config.layers + layer)
+        x = self.add("Squeeze", self.norm(x, "denoiser.norm.weight"), self.first)
+        logits = self.product(x, "denoiser.head.weight")
+        tokens = self.weight("denoiser.tokens", (shape.vocab,), TensorProto.INT64)
+        token = self.add("Gather", tokens, self.add("ArgMax", logits, axis=-1, keepdims=0), axis=0)
+        likelihood = self.add("ReduceMax", self.add("Softmax", logits, axis=-1), self.last, keepdims=0)
+        outputs = {"token": token, "probability": likelihood}
+        self.add.nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
+        return self.graph({}, range(config.layers, config.layers + shape.layers), list(outputs))

@@ -8,6 +8,7 @@
 * Muon for matrices, AdamW for embeddings and head; a model that goes on from a base has AdamW alone, at a rate that
   keeps what the base knows. Warm-up, stable, decay over the budget in tokens, so that a run is the same on a busy
   machine; an average of the weights is what is exported.
+* A model whose shape has a denoiser has it trained by the same loop, on the base's weights, which stay.
 * Blocks are compiled, not models: all of a model's blocks share their code, and thirty layers in one graph took over
   six minutes.
 * The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed
@@ -31,19 +32,21 @@ from types import FrameType
 import msgspec
 import torch
 import torch.multiprocessing as mp
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from engine import quantised
+from engine.backends.torch_passes import DENOISER
 from engine.contract import EngineError
 from engine.corpus import Corpus
+from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import Tokenizer
-from engine.training.dataset import Batch, Sampler, SamplerConfig
+from engine.training.dataset import Sampler, SamplerConfig, to_torch
 from engine.training.muon import Muon
-from engine.training.objective import KINDS, Objective
-from engine.training.validation import SHOWN, quality
+from engine.training.objective import KINDS, DraftObjective, Objective
+from engine.training.tokenizer import frequent
+from engine.training.validation import SHOWN, draft_quality, quality
 
 SAVE_SECONDS = 300
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
@@ -62,7 +65,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: TrunkConfig = TrunkConfig()
     sampler: SamplerConfig = SamplerConfig()
     windows: tuple[tuple[int, int], ...] = ()  # contexts and tails that forwards have in turn; none: the sampler's
-    base: str = ""  # safetensors that training starts from
+    base: str = ""  # safetensors that training starts from; a denoiser is trained on them as they are
     tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
     batch: int = 12  # rows a worker and step, of the sampler's context
     micro_batch: int = 4  # such rows a forward: small enough for the second-level cache
@@ -75,6 +78,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     canvases_from: float = 0.0  # share of the tokens trained without canvases first
     weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
     validate_every: int = 250  # steps
+    drafts: int = 32  # canvases a row, of a denoiser
     seed: int = 0
 
 
@@ -103,12 +107,6 @@ def fast_dtype() -> torch.dtype:
     return torch.bfloat16 if fastest[torch.float32] > 1.5 * fastest[torch.bfloat16] else torch.float32
 
 
-def to_torch(batch: Batch) -> list[Tensor]:
-    """In the order of Objective.forward."""
-    names = ("tokens", "ngrams", "positions", "targets", "kinds", "mask")
-    return [torch.from_numpy(getattr(batch, name)) for name in names]
-
-
 # ---- one worker a core ----
 
 
@@ -133,7 +131,8 @@ def worker(
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # the parent says when to stop
     torch.set_num_threads(1)
-    model = Trunk(config.model)
+    trunk = begun(config)
+    model = learner(trunk, data)
     for parameter, (weight, gradient) in zip(model.parameters(), shared, strict=True):
         parameter.data, parameter.grad = weight, gradient
     words = Tokenizer.load(data.tokenizer)
@@ -144,7 +143,11 @@ def worker(
         for canvases, own in ((True, config.sampler), (False, plain))
     }
     held_out = Corpus(data.corpus / "validation")
-    objective = Objective(model, config.weights, dtype)
+    objective = (
+        DraftObjective(trunk, model, config.drafts, dtype)
+        if isinstance(model, Denoiser)
+        else Objective(trunk, config.weights, dtype)
+    )
     objective.compile_parts()
     with contextlib.suppress(EOFError):
         while True:
@@ -155,6 +158,23 @@ def worker(
                 )
             else:
                 pipe.send(train(objective, samplers[order.canvases], order.rows, config))
+
+
+def begun(config: TrainConfig) -> Trunk:
+    """A trunk with new weights, or with those of the base."""
+    torch.manual_seed(config.seed)
+    trunk = Trunk(config.model)
+    if config.base:
+        read_base(trunk, Path(config.base))
+    return trunk
+
+
+def learner(trunk: Trunk, data: DataPaths) -> Trunk | Denoiser:
+    """What is trained: the denoiser, if the trunk is to have one, else the trunk."""
+    shape = trunk.config.denoiser
+    if shape is None:
+        return trunk
+    return Denoiser(trunk, frequent(Tokenizer.load(data.tokenizer), Corpus(data.corpus), shape.vocab))
 
 
 def windows(config: TrainConfig, sampler: SamplerConfig) -> list[SamplerConfig]:
@@ -186,7 +206,7 @@ def validate(objective: Loss, sampler: Sampler, rows: int, micro_batch: int) -> 
 class Workers:
     """The processes, their pipes, and one gradient buffer each in shared memory."""
 
-    def __init__(self, config: TrainConfig, data: DataPaths, model: Trunk, seed: int, dtype: torch.dtype) -> None:
+    def __init__(self, config: TrainConfig, data: DataPaths, model: nn.Module, seed: int, dtype: torch.dtype) -> None:
         context = mp.get_context("spawn")
         self.weights = [parameter.data.share_memory_() for parameter in model.parameters()]
         self.pipes: list[Connection] = []
@@ -214,7 +234,7 @@ class Workers:
         except EOFError:
             raise RuntimeError("a training process ended; its message stands above") from None
 
-    def collect(self, model: Trunk, scale: float) -> None:
+    def collect(self, model: nn.Module, scale: float) -> None:
         """Move the workers' gradients into the model's, times `scale`."""
         for parameter, *gradients in zip(model.parameters(), *self.gradients, strict=True):
             parameter.grad = torch.stack(gradients).sum(0).mul_(scale)
@@ -238,12 +258,10 @@ class Progress(msgspec.Struct):
 
 
 class Trainer:
-    def __init__(self, config: TrainConfig, state: Path, dtype: torch.dtype) -> None:
+    def __init__(self, config: TrainConfig, data: DataPaths, state: Path, dtype: torch.dtype) -> None:
         self.config, self.state = config, state
-        torch.manual_seed(config.seed)
-        self.model = Trunk(config.model)
-        if config.base:
-            read_base(self.model, Path(config.base))
+        self.trunk = begun(config)
+        self.model = learner(self.trunk, data)
         self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
         matrices = [weight for weight in self.model.blocks.parameters() if config.lr_muon and weight.ndim > 1]
         theirs = {id(weight) for weight in matrices}
@@ -311,12 +329,11 @@ class Trainer:
 def read_base(model: Trunk, path: Path) -> None:
     """Raises EngineError where the weights are missing or another model's."""
     try:
-        weights = load_file(path)
+        found = quantised.floats(quantised.read(path))
+        weights = {name: weight for name, weight in found.items() if not name.startswith(DENOISER)}
         if model.config.tied:
             weights["head.weight"] = weights["embed.weight"]
-        model.load_state_dict(weights)
-    except (OSError, SafetensorError) as error:
-        raise EngineError(f"the base {path} cannot be read ({error}); make it with `train base`") from None
+        model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     except (KeyError, RuntimeError):
         raise EngineError(f"the base {path} is not that of the configured model; give its shape") from None
 
@@ -341,7 +358,7 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
     """Train until the budget is spent, `max_steps` are done in all, or a signal asks to stop."""
     state.mkdir(parents=True, exist_ok=True)
     dtype = fast_dtype()
-    trainer, stop = Trainer(config, state, dtype), Stop()
+    trainer, stop = Trainer(config, data, state, dtype), Stop()
     trainer.load()
     torch.set_num_threads(os.cpu_count() or 1)
     workers = Workers(config, data, trainer.model, config.seed + trainer.progress.step, dtype)
@@ -384,6 +401,10 @@ def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, 
         torch._foreach_copy_([p.data for p in parameters], trainer.average)
         losses = describe(workers.run(Order(rows=64, validate=True)))
         words, folder = Tokenizer.load(data.tokenizer), data.corpus / "validation"
-        shown = quality(trainer.model, trainer.config.sampler, words, folder)
+        if isinstance(trainer.model, Denoiser):
+            objective = DraftObjective(trainer.trunk, trainer.model, trainer.config.drafts, torch.float32)
+            shown = draft_quality(objective, trainer.config.sampler, words, folder)
+        else:
+            shown = quality(trainer.model, trainer.config.sampler, words, folder)
         torch._foreach_copy_([p.data for p in parameters], raw)
     return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown

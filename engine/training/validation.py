@@ -18,7 +18,8 @@ from engine.embedded import Embedded
 from engine.evaluation.lines import evaluate
 from engine.models.trunk import Trunk
 from engine.tokenizer import Tokenizer
-from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig
+from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig, to_torch
+from engine.training.objective import DraftObjective
 
 PLACES = 8  # of a canvas
 FILLS = 60
@@ -29,7 +30,7 @@ def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
     """What the engine needs to know of a model that was trained on such rows."""
     return ModelShape(
         context=config.context,
-        canvas=config.canvas,
+        canvas=model.config.denoiser.canvas if model.config.denoiser else config.canvas,
         ngram_buckets=model.config.ngram_buckets,
         marks_empty_rest=config.marks_empty_rest,
     )
@@ -46,6 +47,23 @@ def quality(model: Trunk, config: SamplerConfig, tokenizer: Tokenizer, folder: P
         right, counted = right_by_position(model, batch, config.canvas)
         shown |= dict(zip(SHOWN, (right / counted.clamp(min=1)).tolist()[:PLACES], strict=False))
     return shown
+
+
+@torch.no_grad()
+def draft_quality(
+    objective: DraftObjective, config: SamplerConfig, tokenizer: Tokenizer, folder: Path
+) -> dict[str, float]:
+    """How often a denoiser's first drafts are what the trunk writes, at each place after the known token."""
+    torch.manual_seed(0)
+    sampler = Sampler(Corpus(folder), tokenizer, config, seed=99)
+    right = counted = torch.zeros(objective.size)
+    for _ in range(8):
+        canvas, labels, logits = objective.drafted(*to_torch(sampler.batch(2)))
+        whole = (canvas[..., 1:] == NONE).all(-1, keepdim=True) & (labels != NONE)
+        right = right + ((logits.argmax(-1) == labels) & whole).sum((0, 1))
+        counted = counted + whole.sum((0, 1))
+    shares = (right / counted.clamp(min=1)).tolist()[1:]
+    return dict(zip(SHOWN, shares, strict=False))
 
 
 @torch.no_grad()

@@ -156,7 +156,7 @@ def test_passes_over_a_memory_equal_the_training_forward(rows: list[Batch], mode
             if own:
                 bias[:, cached:] = torch.full((n, n), -1e4).triu(1)
             inputs = (torch.from_numpy(array[part]) for array in (row.tokens, row.ngrams, row.positions))
-            logits, new_keys, new_values = model.step(*inputs, keys, values, bias, torch.arange(n))
+            logits, new_keys, new_values, _ = model.step(*inputs, keys, values, bias, torch.arange(n))
             torch.testing.assert_close(logits, expected[part], atol=1e-4, rtol=1e-4)
             keys, values = torch.cat((keys, new_keys), dim=2), torch.cat((values, new_values), dim=2)
 

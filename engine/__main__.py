@@ -197,8 +197,8 @@ def _serve(command: argparse.ArgumentParser) -> None:
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
-    whats = "keys: steady typing on the engine; typing: people; lsp: what a user waits for"
-    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp"], default="keys", help=whats)
+    whats = "keys: steady typing on the engine; typing: people; lsp: what a user waits for; serve: a team"
+    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp", "serve"], default="keys", help=whats)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.add_argument("--model", default="nano")
     command.add_argument("--device", choices=DEVICES, help="time a public model's passes on it, against its roofline")
@@ -207,6 +207,10 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lsp", action="store_true", help="type into the language server, in real time")
     command.add_argument("--lines", type=int, default=12, help="typed at one place of a file (default: 12)")
     command.add_argument("--plot", type=Path, help="write a latency histogram of `typing` to this PNG")
+    command.add_argument("--typists", type=int, nargs="+", default=[1, 10, 50], help="of `serve` (default: 1 10 50)")
+    command.add_argument("--seconds", type=float, default=20, help="of `serve`, for each number (default: 20)")
+    command.add_argument("--url", help="of a server that `serve` asks, instead of starting one")
+    command.add_argument("--workers", type=int, help="of the server that `serve` starts")
     command.set_defaults(run=_run_bench, extra="bench")
 
 
@@ -221,6 +225,12 @@ def _run_bench(args: argparse.Namespace) -> None:
         latency.bench(args.model, file, args.json)
     elif args.what == "lsp":
         serving.bench(args.model, args.json)
+    elif args.what == "serve":
+        from engine.evaluation import team
+
+        workers = [] if args.workers is None else ["--workers", str(args.workers)]
+        sources = [Source(file.name, latency.read(file))]
+        team.bench(args.url, args.model, workers, sources, args.typists, args.seconds, args.json)
     else:
         source = Source(file.name, latency.read(file))
         sources = typing.from_corpus(args.corpus / "validation") if args.corpus else [source]

@@ -1,0 +1,237 @@
+"""`bench serve`: a team types, and every key is a request to one server.
+
+The load is open: keys come at their times, however slow the server is, and a request that is not answered before its
+typist's next key is given up, as editors do. A latency counts from the key's time; of a request that was given up,
+until then. What a server's work costs is read from its processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import httpx2
+import msgspec
+import numpy as np
+
+from engine import EngineError, FillRequest
+from engine.evaluation.latency import matrix_product_ms
+from engine.evaluation.typing import print_table
+from engine.evaluation.typist import Key, Scenario, Source, Typist
+from engine.remote.address import parsed
+from engine.remote.keys import key_for
+from engine.remote.kinds import read
+from engine.remote.model import Remote, Served
+
+PACE = Scenario(name="team", key_ms=(100, 300), pause=0, slip=0.03, accept=0.3)  # five keys a second
+OURS = (sys.executable, "-m", "engine", "serve", "--port", "0")
+
+
+class Load(msgspec.Struct):
+    """What some typists met. Milliseconds; `overhead_ms` are those of an answer that were no fill and no queue."""
+
+    typists: int
+    seconds: float = 0.0
+    latency_ms: list[float] = []
+    overhead_ms: list[float] = []
+    answered: int = 0
+    cancelled: int = 0
+    refused: int = 0
+    failed: int = 0
+    cpu_seconds: float = 0.0
+    memory_mb: tuple[float, float] = (0.0, 0.0)  # before and after
+
+    def row(self) -> dict[str, float | str]:
+        p50, p95, p99 = np.percentile(self.latency_ms or [0.0], [50, 95, 99])
+        return {
+            "typists": self.typists,
+            "requests": len(self.latency_ms),
+            "p50 ms": float(p50),
+            "p95 ms": float(p95),
+            "p99 ms": float(p99),
+            "fills/s": self.answered / self.seconds,
+            "fills/s/core": self.answered / self.cpu_seconds if self.cpu_seconds else 0.0,
+            "cores": self.cpu_seconds / self.seconds,
+            "HTTP ms": float(np.median(self.overhead_ms)) if self.overhead_ms else 0.0,
+            "cancelled": self.cancelled,
+            "refused": self.refused,
+            "failed": self.failed,
+            "MB": self.memory_mb[1],
+            "MB more": self.memory_mb[1] - self.memory_mb[0],
+        }
+
+
+class Meter:
+    """Of a server's processes; of a server elsewhere nothing is known. Needs the bench extra."""
+
+    def __init__(self, pid: int | None) -> None:
+        import psutil
+
+        root = [] if pid is None else [psutil.Process(pid)]
+        self._processes = [*root, *(child for each in root for child in each.children(recursive=True))]
+
+    def cpu_seconds(self) -> float:
+        return float(sum(sum(process.cpu_times()[:2]) for process in self._processes))
+
+    def memory_mb(self) -> float:
+        return float(sum(process.memory_info().rss for process in self._processes) / 1e6)
+
+
+class Server(NamedTuple):
+    """What is asked; `pid` of one that was started here."""
+
+    base: str
+    served: Served
+    pid: int | None
+
+
+async def load(server: Server, sources: Sequence[Source], typists: int, seconds: float) -> Load:
+    """So many typists at once, for so long."""
+    base, served, pid = server
+    result, meter, key = Load(typists), Meter(pid), key_for(parsed(base).host)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
+        cpu, memory, start = meter.cpu_seconds(), meter.memory_mb(), time.perf_counter()
+        ends = start + seconds
+        async with contextlib.AsyncExitStack() as stack:
+            people = [Person(http, served, key, result) for _ in range(typists)]
+            for person in people:
+                stack.push_async_callback(person.leave)
+            await asyncio.gather(
+                *(person.types(keys(sources, seed), ends, seed / typists / 5) for seed, person in enumerate(people))
+            )
+        result.seconds = time.perf_counter() - start
+        result.cpu_seconds = meter.cpu_seconds() - cpu
+        result.memory_mb = memory, meter.memory_mb()
+    return result
+
+
+def keys(sources: Sequence[Source], seed: int) -> Iterator[tuple[Typist, Key | None]]:
+    """Of one person, for ever."""
+    while True:
+        typist = Typist(PACE, sources, seed=seed)
+        for key in typist.pressed():
+            yield typist, key
+        seed += 1_000
+
+
+class Person:
+    """Types, asks at every key, and gives up what is unanswered at the next."""
+
+    def __init__(self, http: httpx2.AsyncClient, served: Served, key: str | None, result: Load) -> None:
+        self._http, self._served, self._result = http, served, result
+        self._headers = {"X-Session-Id": str(uuid.uuid4())} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._asking: asyncio.Task[str] | None = None
+
+    async def types(self, keys: Iterator[tuple[Typist, Key | None]], ends: float, offset: float) -> None:
+        due = time.perf_counter() + offset
+        while due < ends:
+            await asyncio.sleep(due - time.perf_counter())
+            typist, key = next(keys)
+            if self._asking is not None:
+                typist.suggestion = self._asking.result() if self._asking.done() else ""
+                await self.leave()
+            if key is not None:
+                typist.screen.press(key)
+            screen = typist.screen
+            request = FillRequest(prefix=screen.before, suffix=screen.after, path=screen.path, max_lines=1)
+            self._asking = asyncio.create_task(self._asked(request, due))
+            due += (key.wait_ms if key else 300) / 1000
+
+    async def leave(self) -> None:
+        """Give up what is unanswered."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    async def _asked(self, request: FillRequest, due: float) -> str:
+        kind, result = self._served.kind, self._result
+        body = kind.body(request, self._served.model)
+        try:
+            response = await self._http.post(kind.endpoint, json=body, headers=self._headers)
+            spent = time.perf_counter() - due
+        except asyncio.CancelledError:
+            result.cancelled += 1
+            result.latency_ms.append((time.perf_counter() - due) * 1000)
+            raise
+        except httpx2.HTTPError:
+            result.failed += 1
+            return ""
+        if response.status_code != 200:
+            result.refused += response.status_code == 429
+            result.failed += response.status_code != 429
+            return ""
+        fill = read(kind, request, response.content, spent)
+        result.answered += 1
+        result.latency_ms.append(spent * 1000)
+        queued = msgspec.json.decode(response.content).get("choices", [{}])[0].get("inpaint", {}).get("queue_ms")
+        if queued is not None:
+            result.overhead_ms.append(spent * 1000 - fill.encode_ms - fill.decode_ms - queued)
+        return fill.text
+
+
+@contextlib.contextmanager
+def started(model: str, options: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Our server: its URL and process. Raises EngineError where it does not start."""
+    process = subprocess.Popen((*OURS, "--model", model, *options), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    try:
+        for line in process.stderr:
+            said += line
+            if found := re.search(r"served on (http://\S+)", line):
+                yield found[1], process.pid
+                break
+        else:
+            raise EngineError(f"the server did not start: {said.strip()}")
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def measured(
+    url: str | None,
+    model: str,
+    options: Sequence[str],
+    sources: Sequence[Source],
+    typists: Sequence[int],
+    seconds: float,
+) -> list[Load]:
+    with contextlib.ExitStack() as stack:
+        address, pid = (url, None) if url else stack.enter_context(started(model, options))
+        server = Server(parsed(address).base, what_is(address), pid)
+        return [asyncio.run(load(server, sources, count, seconds)) for count in typists]
+
+
+def what_is(url: str) -> Served:
+    """Raises EngineError where no server answers."""
+    remote = Remote.load(url)
+    if remote.served is None:
+        raise EngineError(f"no server answers at {url}")
+    return remote.served
+
+
+def bench(
+    url: str | None,
+    model: str,
+    options: Sequence[str],
+    sources: Sequence[Source],
+    typists: Sequence[int],
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
+    loads = measured(url, model, options, sources, typists, seconds)
+    reference = matrix_product_ms()
+    if as_json:
+        sys.stdout.write(msgspec.json.encode({"matrix_product_ms": reference, "loads": loads}).decode() + "\n")
+    else:
+        print_table([each.row() for each in loads])
+        print(f"a 512³ matrix product: {reference:.2f} ms")

@@ -185,12 +185,22 @@ def _serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--queue", type=int, default=64, help="requests that may wait; more are refused (default: 64)")
     command.add_argument("--keys", type=Path, help="a file of SHA-256 hashes of keys, each with a user's name")
     command.add_argument("--no-keys", action="store_true", help="let anybody who reaches the server use it")
+    command.add_argument(
+        "--ray", action="store_true", help="on the Ray cluster that is there, or on one of this machine"
+    )
+    command.add_argument("--replicas", type=int, nargs="+", default=[1], help="with --ray: the least, and the most")
 
     def run(args: argparse.Namespace) -> None:
-        from engine.serving.serve import serve
-
         logging.basicConfig(format="inpaint: %(message)s")
         logging.getLogger("engine").setLevel(logging.INFO)
+        if args.ray:
+            args.extra = "ray"
+            from engine.serving.cluster import run
+
+            run(args.host, args.port, args.model, args.device, args.replicas, args.queue, args.keys, args.no_keys)
+            return
+        from engine.serving.serve import serve
+
         serve(args.host, args.port, args.model, args.device, args.workers, args.queue, args.keys, args.no_keys)
 
     command.set_defaults(run=run, extra="serve")

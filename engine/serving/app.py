@@ -232,7 +232,8 @@ async def health(request: Request) -> Response:
     if not service.ready:
         return _json({"status": "error" if service.failure else "loading"}, 503)
     turns = service.turns
-    return _json({"status": "ok", "model": service.model, "running": turns.running, "waiting": turns.waiting})
+    busy = {"running": turns.running, "waiting": turns.waiting}
+    return _json({"status": "ok", "model": service.model, "replica": service.name, **busy})
 
 
 async def metrics(request: Request) -> Response:

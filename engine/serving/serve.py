@@ -24,12 +24,18 @@ def serve(
     host: str, port: int, model: str, device: str, workers: int | None, queue: int, keys: Path | None, open_to_all: bool
 ) -> None:
     """Serve until SIGINT or SIGTERM. Raises EngineError where it cannot: no model, a taken port, no keys."""
-    known = Keys.read(keys)
+    known = keys_for(host, keys, open_to_all)
+    service = Service(model, command(model, device), workers or default_count(model, device), queue)
+    asyncio.run(serve_on(listening(host, port), service, known))
+
+
+def keys_for(host: str, file: Path | None, open_to_all: bool) -> Keys:
+    """Raises EngineError where other machines may reach the address and there are no keys."""
+    known = Keys.read(file)
     if not (known or open_to_all or is_local(host)):
         needed = f"give --keys FILE, or keys in {ENVIRONMENT}, or --no-keys"
         raise EngineError(f"{host} can be reached from other machines: {needed}")
-    service = Service(model, command(model, device), workers or default_count(model, device), queue)
-    asyncio.run(serve_on(listening(host, port), service, known))
+    return known
 
 
 async def serve_on(listener: socket.socket, service: Service, keys: Keys) -> None:

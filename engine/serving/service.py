@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
 import msgspec
 
-from engine.contract import Fill, Piece, Progress
+from engine.contract import EngineError, Fill, Piece, Progress
 from engine.serving.asked import Answer, Finish, Question, Token
 from engine.serving.cutting import cut
 from engine.serving.frames import Filled
@@ -19,10 +20,14 @@ from engine.serving.workers import Process
 
 
 class Service:
-    """Worker processes, who has a turn at them, and what is counted. Runs within `running`."""
+    """Worker processes, who has a turn at them, and what is counted. Runs within `running`.
 
-    def __init__(self, model: str, command: Sequence[str], workers: int, queue: int) -> None:
-        self.model = model
+    With `must_load` that begins once a worker has loaded the model, and raises EngineError where it cannot.
+    """
+
+    def __init__(self, model: str, command: Sequence[str], workers: int, queue: int, must_load: bool = False) -> None:
+        self.model, self._must_load = model, must_load
+        self.name = secrets.token_hex(4)  # among others of one address
         self.turns = Turns([Process(command) for _ in range(workers)], queue)
         self.metrics = Metrics(self.turns)
         self.settled = asyncio.Event()  # a worker is ready, or says that the model cannot be loaded
@@ -31,6 +36,10 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(process.run(self._changed)) for process in self.turns.processes]
         try:
+            if self._must_load:
+                await self.settled.wait()
+                if self.failure:
+                    raise EngineError(self.failure)
             yield
         finally:
             for task in tasks:

@@ -1,0 +1,111 @@
+"""The server on many machines: a Ray Serve application, for `serve run`, `serve deploy` and `engine serve --ray`.
+
+    serve run engine.serving.cluster:application model=nano max_replicas=4
+
+A replica is the server of one machine with its own workers. Ray starts replicas by how many requests each has, gives
+each its cores or its part of a GPU, replaces those that die, and lets those that go finish what they do. Its router
+sends a session to the same replica, which has read its text, by consistent hashing of the header X-Session-Id.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from ray import serve
+from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
+from starlette.applications import Starlette
+
+from engine.contract import EngineError
+from engine.serving import answered, app
+from engine.serving.keys import Keys
+from engine.serving.serve import keys_for
+from engine.serving.service import Service
+from engine.serving.workers import command
+
+ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+DRAINING = 10  # seconds for what runs to end when a replica goes
+NAME = "inpaint"
+
+logger = logging.getLogger(__name__)
+
+
+class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The `args` of the application. `cpus` and `gpus` are a replica's, and may be fractions; `workers` its processes.
+
+    A replica more is started where each has more than `target` requests at once, for a while.
+    """
+
+    model: str = "nano"
+    device: str = "auto"
+    cpus: float = 1
+    gpus: float = 0
+    workers: int = 1
+    queue: int = 64
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target: float = 2
+    keys: str = ""
+
+
+class Replica:
+    """Answers HTTP; Ray asks it how it is."""
+
+    def __init__(self, options: Options) -> None:
+        self._keys = Keys.read(Path(options.keys) if options.keys else None)
+        self._service = Service(
+            options.model, command(options.model, options.device), options.workers, options.queue, must_load=True
+        )
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return app.application(self._service, self._keys, local=False)
+
+    def check_health(self) -> None:
+        if self._service.failure:
+            raise RuntimeError(self._service.failure)
+
+
+def application(arguments: dict[str, Any]) -> serve.Application:
+    """What Ray Serve runs. Raises EngineError where an argument is none of Options'."""
+    try:
+        options = msgspec.convert(arguments, Options, strict=False)
+    except msgspec.ValidationError as error:
+        names = ", ".join(Options.__struct_fields__)
+        raise EngineError(f"wrong arguments: {error}; there are {names}") from None
+    deployment = serve.deployment(
+        name=NAME,
+        ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=options.min_replicas,
+            max_replicas=max(options.min_replicas, options.max_replicas),
+            target_ongoing_requests=options.target,
+        ),
+        request_router_config=RequestRouterConfig.model_validate({"request_router_class": ROUTER}),
+        max_ongoing_requests=options.queue + 8 * options.workers,  # more are refused by the replica itself, by 429
+        graceful_shutdown_timeout_s=DRAINING,
+        health_check_period_s=2,
+    )(serve.ingress()(Replica))
+    return deployment.bind(options)
+
+
+def run(
+    host: str, port: int, model: str, device: str, replicas: list[int], queue: int, keys: Path | None, open_to_all: bool
+) -> None:
+    """Serve on the cluster that is there, or on one of this machine, until a signal. Raises EngineError."""
+    keys_for(host, keys, open_to_all)
+    options = Options(
+        model=model,
+        device=device,
+        queue=queue,
+        gpus=1 if device == "cuda" else 0,
+        min_replicas=replicas[0],
+        max_replicas=replicas[-1],
+        keys=str(keys.resolve()) if keys else "",
+    )
+    os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", answered.PATH)  # for a cluster that starts here
+    serve.start(http_options=HTTPOptions(host=host, port=port))
+    logger.info("%s is served on http://%s:%d by Ray", model, host, port)
+    serve.run(application(msgspec.to_builtins(options)), name=NAME, blocking=True)

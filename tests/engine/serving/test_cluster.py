@@ -1,0 +1,155 @@
+"""The Ray Serve application on a real cluster of this machine: two nodes, replicas that are killed, a team that types.
+
+One cluster serves all tests, for each start of a node or a replica takes seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import httpx2
+import psutil
+import pytest
+import ray
+from ray import serve
+from ray.cluster_utils import Cluster
+from ray.serve.config import HTTPOptions
+from servers import ROOT, free_port
+
+from engine import Engine, EngineError
+from engine.serving import answered
+from engine.serving.cluster import NAME, application
+
+STORE = 80_000_000  # bytes of a node's shared memory, the least that Ray takes
+PATIENCE = 600.0  # seconds: a start takes long on a machine that is busy otherwise
+TYPISTS = 20
+BODY = {"prompt": "import numpy as ", "suffix": "\n", "max_tokens": 8}
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_raylet_start_wait_time_s": str(PATIENCE),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": answered.PATH,
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        nodes = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 2, "object_store_memory": STORE, "include_dashboard": False},
+        )
+        ray.init(nodes.address, log_to_driver=False)
+        yield nodes
+        serve.shutdown()
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def url(cluster: Cluster) -> str:
+    port = free_port()
+    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=port))
+    serve.run(application({"min_replicas": 2, "cpus": 0.5}), name=NAME)
+    return f"http://127.0.0.1:{port}"
+
+
+def replicas() -> set[int]:
+    """Their processes."""
+    return {each.pid for each in psutil.process_iter() if each.cmdline()[:1] == [f"ray::ServeReplica:{NAME}:{NAME}"]}
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def running() -> int:
+    deployments = serve.status().applications[NAME].deployments
+    return sum(each.replica_states.get("RUNNING", 0) for each in deployments.values())
+
+
+async def team(url: str, requests: int, meanwhile: Callable[[], None] | None = None) -> Counter[int]:
+    """Statuses of the answers to a team's requests; halfway something else may happen."""
+    statuses: Counter[int] = Counter()
+    asked = asyncio.Semaphore(0)
+
+    async def types(number: int) -> None:
+        headers = {"X-Session-Id": f"typist {number}"}
+        for _ in range(requests):
+            answer = await http.post("/v1/completions", json=BODY, headers=headers)
+            statuses[answer.status_code] += 1
+            asked.release()
+            if answer.status_code == 200:
+                assert answer.json()["choices"][0]["text"].startswith("np")
+            else:
+                assert answer.json()["error"]["type"] == "server_error"
+
+    async def interrupts() -> None:
+        for _ in range(TYPISTS * requests // 3):
+            await asked.acquire()
+        if meanwhile is not None:
+            await asyncio.to_thread(meanwhile)
+
+    async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE) as http:
+        await asyncio.gather(*(types(number) for number in range(TYPISTS)), interrupts())
+    return statuses
+
+
+def test_a_cluster_fills_as_the_engine_and_a_session_stays_with_its_replica(url: str) -> None:
+    with httpx2.Client(base_url=url, timeout=PATIENCE) as http:
+        served: Counter[str] = Counter()
+        for session in ("a", "b", "c", "d", "e", "f"):
+            headers = {"X-Session-Id": session}
+            names = set()
+            for _ in range(3):
+                answer = http.post("/v1/completions", json=BODY, headers=headers)
+                assert answer.json()["choices"][0]["text"].startswith("np")
+                names.add(http.get("/health", headers=headers).json()["replica"])
+            assert len(names) == 1
+            served.update(names)
+        assert len(served) == 2, "all sessions went to one replica"
+    assert Engine.load(url).reach == Engine.load("nano").reach
+
+
+def test_a_replica_that_dies_costs_nobody_an_answer(url: str) -> None:
+    before = replicas()
+    assert len(before) == 2
+
+    def kill() -> None:
+        os.kill(min(before), signal.SIGKILL)
+
+    statuses = asyncio.run(team(url, 12, meanwhile=kill))
+    assert sum(statuses.values()) == 12 * TYPISTS  # each was answered
+    assert set(statuses) <= {200, 503}, statuses
+    assert statuses[200] >= 11 * TYPISTS - 2 * TYPISTS
+    wait_until(lambda: running() == 2 and len(replicas()) == 2 and min(before) not in replicas())
+    assert asyncio.run(team(url, 2)) == {200: 2 * TYPISTS}
+
+
+def test_a_node_more_takes_a_replica_more_while_the_team_types(cluster: Cluster, url: str) -> None:
+    def grow() -> None:
+        cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        serve.run(application({"min_replicas": 3, "cpus": 1}), name=NAME)
+
+    statuses = asyncio.run(team(url, 12, meanwhile=grow))
+    assert sum(statuses.values()) == 12 * TYPISTS
+    assert set(statuses) <= {200, 503}, statuses
+    wait_until(lambda: running() == 3)
+    assert asyncio.run(team(url, 2)) == {200: 2 * TYPISTS}
+
+
+def test_a_wrong_argument_is_said() -> None:
+    with pytest.raises(EngineError, match="min_replicas"):
+        application({"replicas": 2})

@@ -109,12 +109,21 @@ class Infill:
 
 
 class Completion(Infill):
-    """llama.cpp's, for any model: what follows the prefix, since it cannot be told the suffix."""
+    """llama.cpp's, for any model: what follows the prefix, since it cannot be told the suffix.
+
+    Tokens of words begin with the blank before them, so the last blank is left to the model to write again.
+    """
 
     endpoint = "completion"
 
     def body(self, request: FillRequest, model: str) -> Json:
-        return {"prompt": request.prefix} | _llama(request)
+        return {"prompt": request.prefix.removesuffix(" ")} | _llama(request)
+
+    def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
+        if request.prefix.endswith(" "):
+            begins = answer["content"].startswith(" ")
+            answer = answer | {"content": answer["content"][1:] if begins else ""}
+        return super().fill(request, answer, seconds)
 
 
 KINDS: dict[str, Kind] = {kind.endpoint: kind for kind in (Completions(), Fim(), Infill(), Completion())}

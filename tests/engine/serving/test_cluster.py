@@ -6,6 +6,7 @@ One cluster serves all tests, for each start of a node or a replica takes second
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -32,11 +33,28 @@ BODY = {"prompt": "import numpy as ", "suffix": "\n", "max_tokens": 8}
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "disabled",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_raylet_start_wait_time_s": str(PATIENCE),
+    "RAY_gcs_server_port_wait_time_s": str(int(PATIENCE)),
+    "RAY_raylet_start_wait_time_s": str(int(PATIENCE)),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": answered.PATH,
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+
+
+def started() -> Cluster:
+    """One node. Ray gives up after 30 seconds, which no setting makes longer: on a busy machine it is begun again."""
+    head = {"num_cpus": 2, "object_store_memory": STORE, "include_dashboard": False}
+    end = time.monotonic() + PATIENCE
+    while True:
+        nodes = Cluster()
+        try:
+            nodes.add_node(**head)
+        except Exception:
+            with contextlib.suppress(Exception):  # of what has not started, not all can be stopped
+                nodes.shutdown()
+            if time.monotonic() > end:
+                raise
+        else:
+            return nodes
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +62,7 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        nodes = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 2, "object_store_memory": STORE, "include_dashboard": False},
-        )
+        nodes = started()
         ray.init(nodes.address, log_to_driver=False)
         yield nodes
         serve.shutdown()

@@ -9,6 +9,7 @@
 import os
 import sys
 import threading
+from typing import TypeVar
 
 if sys.argv[0] == "-m" and sys.path[0] == os.getcwd():
     # `python -m` imports from the current folder first, where a checkpoint's files may be called like a library
@@ -24,6 +25,7 @@ from engine.remote.address import is_url
 __all__ = ["Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
 
 CRLF = "\r\n"
+Said = TypeVar("Said", Fill, Progress)
 
 
 class Engine:
@@ -64,21 +66,24 @@ class Engine:
     @property
     def parallel(self) -> int:
         """So many fills may run at once, each in a thread of its own."""
-        return 1
+        return self._backend.parallel
+
+    def remember(self, megabytes: float) -> None:
+        """Keep the KV memories of as many texts as fit into that, for many users; the least recently used goes."""
+        self._backend.remember(megabytes)
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """Fill the gap. Looks at `cancel` between passes and raises Cancelled where it is set; `watch` is told of what
-        has been committed.
+        has been committed after each pass, by models that have passes here.
 
         Raises EngineError where an option is out of its range. Models see `\\n` alone; a fill has the line ends of the
         text around it.
         """
         _check(request)
-        fill = self._backend.fill(_with_newlines(request), cancel)
-        fill = _with_crlf(fill) if CRLF in request.prefix or CRLF in request.suffix else fill
-        if watch is not None:
-            watch(Progress(fill.text, fill.pieces))
-        return fill
+        if CRLF not in request.prefix and CRLF not in request.suffix:
+            return self._backend.fill(_with_newlines(request), cancel, watch)
+        watching = None if watch is None else lambda progress: watch(_with_crlf(progress))
+        return _with_crlf(self._backend.fill(_with_newlines(request), cancel, watching))
 
 
 def _check(request: FillRequest) -> None:
@@ -97,6 +102,6 @@ def _with_newlines(request: FillRequest) -> FillRequest:
     return msgspec.structs.replace(request, prefix=prefix, suffix=suffix, related=tuple(related))
 
 
-def _with_crlf(fill: Fill) -> Fill:
-    pieces = tuple(Piece(piece.end + fill.text.count("\n", 0, piece.end), piece.probability) for piece in fill.pieces)
-    return msgspec.structs.replace(fill, text=fill.text.replace("\n", CRLF), pieces=pieces)
+def _with_crlf(said: Said) -> Said:
+    pieces = tuple(Piece(piece.end + said.text.count("\n", 0, piece.end), piece.probability) for piece in said.pieces)
+    return msgspec.structs.replace(said, text=said.text.replace("\n", CRLF), pieces=pieces)

@@ -12,7 +12,7 @@ import numpy as np
 from engine import checksums
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
-from engine.contract import EngineError, Fill, FillRequest
+from engine.contract import EngineError, Fill, FillRequest, Watch
 from engine.decoding import copying, draft_verify
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
@@ -75,10 +75,20 @@ class Embedded:
         """See Engine.reach."""
         return max(copying.REACH, self._model.shape.context * CHARACTERS)
 
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+    @property
+    def parallel(self) -> int:
+        """See Engine.parallel."""
+        return 1
+
+    def remember(self, megabytes: float) -> None:
+        """See Engine.remember."""
+        self._model.remember(megabytes)
+
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill."""
-        limits = Limits(request, self._tokenizer, cancel)
+        limits = Limits(request, self._tokenizer, cancel, watch)
         asked = prompt(request, self._tokenizer, self._model.shape.context, self._model.shape.marks_empty_rest)
+        limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :]
         limits.respelled_lines = asked.blank.count("\n")
         reused = self._model.keep(asked.context)
         written = draft_verify.decode(
@@ -92,7 +102,6 @@ class Embedded:
         )
         return limits.fill(
             written,
-            lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :],
             newline=asked.newline,
             window=len(asked.context),
             reused=reused,

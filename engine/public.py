@@ -18,7 +18,7 @@ from tqdm import tqdm
 from engine.backends.sampling import Sampling
 from engine.backends.sequence import Sequence
 from engine.backends.slots import BUCKETS, Slots, bucket
-from engine.contract import Backend, EngineError, Fill, FillRequest
+from engine.contract import Backend, EngineError, Fill, FillRequest, Watch
 from engine.decoding import blocks, confidence, copying, dreamon, entropy, length, presets
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Rule, Task, left_to_right, reveal
@@ -101,6 +101,7 @@ class Public:
     def __init__(
         self, spare: queue.LifoQueue[Sequence], shape: Shape, vocabulary: Vocabulary, window: int, capacity: int
     ) -> None:
+        self._slots = spare.qsize()
         self._spare, self._shape, self.vocabulary, self._infill = spare, shape, vocabulary, vocabulary.infill
         self._window, self._room = window, min(capacity - 1, shape.context)
         self._first_seconds = self._pass_seconds = 0.0  # of the last fill: its first pass, each later one
@@ -110,25 +111,34 @@ class Public:
         """See Engine.reach."""
         return max(copying.REACH, self._window * CHARACTERS)
 
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+    @property
+    def parallel(self) -> int:
+        """See Engine.parallel."""
+        return self._slots
+
+    def remember(self, megabytes: float) -> None:
+        """See Engine.remember. Slots are as many as there is room for anyway."""
+
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Several threads may call it at once."""
         sequence = self._spare.get()
         try:
             sequence.begin()
-            return self._filled(sequence, request, cancel)
+            return self._filled(sequence, request, cancel, watch)
         except torch.OutOfMemoryError:
             raise EngineError("the device ran out of memory; close other programs or choose a smaller model") from None
         finally:
             sequence.end()
             self._spare.put(sequence)
 
-    def _filled(self, sequence: Sequence, request: FillRequest, cancel: threading.Event) -> Fill:
+    def _filled(self, sequence: Sequence, request: FillRequest, cancel: threading.Event, watch: Watch | None) -> Fill:
         most = min(request.max_tokens, self._room // 2)
         gap = self.vocabulary.gap(request, max(8, min(self._window, self._room - most - CANVAS)))
         respelled = len(self.vocabulary.encode(gap.taken))
         window = len(gap.before) + len(gap.after)
         spelling = Middle(self.vocabulary, gap)
-        limits = Limits(request, spelling, cancel)
+        limits = Limits(request, spelling, cancel, watch)
+        limits.spelled = spelling.added
         limits.tokens = most = min(most + respelled, self._room - window - self._shape.block)
         task = Task(
             gap,
@@ -144,7 +154,6 @@ class Public:
             self._pass_seconds = (time.perf_counter() - limits.started - limits.first_pass) / (limits.passes - 1)
         return limits.fill(
             written,
-            spelling.added,
             newline=request.max_lines is not None and after_cursor(request.prefix, request.suffix)[1],
             window=window,
             reused=window - min(window, sequence.encoded or 0),

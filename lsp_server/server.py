@@ -228,7 +228,7 @@ def say_where_text_goes(ls: InpaintServer) -> None:
     if not is_url(ls.settings.model):
         return
     address = parsed(ls.settings.model)
-    what = f"text around the cursor, and of other open files, is sent to {address.host}"
+    what = f"{address.host} is sent the text around the cursor, and of other open files"
     if address.in_the_open:
         ls.tell(types.MessageType.Warning, f"{what}, over the network unencrypted: https would hide it from others.")
     else:

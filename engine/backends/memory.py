@@ -7,6 +7,7 @@ goes.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -101,8 +102,14 @@ class CausalPasses(ABC):
 
     def __init__(self, shape: ModelShape, empty: dict[str, Any]) -> None:
         """`empty` are the parts of a memory that holds nothing: keys and values, each (…, heads, room, d)."""
-        self.shape, self.capacity = shape, shape.context + SPARE
+        self.shape, self.capacity, self.memories = shape, shape.context + SPARE, MEMORIES
         self._memories = [Memory([], empty)]
+
+    def remember(self, megabytes: float) -> None:
+        """Keep as many memories as fit, and no fewer than before."""
+        parts = self._memories[0].parts.values()
+        position = sum(math.prod(part.shape[:-2]) * part.shape[-1] * part.dtype.itemsize for part in parts)
+        self.memories = max(self.memories, int(megabytes * 1e6 / (position * self.capacity)))
 
     @property
     def sequence(self) -> list[int]:
@@ -119,7 +126,7 @@ class CausalPasses(ABC):
         if 2 * shared < len(memory.tokens):
             memory = memory.beginning(shared)
         others = [other for other in self._memories if other is not memory]
-        self._memories = [memory, *others[: MEMORIES - 1]]
+        self._memories = [memory, *others[: self.memories - 1]]
         self.forget(shared)
         return shared
 

@@ -17,7 +17,7 @@ import msgspec
 from engine.decoding import remasking
 from engine.decoding.canvas import Canvas
 from engine.decoding.copying import Copier, mixed
-from engine.decoding.limits import Limits
+from engine.decoding.limits import Limits, Written
 from engine.decoding.passes import Gap, Guess, Passes, Question
 
 Rule = Callable[[Guess, list[int], int], list[int]]
@@ -89,6 +89,14 @@ def reveal(model: Passes, task: Task, canvas: Canvas, policy: Policy, limits: Li
         else:
             _choose(canvas, guess, open_rows[len(copied) :], policy, passes, None if copied else forced)
         task.settle(canvas)
+        _show(task, canvas, policy, limits)
+
+
+def _show(task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
+    """What is revealed may be taken back where a policy revokes, and then nothing is said to stay."""
+    stays = 0 if policy.revoke else canvas.written()
+    rest = (None if token == canvas.mask else token for token in canvas.tokens[stays:])
+    limits.show(Written([*task.done, *canvas.tokens[:stays]]), list(rest))
 
 
 def _copied(

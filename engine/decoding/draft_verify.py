@@ -57,18 +57,20 @@ def decode(
         sure = copier.decided() if going and request.trust < 1 else Written()
         if going and request.drafts and model.denoises and not (sure.tokens or copier.draft()):
             blank = Written([*chosen.tokens[-1:], *[mask] * (size - 1)], [1.0, *[0.0] * (size - 1)])
-            canvas = _refined(model, [*gap.before, *written.tokens[:-1]], mask, blank, limits, 0)
+            canvas = _refined(model, gap, written, mask, blank, limits, 0)
             canvas = Written(canvas.tokens[1:], canvas.probabilities[1:])
         elif going and masks and not sure.tokens and len(chosen.tokens) > len(draft):
             # after a draft that was wrong, the canvas was denoised for another text
             rest = slice(len(draft) + 1, None)
             own = Written([*chosen.tokens[-1:], *guess.tokens[rest]], [1.0, *guess.probabilities[rest]])
-            canvas = _refined(model, [*gap.before, *written.tokens[:-1]], mask, own, limits, 1)
+            limits.show(written, own.tokens[1:])
+            canvas = _refined(model, gap, written, mask, own, limits, 1)
             sure = _trusted(canvas, request.trust)
             rest = slice(1 + len(sure.tokens), None)
             canvas = Written(canvas.tokens[rest], canvas.probabilities[rest])
             copier.advance(sure.tokens)
         going = going and limits.commit(written, sure)
+        limits.show(written, canvas.tokens)
     return written
 
 
@@ -83,15 +85,19 @@ def _chosen(draft: list[int], guess: Guess, copier: Copier) -> Written:
     return chosen
 
 
-def _refined(model: Passes, before: list[int], mask: int, canvas: Written, limits: Limits, first: int) -> Written:
-    """A canvas, whose first token is right, after the denoising steps from `first` on: the surest tokens stay, the
-    others are denoised again around them (MaskGIT, arXiv 2202.04200).
+def _refined(
+    model: Passes, gap: Gap, written: Written, mask: int, canvas: Written, limits: Limits, first: int
+) -> Written:
+    """A canvas, whose first token is the last that is written, after the denoising steps from `first` on: the surest
+    tokens stay, the others are denoised again around them (MaskGIT, arXiv 2202.04200).
     """
+    before = [*gap.before, *written.tokens[:-1]]
     tokens, sure = canvas.tokens, canvas.probabilities
     size, steps = len(tokens), limits.request.steps
     for step in range(first, steps):
         shown = sorted(range(size), key=lambda row: -sure[row])[: max(1, math.ceil(size * step / steps))]
         masked = [tokens[row] if row in shown else mask for row in range(size)]
+        limits.show(written, [tokens[row] if row in shown else None for row in range(1, size)])
         guess = limits.denoise(model, Question(before, masked))
         tokens = [tokens[row] if row in shown else guess.tokens[row] for row in range(size)]
         sure = [sure[row] if row in shown else guess.probabilities[row] for row in range(size)]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from engine.contract import Cancelled, Fill, FillRequest, Piece, confidence
+from engine.contract import Cancelled, Fill, FillRequest, Piece, Progress, Watch, confidence
 from engine.decoding.passes import Guess, Passes, Question
 
 LONGEST_ROUND, SHORTEST_CIRCLE = 12, 12  # tokens
@@ -48,11 +48,14 @@ class Written(msgspec.Struct):
 class Limits:
     """The model's end, a line too many, tokens, going round in circles, doubt, time, a cancelled request."""
 
-    def __init__(self, request: FillRequest, spelling: Spelling, cancel: threading.Event) -> None:
+    def __init__(
+        self, request: FillRequest, spelling: Spelling, cancel: threading.Event, watch: Watch | None = None
+    ) -> None:
         self.request, self.spelling, self.tokens = request, spelling, request.max_tokens
         self.started = time.perf_counter()
         self._deadline = math.inf if request.deadline_ms is None else self.started + request.deadline_ms / 1000
-        self._cancel = cancel
+        self._cancel, self._watch = cancel, watch
+        self.spelled: Callable[[list[int]], str] = spelling.decode  # the text after the cursor
         self.respelled_lines = 0  # line ends before the cursor that the fill spells again
         self.passes = 0
         self.first_pass = 0.0  # seconds
@@ -132,26 +135,18 @@ class Limits:
     def fill(
         self,
         written: Written,
-        spelled: Callable[[list[int]], str],
         *,
         newline: bool,
         window: int,
         reused: int,
         respelled: int = 0,
     ) -> Fill:
-        """`spelled` makes the text after the cursor from tokens, the first `respelled` of which spell what is before
-        it; `newline` where the fill is a line of its own; `window` and `reused` are tokens of context.
+        """The first `respelled` tokens spell what is before the cursor; `newline` where the fill is a line of its own;
+        `window` and `reused` are tokens of context.
         """
-
-        def text_of(tokens: list[int]) -> str:
-            text = spelled(tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
-            return "\n".join(text.split("\n")[: written.lines])
-
-        text = text_of(written.tokens)
+        text = self._text_of(written.tokens, written.lines)
         if newline and text and not text.endswith("\n"):
             text += "\n"
-        ends = [len(text_of(written.tokens[:count])) for count in range(1, len(written.tokens))]
-        ends += [len(text)] * (len(written.probabilities) - len(ends))
         seconds = time.perf_counter() - self.started
         first = self.first_pass or seconds
         return Fill(
@@ -164,8 +159,25 @@ class Limits:
             encode_ms=first * 1000,
             decode_ms=(seconds - first) * 1000,
             complete=written.ended,
-            pieces=tuple(map(Piece, ends, written.probabilities)),
+            pieces=self._pieces(written, text),
         )
+
+    def show(self, written: Written, canvas: Sequence[int | None] = ()) -> None:
+        """Tell who watches what stays, and what is on the canvas after it, with None where that is masked."""
+        if self._watch is not None:
+            text = self._text_of(written.tokens, self.request.max_lines)
+            rows = (None if token is None else self._text(token) for token in canvas)
+            self._watch(Progress(text, self._pieces(written, text), tuple(rows)))
+
+    def _text_of(self, tokens: list[int], lines: int | None) -> str:
+        text = self.spelled(tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
+        return "\n".join(text.split("\n")[:lines])
+
+    def _pieces(self, written: Written, text: str) -> tuple[Piece, ...]:
+        counts = range(1, len(written.tokens))
+        ends = [len(self._text_of(written.tokens[:count], written.lines)) for count in counts]
+        ends += [len(text)] * (len(written.probabilities) - len(ends))
+        return tuple(map(Piece, ends, written.probabilities))
 
 
 def goes_round(tokens: list[int]) -> bool:

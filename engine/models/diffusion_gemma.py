@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.contract import EngineError, Fill, FillRequest
+from engine.contract import EngineError, Fill, FillRequest, Watch
 from engine.decoding.copying import Copier
 from engine.decoding.limits import Limits, Written
 from engine.models import checkpoint, validation
@@ -87,19 +87,27 @@ class DiffusionGemma:
         """See Engine.reach."""
         return WINDOW * CHARACTERS
 
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        """See Engine.fill."""
+    @property
+    def parallel(self) -> int:
+        """See Engine.parallel."""
+        return 1
+
+    def remember(self, megabytes: float) -> None:
+        """See Engine.remember. There is no memory between requests."""
+
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
+        """See Engine.fill. Nothing is told before the end."""
         if not request.drafts or request.trust < 1:
             raise EngineError("DiffusionGemma denoises its canvas in its own way: leave drafts on and trust at 1")
         spelling = _Spelling(self._tokenizer, self._ends())
         limits, ids = Limits(request, spelling, cancel), self._prompt(request)
-        watch = _Watch(limits)
+        limits.spelled = lambda made: cut(spelling.decode(made), request)
+        watching = _Watch(limits)
         with torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(0)  # the canvas starts as noise: equal requests start from the same
-            tokens, complete = self._denoised(ids, request, watch, Copier(request, spelling).draft())
+            tokens, complete = self._denoised(ids, request, watching, Copier(request, spelling).draft())
         return limits.fill(
-            _written(tokens, watch.probabilities(tokens), complete, limits),
-            lambda made: cut(spelling.decode(made), request),
+            _written(tokens, watching.probabilities(tokens), complete, limits),
             newline=False,
             window=ids.shape[1],
             reused=0,

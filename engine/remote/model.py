@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract import Backend, EngineError, Fill, FillRequest
+from engine.contract import Backend, EngineError, Fill, FillRequest, Watch
 from engine.remote.address import Address, parsed
 from engine.remote.client import Answer, Client, Unreachable
 from engine.remote.keys import ENVIRONMENT, key_for, keys_file
@@ -20,6 +20,7 @@ from engine.remote.kinds import KINDS, Inpaint, Kind, read
 
 REACH = 16_000  # characters before and after the cursor that are sent
 PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds until a server that is away is asked again; twice as long each time
+PARALLEL = 16  # fills, of a server that passes them on
 OURS, LLAMA_CPP = "inpaint", "llamacpp"  # who owns a server's models
 INSTEAD = "nano"
 
@@ -60,8 +61,16 @@ class Remote:
         """See Engine.reach."""
         return self.served.reach if self.served else REACH
 
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        """See Engine.fill."""
+    @property
+    def parallel(self) -> int:
+        """See Engine.parallel."""
+        return PARALLEL
+
+    def remember(self, megabytes: float) -> None:
+        """See Engine.remember. The memories are the server's."""
+
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
+        """See Engine.fill. Nothing is told before the end."""
         if time.monotonic() < self._until:
             return self._filled_instead(request, cancel)
         try:

@@ -34,7 +34,7 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     path: str = ""
     max_lines: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     deadline_ms: Milliseconds | None = None
-    steps: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
+    steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     min_confidence: Share = 0.0
     related: Annotated[list[str], msgspec.Meta(max_length=16)] = []
     drafts: bool = True

@@ -57,7 +57,7 @@ class Stopped(msgspec.Struct, tag=True):
 
 
 class Broken(msgspec.Struct, tag=True):
-    """The fill failed by an error that is not the user's."""
+    """The fill failed; `error` says how, without text of the request."""
 
     number: int
     error: str

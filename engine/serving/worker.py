@@ -73,9 +73,11 @@ class Worker:
             report = Filled(order.number, self._engine.fill(order.request, cancel, watch), beside)
         except Cancelled:
             report = Stopped(order.number)
+        except EngineError as error:
+            report = Broken(order.number, str(error))
         except Exception as error:
             traceback.print_tb(error.__traceback__)  # without the message, which may have text of the request in it
-            report = Broken(order.number, type(error).__name__)
+            report = Broken(order.number, f"the engine failed ({type(error).__name__}); its log says more")
         self._running -= 1
         del self._cancels[order.number]
         self._tell(report)
@@ -104,5 +106,11 @@ def main(load: Callable[[], Served]) -> None:
     os._exit(0)  # a fill that runs is for nobody
 
 
+def load(model: str, device: str, megabytes: str) -> Engine:
+    engine = Engine.load(model, device)
+    engine.remember(float(megabytes))
+    return engine
+
+
 if __name__ == "__main__":
-    main(partial(Engine.load, *sys.argv[1:]))
+    main(partial(load, *sys.argv[1:]))

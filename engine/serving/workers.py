@@ -37,6 +37,8 @@ from engine.serving.frames import (
 
 PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a process that ended is started again; twice as long each time
 
+MEMORY = 256  # MB, of a process's KV memories: 30 texts of nano's
+
 logger = logging.getLogger(__name__)
 
 
@@ -116,7 +118,7 @@ class Process:
         if isinstance(report, Filled):
             answer.set_result(report)
         elif isinstance(report, Broken):
-            answer.set_exception(EngineError(f"the engine failed ({report.error}); its log says more"))
+            answer.set_exception(EngineError(report.error))
         else:
             answer.set_exception(Cancelled())
 
@@ -146,9 +148,9 @@ class Process:
             self._input.write(frame(order))
 
 
-def command(model: str, device: str) -> Sequence[str]:
-    """That starts a process."""
-    return sys.executable, "-m", "engine.serving.worker", model, device
+def command(model: str, device: str, megabytes: float = MEMORY) -> Sequence[str]:
+    """That starts a process, with so much room for the KV memories of many texts."""
+    return sys.executable, "-m", "engine.serving.worker", model, device, str(megabytes)
 
 
 def default_count(model: str, device: str) -> int:

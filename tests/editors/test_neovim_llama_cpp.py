@@ -16,7 +16,7 @@ def test_ghost_text_comes_from_llama_cpp(executable: str, tmp_path: Path) -> Non
         command = [sys.executable, "-m", "lsp_server", "--stdio"]
         options = {"cmd": command, "server": {"model": url, "minConfidence": 0}}
         with Neovim.start(executable, file, setup(options)) as editor:
-            editor.wait_for(lambda: "sent to 127.0.0.1" in editor.messages())
+            editor.wait_for(lambda: "127.0.0.1 is sent" in editor.messages())
             editor.wait_for_status("idle")
             editor.type("joimport numpy as ")
             editor.wait_for(lambda: editor.ghost().startswith("np"))

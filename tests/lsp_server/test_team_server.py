@@ -24,7 +24,7 @@ async def test_completions_come_from_the_server_and_the_user_knows(team: Server)
     async with LspClient.start([*REAL, "--model", team.url], cwd=ROOT) as client:
         await client.initialize(initializationOptions=STATUS)
         notice = await client.wait_for("window/showMessage")
-        assert "sent to 127.0.0.1" in notice["message"]
+        assert "127.0.0.1 is sent" in notice["message"]
         prompt = script("from_afar()")
         client.open("file:///a.py", f"{prompt}x = ")
         [item] = await client.complete("file:///a.py", 1, 4)

@@ -37,7 +37,7 @@ async def test_the_language_server_completes_by_llama_cpp(llama_cpp: str) -> Non
     options = {"status": True, "minConfidence": 0}
     async with LspClient.start([*REAL, "--model", llama_cpp], cwd=ROOT) as editor:
         await editor.initialize(initializationOptions=options)
-        await editor.wait_for("window/showMessage", "sent to 127.0.0.1")
+        await editor.wait_for("window/showMessage", "127.0.0.1 is sent")
         editor.open("file:///a.py", "import os\nimport numpy as \n")
         [item] = await editor.complete("file:///a.py", 1, 16, INVOKED)
         assert item["insertText"].startswith("np")

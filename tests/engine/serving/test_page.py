@@ -30,14 +30,14 @@ def test_the_page_shows_the_canvas_being_denoised() -> None:
         page.fill("#pace", "0")
         page.evaluate(WATCH)
         page.click("#fill")
-        page.wait_for_function("document.getElementById('cost').textContent.includes('confidence')")
+        page.locator("#cost", has_text="confidence").wait_for()
         assert page.text_content(".committed") == "np"
         assert page.text_content("#shown") == "import numpy as np\nimport os\n"
         assert page.evaluate("window.seen"), "no canvas was drawn"
         assert not complaints
         page.fill("#prefix", "x" * 2_100_000)
         page.click("#fill")
-        page.wait_for_function("document.getElementById('cost').textContent.includes('bytes')")
+        page.locator("#cost", has_text="bytes").wait_for()
         browser.close()
 
 

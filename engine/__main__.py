@@ -284,6 +284,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--tokenizer", type=Path, required=True)
     run.add_argument("--state", type=Path, required=True, help="folder of the resumable state, log and plot")
     run.add_argument("--config", type=Path, help="JSON of what differs from TrainConfig's defaults")
+    run.add_argument("--base", type=Path, help="safetensors to start from (`train base`, or an exported model's)")
     run.add_argument("--steps", type=int, help="stop after so many steps in all")
     run.set_defaults(run=_run_training)
 
@@ -324,7 +325,8 @@ def _run_base(args: argparse.Namespace) -> None:
 def _run_training(args: argparse.Namespace) -> None:
     from engine.training import train
 
-    train.run(train.read_config(args.config), train.DataPaths(args.corpus, args.tokenizer), args.state, args.steps)
+    config = train.read_config(args.config, args.base)
+    train.run(config, train.DataPaths(args.corpus, args.tokenizer), args.state, args.steps)
 
 
 def _run_export(args: argparse.Namespace) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine import quantised
+from engine import stored
 from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, likeliest
 from engine.contract import EngineError
 from engine.decoding.passes import Summary
-from engine.quantised import Matrix, Weights
+from engine.stored import Matrix, Weights
 
 STEP, SLACK = 32, 96  # positions
 
@@ -43,7 +43,7 @@ class OnnxPasses(CausalPasses):
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> OnnxPasses:
         """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
-        weights = quantised.read(folder / "model.safetensors")
+        weights = stored.read(folder / "model.safetensors")
         try:
             trunk = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
             drafts = folder / "denoiser.onnx"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine import quantised
+from engine import stored
 from engine.backends.memory import BLOCKED, SPARE, CausalPasses, ModelShape, Rows, likeliest
 from engine.contract import EngineError
 from engine.decoding.passes import Summary
@@ -22,9 +22,9 @@ DENOISER = "denoiser."  # what the names of its weights begin with
 
 def read_model(weights: Path) -> tuple[Trunk, Denoiser | None]:
     """From what `train export` wrote. Raises EngineError where the file is missing or damaged."""
-    found = quantised.floats(quantised.read(weights))
+    found = stored.floats(stored.read(weights))
     try:
-        trunk = Trunk(msgspec.json.decode(quantised.about(weights), type=TrunkConfig))
+        trunk = Trunk(msgspec.json.decode(stored.about(weights), type=TrunkConfig))
         tensors = {name: torch.from_numpy(each) for name, each in found.items()}
         theirs = {name.removeprefix(DENOISER): tensors.pop(name) for name in found if name.startswith(DENOISER)}
         if trunk.config.tied:

@@ -11,6 +11,8 @@ from engine.evaluation.lines import Quality
 from engine.models.trunk import Trunk
 from engine.training.train import Progress
 
+AS_SHIPPED, ALONE = "as shipped", "alone"  # ways of filling
+
 
 class PackageReport(msgspec.Struct):
     package: str
@@ -26,27 +28,33 @@ class CorpusReport(msgspec.Struct):
     packages: list[PackageReport]
 
 
-def card(name: str, model: Trunk, progress: Progress, qualities: dict[str, Quality], report: Path) -> str:
-    """`qualities` are by the way of filling."""
+def card(
+    name: str,
+    model: Trunk,
+    progress: Progress,
+    losses: dict[str, dict[str, float]],
+    qualities: dict[tuple[str, str], Quality],
+    report: Path,
+) -> str:
+    """`losses` are by the precision of the weights and kind, `qualities` by language and way of filling."""
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = [package for package in packages if package.use == "train" and package.files]
-    held_out = sorted({one.package for one in packages if (one.use, one.language) == ("validation", "python")})
+    held_out = sorted({package.package for package in packages if package.use == "validation"})
     languages = Counter[str]()
     for package in trained:
         languages[package.language] += package.bytes
     licences = Counter(package.licence for package in trained).most_common()
     config = model.config
     parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
-    measured = list(qualities.values())
-    judged = {
-        "the rest of the line exactly right": [f"{quality.exact:.1%}" for quality in measured],
-        **{
-            f"… from {kind}": [f"{quality.exact_by_start[kind]:.1%}" for quality in measured]
-            for kind in measured[0].exact_by_start
-        },
-        "tokens a forward pass": [f"{quality.tokens_a_pass:.2f}" for quality in measured],
-    }
-    table = "\n".join(f"| {name} | {' | '.join(values)} |" for name, values in judged.items())
+    kinds = [kind for kind in next(iter(losses.values())) if any(loss[kind] for loss in losses.values())]
+    table = [f"| {each} | " + " | ".join(f"{loss[kind]:.3f}" for kind in kinds) + " |" for each, loss in losses.items()]
+    judged = [
+        f"| {language} | {way} | {quality.places} | "
+        + " | ".join(f"{exact:.1%}" for exact in quality.exact_by_start.values())
+        + f" | {quality.tokens_a_pass:.2f} |"
+        for (language, way), quality in qualities.items()
+    ]
+    starts = list(next(iter(qualities.values())).exact_by_start)
     rows = [f"| {p.package} | {p.version} | {p.licence} | {p.bytes / 1e6:.1f} |" for p in sorted(trained, key=name_of)]
     return f"""# {name}
 
@@ -60,18 +68,23 @@ two CPU cores, {progress.step} steps. The weights are the average over the last 
 
 ## Evaluation
 
-At {measured[0].places} cursor places of packages never trained on ({", ".join(held_out)}),
-which are those of `python -m engine eval`. As shipped, the engine copies from the text around the cursor where that
-is likelier right; alone, the model fills without, and drafts on canvases.
+Nats a token on packages never trained on, and what storing the weights in few bits costs:
 
-| | {" | ".join(qualities)} |
-|---|{"---|" * len(qualities)}
-{table}
+| weights | {" | ".join(kinds)} |
+|---|{"---|" * len(kinds)}
+{chr(10).join(table)}
+
+The rest of a line exactly right at cursor places of these packages ({", ".join(held_out)}), which are those of
+`python -m engine eval lines`. As shipped, the engine copies from the text around the cursor where that is likelier
+right; alone, the model fills without, and drafts on canvases.
+
+| language | | places | {" | ".join(starts)} | tokens a pass |
+|---|---|---|{"---|" * len(starts)}---|
+{chr(10).join(judged)}
 
 ## Limits
 
-It writes Python, mostly to the end of a line. It knows no project but the file at hand, and it makes names up.
-Read what you accept.
+It writes mostly to the end of a line, knows no project but the file at hand, and makes names up. Read what you accept.
 
 ## Data
 

@@ -11,25 +11,29 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from engine import checksums, quantised
-from engine.backends.memory import CausalPasses, ModelShape
+from engine import checksums, stored
+from engine.backends.memory import ModelShape
 from engine.backends.onnx import OnnxPasses, with_head
-from engine.backends.torch_passes import DENOISER, TorchPasses
+from engine.backends.torch_passes import DENOISER, read_model
 from engine.contract import EngineError
+from engine.corpus import Corpus
 from engine.embedded import Embedded
 from engine.evaluation.lines import Quality, evaluate, print_table
 from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
-from engine.quantised import Matrix, quantise
+from engine.stored import Matrix, quantise
 from engine.tokenizer import Tokenizer
-from engine.training.card import card
+from engine.training.card import ALONE, AS_SHIPPED, card
+from engine.training.dataset import Sampler, to_torch
 from engine.training.graph import build, build_denoiser
-from engine.training.train import Progress, TrainConfig, begun
+from engine.training.objective import Objective
+from engine.training.train import Progress, TrainConfig, begun, describe
 from engine.training.validation import shape_of
 
 POSITIONS = 2  # contexts: room in the rotary tables for long fills
 BLOCK = 64  # weights that share a scale
-PLACES = 500  # of the evaluation in the card
+PLACES = 300  # of the evaluation in the card, a language
+ROWS = 32  # of the losses in the card
 
 
 def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress]:
@@ -52,11 +56,11 @@ def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer:
     if denoiser is not None:
         named |= {f"{DENOISER}{name}": tensor for name, tensor in denoiser.state_dict().items()}
     weights = {
-        name: stored(weight.detach().numpy(), bits if "blocks." in name or "fuse" in name else 8)
+        name: packed(weight.detach().numpy(), bits if "blocks." in name or "fuse" in name else 8)
         for name, weight in named.items()
     }
     config, longest = trunk.config, POSITIONS * shape.context
-    quantised.write(out / "model.safetensors", weights, msgspec.json.encode(config).decode())
+    stored.write(out / "model.safetensors", weights, msgspec.json.encode(config).decode())
     onnx.save(build(config, longest, weights), out / "graph.onnx")
     if denoiser is not None:
         onnx.save(build_denoiser(config, longest, with_head(weights)), out / "denoiser.onnx")
@@ -64,14 +68,23 @@ def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer:
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
 
 
-def stored(weight: NDArray[np.float32], bits: int) -> Matrix | NDArray[np.float32]:
+def packed(weight: NDArray[np.float32], bits: int) -> Matrix | NDArray[np.float32]:
     return quantise(weight, bits, BLOCK) if weight.ndim == 2 else weight
 
 
-def judged(passes: CausalPasses, tokenizer: Path, validation: Path, copies: bool) -> Quality:
+@torch.no_grad()
+def losses(trunk: Trunk, config: TrainConfig, tokenizer: Path, validation: Path) -> dict[str, float]:
+    """Nats a token by kind, in float32, on rows of the reserved packages."""
+    objective = Objective(trunk, config.weights, torch.float32)
+    sampler = Sampler(Corpus(validation), Tokenizer.load(tokenizer), config.sampler, seed=5)
+    return describe(torch.stack([objective(*to_torch(sampler.batch(2)))[1] for _ in range(ROWS // 2)]).sum(0))
+
+
+def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies: bool) -> Quality:
     """How the model fills; alone with drafts on canvases in every pass, so that accepted tokens are counted too."""
+    passes = OnnxPasses.load(out, shape)
     passes.rows_are_free = not copies
-    return evaluate(Embedded(passes, Tokenizer.load(tokenizer)), validation, PLACES, copies)
+    return evaluate(Embedded(passes, Tokenizer.load(out / "tokenizer.json")), validation, PLACES, copies, language)
 
 
 def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> None:
@@ -79,17 +92,24 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
     trunk, denoiser, config, progress = averaged(state)
     shape = shape_of(trunk, config.sampler)
     write(trunk, denoiser, shape, tokenizer, bits, out)
+    notice = Path(config.base).with_name("NOTICE")
+    if config.base and notice.exists():
+        shutil.copyfile(notice, out / "NOTICE")
     validation = corpus / "validation"
-    exact = TorchPasses(trunk, shape, torch.device("cpu"), denoiser)
-    qualities = {
-        "as shipped": judged(OnnxPasses.load(out, shape), tokenizer, validation, copies=True),
-        "alone": judged(OnnxPasses.load(out, shape), tokenizer, validation, copies=False),
-        "alone, float32": judged(exact, tokenizer, validation, copies=False),
+    made = {
+        "float32": losses(trunk, config, tokenizer, validation),
+        "as stored": losses(read_model(out / "model.safetensors")[0], config, tokenizer, validation),
     }
-    (out / "README.md").write_text(card(out.name, trunk, progress, qualities, corpus / "report.json"), encoding="utf-8")
+    qualities = {
+        (language, way): judged(out, shape, validation, language, copies=way == AS_SHIPPED)
+        for language in sorted(Corpus(validation).languages)
+        for way in (AS_SHIPPED, ALONE)
+    }
+    text = card(out.name, trunk, progress, made, qualities, corpus / "report.json")
+    (out / "README.md").write_text(text, encoding="utf-8")
     checksums.write(out)
-    for name, quality in qualities.items():
-        print(name)
+    for (language, way), quality in qualities.items():
+        print(f"{language}, {way}")
         print_table(quality)
     for path in sorted(out.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

@@ -4,7 +4,7 @@ A tracing exporter makes some fifty small operators a layer, which at the few ro
 matrix products; this makes about twenty. The memory comes in a piece a layer and may have more room than is in use:
 `bias` blocks the rest.
 
-The graph has no weights: they are declared as external, and handed over by name when it is loaded (`engine.quantised`).
+The graph has no weights: they are declared as external, and handed over by name when it is loaded (`engine.stored`).
 Numbers of eight bits are multiplied with activations quantised row by row. Row by row, because then a token's
 numbers do not depend on what else stands in the pass: a scale over the whole pass made choices, and with them
 the text, depend on how rows were batched. A graph of floats is for comparison.
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.models.trunk import TrunkConfig, rotary
-from engine.quantised import ZERO, Matrix, Weights
+from engine.stored import ZERO, Matrix, Weights
 from engine.tokenizer import MASK
 
 FUSED = "com.microsoft"

@@ -35,7 +35,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from engine import quantised
+from engine import stored
 from engine.backends.torch_passes import DENOISER
 from engine.contract import EngineError
 from engine.corpus import Corpus
@@ -82,12 +82,11 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int = 0
 
 
-def read_config(path: Path | None) -> TrainConfig:
+def read_config(path: Path | None, base: Path | None = None) -> TrainConfig:
     """The defaults, or what a JSON file says of them. Raises EngineError where it says something else."""
-    if path is None:
-        return TrainConfig()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
+        config = msgspec.json.decode(path.read_bytes(), type=TrainConfig) if path else TrainConfig()
+        return msgspec.structs.replace(config, base=str(base.resolve())) if base else config
     except (OSError, msgspec.DecodeError) as error:
         raise EngineError(f"the configuration {path} cannot be used: {error}") from None
 
@@ -329,7 +328,7 @@ class Trainer:
 def read_base(model: Trunk, path: Path) -> None:
     """Raises EngineError where the weights are missing or another model's."""
     try:
-        found = quantised.floats(quantised.read(path))
+        found = stored.floats(stored.read(path))
         weights = {name: weight for name, weight in found.items() if not name.startswith(DENOISER)}
         if model.config.tied:
             weights["head.weight"] = weights["embed.weight"]

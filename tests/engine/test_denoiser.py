@@ -21,7 +21,7 @@ from engine.corpus import FileEntry
 from engine.decoding.passes import Question
 from engine.embedded import WEIGHTS, Embedded
 from engine.models.denoiser import Denoiser
-from engine.models.trunk import DenoiserShape, Trunk, TrunkConfig
+from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import MASK, Tokenizer
 from engine.training import export
 from engine.training.dataset import NONE, Sampler, SamplerConfig, to_torch
@@ -32,6 +32,16 @@ SHAPE = {"vocab": 8192, "dim": 64, "layers": 3, "heads": 4, "shared": 2, "head_d
 KIND = {"weighted_norms": True, "qk_norm": False, "embed_norm": False, "tied": True, "ngram_buckets": 0}
 DRAFTS = {"layers": 2, "depths": [0, 2], "vocab": 512, "canvas": 6}
 CONFIG = msgspec.convert({**SHAPE, **KIND, "denoiser": DRAFTS}, TrunkConfig)
+TRAINED = {
+    "model": msgspec.to_builtins(CONFIG),
+    "sampler": {"context": 96, "tail": 64, "canvases": 0, "marks_empty_rest": False},
+    "batch": 2,
+    "micro_batch": 2,
+    "warmup": 1,
+    "lr_muon": 0,
+    "lr_adam": 0.01,
+    "drafts": 8,
+}
 PLACES = [("def mean(values):\n    return ", "\n"), ("import os\n\n\nclass Reader:\n    def ", ":\n        pass\n")]
 
 
@@ -116,21 +126,10 @@ def test_canvases_are_put_where_the_trunk_agrees_and_count_no_further(tmp_path: 
 
 
 def test_the_trainer_trains_it_on_a_trunk_that_stays(folder: Path, tmp_path: Path) -> None:
-    config = {
-        "model": msgspec.to_builtins(CONFIG),
-        "sampler": {"context": 96, "tail": 64, "canvases": 0, "marks_empty_rest": False},
-        "base": str(folder / "model.safetensors"),
-        "batch": 2,
-        "micro_batch": 2,
-        "warmup": 1,
-        "lr_muon": 0,
-        "lr_adam": 0.01,
-        "drafts": 8,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(TRAINED))
     data = ["--corpus", str(corpus(tmp_path / "corpus")), "--tokenizer", str(TOKENIZER)]
-    state = ["--state", str(tmp_path / "state")]
-    assert main(["train", "run", *data, *state, "--config", str(tmp_path / "config.json"), "--steps", "3"]) == 0
+    state, base = ["--state", str(tmp_path / "state")], ["--base", str(folder / "model.safetensors")]
+    assert main(["train", "run", *data, *state, *base, "--config", str(tmp_path / "config.json"), "--steps", "3"]) == 0
     trunk, denoiser, _, progress = export.averaged(tmp_path / "state")
     assert progress.step == 3
     shipped, before = read_model(folder / "model.safetensors")
@@ -139,5 +138,24 @@ def test_the_trainer_trains_it_on_a_trunk_that_stays(folder: Path, tmp_path: Pat
     assert any(not torch.equal(a, b) for a, b in zip(denoiser.parameters(), before.parameters(), strict=True))
 
 
-def test_the_shape_says_what_is_drafted() -> None:
-    assert DenoiserShape(depths=(1, 2)).canvas == 8
+def test_what_is_exported_has_a_card_with_what_was_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ["--corpus", str(corpus(tmp_path / "corpus")), "--tokenizer", str(TOKENIZER)]
+    package = {"package": "inpaint", "version": "1", "use": "train", "licence": "Apache-2.0", "files": 9, "bytes": 9000}
+    (tmp_path / "corpus" / "report.json").write_text(json.dumps({"packages": [package]}))
+    (tmp_path / "config.json").write_text(json.dumps(TRAINED))
+    (folder / "NOTICE").write_text("derived")
+    state, base = ["--state", str(tmp_path / "state")], ["--base", str(folder / "model.safetensors")]
+    asked = [*data, *state, *base, "--config", str(tmp_path / "config.json"), "--steps", "1"]
+    assert main(["train", "run", *asked]) == 0
+    monkeypatch.setattr(export, "PLACES", 3)
+    monkeypatch.setattr(export, "ROWS", 2)
+    assert main(["train", "export", *data, *state, "--out", str(tmp_path / "tiny"), "--bits", "6"]) == 0
+    card = (tmp_path / "tiny" / "README.md").read_text()
+    assert card.startswith("# tiny\n")
+    assert "| python | as shipped | 3 |" in card
+    assert "| as stored |" in card
+    assert (tmp_path / "tiny" / "NOTICE").read_text() == "derived"
+    fill = Embedded.load(str(tmp_path / "tiny")).fill(FillRequest(prefix="x = "), threading.Event())
+    assert fill.passes > 0

@@ -15,7 +15,7 @@ from engine.embedded import WEIGHTS
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD, Tokenizer
-from engine.training.export import stored
+from engine.training.export import packed
 from engine.training.graph import build
 
 
@@ -44,7 +44,7 @@ def exact(model: Trunk) -> onnxruntime.InferenceSession:
 
 
 def coarse(model: Trunk) -> onnxruntime.InferenceSession:
-    weights = {name: stored(weight.detach().numpy(), 8) for name, weight in model.named_parameters()}
+    weights = {name: packed(weight.detach().numpy(), 8) for name, weight in model.named_parameters()}
     return session(build(model.config, 512, weights).SerializeToString(), weights, threads=1)
 
 

@@ -12,13 +12,13 @@ import pytest
 import tiny_checkpoints as tiny
 import torch
 
-from engine import Engine, EngineError, FillRequest, quantised
+from engine import Engine, EngineError, FillRequest, stored
 from engine.backends.memory import ModelShape
 from engine.backends.onnx import OnnxPasses, session
 from engine.backends.torch_passes import TorchPasses, read_model
 from engine.embedded import WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
-from engine.training.export import stored
+from engine.training.export import packed
 from engine.training.graph import build
 
 REQUEST = FillRequest(prefix="def add(a, b):\n    ", suffix="\n", max_tokens=8)
@@ -89,8 +89,8 @@ def test_the_embedded_models_weights_in_few_bits(bits: int, tmp_path: Path) -> N
     model = Trunk(config := TrunkConfig(vocab=300, dim=64, layers=1, heads=2, head_dim=32, mlp=128, tied=True))
     for weight in model.parameters():
         torch.nn.init.normal_(weight)
-    weights = {name: stored(weight.detach().numpy(), bits) for name, weight in model.named_parameters()}
-    quantised.write(tmp_path / "model.safetensors", weights, msgspec.json.encode(config).decode())
+    weights = {name: packed(weight.detach().numpy(), bits) for name, weight in model.named_parameters()}
+    stored.write(tmp_path / "model.safetensors", weights, msgspec.json.encode(config).decode())
     allowed = {4: 0.12, 5: 0.06, 6: 0.03, 8: 0.008}[bits]  # of the weights' size, for normal weights
     after = read_model(tmp_path / "model.safetensors")[0].state_dict()
     for name, before in model.state_dict().items():

@@ -8,6 +8,8 @@ A request for what is being worked at already joins that work.
 While the user looks at a completion, the worker prefetches what follows it. Any request but the expected one ends that;
 an edit does not, for it may be the acceptance, and the request after it tells.
 
+A pass that does not come back costs its request and a load of the model, and after some of these the completions.
+
 Nothing here knows LSP, so the model loads while the protocol's modules, half a second of them, are imported.
 """
 
@@ -27,6 +29,7 @@ import msgspec
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
 from lsp_server.cache import Cache
+from lsp_server.watchdog import LOOK, RELOADS, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +84,11 @@ class Completer:
 
     def __init__(self, load_engine: LoadEngine = Engine.load) -> None:
         self._load_engine = load_engine
+        self._model = ("", "")  # and its device
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._watchdog = Watchdog()
+        self._given_up = 0  # passes that did not come back
+        self.on_hang: Callable[[str], None] = lambda sentence: None  # is told what is done about one
         self._engine: Filler | None = None
         self._cache = Cache(reach=0)
         self._uri = ""  # of the newest request
@@ -96,6 +103,7 @@ class Completer:
 
     def load(self, model: str, device: str = "auto") -> None:
         """Start loading a model on the worker; `loading` ends with it, by EngineError where that fails."""
+        self._model = (model, device)
         self.loading = self._worker.submit(self._load, model, device)
 
     def _load(self, model: str, device: str) -> None:
@@ -160,15 +168,48 @@ class Completer:
         work = self._worker.submit(self._run, request, cancel)
         self._job = Job(request, cancel, work, asyncio.wrap_future(work))
         self._job.answer.add_done_callback(partial(keep, self._cache, request))
+        self._look(self._job)
         return self._job
 
+    def _look(self, job: Job) -> None:
+        """Look again and again whether the worker comes back, until the job is done."""
+        if self._watchdog.overdue():
+            self._give_up()
+        elif not job.answer.done():
+            asyncio.get_running_loop().call_later(LOOK, self._look, job)
+
+    def _give_up(self) -> None:
+        """Leave the worker to its pass, and load the model anew on another; not for ever."""
+        self._watchdog.forget()
+        self.supersede()
+        if self._job is not None:
+            self._job.answer.cancel()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._engine = None
+        self._given_up += 1
+        if self._given_up > RELOADS:
+            sentence = f"Completion is off: the model did not come back {self._given_up} times. Start the server anew."
+            self.loading = Future()
+            self.loading.set_exception(EngineError(sentence))
+        else:
+            sentence = "A pass of the model did not come back: it is loaded anew."
+            self.load(*self._model)
+        logger.error("%s", sentence)
+        self.on_hang(sentence)
+
     def _run(self, request: FillRequest, cancel: threading.Event) -> Fill | None:
-        if self._engine is None or cancel.is_set():
+        engine = self._engine
+        if engine is None or cancel.is_set():
             return None
         work, started, fill = self.work, time.perf_counter(), None
         work.started += 1
         try:
-            fill = self._engine.fill(request, cancel)
+            with self._watchdog.watching(request.deadline_ms):
+                fill = checked(engine.fill(request, cancel))
+            if engine is not self._engine:
+                return None  # it was given up
+            self._watchdog.learn(fill)
             self.failure = None
             work.finished += 1
             work.stale += cancel.is_set()
@@ -213,6 +254,13 @@ class Completer:
             with contextlib.suppress(RuntimeError):
                 self._job.answer.cancel()
         self._worker.shutdown(wait=False, cancel_futures=True)
+
+
+def checked(fill: Fill) -> Fill:
+    """Raises ValueError where a number of the fill is none: so are the logits then."""
+    if not 0 <= fill.confidence <= 1:
+        raise ValueError(f"a confidence of {fill.confidence}")
+    return fill
 
 
 def keep(cache: Cache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:

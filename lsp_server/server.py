@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -151,6 +152,7 @@ class InpaintServer(LanguageServer):
 def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     """The server with all its handlers, ready to be started; the completer is loading its model or has loaded it."""
     server = InpaintServer(completer, settings)
+    completer.on_hang = partial(report_hang, server)
     server.feature(types.INITIALIZE)(initialize)
     server.feature(types.INITIALIZED)(initialized)
     server.feature(types.SHUTDOWN)(shutdown)
@@ -201,6 +203,13 @@ def follow_loading(ls: InpaintServer) -> None:
     """Show the client that the model is loading, and what is wrong if it does not."""
     ls.announce()
     ls.following = asyncio.gather(show_progress(ls), report_end(ls), return_exceptions=True)
+
+
+def report_hang(ls: InpaintServer, sentence: str) -> None:
+    """Say that a pass did not come back, and follow the model that is loaded anew; or is not, which is said too."""
+    if not ls.completer.loading.done():
+        ls.tell(types.MessageType.Warning, sentence)
+    follow_loading(ls)
 
 
 async def show_progress(ls: InpaintServer) -> None:

@@ -19,6 +19,7 @@ from engine.backends.slots import Slots
 from engine.contract import Cancelled, FillRequest
 from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, presets, remasking
 from engine.decoding.canvas import Canvas
+from engine.decoding.copying import Copier
 from engine.decoding.denoise import Policy, Task, left_to_right, reveal
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap, Question, Summary
@@ -376,6 +377,58 @@ def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_a
     model.begin()
     fresh = asked(changed)
     assert fresh.probabilities == pytest.approx(exact.max(-1).values.tolist(), abs=1e-4)
+
+
+class Alphabet:
+    """Tokens of the letters from a to q, after the special ones."""
+
+    end, ends = DELETE, frozenset({DELETE})
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) - ord("a") + 3 for letter in text]
+
+    def decode(self, tokens: list[int]) -> str:
+        return "".join(chr(token - 3 + ord("a")) for token in tokens)
+
+
+def copying_task(done: str = "") -> Task:
+    """`hijkl` has a share of 0.3 and more: the 15 letters before it stand at the cursor too."""
+    request = FillRequest(prefix="abcdefgabcdefgabhijklmnopq\n\nabcdefgabcdefgab", max_lines=1)
+    return msgspec.structs.replace(task(), copier=Copier(request, Alphabet()), done=Alphabet().encode(done))
+
+
+def test_a_copy_that_the_model_agrees_with_costs_one_pass() -> None:
+    model = Scripted(lambda asked: [(10 + row, 0.6) for row in range(len(asked.canvas))])
+    canvas, used = Canvas.masked(MASK, 3), limits()
+    reveal(model, copying_task(), canvas, EVERY_PASS, used)
+    assert model.seen[0] == canvas.tokens == Alphabet().encode("hij")
+    assert used.passes == 1
+    assert all(probability > 0.6 for probability in canvas.probabilities)  # two that agree
+
+
+def test_of_a_copy_stays_what_the_model_agrees_with_and_the_rest_is_denoised() -> None:
+    model = Scripted(lambda asked: [(10, 0.6), (3, 0.95), (4, 0.95)])
+    canvas, used = Canvas.masked(MASK, 3), limits()
+    reveal(model, copying_task(), canvas, EVERY_PASS, used)
+    assert model.seen == [Alphabet().encode("hij"), [10, MASK, MASK]]
+    assert canvas.tokens == [10, 3, 4]
+
+
+def test_a_copy_goes_on_behind_the_blocks_before() -> None:
+    model = Scripted(lambda asked: [(5, 0.1)] * len(asked.canvas))
+    canvas = blocks.fill(model, copying_task(), 2, EVERY_PASS, limits(tokens=1))
+    assert canvas.tokens == Alphabet().encode("h")
+    reveal(model, copying_task("hi"), canvas := Canvas.masked(MASK, 2), EVERY_PASS, limits())
+    assert canvas.tokens == Alphabet().encode("jk")
+
+
+def test_without_drafts_a_copy_is_tried_token_by_token() -> None:
+    model = Scripted(lambda asked: [(10 + row, 0.6) for row in range(len(asked.canvas))])
+    used = limits()
+    used.request = msgspec.structs.replace(used.request, drafts=False)
+    reveal(model, copying_task(), canvas := Canvas.masked(MASK, 3), Policy(rule=left_to_right, passes=9), used)
+    assert canvas.tokens == Alphabet().encode("hij")
+    assert model.seen[0] == [10, MASK, MASK]
 
 
 def test_the_policy_is_data() -> None:

@@ -8,14 +8,15 @@
 
 import os
 import sys
-import threading
-from typing import TypeVar
 
 if sys.argv[0] == "-m" and sys.path[0] == os.getcwd():
     # `python -m` imports from the current folder first, where a checkpoint's files may be called like a library
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported: later calls come too late
+
+import threading
+from typing import TypeVar
 
 import msgspec
 

@@ -205,8 +205,8 @@ class Middle:
         self.end = vocabulary.eos
 
     def encode(self, text: str) -> list[int]:
-        start = self._vocabulary.encode("\n")
-        return self._vocabulary.encode("\n" + text)[len(start) :]
+        start, whole = self._vocabulary.encode("\n"), self._vocabulary.encode("\n" + text)
+        return whole[len(start) :] if whole[: len(start)] == start else self._vocabulary.encode(text)
 
     def decode(self, tokens: list[int]) -> str:
         return self._vocabulary.continued(self._gap.before, tokens)

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Protocol
 
 import msgspec
@@ -56,6 +57,7 @@ class Limits:
         self._deadline = math.inf if request.deadline_ms is None else self.started + request.deadline_ms / 1000
         self._cancel, self._watch = cancel, watch
         self.spelled: Callable[[list[int]], str] = spelling.decode  # the text after the cursor
+        self._text = cache(lambda token: spelling.decode([token]))  # canvases ask for the same in every pass
         self.respelled_lines = 0  # line ends before the cursor that the fill spells again
         self.passes = 0
         self.first_pass = 0.0  # seconds
@@ -115,9 +117,6 @@ class Limits:
             self._give_up_line(written)
             return False
         return True
-
-    def _text(self, token: int) -> str:
-        return self.spelling.decode([token])
 
     def _lines(self, written: Written) -> int:
         return 1 - self.respelled_lines + sum(self._text(token).count("\n") for token in written.tokens)

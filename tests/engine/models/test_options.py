@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import tiny_checkpoints as tiny
+import tokenizers
 import torch
 from test_torch_backend import Writer, over
 
 from engine import Engine, EngineError, Fill, FillRequest
 from engine.contract import Piece
-from engine.decoding.passes import Question, Summary
+from engine.decoding.passes import Gap, Question, Summary
 from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
+from engine.public import Middle
 
 KINDS = ["nano", "dreamon", "llada", "sdar", "tiny-a2d-blocks"]
 LINE = "        self.height = measured_height(width, depth)"
@@ -111,6 +113,23 @@ def test_the_lines_before_the_doubt_stay(least: float, expected: str, tmp_path: 
     made = fill(Engine(over(Unsure(vocabulary, lambda question: "a = 1\nb = 2\nc = 3"))), "x\n", min_confidence=least)
     assert made.text == expected
     assert (made.confidence >= 0.5, made.complete) == ((True, False) if least else (False, True))
+
+
+def sentencepiece() -> tokenizers.Tokenizer:
+    """Blanks as letters and one before a text, as Llama 2 has it."""
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = tokenizers.pre_tokenizers.Metaspace(), tokenizers.decoders.Metaspace()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=200, special_tokens=["<mask>"], show_progress=False)
+    bpe.train_from_iterator([tiny.TEXT], trainer)
+    return bpe
+
+
+@pytest.mark.parametrize("bpe", [sentencepiece(), tokenizers.Tokenizer.from_str(tiny.tokenizer_json(True))])
+@pytest.mark.parametrize("text", ["x", " x", "    return a", "return a", ")", "a, b"])
+def test_what_is_copied_is_spelled_as_it_goes_on(bpe: tokenizers.Tokenizer, text: str) -> None:
+    vocabulary = Vocabulary(bpe, {}, Infill(mask=0))
+    middle = Middle(vocabulary, Gap(vocabulary.encode("def add("), []))
+    assert middle.decode(middle.encode(text)) == text
 
 
 class Fixed:

@@ -15,7 +15,7 @@ if sys.argv[0] == "-m" and sys.path[0] == os.getcwd():
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported: later calls come too late
 
-import threading
+import threading  # all but the first two below the change of the path, or a file of the folder is taken for it
 from typing import TypeVar
 
 import msgspec

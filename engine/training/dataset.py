@@ -28,6 +28,7 @@ from engine.ngrams import hashed_ngrams
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
 
 NONE = -1
+MISSES = 8  # gaps that are none, or do not fit, after which a row is full
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -95,11 +96,14 @@ class Sampler:
     def _build(self, lines: list[str], last: int, path: str) -> Batch:
         context, first, starts = self._context(lines, last, path)
         row = _Row(self.config, context)
-        misses = 0
-        while misses < 4 and row.used < self.config.tail - 8:
+        misses, cursors = 0, set[tuple[int, int]]()
+        while misses < MISSES and row.used < self.config.tail - 8:
             gap = self._gap(lines, last, first)
-            if gap is None or not row.add(*self._branch(lines, gap, first, starts, context), self.random):
+            if gap is None or (gap.line, gap.start) in cursors:  # short lines have few cursors, which teach it once
                 misses += 1
+                continue
+            cursors.add((gap.line, gap.start))
+            misses += not row.add(*self._branch(lines, gap, first, starts, context), self.random)
         return row.finish()
 
     def _context(self, lines: list[str], last: int, path: str) -> tuple[list[int], int, list[int]]:

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 
 from engine.contract import EngineError
 from engine.serving import answered, app
-from engine.serving.keys import Keys
+from engine.serving.keys import ENVIRONMENT, Keys
 from engine.serving.serve import keys_for
 from engine.serving.service import Service
 from engine.serving.workers import command
@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The `args` of the application. `cpus` and `gpus` are a replica's, and may be fractions; `workers` its processes.
 
-    A replica more is started where each has more than `target` requests at once, for a while.
+    A replica more is started where each has more than `target` requests at once, for a while. `keys` is a file that
+    each node has; without it and without INPAINT_API_KEYS there, replicas start only if `no_keys` is said.
     """
 
     model: str = "nano"
@@ -49,6 +50,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     max_replicas: int = 1
     target: float = 2
     keys: str = ""
+    no_keys: bool = False
 
 
 class Replica:
@@ -56,6 +58,8 @@ class Replica:
 
     def __init__(self, options: Options) -> None:
         self._keys = Keys.read(Path(options.keys) if options.keys else None)
+        if not (self._keys or options.no_keys):
+            raise EngineError(f"give keys in a file or in {ENVIRONMENT}, or say no_keys: true")
         self._service = Service(
             options.model, command(options.model, options.device), options.workers, options.queue, must_load=True
         )
@@ -95,7 +99,7 @@ def run(
     host: str, port: int, model: str, device: str, replicas: list[int], queue: int, keys: Path | None, open_to_all: bool
 ) -> None:
     """Serve on the cluster that is there, or on one of this machine, until a signal. Raises EngineError."""
-    keys_for(host, keys, open_to_all)
+    known = keys_for(host, keys, open_to_all)
     options = Options(
         model=model,
         device=device,
@@ -104,6 +108,7 @@ def run(
         min_replicas=replicas[0],
         max_replicas=replicas[-1],
         keys=str(keys.resolve()) if keys else "",
+        no_keys=not known,
     )
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", answered.PATH)  # for a cluster that starts here
     serve.start(http_options=HTTPOptions(host=host, port=port))

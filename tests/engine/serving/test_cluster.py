@@ -76,7 +76,7 @@ def cluster() -> Iterator[Cluster]:
 def url(cluster: Cluster) -> str:
     port = free_port()
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=port))
-    serve.run(application({"min_replicas": 2, "cpus": 0.5}), name=NAME)
+    serve.run(application({"min_replicas": 2, "cpus": 0.5, "no_keys": True}), name=NAME)
     return f"http://127.0.0.1:{port}"
 
 
@@ -162,7 +162,7 @@ def test_a_replica_that_dies_costs_nobody_an_answer(url: str) -> None:
 def test_a_node_more_takes_a_replica_more_while_the_team_types(cluster: Cluster, url: str) -> None:
     def grow() -> None:
         cluster.add_node(num_cpus=1, object_store_memory=STORE)
-        serve.run(application({"min_replicas": 3, "cpus": 1}), name=NAME)
+        serve.run(application({"min_replicas": 3, "cpus": 1, "no_keys": True}), name=NAME)
 
     statuses = team(url, 12, meanwhile=grow)
     assert sum(statuses.values()) == 12 * TYPISTS

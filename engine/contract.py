@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from engine.retrieval.index import Index
 
 
 class EngineError(Exception):
@@ -24,8 +27,9 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
     it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
     `related` are other texts of the project, the likeliest to be of use first, of which is copied as of the text around
-    the cursor; without `copies` nothing is. A fill ends before the line that makes it less confident than
-    `min_confidence` (if that is its first, within it). Without `drafts` a pass brings one token.
+    the cursor, and `indexes` know other files; without `copies` nothing is. `files` are the absolute paths of the file
+    at hand and of the related texts, whose text in an index is older. A fill ends before the line that makes it less
+    confident than `min_confidence` (if that is its first, within it). Without `drafts` a pass brings one token.
 
     Denoised tokens surer than `trust` are taken at once. At 1 it is for the model to say which: the embedded models
     verify all, so that their text is the same whatever the drafts were; public ones have their family's rule.
@@ -39,6 +43,8 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ms: float | None = None
     steps: int = 1
     related: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
     min_confidence: float = 0.0
     drafts: bool = True
     copies: bool = True
@@ -54,11 +60,21 @@ class Piece(NamedTuple):
     probability: float
 
 
+class Source(msgspec.Struct, frozen=True):
+    """Where text was copied from: an absolute path, and a line from 1; of the file at hand, which may have no path,
+    from the beginning of what was given of it.
+    """
+
+    path: str
+    line: int
+
+
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """What goes between prefix and suffix, and what it cost.
 
     `confidence` in [0, 1] is that of all `pieces` together, see `confidence`; 0 for an empty fill. `pieces` are the
-    tokens; those that spell what stands before the cursor again end at 0.
+    tokens; those that spell what stands before the cursor again end at 0. `source` is where most of the text was copied
+    from, if it was.
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
     `instead` says why another model than the one that was asked for has answered.
@@ -75,6 +91,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     pieces: tuple[Piece, ...] = ()
     instead: str = ""
+    source: Source | None = None
 
     def after(self, typed: int) -> Fill:
         """What is left once so many characters are typed, as sure as its own tokens are.

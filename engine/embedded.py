@@ -91,21 +91,23 @@ class Embedded:
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :]
         limits.respelled_lines = asked.blank.count("\n")
         reused = self._model.keep(asked.context)
+        copier = copying.Copier(request, self._tokenizer, asked.blank)
         written = draft_verify.decode(
             self._model,
             Gap([*asked.context, *asked.lead], [], asked.blank),
             MASK,
             self._model.shape.canvas // (1 if self._model.denoises else 2),  # a line has about eight tokens
             limits,
-            copying.Copier(request, self._tokenizer, asked.blank),
+            copier,
             self._tokenizer.after.get(asked.blank),
         )
-        return limits.fill(
+        fill = limits.fill(
             written,
             newline=asked.newline,
             window=len(asked.context),
             reused=reused,
         )
+        return msgspec.structs.replace(fill, source=copier.source(len(fill.text)))
 
 
 def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalPasses:

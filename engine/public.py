@@ -12,6 +12,7 @@ import threading
 import time
 from functools import partial
 
+import msgspec
 import torch
 from tqdm import tqdm
 
@@ -139,6 +140,7 @@ class Public:
         spelling = Middle(self.vocabulary, gap)
         limits = Limits(request, spelling, cancel, watch)
         limits.spelled = spelling.added
+        copier = copying.Copier(request, spelling, gap.taken)
         limits.tokens = most = min(most + respelled, self._room - window - self._shape.block)
         task = Task(
             gap,
@@ -146,19 +148,20 @@ class Public:
             partial(self._settle, limits),
             partial(_banned, self.vocabulary.mask, self._infill.expand, most),
             partial(_forced, self.vocabulary, gap.spelled),
-            copying.Copier(request, spelling, gap.taken),
+            copier,
         )
         written = _written(self._decode(sequence, task, limits), limits)
         if limits.passes > 1:
             self._first_seconds = limits.first_pass
             self._pass_seconds = (time.perf_counter() - limits.started - limits.first_pass) / (limits.passes - 1)
-        return limits.fill(
+        fill = limits.fill(
             written,
             newline=request.max_lines is not None and after_cursor(request.prefix, request.suffix)[1],
             window=window,
             reused=window - min(window, sequence.encoded or 0),
             respelled=respelled,
         )
+        return msgspec.structs.replace(fill, source=copier.source(len(fill.text)))
 
     def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
         block, request = self._shape.block, limits.request

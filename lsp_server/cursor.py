@@ -10,6 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from engine import FillRequest
+from engine.contract import Source
+from engine.retrieval.index import Index
 from lsp_server.buffers import Buffer, Place
 from lsp_server.settings import Settings
 
@@ -52,9 +54,15 @@ def gap_at(buffer: Buffer, start: Place, end: Place | None = None, selected: str
 
 
 def fill_request(
-    gap: Gap, path: str, related: tuple[str, ...], settings: Settings, invoked: bool
+    gap: Gap,
+    path: str,
+    related: tuple[str, ...],
+    settings: Settings,
+    invoked: bool,
+    files: tuple[str, ...] = (),
+    indexes: tuple[Index, ...] = (),
 ) -> FillRequest | None:
-    """What to ask the engine; None where an automatic request is not worth it."""
+    """What to ask the engine; None where an automatic request is not worth it. See FillRequest."""
     if not invoked and not worth_asking(gap):
         return None
     return FillRequest(
@@ -62,12 +70,20 @@ def fill_request(
         suffix=gap.suffix,
         path=path,
         related=related,
+        files=files,
+        indexes=indexes,
         max_lines=settings.max_lines if several_lines(gap, settings, invoked) else 1,
         deadline_ms=settings.deadline_invoked_ms if invoked else settings.deadline_automatic_ms,
         min_confidence=0 if invoked else settings.min_confidence,
         steps=settings.steps,
         trust=settings.trust,
     )
+
+
+def place_of(source: Source, request: FillRequest, line: int) -> str:
+    """PATH:LINE of what was copied; `line` is the cursor's, from 0."""
+    first = line - request.prefix.count("\n") if source.path == request.files[0] else 0
+    return f"{source.path}:{max(1, first + source.line)}"
 
 
 def worth_asking(gap: Gap) -> bool:

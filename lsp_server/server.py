@@ -27,7 +27,7 @@ from engine.remote.address import is_url, parsed
 from lsp_server import notebooks
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import Completer
-from lsp_server.cursor import Gap, fill_request, gap_at
+from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, Report
 from lsp_server.filters import presentable
 from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Position, pieces
@@ -37,10 +37,12 @@ from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS
 from lsp_server.status import STATUS, Cost, Reason, status
 from lsp_server.transport import FAILURE, watch
+from lsp_server.workspace import Workspace, site_packages
 
 logger = logging.getLogger(__name__)
 
 DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
+REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
 RELATED = 6  # documents that a completion may copy from
 
 
@@ -77,6 +79,8 @@ class InpaintServer(LanguageServer):
         self.completer = completer
         self.settings = settings
         self.feedback = Feedback()
+        self.files = Workspace(self.announce_soon)
+        self.source: str | None = None  # where the last suggestion was copied from
         self.cost: Cost | None = None  # of the last fill
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
@@ -88,6 +92,8 @@ class InpaintServer(LanguageServer):
         self.watches_client = False  # whether to end with the client's process
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
         self.following: asyncio.Future[Any] | None = None
+        self.indexing: asyncio.Future[None] | None = None
+        self.files_watched = False  # by the client
 
     def configure(self, options: Json) -> None:
         """Take over the options; say what is wrong with them; load the model where it is another."""
@@ -110,7 +116,16 @@ class InpaintServer(LanguageServer):
         if not self.settings.status:
             return
         reason = self.refusal() or self.silence
-        now = status(self.settings, self.completer, self.asked > 0, self.cost, self.feedback.counts, reason)
+        now = status(
+            self.settings,
+            self.completer,
+            self.asked > 0,
+            self.cost,
+            self.feedback.counts,
+            reason,
+            self.files.report(),
+            self.source,
+        )
         if now != self.announced:
             self.announced = now
             self.protocol.notify(STATUS, now)
@@ -158,6 +173,10 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.SHUTDOWN)(shutdown)
     server.feature(types.EXIT)(leave)
     server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
+    server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(files_changed)
+    server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(folders_changed)
+    server.feature(types.TEXT_DOCUMENT_DID_SAVE)(did_save)
+    server.command(REBUILD)(rebuild_index)
     server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
@@ -189,11 +208,14 @@ def initialize(ls: InpaintServer, params: types.InitializeParams) -> None:
 
 def initialized(ls: InpaintServer, params: types.InitializedParams) -> None:
     follow_loading(ls)
+    index_folders(ls)
 
 
 def did_change_configuration(ls: InpaintServer, params: types.DidChangeConfigurationParams) -> None:
-    loading = ls.completer.loading
+    loading, before = ls.completer.loading, ls.settings
     ls.configure(params.settings)
+    if indexed_by(ls.settings) != indexed_by(before):
+        index_folders(ls)
     ls.announce()
     if ls.completer.loading is not loading:
         follow_loading(ls)
@@ -247,12 +269,88 @@ def say_where_text_goes(ls: InpaintServer) -> None:
 def shutdown(ls: InpaintServer, params: None) -> None:
     ls.shutting_down = True
     ls.keep_statistics()
+    ls.files.close()
     ls.completer.close()
 
 
 def leave(ls: InpaintServer, params: None) -> None:
     """End the session; a client that has not asked for the shutdown did not mean this."""
     ls.protocol.exit_code = 0 if ls.shutting_down else FAILURE
+
+
+# ---------------------------------------------------------------- the workspace's files
+
+
+def index_folders(ls: InpaintServer) -> None:
+    """Index the session's folders anew, where the user wants it, and have them watched by the client if it can."""
+    if not (ls.settings.workspace and ls.settings.enabled):
+        ls.files.close("off")
+        return
+    folders = ls.settings.folders or tuple(to_fs_path(folder.uri) or "" for folder in ls.workspace.folders.values())
+    if not folders and ls.workspace.root_path:
+        folders = (ls.workspace.root_path,)
+    ls.files.open([folder for folder in folders if folder], ls.settings.disabled_globs)
+    capabilities = ls.client_capabilities.workspace
+    watched = capabilities.did_change_watched_files if capabilities else None
+    if watched is None or not watched.dynamic_registration:
+        ls.files.watch()
+    elif not ls.files_watched:
+        ls.files_watched = True
+        watchers = [types.FileSystemWatcher(glob_pattern="**/*")]
+        options = types.DidChangeWatchedFilesRegistrationOptions(watchers=watchers)
+        registration = types.Registration("files", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
+        ls.client_register_capability(types.RegistrationParams(registrations=[registration]))
+    for document in ls.documents.values():
+        index_imports(ls, document)
+    ls.indexing = asyncio.ensure_future(show_indexing(ls))
+
+
+def indexed_by(settings: Settings) -> tuple[Json, ...]:
+    """The options that the index depends on."""
+    return settings.enabled, settings.workspace, settings.folders, settings.packages, settings.disabled_globs
+
+
+def index_imports(ls: InpaintServer, document: Document) -> None:
+    if ls.settings.packages and document.language == "python":
+        ls.files.imports(document.beginning, site_packages(ls.settings.interpreter, ls.files.folders))
+
+
+async def show_indexing(ls: InpaintServer) -> None:
+    """Work-done progress while an index is built that takes a while."""
+    window = ls.client_capabilities.window
+    if window is None or not window.work_done_progress:
+        return
+    await asyncio.sleep(1)
+    if ls.files.state != "building":
+        return
+    token = str(uuid.uuid4())
+    await ls.work_done_progress.create_async(token)
+    begin = types.WorkDoneProgressBegin(title="Inpaint", message="reading the workspace", percentage=0)
+    ls.work_done_progress.begin(token, begin)
+    while ls.files.state == "building":
+        read, of = ls.files.progress.read, ls.files.progress.of
+        report = types.WorkDoneProgressReport(message=f"{read} of {of} files", percentage=100 * read // max(1, of))
+        ls.work_done_progress.report(token, report)
+        await asyncio.sleep(0.5)
+    ls.work_done_progress.end(token, types.WorkDoneProgressEnd(message=f"{len(ls.files.index)} files"))
+
+
+def files_changed(ls: InpaintServer, params: types.DidChangeWatchedFilesParams) -> None:
+    ls.files.files_changed(to_fs_path(change.uri) or "" for change in params.changes)
+
+
+def folders_changed(ls: InpaintServer, params: types.DidChangeWorkspaceFoldersParams) -> None:
+    index_folders(ls)
+
+
+def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
+    ls.files.files_changed([to_fs_path(params.text_document.uri) or ""])
+
+
+def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
+    """The command of a menu: forget the index, read all files again."""
+    ls.files.rebuild()
+    ls.indexing = asyncio.ensure_future(show_indexing(ls))
 
 
 # ---------------------------------------------------------------- text
@@ -265,6 +363,7 @@ async def did_open(ls: InpaintServer, params: DidOpen) -> None:
     await rewrite(document, item.text, Breath())
     ls.documents[item.uri] = document
     ls.announce()  # it may be the one that the user looks at
+    index_imports(ls, document)
 
 
 async def did_change(ls: InpaintServer, params: DidChange) -> None:
@@ -346,7 +445,9 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     if not question.invoked and ls.feedback.is_dismissed(leads_to):
         ls.silence = "dismissed"
         return types.InlineCompletionList(items=[])
-    ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, invoked=False))
+    ls.source = place_of(fill.source, request, question.range.start.line) if fill.source else None
+    after = fill_request(then, request.path, request.related, ls.settings, False, request.files, request.indexes)
+    ls.completer.prefetch(after)
     identifier = ls.feedback.show(leads_to, text, question.gap.language, fill.confidence, ls.cost.latency_ms)
     return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
 
@@ -363,17 +464,20 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     typed = selected.text if selected else ""
     gap = with_cells(ls, params.text_document.uri, gap_at(document, start, end, typed, document.language))
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
+    others = related(ls, document)
+    files = tuple(other.file.as_posix() for other in (document, *others))
+    texts = tuple(other.beginning for other in others)
     return Question(
         gap=gap,
         typed=typed,
         range=types.Range(document.position(start), document.position(end)),
         line_end=document.line_end if ls.inserts_verbatim else "\n",
         invoked=invoked,
-        request=fill_request(gap, document.path, related(ls, document), ls.settings, invoked),
+        request=fill_request(gap, document.path, texts, ls.settings, invoked, files, ls.files.indexes),
     )
 
 
-def related(ls: InpaintServer, document: Document) -> tuple[str, ...]:
+def related(ls: InpaintServer, document: Document) -> list[Document]:
     """The other open documents of the language, the one used last first; never one that completion is off in."""
     others = [
         other
@@ -383,7 +487,7 @@ def related(ls: InpaintServer, document: Document) -> tuple[str, ...]:
         and other.file != document.file  # the cells of its own notebook stand around it
         and ls.settings.allow(other.file, other.language)
     ]
-    return tuple(other.beginning for other in others[:RELATED])
+    return others[:RELATED]
 
 
 def completion_item(question: Question, text: str, identifier: str) -> types.InlineCompletionItem:

@@ -23,7 +23,10 @@ Milliseconds = Annotated[float, msgspec.Meta(ge=1, le=60_000)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One field an option. Confidence is the fill's, in [0, 1], and asked of automatic requests only.
 
-    Below 1, `trust` is the fast preset: denoised tokens surer than it are shown without being verified.
+    `workspace` is whether to copy from the workspace's files, those of `folders` where any are named, `packages`
+    whether from the installed packages that a file imports; these are the ones of the Python `interpreter` or of
+    the environment that is found. Below 1, `trust` is the fast preset: denoised tokens surer than it are shown without
+    being verified.
     """
 
     enabled: bool = True
@@ -39,6 +42,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = ()  # besides secrets, see engine.retrieval.exclusions
     statistics: bool = False  # whether to keep the figures of each day on disk
+    workspace: bool = True
+    folders: tuple[str, ...] = ()
+    packages: bool = True
+    interpreter: str = ""
     status: bool = False  # for clients: whether they want `inpaint/status`
 
     def allow(self, file: PurePath, language: str) -> bool:

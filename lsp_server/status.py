@@ -44,8 +44,12 @@ def status(
     cost: Cost | None,
     counts: dict[Outcome, int],
     reason: Reason | None,
+    index: dict[str, Any],
+    source: str | None,
 ) -> dict[str, Any]:
-    """The parameters of the notification; `cost` is that of the last fill, `reason` says why nothing is shown."""
+    """The parameters of the notification; `cost` is that of the last fill, `reason` says why nothing is shown, `index`
+    is the workspace's report, `source` where the last suggestion was copied from.
+    """
     state, message = state_of(settings, completer, thinking)
     reason = reason if state == "idle" else None
     return {
@@ -58,6 +62,8 @@ def status(
         "passes": cost and cost.passes,
         "fromCache": cost and cost.passes == 0,
         "counts": dict(counts),
+        "index": index,
+        "source": source,
     }
 
 

@@ -5,21 +5,25 @@ It goes the way of an editor's explicit request, less the protocol: buffer, gap,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 from pathlib import Path
 
-from engine import EngineError, Fill
+from engine import EngineError, Fill, FillRequest
 from engine.languages import language_of
+from engine.retrieval.build import Order, build, store_of
+from engine.retrieval.index import Index
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import LoadEngine
-from lsp_server.cursor import Gap, fill_request, gap_at
+from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.filters import presentable
 from lsp_server.settings import Settings
 
 LINES_AROUND = 6
+REPOSITORY = ".git"
 GREY, PLAIN = ("\033[90m", "\033[0m"), ("{+", "+}")  # the plain marks are those of a word diff
 
 
@@ -32,7 +36,8 @@ def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     try:
         path, buffer, place = read_place(where)
         gap = gap_at(buffer, place, language=language_of(path.name))
-        fill, milliseconds = timed_fill(gap, path, settings, load_engine)
+        request = question(gap, path, settings)
+        fill, milliseconds = timed_fill(request, settings, load_engine)
     except (PlaceError, EngineError) as error:
         print(f"inpaint: {error}", file=sys.stderr)
         return 2
@@ -43,6 +48,8 @@ def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     found = "" if text else "nothing worth showing here: "
     sure = fill.before(len(text)).confidence if text else fill.confidence
     print(f"\n{found}{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {sure:.2f}")
+    if text and fill.source is not None:
+        print(f"as in {place_of(fill.source, request, place.line)}")
     return 0
 
 
@@ -67,14 +74,31 @@ def read_place(where: str) -> tuple[Path, Buffer, Place]:
     return path, buffer, buffer.place(*position)
 
 
-def timed_fill(gap: Gap, path: Path, settings: Settings, load_engine: LoadEngine) -> tuple[Fill, float]:
+def question(gap: Gap, path: Path, settings: Settings) -> FillRequest:
+    """What to ask the engine, with the repository that the file is in to copy from."""
+    file, indexes = path.absolute().as_posix(), (workspace_index(path),) if settings.workspace else ()
+    request = fill_request(gap, path.name, (), settings, invoked=True, files=(file,), indexes=indexes)
+    assert request is not None  # an explicit request is always worth it
+    return request
+
+
+def timed_fill(request: FillRequest, settings: Settings, load_engine: LoadEngine) -> tuple[Fill, float]:
     """The fill and how many milliseconds it took, loading left out. Raises EngineError."""
     engine = load_engine(settings.model, settings.device)
-    request = fill_request(gap, path.name, (), settings, invoked=True)
-    assert request is not None  # an explicit request is always worth it
     started = time.perf_counter()
     fill = engine.fill(request, threading.Event())
     return fill, (time.perf_counter() - started) * 1000
+
+
+def workspace_index(path: Path) -> Index:
+    """The index of the repository that a file is in, brought up to date; an empty one where it is in none."""
+    folder = next((each for each in path.absolute().parents if (each / REPOSITORY).exists()), None)
+    if folder is None:
+        return Index()
+    store = store_of([str(folder)])
+    with contextlib.suppress(OSError):  # it cannot be kept
+        build(Order([str(folder)], str(store)))
+    return Index.open(store)
 
 
 def drawing(gap: Gap, text: str, number: int, marks: tuple[str, str]) -> list[str]:

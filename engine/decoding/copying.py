@@ -1,35 +1,34 @@
 """What stood after the same text elsewhere is likely to follow here: code repeats itself, and a small model knows no
 project.
 
-The copier follows the longest earlier occurrence of the end of what is written, and each token is the likeliest of a
-mixture: the copied token has the share λ, which grows with the length of the match, the model's tokens have the rest
-(∞-gram language models, Liu et al. 2024, arXiv 2401.17377, section 4; here λ by length, and the choice greedy). A
-share of more than a half decides by itself. Copies are drafts too, which cost no pass (REST, arXiv 2311.08252).
+The copier follows the best candidate (see `retrieval.candidates`), and each token is the likeliest of copy and model:
+a copied token has the share λ, how often such tokens are right by what speaks for the place and by what the model
+thinks of it (see `retrieval.shares`), and the model's tokens have the rest (∞-gram language models, Liu et al. 2024,
+arXiv 2401.17377, section 4; here λ is learned, and the choice greedy). Copies are drafts too, which cost no pass (REST,
+arXiv 2311.08252).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.contract import FillRequest
+from engine.contract import FillRequest, Source
 from engine.decoding.limits import Spelling, Written
 from engine.decoding.passes import Guess
+from engine.retrieval.candidates import Candidate, Elsewhere
+from engine.retrieval.shares import Evidence, prior, share
 from engine.window import after_cursor
 
 REACH = 24_000  # characters before and after the cursor that are searched
-SHORTEST = 3  # characters of a match
-SHARE, MOST = 0.02, 0.9  # λ a character of the match, and at most: how often copies were right at 300 places
-LONGEST = int(MOST / SHARE)
-AHEAD = 240  # characters that are copied of one place
 DRAFT = 12  # tokens
 LIKELY = 0.2  # a draft goes on while this is the chance that all of it will be agreed with
 
 
 class Copy(NamedTuple):
-    """A token that followed elsewhere, and its share λ in the mixture."""
+    """A token that followed elsewhere, and what speaks for it."""
 
     token: int
-    share: float
+    evidence: Evidence
 
 
 class Copier:
@@ -42,32 +41,44 @@ class Copier:
         self._spelling = spelling
         prefix = request.prefix[-REACH:]
         rest, _, following = after_cursor(prefix, request.suffix[:REACH])
-        self._prefix, self._rest = prefix, rest.rstrip()
-        self._others = (following, *request.related)
-        self._above = prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
-        self._one_line = request.max_lines == 1 or bool(self._rest)
-        self._shortest = SHORTEST if request.copies else LONGEST + 1
-        self._before, self._taken = prefix.removesuffix(taken), taken
+        first = 1 + request.prefix.count("\n", 0, len(request.prefix) - len(prefix))
+        where = (first, request.related, request.files, request.indexes)
+        self._elsewhere = Elsewhere(prefix, rest, following, *where)
+        self._one_line = request.max_lines == 1 or bool(rest.strip())
+        self._searches = request.copies
+        self._prefix, self._before, self._taken = prefix, prefix.removesuffix(taken), taken
         self._tokens: list[int] = []
-        self._length = 0  # characters of the match
+        self._at_line_start = False
+        self._candidate: Candidate | None = None
         self._ahead: list[int] = []
+        self._begun = False  # whether the candidate was followed already
+        self._followed: list[tuple[int, Candidate]] = []  # characters and where they came from
         self._search()
 
     @property
     def next(self) -> Copy | None:
-        return Copy(self._ahead[0], _share(self._length)) if self._ahead else None
+        evidence = self._evidence(begun=self._begun)
+        return Copy(self._ahead[0], evidence) if evidence is not None and self._ahead else None
 
     @property
     def left(self) -> int:
         """Tokens that are copied to the end of the line."""
         return sum(token not in self._spelling.ends for token in self._ahead)
 
+    def source(self, characters: int) -> Source | None:
+        """Where a fill of so many characters came from, its first part if several; None where most was the model's."""
+        copied = sum(length for length, _ in self._followed)
+        if not self._followed or 2 * copied < characters:
+            return None
+        return self._followed[0][1].source
+
     def advance(self, tokens: list[int]) -> None:
         """Go on behind the next tokens of the fill."""
         for token in tokens:
             self._tokens.append(token)
-            if self._ahead[:1] == [token]:
-                self._length += self._size(self._ahead.pop(0))
+            if self._ahead[:1] == [token] and self._candidate is not None:
+                self._followed.append((self._size(self._ahead.pop(0)), self._candidate))
+                self._begun = True
             else:
                 self._ahead = []
             if not self._ahead:
@@ -79,17 +90,15 @@ class Copier:
         if tokens[:known] == self._tokens:
             self.advance(tokens[known:])
         else:
-            self._tokens = list(tokens)
+            self._tokens, self._followed = list(tokens), []
             self._search()
 
     def decided(self) -> Written:
-        """The copies from here on that no model could outvote, having a share of more than a half; goes on behind
-        them.
-        """
+        """The copies from here on that are likelier right than not, whatever a model may say; goes on behind them."""
         decided = Written()
-        while len(decided.tokens) < DRAFT and (copy := self.next) and copy.share > 0.5:
+        while len(decided.tokens) < DRAFT and (copy := self.next) and (share := prior(copy.evidence)) > 0.5:
             decided.tokens.append(copy.token)
-            decided.probabilities.append(copy.share)
+            decided.probabilities.append(share)
             self.advance([copy.token])
             if copy.token in self._spelling.ends:
                 break
@@ -97,59 +106,45 @@ class Copier:
 
     def draft(self) -> list[int]:
         """As many of the next tokens as are likely to be agreed with, which is twice as likely as their being right."""
-        chance, length, tokens = 1.0, self._length, self._ahead[:DRAFT]
+        chance, tokens = 1.0, self._ahead[:DRAFT]
         for count, token in enumerate(tokens):
-            chance *= min(1.0, 2 * _share(length))
-            length += self._size(token)
+            evidence = self._evidence(begun=self._begun or count > 0)
+            chance *= min(1.0, 2 * prior(evidence)) if evidence else 0.0
             if chance < LIKELY or token in self._spelling.ends:
                 return tokens[:count]
         return tokens
 
+    def _evidence(self, begun: bool) -> Evidence | None:
+        """What speaks for the next token of the candidate."""
+        line_start = self._at_line_start and not begun
+        return self._candidate.evidence(line_start, begun) if self._candidate else None
+
     def _search(self) -> None:
+        self._candidate, self._ahead, self._begun = None, [], False
+        if not self._searches:
+            return
         fill = self._spelling.decode(self._tokens)
         written = self._before + fill if fill else self._prefix
         line = written[written.rfind("\n") + 1 :]
+        self._at_line_start = not line.strip()
         # a further line is sought for itself: after lines that were copied, the copy would go on for ever
         sought = line.lstrip() if "\n" in fill[len(self._taken) :] else written
-        length, place = longest_match(sought, written, len(written) - 1, self._shortest)
-        source = written
-        for text in self._others:
-            longer, end = longest_match(sought, text, len(text), max(self._shortest, length + 1))
-            if longer:
-                length, place, source = longer, end, text
-        self._length = length
-        self._ahead = self._continuation(line, source[place : place + AHEAD]) if length else []
+        candidates = self._elsewhere.candidates(sought, written)
+        if not candidates:
+            return
+        self._candidate = candidates[0]
+        self._ahead = self._spelling.encode(("" if self._tokens else self._taken) + self._candidate.line)
+        if self._candidate.ends:
+            self._ahead += self._after_line(self._candidate)
 
-    def _continuation(self, written: str, text: str) -> list[int]:
-        """The tokens of what followed there, to the end of the line; `written` is the cursor's line so far.
-
-        None where that line goes on otherwise than the cursor's, or would make it the one above over again.
-        """
-        line, line_end, _ = text.partition("\n")
-        if not line.rstrip().endswith(self._rest):
-            return []
-        copied = line.rstrip().removesuffix(self._rest) if self._rest else line
-        if (written + copied + self._rest).strip() == self._above:
-            return []
-        tokens = self._spelling.encode(("" if self._tokens else self._taken) + copied)
-        ended = self._one_line and bool(line_end or self._rest)
-        return [*tokens, self._spelling.end] if ended and self._spelling.end is not None else tokens
+    def _after_line(self, candidate: Candidate) -> list[int]:
+        """The end, or the beginning of the next line where one follows there that belongs to the same block."""
+        if not self._one_line and candidate.then:
+            return self._spelling.encode(candidate.then)
+        return [] if self._spelling.end is None else [self._spelling.end]
 
     def _size(self, token: int) -> int:
         return len(self._spelling.decode([token]))
-
-
-def longest_match(written: str, text: str, end: int, shortest: int) -> tuple[int, int]:
-    """The longest end of `written` in text[:end], and the latest of those: its length and where it ends; (0, 0) where
-    none is as long as `shortest`.
-    """
-    length = place = 0
-    while shortest <= min(len(written), LONGEST) and (start := text.rfind(written[-shortest:], 0, end)) >= 0:
-        length, place = shortest, start + shortest
-        while start and length < min(len(written), LONGEST) and text[start - 1] == written[-length - 1]:
-            start, length = start - 1, length + 1
-        shortest = length + 1
-    return length, place
 
 
 def mixed(guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:
@@ -157,10 +152,9 @@ def mixed(guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:
     token, probability = guess.tokens[row], guess.probabilities[row]
     if copy is None:
         return token, probability
-    copied = copy.share + (1 - copy.share) * guess.probability(row, copy.token)
-    own = (1 - copy.share) * probability
-    return (copy.token, copied) if copied >= own else (token, own)
-
-
-def _share(length: int) -> float:
-    return min(MOST, SHARE * length)
+    copied = guess.probability(row, copy.token)
+    copy_share = share(copy.evidence, copied)
+    if copy.token == token:
+        return token, copy_share
+    own = (1 - copy_share) * probability / (1 - copied)
+    return (copy.token, copy_share) if copy_share >= own else (token, own)

@@ -10,6 +10,7 @@ import msgspec
 from engine import Engine, Fill, FillRequest
 from engine.contract import Piece, confidence
 from engine.decoding import copying
+from engine.retrieval.shares import prior
 from engine.tokenizer import EOM, Tokenizer
 
 SERVE = """\
@@ -75,7 +76,7 @@ class Copies:
             if not ended:
                 tokens.append(copy.token)
                 text = self._tokenizer.decode(tokens)[len(blank) :]
-            pieces.append(Piece(len(text), copy.share))
+            pieces.append(Piece(len(text), prior(copy.evidence)))
             copier.advance([copy.token])
         return Fill(
             text=text,

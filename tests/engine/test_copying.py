@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from engine.contract import FillRequest
-from engine.decoding.copying import LONGEST, MOST, SHARE, Copier, longest_match
+from engine.decoding.copying import Copier
 from engine.embedded import WEIGHTS
+from engine.retrieval.candidates import LONGEST, longest_match
+from engine.retrieval.shares import prior, share
 from engine.tokenizer import EOM, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
@@ -42,7 +44,7 @@ def copied(of: Copier, most: int = 40) -> tuple[str, bool]:
     ],
 )
 def test_the_longest_match(written: str, text: str, found: tuple[int, int]) -> None:
-    length, end = longest_match(written, text, len(text), 3)
+    length, end = longest_match(written, text, len(text))
     assert (min(length, LONGEST), end) == found
     assert text[end - length : end] == written[len(written) - length :]
 
@@ -71,16 +73,15 @@ def test_the_line_must_end_as_the_cursors_does() -> None:
 def test_the_line_above_is_not_written_again() -> None:
     above = "def test():\n    check(one, 1)\n    check("
     assert copier(above, ")\n").next is None
-    assert copied(copier(above.replace("(one", "(two") + "one, 1)\n    check(", ")\n"))[0] == ""
+    assert copied(copier(above.replace("(one", "(two") + "one, 1)\n    check(", ")\n"))[0] == "two, 1"
 
 
 def test_of_several_lines_each_is_sought_for_itself() -> None:
     of = copier(ABOVE + "def area(wid", max_lines=None)
-    assert copied(of) == ("th, height):", False)  # whether a line follows, the model says
-    of.advance(TOKENIZER.encode("\n    "))
+    assert copied(of) == ("th, height):\n    ", False)  # a line of the same block followed there
     assert of.next is None
     of.advance(TOKENIZER.encode("return"))
-    assert copied(of) == (" width * height", False)
+    assert copied(of) == (" width * height", True)
 
 
 def test_after_another_token_it_looks_again() -> None:
@@ -91,15 +92,17 @@ def test_after_another_token_it_looks_again() -> None:
     assert copied(of) == ("(2)", True)
 
 
-def test_the_longer_the_match_the_larger_the_share() -> None:
+def test_the_more_speaks_for_it_the_larger_the_share() -> None:
     short, long = copier("a = 1\nab = 2\nb = "), copier(ABOVE * 2 + ABOVE[:-20])
     assert short.next
     assert long.next
-    assert short.next.share == pytest.approx(SHARE * len("\nb = ".lstrip("\n")), abs=0.03)
-    assert long.next.share == MOST
-    assert short.draft() == []
+    evidence = long.next.evidence
+    assert prior(short.next.evidence) < prior(evidence)
+    assert prior(evidence) < prior(evidence._replace(below=True))
+    assert prior(evidence._replace(line_start=True)) < prior(evidence) > prior(evidence._replace(voices=0.1))
+    assert share(evidence, 0.001) < share(evidence, 0.5) < share(evidence, 1.0) < 1
+    assert share(evidence, 0) == prior(evidence)
     assert long.draft()
-    assert short.decided().tokens == []
     assert long.decided().tokens[-1] == EOM
 
 

@@ -13,6 +13,7 @@ from engine.decoding.copying import Copy, mixed
 from engine.decoding.draft_verify import _likely, _trusted
 from engine.decoding.limits import Limits, Written, goes_round
 from engine.embedded import WEIGHTS
+from engine.retrieval.shares import Evidence, share
 from engine.tokenizer import EOM, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
@@ -38,11 +39,11 @@ def test_circles_are_seen(tokens: list[int], round_: bool) -> None:
 def test_the_likeliest_of_model_and_copier() -> None:
     logits = np.log(np.array([[0.1, 0.6, 0.3]], np.float32)) + 5
     rows = Rows([1], [0.6], logits)
+    weak, strong = Evidence(4, 0.1, False, False, True, False), Evidence(60, 1.0, True, True, False, False)
     assert mixed(rows, 0, None) == (1, 0.6)
-    assert mixed(rows, 0, Copy(1, 0.2)) == (1, pytest.approx(0.2 + 0.8 * 0.6))
-    assert mixed(rows, 0, Copy(2, 0.2)) == (1, pytest.approx(0.8 * 0.6))
-    assert mixed(rows, 0, Copy(2, 0.3)) == (2, pytest.approx(0.3 + 0.7 * 0.3))
-    assert mixed(rows, 0, Copy(0, 0.51))[0] == 0  # more than a half
+    assert mixed(rows, 0, Copy(1, weak)) == (1, share(weak, 0.6))
+    assert mixed(rows, 0, Copy(2, weak)) == (1, pytest.approx((1 - share(weak, 0.3)) * 0.6 / 0.7))
+    assert mixed(rows, 0, Copy(2, strong)) == (2, pytest.approx(share(strong, 0.3)))
 
 
 def test_a_draft_ends_where_it_is_unlikely_or_over() -> None:

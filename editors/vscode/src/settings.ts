@@ -16,6 +16,10 @@ const SERVER_OPTIONS = [
   "disabledLanguages",
   "disabledGlobs",
   "statistics",
+  "workspace",
+  "folders",
+  "packages",
+  "interpreter",
 ];
 
 /** A setting's value, which package.json gives a default. */

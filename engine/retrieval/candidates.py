@@ -1,0 +1,196 @@
+"""How the cursor's line may go on: what stood after the same text elsewhere.
+
+Elsewhere is the text around the cursor, the other open texts, and the index of the workspace. Each has places that end
+like what is written; those where the line goes on against what stands right of the cursor are no candidates, nor are
+those that would write a line again that stands directly above or below. Places that go on alike are one candidate,
+which the more of them speak for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from engine.contract import Source
+from engine.retrieval.index import Found, Index
+from engine.retrieval.shares import Evidence, prior
+
+SHORTEST, LONGEST = 3, 64  # characters of a match
+AHEAD = 240  # characters that are read after a place
+MOST = 24  # places that are looked at in the index
+ALIKE = 0.5  # a place has a voice where its match is so long, of the longest
+PLACES = 8  # that are looked at in an open text
+AGAIN = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
+CLOSERS = frozenset(")]}\"'`,;: ")
+
+
+class Indexed(NamedTuple):
+    """A place in an index."""
+
+    of: Index
+    found: Found
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A continuation of the cursor's line, without what stands right of the cursor.
+
+    `length` characters before the place are the same, `voices` is the share of such places that go on like this,
+    `below` whether the line after it is the one below the cursor, `here` whether it is in the file at hand. `ends` is
+    whether the line ends there, as far as is known; `then` is the beginning of the next line there, its indentation,
+    and empty where that is no line of the same block.
+    """
+
+    line: str
+    ends: bool
+    then: str
+    length: int
+    voices: float
+    below: bool
+    here: bool
+    place: Indexed | Source
+
+    @property
+    def source(self) -> Source:
+        place = self.place
+        return Source(place.found.path, place.of.line(place.found)) if isinstance(place, Indexed) else place
+
+    def evidence(self, line_start: bool, begun: bool) -> Evidence:
+        """What speaks for its next token."""
+        return Evidence(self.length, self.voices, self.below, self.here, line_start, begun)
+
+
+class Elsewhere:
+    """Where a request may copy from; made once for it.
+
+    `rest` stands right of the cursor, `below` under its line. `first` is the number of the prefix's first line;
+    `others` are the open texts, whose paths, after that of the file at hand, are `paths`, as far as they have any.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        rest: str,
+        below: str,
+        first: int,
+        others: Sequence[str],
+        paths: Sequence[str],
+        indexes: Sequence[Index],
+    ) -> None:
+        self._rest = rest.rstrip()
+        self._above = prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
+        self._next = below.lstrip("\n").partition("\n")[0].rstrip()
+        self._first, self._cursor = first, first + prefix.count("\n")
+        self._below, self._indexes, self._hidden = below, indexes, frozenset(paths)
+        path, *names = paths or [""]
+        self._path, self._others = path, list(zip(itertools.chain(names, itertools.repeat("")), others, strict=False))
+
+    def candidates(self, sought: str, written: str) -> list[Candidate]:
+        """How the line may go on after `sought`, an end of `written`, which is the text up to there; the best come
+        first.
+        """
+        head = written[written.rfind("\n") + 1 :]
+        alike: dict[str, list[Candidate]] = {}
+        for found in self._places(sought, written):
+            if (candidate := self._candidate(head, *found)) is not None:
+                alike.setdefault(candidate.line, []).append(candidate)
+        longest = max((one.length for group in alike.values() for one in group), default=0)
+        voices = {line: sum(one.length >= ALIKE * longest for one in group) for line, group in alike.items()}
+        heard = sum(voices.values())
+        best = [
+            msgspec.structs.replace(
+                max(group, key=lambda one: one.length),
+                voices=voices[line] / heard,
+                below=any(one.below for one in group if one.length >= ALIKE * longest),
+            )
+            for line, group in alike.items()
+        ]
+        return sorted(best, key=lambda one: -prior(one.evidence(line_start=False, begun=False)))
+
+    def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Source]]:
+        """Length of the match, what follows, and where that is."""
+        for length, place in matches(sought, written, len(written) - 1):
+            source = Source(self._path, self._first + written.count("\n", 0, place))
+            yield length, written[place : place + AHEAD], source
+        for path, text, first in [(self._path, self._below, self._cursor), *((*other, 1) for other in self._others)]:
+            for length, place in matches(sought, text, len(text)):
+                yield length, text[place : place + AHEAD], Source(path, first + text.count("\n", 0, place))
+        for index in self._indexes:
+            for found in index.matches(sought, self._hidden, MOST):
+                if found.length >= SHORTEST:
+                    yield found.length, found.after[:AHEAD], Indexed(index, found)
+
+    def _candidate(self, head: str, length: int, text: str, place: Indexed | Source) -> Candidate | None:
+        """None where the line goes on against what stands around the cursor."""
+        line, end, after = text.partition("\n")
+        copied = up_to(self._rest, line.rstrip())
+        if copied is None:
+            return None
+        whole = (head + copied + self._rest).strip()
+        if whole == self._above or (len(whole) >= AGAIN and whole == self._next.strip()):
+            return None
+        below = bool(self._next) and after.lstrip("\n").partition("\n")[0].rstrip() == self._next
+        here = isinstance(place, Source) and place.path == self._path
+        following = after.partition("\n")[0]
+        indent = following[: len(following) - len(following.lstrip())]
+        goes_on = following.strip() and len(indent) >= len(head) - len(head.lstrip())
+        then = "\n" + indent if goes_on and not self._rest else ""
+        return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, here, place)
+
+
+def up_to(rest: str, line: str) -> str | None:
+    """What of a line goes before `rest`, which stands right of the cursor; None where the line has no such end.
+
+    Closing brackets and quotes alone may have been put there by the editor: they come where what is open closes.
+    """
+    if line.endswith(rest):
+        return line.removesuffix(rest) if rest else line
+    if CLOSERS.issuperset(rest):
+        depth = 0
+        for place, character in enumerate(line):
+            if character in "([{":
+                depth += 1
+            elif character in ")]}":
+                if depth == 0:
+                    return line[:place] if rest.startswith(character) else None
+                depth -= 1
+    return None
+
+
+def matches(written: str, text: str, end: int) -> list[tuple[int, int]]:
+    """Places in text[:end] with a common end with `written`, the longest and the latest of those about as long: lengths
+    and places.
+    """
+    length, place = longest_match(written, text, end)
+    if not length:
+        return []
+    found, enough = {place: length}, max(SHORTEST, math.ceil(ALIKE * length))
+    for _ in range(PLACES):
+        start = text.rfind(written[-enough:], 0, end)
+        if start < 0:
+            break
+        found[start + enough] = common_end(written, text[: start + enough])
+        end = start + enough - 1
+    return [(length, place) for place, length in found.items()]
+
+
+def common_end(written: str, text: str) -> int:
+    """How many characters two texts have in common at their ends, up to LONGEST."""
+    most = min(len(written), len(text), LONGEST)
+    return next((at for at in range(most) if written[-1 - at] != text[-1 - at]), most)
+
+
+def longest_match(written: str, text: str, end: int) -> tuple[int, int]:
+    """The longest end of `written` in text[:end], and the latest of those: its length and where it ends; (0, 0) where
+    none is as long as SHORTEST.
+    """
+    length, place, sought = 0, 0, SHORTEST
+    while sought <= min(len(written), LONGEST) and (start := text.rfind(written[-sought:], 0, end)) >= 0:
+        length, place = sought, start + sought
+        while start and length < min(len(written), LONGEST) and text[start - 1] == written[-length - 1]:
+            start, length = start - 1, length + 1
+        sought = length + 1
+    return length, place

@@ -1,0 +1,71 @@
+"""How often a copied token is right: a logistic function of what speaks for the copy.
+
+Learned offline (`python -m engine train shares`); the weights are in shares.json, the figures in shares.md.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+SURE = 1e-6  # probabilities are held so far from 0 and 1
+
+
+class Evidence(NamedTuple):
+    """What speaks for a copied token besides the model; see `candidates.Candidate`.
+
+    `here` tells that it is from the file at hand, `line_start` that nothing of the line is written yet, `begun` that
+    tokens of the same copy have been right.
+    """
+
+    length: int
+    voices: float
+    below: bool
+    here: bool
+    line_start: bool
+    begun: bool
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """Of the logarithm of the length, the other evidence as it is, and the log-odds that the model gives the token."""
+
+    bias: float
+    length: float
+    voices: float
+    below: float
+    here: float
+    line_start: float
+    begun: float
+    model: float
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """For when the model has not been asked, and for when it has."""
+
+    prior: Weights
+    with_model: Weights
+
+
+SHARES = msgspec.json.decode(Path(__file__).with_name("shares.json").read_bytes(), type=Shares)
+
+
+def prior(evidence: Evidence) -> float:
+    """How often such a token is right."""
+    return _share(SHARES.prior, evidence, 0.0)
+
+
+def share(evidence: Evidence, probability: float) -> float:
+    """How often such a token is right that the model gives this probability; one of 0 is not known."""
+    if not probability:
+        return prior(evidence)
+    probability = min(max(probability, SURE), 1 - SURE)
+    return _share(SHARES.with_model, evidence, math.log(probability / (1 - probability)))
+
+
+def _share(weights: Weights, evidence: Evidence, model: float) -> float:
+    known = (math.log(evidence.length), *evidence[1:], model)
+    factors = msgspec.structs.astuple(weights)[1:]
+    return 1 / (1 + math.exp(-weights.bias - sum(w * x for w, x in zip(factors, known, strict=True))))

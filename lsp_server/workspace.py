@@ -1,0 +1,216 @@
+"""Keeps what the workspace's files say: an index of the folders, and of the packages that the open files import.
+
+A process of its own builds and refreshes it (see engine.retrieval.build), so the loop and the engine never wait. What
+was kept from the last time is used at once, then checked. After a change of files it is refreshed, a while after the
+last event, and so seldom that it takes a tenth of one core at most. The engine is handed snapshots.
+
+Nothing here knows LSP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import watchfiles
+
+import engine
+from engine.retrieval.build import Order, Progress, store_of
+from engine.retrieval.files import Limits
+from engine.retrieval.index import Index
+
+BUILD = (sys.executable, "-m", "engine.retrieval.build")
+ROOT = Path(engine.__file__).parents[1]  # where that module is found, not in the folder that the server was started in
+SETTLED = 1.5  # seconds without an event, after which files are read again
+SHARE = 0.1  # of the time that refreshing may take
+PACKAGES, PACKAGE = 16, Limits(files=2_000, bytes=8 << 20)  # the most packages, and the most of one
+IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w+)", re.MULTILINE)
+ENVIRONMENTS = (".venv", "venv", "env")  # folders of a workspace
+
+State: TypeAlias = Literal["off", "none", "building", "ready", "error"]
+
+
+class Workspace:
+    """The indexes of a session. `changed` is called when there is something new to tell or to look things up in."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self.state: State = "none"
+        self.error: str | None = None
+        self.progress = Progress()
+        self.folders: tuple[str, ...] = ()
+        self.index = Index()
+        self.packages: dict[str, Index] = {}  # by the package's folder
+        self._changed = changed
+        self._globs: tuple[str, ...] = ()
+        self._imported: list[str] = []  # folders of packages that are to be indexed
+        self._stale = False  # whether files have changed since they were read
+        self._wake = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._building: asyncio.subprocess.Process | None = None
+
+    def open(self, folders: Sequence[str], globs: Iterable[str] = ()) -> None:
+        """Keep an index of these folders from now on; of none, none."""
+        self.close()
+        self.folders, self._globs = tuple(sorted(folders)), tuple(globs)
+        if self.folders:
+            self._keep(anew=False)
+
+    def close(self, state: State = "none") -> None:
+        """Stop all that goes on, and know nothing."""
+        self._stop()
+        if self._watching is not None:
+            self._watching.cancel()
+        self.folders, self.index, self.packages, self.state, self.error = (), Index(), {}, state, None
+        self._changed()
+
+    def rebuild(self) -> None:
+        """Forget what is kept, and read all files again."""
+        if self.folders:
+            self._keep(anew=True)
+
+    def _keep(self, anew: bool) -> None:
+        self._stop()
+        self.state = "building"
+        self._keeping = asyncio.ensure_future(self._kept(anew))
+        self._changed()
+
+    def _stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._building is not None and self._building.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._building.kill()
+
+    @property
+    def indexes(self) -> tuple[Index, ...]:
+        """Those that know a file, the workspace's own first."""
+        return tuple(index for index in (self.index, *self.packages.values()) if len(index))
+
+    def report(self) -> dict[str, Any]:
+        """For the status: what is known, and how many files are not, by the reason."""
+        return {
+            "state": self.state,
+            "folders": list(self.folders),
+            "files": len(self.index),
+            "leftOut": dict(self.index.manifest.left_out),
+            "packages": [Path(folder).name for folder in self.packages],
+            "read": self.progress.read,
+            "of": self.progress.of,
+            "message": self.error,
+        }
+
+    # ---------------------------------------------------------------- keeping it true
+
+    def files_changed(self, paths: Iterable[str]) -> None:
+        """These files are others now: read them again soon. Hidden ones, as our own cache may be, do not count."""
+        if any(map(self._counts, paths)):
+            self._stale = True
+            self._wake.set()
+
+    def _counts(self, path: str) -> bool:
+        for folder in self.folders:
+            with contextlib.suppress(ValueError):
+                return not any(part.startswith(".") for part in Path(path).relative_to(folder).parts)
+        return False
+
+    def watch(self) -> None:
+        """Watch the folders, where no client does."""
+        if self.folders:
+            self._watching = asyncio.ensure_future(self._watched())
+
+    async def _watched(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # more folders than the system can watch: saves still count
+            async for changes in watchfiles.awatch(*self.folders, ignore_permission_denied=True):
+                self.files_changed(path for _, path in changes)
+
+    async def _kept(self, anew: bool) -> None:
+        store = store_of(list(self.folders))
+        if not anew:
+            self.index = await asyncio.to_thread(Index.open, store)
+        took = await self._refresh(store, check=True, anew=anew)
+        while True:
+            await self._read_packages()
+            await self._wake.wait()
+            self._wake.clear()
+            if self._stale:
+                await asyncio.sleep(max(SETTLED, took / SHARE))
+                took = await self._refresh(store)
+
+    async def _refresh(self, store: Path, check: bool = False, anew: bool = False) -> float:
+        """Bring the index up to date; how many seconds it took."""
+        started, self.state, self._stale = time.monotonic(), "building", False
+        self._changed()
+        self.error = await self._build(Order(list(self.folders), str(store), list(self._globs), check=check, anew=anew))
+        if self.error is None:
+            self.index = await asyncio.to_thread(Index.open, store)
+        self.state = "error" if self.error else "ready"
+        self._changed()
+        return time.monotonic() - started
+
+    async def _build(self, order: Order) -> str | None:
+        """Run the process; what went wrong, if anything."""
+        pipe, quiet = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        try:
+            process = await asyncio.create_subprocess_exec(*BUILD, stdin=pipe, stdout=pipe, stderr=quiet, cwd=ROOT)
+        except OSError as error:
+            return f"the index cannot be built ({error.strerror})"
+        self._building = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(order) + b"\n")
+        last = Progress(error="the index was not built: its process ended too early")
+        async for line in process.stdout:
+            with contextlib.suppress(msgspec.DecodeError):
+                last = self.progress = msgspec.json.decode(line, type=Progress)
+                self._changed()
+        process.stdin.close()
+        await process.wait()
+        return None if last.done else last.error or "the index was not built: its process ended too early"
+
+    # ---------------------------------------------------------------- installed packages
+
+    def imports(self, text: str, environment: Path | None) -> None:
+        """Index the packages that a text imports, read-only and bounded, where they are installed."""
+        if environment is None or not self.folders:
+            return
+        for name in dict.fromkeys(IMPORT.findall(text)):
+            folder = str(environment / name)
+            known = folder in self.packages or folder in self._imported
+            if not known and len(self.packages) + len(self._imported) < PACKAGES and os.path.isdir(folder):
+                self._imported.append(folder)
+                self._wake.set()
+
+    async def _read_packages(self) -> None:
+        while self._imported:
+            folder = self._imported[0]
+            store = store_of([folder])
+            if await self._build(Order([folder], str(store), list(self._globs), PACKAGE, check=True)) is None:
+                self.packages[folder] = await asyncio.to_thread(Index.open, store)
+                self._changed()
+            self._imported.pop(0)
+
+
+def site_packages(python: str, folders: Sequence[str]) -> Path | None:
+    """Where the packages of an interpreter are; without one, of the environment that the server was started in or of
+    the first in the folders.
+    """
+    if python:
+        places = [Path(python).expanduser().parent.parent, Path(python).expanduser().parent]
+    else:
+        active = [os.environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if name in os.environ]
+        places = [Path(place) for place in active]
+        places += [Path(folder) / name for folder in folders for name in ENVIRONMENTS]
+    for place in places:
+        for found in (*sorted(place.glob("lib/python3*/site-packages"), reverse=True), place / "Lib" / "site-packages"):
+            if found.is_dir():
+                return found
+    return None

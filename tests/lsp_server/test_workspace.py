@@ -1,0 +1,148 @@
+"""What the workspace's files say: indexed in the background, kept true, seen in the status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from lsp_client import INVOKED, REAL, ROOT, LspClient
+
+from lsp_server import workspace as module
+from lsp_server.workspace import Workspace, site_packages
+
+AREA = "def area(width, height):\n    return width * height * factor\n"
+PATIENCE = 60
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "area.py").write_text(AREA)
+    return folder
+
+
+@pytest_asyncio.fixture
+async def workspace(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workspace]:
+    monkeypatch.setattr(module, "SETTLED", 0.05)
+    monkeypatch.setattr(module, "SHARE", 100.0)
+    opened = Workspace()
+    yield opened
+    opened.close()
+
+
+async def until(true: Callable[[], Any]) -> None:
+    for _ in range(PATIENCE * 50):
+        if true():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("nothing happened")
+
+
+async def test_it_is_kept_true_by_file_events(workspace: Workspace, project: Path) -> None:
+    workspace.open([str(project)])
+    await until(lambda: workspace.state == "ready")
+    assert len(workspace.indexes[0]) == 1
+    (project / "new.py").write_text("answer = 42\n")
+    workspace.files_changed([str(project / ".git" / "index"), "/elsewhere/b.py"])
+    assert workspace.state == "ready"
+    workspace.files_changed([str(project / "new.py")])
+    await until(lambda: len(workspace.index) == 2)
+    (project / "area.py").unlink()
+    workspace.files_changed([str(project / "area.py")])
+    await until(lambda: len(workspace.index) == 1)
+    report = workspace.report()
+    assert (report["state"], report["files"], report["message"]) == ("ready", 1, None)
+
+
+async def test_without_a_client_that_watches_it_watches(workspace: Workspace, project: Path) -> None:
+    workspace.open([str(project)])
+    workspace.watch()
+    await until(lambda: workspace.state == "ready")
+    (project / "new.py").write_text("answer = 42\n")
+    await until(lambda: len(workspace.index) == 2)
+
+
+async def test_what_was_kept_is_used_at_once(workspace: Workspace, project: Path) -> None:
+    workspace.open([str(project)])
+    await until(lambda: workspace.state == "ready")
+    again = Workspace()
+    again.open([str(project)])
+    await until(lambda: len(again.index) == 1)
+    again.rebuild()
+    assert again.state == "building"
+    await until(lambda: again.state == "ready")
+    assert len(again.index) == 1
+    again.close("off")
+    assert (again.indexes, again.report()["state"]) == ((), "off")
+
+
+async def test_two_servers_on_one_workspace(workspace: Workspace, project: Path) -> None:
+    other = Workspace()
+    for each in (workspace, other):
+        each.open([str(project)])
+    await until(lambda: workspace.state == other.state == "ready")
+    assert len(workspace.index) == len(other.index) == 1
+    other.close()
+
+
+async def test_what_goes_wrong_is_said(workspace: Workspace, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.parent / "file").write_text("")
+    monkeypatch.setattr(module, "store_of", lambda _: project.parent / "file" / "store")
+    workspace.open([str(project)])
+    await until(lambda: workspace.state == "error")
+    assert "cannot be kept" in workspace.report()["message"]
+    monkeypatch.setattr(module, "BUILD", ("/nowhere/python",))
+    workspace.rebuild()
+    await until(lambda: "cannot be built" in (workspace.error or ""))
+
+
+async def test_the_packages_that_are_imported(workspace: Workspace, project: Path) -> None:
+    packages = project / ".venv" / "lib" / "python3.12" / "site-packages"
+    for name in ("shapes", "other"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "__init__.py").write_text("def scale(shape, by=2):\n    pass\n")
+    assert site_packages("", [str(project)]) == packages
+    assert site_packages(str(project / ".venv" / "bin" / "python"), []) == packages
+    assert site_packages("/nowhere/bin/python", []) is None
+    workspace.open([str(project)])
+    workspace.imports("import os\nfrom shapes import scale\nimport missing\n", packages)
+    await until(lambda: workspace.report()["packages"] == ["shapes"])
+    assert any(index.matches("def scale(") for index in workspace.indexes)
+
+
+async def test_no_workspace_at_all(workspace: Workspace) -> None:
+    workspace.open([])
+    workspace.rebuild()
+    workspace.watch()
+    workspace.files_changed(["a.py"])
+    workspace.imports("import os", Path("/nowhere"))
+    assert (workspace.state, workspace.indexes) == ("none", ())
+
+
+async def test_the_server_copies_from_the_workspace_and_says_where_from(project: Path) -> None:
+    async with LspClient.start(REAL, cwd=ROOT) as client:
+        options = {"status": True, "deadlineInvokedMs": 60_000}
+        await client.initialize(rootUri=project.as_uri(), initializationOptions=options)
+        await client.wait_for("inpaint/status", '"state": "ready"')
+        uri = (project / "volume.py").as_uri()
+        client.open(uri, "def volume(width, height):\n    return width * he")
+        [item] = await client.complete(uri, 1, 21, INVOKED)
+        assert item["insertText"] == "ight * factor"
+        source = f"{(project / 'area.py').as_posix()}:2"
+        await client.wait_for("inpaint/status", source)
+        assert await client.request("workspace/executeCommand", {"command": "inpaint.rebuildIndex"}) is None
+        assert await client.leave() == 0
+
+
+async def test_it_can_be_switched_off(project: Path) -> None:
+    async with LspClient.start(REAL, cwd=ROOT) as client:
+        options = {"status": True, "workspace": False}
+        await client.initialize(rootUri=project.as_uri(), initializationOptions=options)
+        report = await client.wait_for("inpaint/status", '"state": "off"')
+        assert report["index"]["files"] == 0
+        assert await client.leave() == 0

@@ -98,6 +98,8 @@ def _eval(command: argparse.ArgumentParser) -> None:
     lines = whats.add_parser("lines", help="exact match at cursors of reserved packages")
     _corpus(lines)
     lines.add_argument("--places", type=int, default=500, help="cursor places (default: 500)")
+    lines.add_argument("--workspace", action="store_true", help="with nothing, the file, open files, and the index")
+    lines.add_argument("--json", action="store_true", help="with --workspace: print JSON instead of a table")
     lines.set_defaults(run=_run_eval_lines)
 
     typing = whats.add_parser("typing", help="what the suggestions save, typing into the language server")
@@ -111,6 +113,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     typing.add_argument(
         "--baselines", action=argparse.BooleanOptionalAction, default=True, help="model and copies alone, too"
     )
+    typing.add_argument("--workspace", action="store_true", help="and with the index of the workspace's files")
     typing.add_argument("--without", nargs="+", default=[], metavar="FILTER", help="and without each of these filters")
     typing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     typing.add_argument("--plot", type=Path, help="write precision over what is saved to this PNG")
@@ -133,6 +136,12 @@ def _corpus(command: argparse.ArgumentParser) -> None:
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:
+    if args.workspace:
+        from engine.evaluation import workspace
+
+        report = workspace.compare(_engine(args), args.corpus / "validation", args.places, args.language)
+        workspace.print_report(report, args.json)
+        return
     from engine.evaluation.lines import evaluate, print_table
 
     print_table(evaluate(_engine(args), args.corpus / "validation", args.places, language=args.language))
@@ -142,7 +151,7 @@ def _run_eval_typing(args: argparse.Namespace) -> None:
     from engine.evaluation import savings
     from engine.evaluation.places import workspaces
 
-    chosen = savings.ways(_options(args.options), args.baselines, args.without)
+    chosen = savings.ways(_options(args.options), args.baselines, args.without, args.workspace)
     places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
     sessions = savings.run(args.model, places, chosen)
     (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)

@@ -52,7 +52,7 @@ class Editor:
         assert process.stdout is not None
         self.pid = process.pid
         self.complaint = ""  # of the server: an error it wants the user to see
-        self.state = "loading"  # as it says in `inpaint/status`
+        self.state, self.index = "loading", "building"  # as it says in `inpaint/status`
         self._input, self._output = process.stdin, process.stdout
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Json]]] = {}
@@ -99,6 +99,7 @@ class Editor:
                     self.complaint = message["params"]["message"].removeprefix("Inpaint: ")
                 elif message.get("method") == "inpaint/status":
                     self.state = message["params"]["state"]
+                    self.index = message["params"]["index"]["state"]
                 elif "method" not in message:
                     self._waiting.pop(message["id"]).set_result(message | {"at": time.perf_counter()})
         for answer in self._waiting.values():
@@ -171,6 +172,14 @@ class Editor:
         while self.state in ("loading", "error"):
             if self.complaint or time.monotonic() > until:
                 raise EngineError(self.complaint or "the language server does not load its model")
+            await asyncio.sleep(0.005)
+
+    async def indexed(self) -> None:
+        """Waits for the index of the workspace. Raises EngineError where there is none for long."""
+        until = time.monotonic() + LOADING
+        while self.index == "building":
+            if time.monotonic() > until:
+                raise EngineError("the language server does not index the workspace")
             await asyncio.sleep(0.005)
 
 

@@ -94,11 +94,13 @@ class Way(NamedTuple):
     options: dict[str, Json]
 
 
-def ways(options: dict[str, Json], with_baselines: bool, without: Sequence[str]) -> list[Way]:
-    """The server as it is; its parts alone; without one of its filters at a time."""
+def ways(options: dict[str, Json], with_baselines: bool, without: Sequence[str], with_index: bool = False) -> list[Way]:
+    """The server on the open files; with the index of the workspace; its parts alone; without a filter at a time."""
+    indexed, options = {**options, "workspace": True}, {**options, "workspace": False}
     parts = {"model alone": "model_alone", "copies alone": "copies_alone"} if with_baselines else {}
     return [
         Way("Inpaint", SERVER, options),
+        *([Way("with the index", SERVER, indexed)] if with_index else []),
         *(Way(name, baselines.server(load), options) for name, load in parts.items()),
         *(Way(f"without {name}", baselines.server_without(name), options) for name in without),
     ]
@@ -117,6 +119,7 @@ async def typed(way: Way, model: str, workspaces: Sequence[Workspace], tell: Cal
             command = (*way.command, "--model", model)
             async with Editor.start(model, command, {**way.options, **UNHURRIED}, root.as_uri()) as editor:
                 await editor.loaded()
+                await editor.indexed()
                 for place in workspace.places:
                     await _type_place(editor, root, workspace.package, place, session)
                     tell(place.todo.count("\n") + 1)

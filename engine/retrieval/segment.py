@@ -58,8 +58,9 @@ class Segment:
         backwards = np.frombuffer(gap + b"\0".join(texts.values()) + gap, np.uint8)[::-1].copy()
         sizes = np.array([len(text) + 1 for text in reversed(texts.values())], np.int64)
         starts = MARGIN + np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.int64)
+        asked = _may_be_asked(backwards)  # before the largest array is there
         order = divsufsort(backwards)
-        return cls(backwards, order[_may_be_asked(backwards)[order]], starts, list(reversed(texts)))
+        return cls(backwards, order[asked[order]], starts, list(reversed(texts)))
 
     def save(self, path: Path) -> None:
         """Writes PATH.text.npy and PATH.places.npy. Raises OSError."""

@@ -1,6 +1,6 @@
 """How often a copied token is right: a logistic function of what speaks for the copy.
 
-Learned offline (`python -m engine train shares`); the weights are in shares.json, the figures in shares.md.
+Learned offline; the weights are in shares.json, what they were learned on and how well is in shares.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,121 @@
+"""What the workspace brings: the same cursors with nothing to copy from, the file, open files, and the index.
+
+Each reserved package is a workspace, indexed as a user's is. The file under test is known without the line at the
+cursor, as the other ways know it: what the index has of it is hidden, as that of any open file. Open files are the
+first six others of its folder.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from engine import Engine, FillRequest
+from engine.corpus import Corpus
+from engine.evaluation.latency import Times, times
+from engine.evaluation.lines import places, share
+from engine.retrieval.build import Order, build
+from engine.retrieval.index import Index
+
+OPEN, BEGINNING = 6, 60_000  # files, characters of each
+LENGTHS = (0, 8, 16, 32)  # characters: the lower ends of classes of match length
+WAYS = ("nothing", "the file", "open files", "index")
+
+
+class Hit(msgspec.Struct):
+    """Of one way at one place: whether the line was exactly right, and what it took."""
+
+    way: str
+    kind: str
+    match: int
+    right: bool
+    milliseconds: float
+
+
+class Report(msgspec.Struct):
+    """Shares of lines exactly right by way, in all, by kind of place and by match length; `lookup` is of the index."""
+
+    places: int
+    exact: dict[str, dict[str, float]]
+    fill: dict[str, Times]
+    lookup: Times
+
+
+def compare(engine: Engine, folder: Path, count: int, language: str) -> Report:
+    """Raises EngineError as `lines.places` does."""
+    hits, lookups = list[Hit](), list[float]()
+    with tempfile.TemporaryDirectory() as root:
+        files, indexes = _indexed(folder, Path(root))
+        for kind, place in places(folder, count, language=language):
+            package, path = files[place.request.path]
+            started = time.perf_counter()
+            found = indexes[package].matches(place.request.prefix, frozenset({path}))
+            lookups.append(1000 * (time.perf_counter() - started))
+            match = max((one.length for one in found), default=0)
+            for way, request in _ways(place.request, path, indexes[package]):
+                started = time.perf_counter()
+                text = engine.fill(request, threading.Event()).text
+                hits.append(Hit(way, kind, match, text == place.target, 1000 * (time.perf_counter() - started)))
+    return Report(
+        places=count,
+        exact={way: _exact([hit for hit in hits if hit.way == way]) for way in WAYS},
+        fill={way: times([hit.milliseconds for hit in hits if hit.way == way]) for way in WAYS},
+        lookup=times(lookups),
+    )
+
+
+def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict[str, Index]]:
+    """Package and absolute path of each file by its path in the corpus; the index of each package."""
+    corpus, files = Corpus(folder), dict[str, tuple[str, str]]()
+    for number, file in enumerate(corpus.files):
+        path = root / file.package / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(corpus.text(number), encoding="utf-8", newline="")
+        files[file.path] = (file.package, path.as_posix())
+    indexes = {}
+    for package in {package for package, _ in files.values()}:
+        store = root / "indexes" / package
+        build(Order([str(root / package)], str(store)))
+        indexes[package] = Index.open(store)
+    return files, indexes
+
+
+def _ways(request: FillRequest, path: str, index: Index) -> Iterator[tuple[str, FillRequest]]:
+    file = Path(path)
+    others = sorted(other for other in file.parent.glob(f"*{file.suffix}") if other != file)[:OPEN]
+    texts = tuple(other.read_text(encoding="utf-8")[:BEGINNING] for other in others)
+    known = (path, *(other.as_posix() for other in others))
+    yield "nothing", msgspec.structs.replace(request, copies=False)
+    yield "the file", request
+    yield "open files", msgspec.structs.replace(request, files=known, related=texts)
+    yield "index", msgspec.structs.replace(request, files=known, related=texts, indexes=(index,))
+
+
+def _exact(hits: list[Hit]) -> dict[str, float]:
+    parts = defaultdict[str, list[bool]](list)
+    for hit in hits:
+        least = max(length for length in LENGTHS if length <= hit.match)
+        for part in ("all", hit.kind, f"match of {least}+"):
+            parts[part].append(hit.right)
+    return {part: share(parts[part]) for part in sorted(parts)}
+
+
+def print_report(report: Report, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        return
+    parts = list(report.exact["index"])
+    print(
+        f"{report.places} places, lines exactly right\n{'':18}"
+        + "".join(f"{part:>15}" for part in [*parts, "median ms"])
+    )
+    for way, exact in report.exact.items():
+        print(f"{way:18}" + "".join(f"{exact[part]:15.1%}" for part in parts) + f"{report.fill[way].p50:15.1f}")
+    print(f"a look-up in the index: {report.lookup.p50:.2f} ms, 95 % {report.lookup.p95:.2f} ms")

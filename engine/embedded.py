@@ -70,6 +70,15 @@ class Embedded:
         shipped = folder.name == name and (WEIGHTS / name / "config.json").is_file()
         return shipped or (folder / GRAPH).exists() or not (folder.is_dir() or "/" in name)
 
+    @staticmethod
+    def threads(name: str) -> int:
+        """That a pass of the model uses; 1 where there is no such model."""
+        folder = WEIGHTS / name if (WEIGHTS / name).is_dir() else Path(name).expanduser()
+        try:
+            return msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape).threads
+        except (OSError, msgspec.DecodeError):
+            return 1
+
     @property
     def reach(self) -> int:
         """See Engine.reach."""

@@ -15,7 +15,9 @@ import msgspec
 from engine.contract import EngineError, Fill, FillRequest, Piece
 
 Json: TypeAlias = Any
-ELSEWHERE = ("prefix", "suffix", "max_tokens")  # fields of a request that the API has itself
+SENT = (  # beside what the API has itself; paths of files and indexes of them stay here
+    "path", "max_lines", "deadline_ms", "steps", "related", "min_confidence", "drafts", "copies", "trust",
+)  # fmt: skip
 FILES = 6  # that llama.cpp is sent
 
 
@@ -38,8 +40,7 @@ class Inpaint:
     def body(self, request: FillRequest, model: str) -> Json:
         body = _body(request, model)
         plain = FillRequest(prefix="")  # its values are left out: an older server may not know their names
-        names = [name for name in request.__struct_fields__ if name not in ELSEWHERE]
-        more = {name: getattr(request, name) for name in names if getattr(request, name) != getattr(plain, name)}
+        more = {name: getattr(request, name) for name in SENT if getattr(request, name) != getattr(plain, name)}
         return body | {"logprobs": 0, "inpaint": more}
 
     def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:

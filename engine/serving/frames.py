@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 
@@ -16,7 +16,7 @@ class Start(msgspec.Struct, tag=True):
     """To a worker: fill. What is committed is told as it comes where it is `watched`."""
 
     number: int
-    request: FillRequest
+    request: dict[str, Any]  # the fields of a FillRequest
     watched: bool
 
 
@@ -68,6 +68,15 @@ Report: TypeAlias = Ready | Unable | Progressed | Filled | Stopped | Broken
 
 orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+
+
+def fields_of(request: FillRequest) -> dict[str, Any]:
+    """All but what only an index of files is for, which no user of a server has."""
+    return {name: getattr(request, name) for name in request.__struct_fields__ if name not in ("files", "indexes")}
+
+
+def request_of(fields: dict[str, Any]) -> FillRequest:
+    return FillRequest(**{**fields, "related": tuple(fields["related"])})
 
 
 def frame(message: Order | Report) -> bytes:

@@ -29,6 +29,7 @@ from engine.serving.frames import (
     frame,
     orders,
     read,
+    request_of,
 )
 
 
@@ -70,7 +71,7 @@ class Worker:
         beside = self._running
         report: Report
         try:
-            report = Filled(order.number, self._engine.fill(order.request, cancel, watch), beside)
+            report = Filled(order.number, self._engine.fill(request_of(order.request), cancel, watch), beside)
         except Cancelled:
             report = Stopped(order.number)
         except EngineError as error:

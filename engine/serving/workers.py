@@ -1,5 +1,5 @@
-"""The processes that fill. On a CPU there is one for each core, each with one fill at a time, for a pass of the
-embedded model gains nothing by a second core; on a GPU there is one, whose fills share passes.
+"""The processes that fill. On a CPU there is one for each core, or for as many as a pass of the model uses, each with
+one fill at a time; on a GPU there is one, whose fills share passes.
 
 A process that ends is started again; what ran in it is answered by Away, once.
 """
@@ -30,6 +30,7 @@ from engine.serving.frames import (
     Start,
     Stop,
     Unable,
+    fields_of,
     frame,
     receive,
     reports,
@@ -136,7 +137,7 @@ class Process:
         request = asked.request
         if asked.deadline is not None:
             request = msgspec.structs.replace(request, deadline_ms=(asked.deadline - asked.started) * 1000)
-        self._send(Start(number, request, asked.watch is not None))
+        self._send(Start(number, fields_of(request), asked.watch is not None))
         asked.answer.add_done_callback(partial(self._stop, number))
 
     def _stop(self, number: int, answer: asyncio.Future[Filled]) -> None:
@@ -155,7 +156,9 @@ def command(model: str, device: str, megabytes: float = MEMORY) -> Sequence[str]
 
 def default_count(model: str, device: str) -> int:
     """How many processes use the machine well: public checkpoints use all of it in one."""
-    return cores() if Embedded.holds(model) and device in ("auto", "cpu") else 1
+    if not Embedded.holds(model) or device not in ("auto", "cpu"):
+        return 1
+    return max(1, cores() // Embedded.threads(model))
 
 
 def cores() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 from servers import REAL, SCRIPTED, Server, script, serving, wait_until
@@ -203,6 +203,12 @@ def test_a_model_of_llama_cpp_that_fills_no_gaps_goes_on_after_the_prefix(stub: 
 def test_the_url_sets_api_and_model(stub: Stub) -> None:
     assert fill(Engine.load(f"{stub.url}/v1/completions?model=mine")).text == "ab"
     assert stub.bodies("/v1/completions")[-1]["model"] == "mine"
+
+
+def test_what_the_workspace_knows_stays_here(server: Server) -> None:
+    known = {"indexes": (cast(Any, object()),), "files": ("/home/me/a.py",)}
+    indexed = FillRequest(prefix=GAP.prefix, suffix=GAP.suffix, **known)
+    assert fill(Engine.load(server.url), indexed).text == fill(Engine.load(server.url)).text
 
 
 @pytest.mark.parametrize("stub", [FIM], indirect=True)

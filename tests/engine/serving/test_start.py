@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from servers import REAL, ROOT, serving
 
 from engine import EngineError
+from engine.embedded import GRAPH
+from engine.serving import workers
 from engine.serving.keys import Keys
 
 COMMAND = [sys.executable, "-m", "engine", "serve"]
@@ -55,6 +58,16 @@ def test_a_taken_port_is_said() -> None:
 
 def test_a_model_that_cannot_be_loaded_is_said() -> None:
     assert "no model 'nothing'" in refusal("--port", "0", "--model", "nothing")
+
+
+def test_a_process_has_the_cores_of_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    shape = {"context": 384, "canvas": 16, "ngram_buckets": 0, "threads": 2}
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    (tmp_path / GRAPH).touch()
+    assert workers.default_count("nano", "auto") == 8
+    assert workers.default_count(str(tmp_path), "cpu") == 4
+    assert workers.default_count("nano", "cuda") == workers.default_count("some/checkpoint", "auto") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"secret", b"\xff"])

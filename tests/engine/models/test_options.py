@@ -13,7 +13,7 @@ import torch
 from test_torch_backend import Writer, over
 
 from engine import Engine, EngineError, Fill, FillRequest
-from engine.contract import Piece
+from engine.contract import Piece, Watch
 from engine.decoding.passes import Gap, Question, Summary
 from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
@@ -64,7 +64,7 @@ def test_what_nobody_believes_in_ends_early(engine: Engine) -> None:
 
 
 def test_what_is_trusted_costs_fewer_passes(engine: Engine) -> None:
-    passes = {trust: fill(engine, "import os\n\nq", max_tokens=12, trust=trust, steps=8).passes for trust in (0.0, 1.0)}
+    passes = {trust: fill(engine, "import os\n\nq", max_tokens=12, trust=trust).passes for trust in (0.0, 1.0)}
     assert passes[0.0] <= passes[1.0]
 
 
@@ -137,7 +137,7 @@ class Fixed:
 
     reach = 100
 
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         assert "\r" not in request.prefix + request.suffix + "".join(request.related)
         pieces = (Piece(1, 0.5), Piece(2, 0.5), Piece(3, 0.5))
         return Fill(

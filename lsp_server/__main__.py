@@ -1,4 +1,4 @@
-"""The command line: `--stdio` and `--tcp` for editors, `--try` for a terminal.
+"""The command line: `--stdio` and `--tcp` for editors, `--try` for a terminal, `--doctor` for a bug report.
 
 The model starts to load before the protocol's modules are imported, which takes as long.
 """
@@ -8,15 +8,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import logging
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from engine import Engine
 from lsp_server.completer import Completer, LoadEngine
+from lsp_server.log import default_file, set_up
 from lsp_server.settings import DEVICES, Settings
+
+NO_LOG = "none"
 
 
 def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.load) -> int:
@@ -28,7 +31,12 @@ def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.loa
         from lsp_server.terminal import try_place
 
         return try_place(arguments.place, settings, load_engine)
+    if arguments.doctor:
+        from lsp_server.doctor import report
+
+        return report(settings, load_engine)
     if arguments.stdio or arguments.tcp:
+        set_up(None if arguments.log == NO_LOG else Path(arguments.log) if arguments.log else default_file())
         serve(arguments.tcp, settings, load_engine)
     parser.print_help()
     return 0
@@ -43,6 +51,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="NAME|DIR", default="nano", help="the model (default: nano, the embedded one)"
     )
+    way.add_argument("--doctor", action="store_true", help="say whether completion works here: for a bug report")
+    parser.add_argument("--log", metavar="FILE", help=f"where requests are logged, without text; {NO_LOG}: nowhere")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the model runs (default: auto)")
     return parser
 
@@ -56,8 +66,6 @@ def address(text: str) -> tuple[str, int]:
 
 def serve(tcp: tuple[str, int] | None, settings: Settings, load_engine: LoadEngine) -> NoReturn:
     """Serve one client until it leaves, on TCP where an address is given, else on stdin and stdout."""
-    logging.basicConfig(format="inpaint: %(message)s")
-    logging.getLogger("pygls").setLevel(logging.CRITICAL)  # it logs a traceback for every malformed message
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # or Ctrl-C would wait for a read of stdin to end
     completer = Completer(load_engine)
     completer.load(settings.model, settings.device)

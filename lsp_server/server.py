@@ -30,6 +30,7 @@ from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, Report
 from lsp_server.filters import presentable
+from lsp_server.log import JOURNAL
 from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Position, pieces
 from lsp_server.notebooks import Notebooks, with_cells
 from lsp_server.protocol import Protocol, lenient_converter
@@ -40,6 +41,7 @@ from lsp_server.transport import FAILURE, watch
 from lsp_server.workspace import Workspace, site_packages
 
 logger = logging.getLogger(__name__)
+requests = logging.getLogger(JOURNAL)
 
 DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
@@ -432,9 +434,11 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     ls.focus, ls.silence = params.text_document.uri, "nothing" if question and not request else None
     with ls.thinking():
         fill = await ls.completer.fill(params.text_document.uri, request)
+    took = (time.perf_counter() - started) * 1000
+    requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, fill.passes if fill else "none")
     if question is None or request is None or fill is None:
         return types.InlineCompletionList(items=[])
-    ls.cost = Cost((time.perf_counter() - started) * 1000, fill.passes, fill.instead)
+    ls.cost = Cost(took, fill.passes, fill.instead)
     least = 0 if question.invoked else ls.settings.min_confidence
     text = presentable(fill, question.gap, least)
     if not text:

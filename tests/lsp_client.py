@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 ROOT = Path(__file__).parents[1]
-REAL = [sys.executable, "-m", "lsp_server", "--stdio"]
-SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
+REAL = [sys.executable, "-m", "lsp_server", "--log", "none", "--stdio"]
+SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--log", "none", "--stdio"]
 PATIENCE = 60.0  # seconds: only a hang is ever as slow
 AUTOMATIC, INVOKED = 2, 1
 

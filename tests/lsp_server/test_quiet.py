@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from lsp_client import INVOKED, REAL, ROOT, LspClient
+from lsp_client import INVOKED, REAL, ROOT, LspClient, LspError
 from sandbox import ENDED, QUIET, no_sockets_no_writes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the filter is the Linux kernel's")
@@ -44,3 +46,34 @@ def test_fill() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout[:8]) == (0, b'{"id":1,')
+
+
+async def test_the_log_is_all_that_is_written_and_has_no_text(tmp_path: Path) -> None:
+    home = {name: str(tmp_path) for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR")}
+    command = [part for part in REAL if part not in ("--log", "none")]
+    async with LspClient.start(command, cwd=ROOT, env={**QUIET, **home}) as client:
+        await client.initialize()
+        client.open(URI, "secret_word = 1\nprint(")
+        await client.complete(URI, 1, 6, INVOKED)
+        with pytest.raises(LspError):
+            await client.request("secret_word")
+        client._writer.write(b"secret_word\r\n\r\n")
+        assert await client.gone() == 2
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        "inpaint/log/server.log"
+    }
+    log = (tmp_path / "inpaint" / "log" / "server.log").read_text()
+    assert re.search(r"INFO lsp_server.requests: request 2: \d+\.\d ms, passes: \d+", log)
+    assert "cannot be understood" in log
+    assert "secret_word" not in log
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("file", ["/dev/full", "/dev/full/server.log"])
+async def test_a_log_that_cannot_be_written_is_done_without(file: str) -> None:
+    async with LspClient.start([*REAL, "--log", file], cwd=ROOT) as client:
+        await client.initialize()
+        client.open(URI, "x = ")
+        await client.complete(URI, 0, 4, INVOKED)
+        assert await client.leave() == 0
+        assert await client.stderr() == ""

@@ -1,0 +1,93 @@
+"""`--doctor`: a report to paste into a bug: whether completion works here, and with what. Without any text of the user."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+import threading
+import time
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from engine import EngineError, FillRequest, checksums
+from engine.embedded import WEIGHTS
+from lsp_server.completer import LoadEngine
+from lsp_server.log import default_file
+from lsp_server.settings import Settings
+
+ALSO = ("torch", "transformers")  # packages that are told of where they are
+EDITORS = {  # where a plugin lies below the user's home
+    "VS Code": (".vscode*/extensions/*inpaint*",),
+    "Neovim": (
+        ".local/share/nvim/lazy/*inpaint*",
+        ".local/share/nvim/site/pack/*/*/*inpaint*",
+        ".config/nvim/pack/*/*/*inpaint*",
+        ".config/nvim/**/inpaint*.lua",
+    ),
+    "Emacs": (".emacs.d/**/inpaint.el", ".config/emacs/**/inpaint.el"),
+}
+PROBE = FillRequest(prefix="import numpy as ", suffix="\n", max_lines=1)
+
+
+def report(settings: Settings, load_engine: LoadEngine) -> int:
+    """Print the report. Returns the exit code: 0 where completion works."""
+    print(f"Inpaint {found_version('inpaint-lsp')}, in {Path(__file__).parents[1]}")
+    print(
+        f"Python {platform.python_version()} ({sys.executable}) on {platform.platform()}, {os.cpu_count()} processors"
+    )
+    print("packages:", ", ".join(f"{name} {found_version(name)}" for name in packages()))
+    sound = [weights(folder) for folder in sorted(WEIGHTS.iterdir()) if folder.is_dir()]
+    works = test_fill(settings, load_engine)
+    for editor, places in EDITORS.items():
+        here = sorted({str(path) for place in places for path in Path.home().glob(place)})
+        print(f"{editor}: {', '.join(here) or 'no plugin found'}")
+    print(f"log: {default_file()}")
+    return 0 if works and all(sound) else 1
+
+
+def packages() -> list[str]:
+    """What the default installation needs, and some that matter where they are."""
+    try:
+        needed = [line for line in requires("inpaint-lsp") or [] if "extra ==" not in line]
+    except PackageNotFoundError:
+        needed = []
+    names = ["".join(c if c.isalnum() or c in "-_." else " " for c in line).split()[0] for line in needed]
+    return [*names, *(name for name in ALSO if importlib.util.find_spec(name))]
+
+
+def found_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def weights(folder: Path) -> bool:
+    """Print a model's files with the beginnings of their sums; whether they are what they were."""
+    names = [path.name for path in sorted(folder.iterdir()) if path.suffix in (".json", ".onnx", ".safetensors")]
+    try:
+        checksums.check(folder, names)
+    except EngineError as error:
+        print(f"model {folder.name}: {error}")
+        return False
+    print(f"model {folder.name}:", ", ".join(f"{name} {checksums.digest(folder / name)[:12]}" for name in names))
+    return True
+
+
+def test_fill(settings: Settings, load_engine: LoadEngine) -> bool:
+    started = time.perf_counter()
+    try:
+        engine = load_engine(settings.model, settings.device)
+        loaded = time.perf_counter()
+        fill = engine.fill(PROBE, threading.Event())
+    except Exception as error:  # whatever it is, it is what the report is for
+        print(f"test fill with {settings.model}: {type(error).__name__}: {error}")
+        return False
+    took = (time.perf_counter() - loaded) * 1000
+    print(
+        f"test fill with {settings.model}: {fill.text!r} in {took:.0f} ms and {fill.passes} passes, "
+        f"after a load of {(loaded - started) * 1000:.0f} ms"
+    )
+    return True

@@ -1,4 +1,4 @@
-"""`--doctor`: a report to paste into a bug: whether completion works here, and with what. Without any text of the user."""
+"""`--doctor`: a report to paste into a bug: whether completion works here, and with what; no text of the user."""
 
 from __future__ import annotations
 

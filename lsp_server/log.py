@@ -10,6 +10,7 @@ import logging
 import traceback
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -48,7 +49,7 @@ class WithoutText(logging.Formatter):
         kept.exc_text = None
         return super().format(kept)
 
-    def formatException(self, ei: object) -> str:  # noqa: N802
-        kind, _, trace = ei  # type: ignore[misc]
-        places = (f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(trace))
-        return f"{kind.__name__} at {' < '.join(reversed([*places]))}"
+    def formatException(self, ei: Any) -> str:  # noqa: N802 logging's
+        kind, _, trace = ei
+        places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(trace)]
+        return f"{kind.__name__} at {' < '.join(reversed(places))}"

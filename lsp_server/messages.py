@@ -25,6 +25,7 @@ class Message(msgspec.Struct):
     jsonrpc: str
     method: str
     params: msgspec.Raw = msgspec.Raw(b"null")
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Position(msgspec.Struct, gc=False):

@@ -18,6 +18,7 @@ from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageServerProtocol, default_converter
 
+from lsp_server.buffers import well_formed
 from lsp_server.messages import DidChange, DidClose, DidOpen, Message
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,13 @@ class Protocol(LanguageServerProtocol):
         try:
             text = text_message(body)
             if text is None:
-                self._take(parsed(body))
+                message = parsed(body)
+                if (
+                    message.get("method") in TEXT and "id" not in message
+                ):  # with a lone surrogate, which msgspec refuses
+                    text = text_message(well_formed(json.dumps(message, ensure_ascii=False)).encode())
+            if text is None:
+                self._take(message)
             elif self._timely(text.method, None):
                 await asyncio.sleep(0)  # for a long one that took a while, and the next step takes as long
                 await self._take_text(text)
@@ -74,6 +81,8 @@ class Protocol(LanguageServerProtocol):
             return
         if not self._timely(method, identifier):
             return
+        if method in TEXT:
+            raise Refused(identifier, Code.InvalidRequest, f"{method} is a notification")
         try:
             structured = self.structure_message(message)
         except JsonRpcInvalidParams:
@@ -82,6 +91,8 @@ class Protocol(LanguageServerProtocol):
                 raise Refused(identifier, Code.InvalidParams, sentence) from None
             logger.error("a message was left alone: %s", sentence)
             return
+        if identifier is not None and not hasattr(structured, "id"):
+            raise Refused(identifier, Code.InvalidRequest, f"{method} is a notification")
         self._initialized = self._initialized or method == types.INITIALIZE
         self.handle_message(structured)
 
@@ -128,7 +139,8 @@ def text_message(body: bytes | bytearray) -> Message | None:
         message = msgspec.json.decode(body, type=Message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return message if message.method in TEXT and message.jsonrpc == "2.0" else None
+    ours = message.method in TEXT and message.jsonrpc == "2.0" and message.id is msgspec.UNSET
+    return message if ours else None
 
 
 def parsed(body: bytes | bytearray) -> dict[str, Any]:

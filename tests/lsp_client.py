@@ -91,8 +91,8 @@ class LspClient:
             self.received.append({"method": "", **message})
             return
         self.order.append(message["id"])
-        future = self._waiting.pop(message["id"])
-        if future.done():  # given up by the test
+        future = self._waiting.pop(message["id"], None)
+        if future is None or future.done():  # given up by the test, or none of its own
             return
         if "error" in message:
             future.set_exception(LspError(message["error"]))

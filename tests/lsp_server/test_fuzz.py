@@ -1,7 +1,6 @@
-"""Messages that hypothesis makes up, to the real process: it never dies, answers every request once, and its text stays
-the client's.
+"""Messages that are made up from a seed, to the real process: it never dies and answers every request once.
 
-40 rounds of a process's life in the suite; `ROUNDS=2000 python -m pytest tests/lsp_server/test_fuzz.py` makes more.
+25 rounds of a process's life in the suite; `ROUNDS=2000 python -m pytest tests/lsp_server/test_fuzz.py` makes more.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from lsp_client import INVOKED, PATIENCE, SCRIPTED, LspClient, script
 
-ROUNDS = int(os.environ.get("ROUNDS", "40"))
+ROUNDS = int(os.environ.get("ROUNDS", "25"))
 MESSAGES = 60  # a round
 URI = "file:///project/a.py"
 METHODS = (
@@ -92,7 +91,7 @@ async def test_made_up_messages(seed: int) -> None:
     rng = random.Random(seed)
     async with LspClient.start(SCRIPTED) as client:
         await client.initialize()
-        waiting = set()
+        waiting = set[int]()
         for number in range(1000, 1000 + MESSAGES):
             body, request = message(rng, number)
             client._writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))

@@ -81,6 +81,7 @@ DEEP = b'{"jsonrpc":"2.0","id":1,"method":"inpaint/statistics","params":' + b"["
         ({**STATISTICS, "method": "textDocument/inlineCompletion"}, -32602, 1),
         ({**STATISTICS, "method": "textDocument/inlineCompletion", "params": []}, -32602, 1),
         ({**STATISTICS, "method": "workspace/executeCommand", "params": {}}, -32602, 1),
+        ({**STATISTICS, "method": "textDocument/didClose"}, -32600, 1),
         (INITIALIZE, -32600, 0),
     ],
 )

@@ -23,21 +23,23 @@ import msgspec
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Piece, Progress, Watch
 from engine.remote.address import is_url
 
-__all__ = ["Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
+__all__ = ["AUTO", "Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
 
+AUTO = "auto"  # the model's name of all that we ship
 CRLF = "\r\n"
 Said = TypeVar("Said", Fill, Progress)
 
 
 class Engine:
-    """A loaded model. One `fill` runs at a time: give it one worker thread."""
+    """A loaded model. One `fill` or `read` runs at a time: give it one worker thread."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, model: str = "") -> None:
+        self._backend, self._model = backend, model
 
     @classmethod
-    def load(cls, model: str = "nano", device: str = "auto") -> "Engine":
-        """Load the embedded model, a public checkpoint from a folder or a hub id, or reach a server by its URL.
+    def load(cls, model: str = AUTO, device: str = "auto") -> "Engine":
+        """Load the embedded models (see engine.auto) or one of them, a public checkpoint from a folder or a hub id, or
+        reach a server by its URL.
 
         `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU.
         Raises EngineError where the model is unknown, does not fit, or its files are missing or damaged.
@@ -45,19 +47,24 @@ class Engine:
         if is_url(model):
             from engine.remote.model import Remote  # here, so that nothing else has to do with the network
 
-            return cls(Remote.load(model))
+            return cls(Remote.load(model), model)
+        from engine import auto
         from engine.embedded import Embedded  # here, so that importing the types costs no onnxruntime
 
+        if model == AUTO and device in ("auto", "cpu"):
+            return cls(auto.load())
+        if model == AUTO:
+            model = auto.best()
         if Embedded.holds(model) and device in ("auto", "cpu"):
-            return cls(Embedded.load(model))
+            return cls(Embedded.load(model), model)
         try:
             from engine import public  # here, so that the embedded model costs no torch
         except ModuleNotFoundError as missing:
             needed = "public checkpoints and GPUs need the gpu extra: pip install 'inpaint-lsp[gpu]'"
             raise EngineError(f"{needed} ({missing.name} is missing)") from None
         if Embedded.holds(model):
-            return cls(Embedded.load(model, public.choose_device(device)))
-        return cls(public.load(model, device))
+            return cls(Embedded.load(model, public.choose_device(device)), model)
+        return cls(public.load(model, device), model)
 
     @property
     def reach(self) -> int:
@@ -82,9 +89,18 @@ class Engine:
         """
         _check(request)
         if CRLF not in request.prefix and CRLF not in request.suffix:
-            return self._backend.fill(_with_newlines(request), cancel, watch)
-        watching = None if watch is None else lambda progress: watch(_with_crlf(progress))
-        return _with_crlf(self._backend.fill(_with_newlines(request), cancel, watching))
+            fill = self._backend.fill(_with_newlines(request), cancel, watch)
+        else:
+            watching = None if watch is None else lambda progress: watch(_with_crlf(progress))
+            fill = _with_crlf(self._backend.fill(_with_newlines(request), cancel, watching))
+        return fill if fill.model else msgspec.structs.replace(fill, model=self._model)
+
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        """Read ahead what a request like this one would have the model read, pass by pass; the text of its fill is the
+        same without. Raises Cancelled. Returns whether all is read that can be; False while a model is being loaded,
+        which a request without a deadline waits for.
+        """
+        return self._backend.read(_with_newlines(request), cancel)
 
 
 def _check(request: FillRequest) -> None:

@@ -77,7 +77,8 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     from, if it was.
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
-    `instead` says why another model than the one that was asked for has answered.
+    `instead` says why another model than the one that was asked for has answered, `model` which one has.
+    `whole_window` is False where the deadline left time for a smaller model or a shorter window only.
     """
 
     text: str
@@ -92,6 +93,8 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     pieces: tuple[Piece, ...] = ()
     instead: str = ""
     source: Source | None = None
+    model: str = ""
+    whole_window: bool = True
 
     def after(self, typed: int) -> Fill:
         """What is left once so many characters are typed, as sure as its own tokens are.
@@ -145,3 +148,7 @@ class Backend(Protocol):
     def remember(self, megabytes: float) -> None: ...
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
+
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        """See Engine.read."""
+        return True

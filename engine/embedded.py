@@ -1,8 +1,16 @@
-"""The embedded model: finds its files, keeps its KV memory, answers requests."""
+"""The embedded model: finds its files, keeps its KV memory, answers requests.
+
+A long context makes a better text, and where rows are dear it takes seconds to read. So a model that sees far has two
+windows, each with memories of its own: a request gets the longer one if that can be read within its deadline, and both
+are read ahead while nobody waits (`read`).
+"""
 
 from __future__ import annotations
 
+import math
+import statistics
 import threading
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,24 +20,39 @@ import numpy as np
 from engine import checksums
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
-from engine.contract import EngineError, Fill, FillRequest, Watch
+from engine.backends.pace import LAST
+from engine.contract import Cancelled, EngineError, Fill, FillRequest, Watch
 from engine.decoding import copying, draft_verify
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
 from engine.tokenizer import BOS, MASK, Tokenizer
-from engine.window import CHARACTERS, prompt
+from engine.window import CHARACTERS, Prompt, prompt
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Path(__file__).parent / "weights"
 GRAPH, STORED = "graph.onnx", "model.safetensors"
+SHORT = 384  # tokens of context that are read first; longer contexts are not for whoever waits
+SLICE = 16  # tokens a pass that reads ahead: a request that comes meanwhile waits for no more
+LINE, ROWS = 4, 8  # passes that a line takes until some were made, and rows of each
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """A way to answer a request: what is to be read with which passes; and the seconds until there is a line."""
+
+    passes: CausalPasses
+    asked: Prompt
+    seconds: float
+
+
 class Embedded:
-    def __init__(self, model: CausalPasses, tokenizer: Tokenizer) -> None:
-        self._model, self._tokenizer = model, tokenizer
+    def __init__(self, model: CausalPasses, tokenizer: Tokenizer, name: str = "") -> None:
+        self._model, self._tokenizer, self._name = model, tokenizer, name
+        two = model.shape.context > SHORT and not model.rows_are_free
+        self._windows = [model.apart(SHORT), model] if two else [model]
+        self._lines = deque([LINE], maxlen=LAST)  # passes of the last fills of a line
 
     @classmethod
     def load(cls, name: str, device: torch.device | None = None) -> Embedded:
@@ -46,7 +69,7 @@ class Embedded:
             shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
         except (msgspec.DecodeError, OSError, RecursionError) as error:
             raise EngineError(f"{folder / 'config.json'} is damaged ({error}); install the model again") from None
-        model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"))
+        model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), folder.name)
         model.prove(folder)
         return model
 
@@ -91,32 +114,90 @@ class Embedded:
 
     def remember(self, megabytes: float) -> None:
         """See Engine.remember."""
-        self._model.remember(megabytes)
+        for passes in self._windows:
+            passes.remember(megabytes / len(self._windows))
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill."""
+        plans = self._plans(request)
+        return self._filled(_in_time(plans, request) or plans[0], plans, request, cancel, watch)
+
+    def fill_in_time(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill | None:
+        """As `fill`, or None where not even a line is likely to be there within the deadline."""
+        plans = self._plans(request)
+        plan = _in_time(plans, request)
+        return None if plan is None else self._filled(plan, plans, request, cancel, watch)
+
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        """See Engine.read. The short window is read first."""
+        for plan in self._plans(request):
+            plan.passes.keep(plan.asked.context)
+            while unread := plan.asked.context[len(plan.passes.sequence) :]:
+                _check(cancel)
+                plan.passes.read(unread[:SLICE])
+            _check(cancel)
+            plan.passes.read(plan.asked.lead)  # so that what passes cost is known when nothing is left to be read
+            plan.passes.forget(len(plan.asked.context))
+        return True
+
+    def _plans(self, request: FillRequest) -> list[Plan]:
+        """One for each window that sees more than the one before."""
+        plans: list[Plan] = []
+        for passes in self._windows:
+            asked = prompt(request, self._tokenizer, passes.shape.context, passes.shape.marks_empty_rest)
+            if not plans or len(asked.context) > len(plans[-1].asked.context):
+                unread = passes.missing(asked.context) + len(asked.lead)
+                seconds = passes.pace.seconds(unread) + (statistics.median(self._lines) - 1) * passes.pace.seconds(ROWS)
+                plans.append(Plan(passes, asked, seconds))
+        return plans
+
+    def _filled(
+        self, plan: Plan, plans: list[Plan], request: FillRequest, cancel: threading.Event, watch: Watch | None
+    ) -> Fill:
         limits = Limits(request, self._tokenizer, cancel, watch)
-        asked = prompt(request, self._tokenizer, self._model.shape.context, self._model.shape.marks_empty_rest)
+        passes, asked = plan.passes, plan.asked
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :]
         limits.respelled_lines = asked.blank.count("\n")
-        reused = self._model.keep(asked.context)
+        reused = passes.keep(asked.context)
+        if request.deadline_ms is not None and len(self._windows) > 1:  # else, as one pass with the first draft
+            while len(unread := asked.context[len(passes.sequence) :]) > SLICE and not limits.late():
+                limits.check()
+                passes.read(unread[:SLICE])
+                limits.passed()
+        reading = limits.passes
         copier = copying.Copier(request, self._tokenizer, asked.blank)
         written = draft_verify.decode(
-            self._model,
+            passes,
             Gap([*asked.context, *asked.lead], [], asked.blank),
             MASK,
-            self._model.shape.canvas // (1 if self._model.denoises else 2),  # a line has about eight tokens
+            passes.shape.canvas // (1 if passes.denoises else 2),  # a line has about eight tokens
             limits,
             copier,
             self._tokenizer.after.get(asked.blank),
         )
+        if request.max_lines == 1 and written.ended:
+            self._lines.append(limits.passes - reading)
         fill = limits.fill(
             written,
             newline=asked.newline,
             window=len(asked.context),
             reused=reused,
         )
-        return msgspec.structs.replace(fill, source=copier.source(len(fill.text)))
+        return msgspec.structs.replace(
+            fill, model=self._name, whole_window=plan is plans[-1], source=copier.source(len(fill.text))
+        )
+
+
+def _in_time(plans: list[Plan], request: FillRequest) -> Plan | None:
+    """The one that sees most of those that keep the deadline."""
+    limit = math.inf if request.deadline_ms is None else request.deadline_ms / 1000
+    return next((plan for plan in reversed(plans) if plan.seconds <= limit), None)
+
+
+def _check(cancel: threading.Event) -> None:
+    """Raises Cancelled."""
+    if cancel.is_set():
+        raise Cancelled
 
 
 def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalPasses:

@@ -53,7 +53,7 @@ def _answer(engine: Engine, line: bytes, max_lines: int | None, steps: int) -> d
 
 
 def _measured(fill: Fill) -> dict[str, object]:
-    names = ("text", "confidence", "passes", "tokens", "encode_ms", "decode_ms")
+    names = ("text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms")
     return {name: getattr(fill, name) for name in names}
 
 

@@ -96,7 +96,7 @@ def compiler(device: torch.device) -> str | None:
     return "inductor" if device.type == "cuda" and has_triton() else None
 
 
-class Public:
+class Public(Backend):
     """`spare` are the sequences that no request uses."""
 
     def __init__(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from engine import Engine
+from engine import AUTO, Engine
 from lsp_server.completer import Completer, LoadEngine
 from lsp_server.log import default_file, set_up
 from lsp_server.settings import DEVICES, Settings
@@ -49,7 +49,7 @@ def command_line() -> argparse.ArgumentParser:
     way.add_argument("--tcp", metavar="HOST:PORT", type=address, help="serve one editor on a TCP port")
     way.add_argument("--try", metavar="FILE:LINE:COLUMN", dest="place", help="show the completion at a place of a file")
     parser.add_argument(
-        "--model", metavar="NAME|DIR", default="nano", help="the model (default: nano, the embedded one)"
+        "--model", metavar="NAME|DIR", default=AUTO, help="the model (default: auto, the embedded ones)"
     )
     way.add_argument("--doctor", action="store_true", help="say whether completion works here: for a bug report")
     parser.add_argument("--log", metavar="FILE", help=f"where requests are logged, without text; {NO_LOG}: nowhere")

@@ -6,7 +6,8 @@ superseded request is answered with nothing, at once and before the newer one, s
 A request for what is being worked at already joins that work.
 
 While the user looks at a completion, the worker prefetches what follows it. Any request but the expected one ends that;
-an edit does not, for it may be the acceptance, and the request after it tells.
+an edit does not, for it may be the acceptance, and the request after it tells. What the model would have to read for a
+request like the last one is read ahead then, too, until there is any request or edit.
 
 A pass that does not come back costs its request and a load of the model, and after some of these the completions.
 
@@ -44,6 +45,8 @@ class Filler(Protocol):
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill: ...
 
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool: ...
+
 
 LoadEngine: TypeAlias = Callable[[str, str], Filler]  # of a model's name or folder, and of a device
 
@@ -63,6 +66,8 @@ class Work(msgspec.Struct, rename="camel"):
     A request is answered from the cache, joins a job, starts one, or asks for nothing. A started job is finished,
     cancelled or failed; it is stale where it was finished although nobody waited any more. `passes`, `encoded` and
     `reused` (tokens of context) are those of finished jobs, `wasted_ms` the worker's time for the cancelled and stale.
+    `found_read` counts the finished that the best model answered with its whole window, `read_ahead` the readings that
+    were finished before there was a request.
     """
 
     requests: int = 0
@@ -77,6 +82,8 @@ class Work(msgspec.Struct, rename="camel"):
     encoded: int = 0
     reused: int = 0
     wasted_ms: float = 0.0
+    found_read: int = 0
+    read_ahead: int = 0
 
 
 class Completer:
@@ -96,7 +103,9 @@ class Completer:
         self._task: asyncio.Task[None] | None = None  # its answer
         self._answer: asyncio.Future[Fill | None] | None = None  # what that waits for
         self._job: Job | None = None  # the newest
-        self._reading: asyncio.TimerHandle | None = None  # ends in a prefetch
+        self._resting: asyncio.TimerHandle | None = None  # ends in a prefetch, and in reading ahead
+        self._ahead: FillRequest | None = None  # what is read for
+        self._reading: tuple[threading.Event, asyncio.Future[bool]] | None = None  # the newest, and what cancels it
         self.work = Work()
         self.failure: str | None = None  # what went wrong in the last fill
         self.loading: Future[None] = Future()
@@ -104,6 +113,7 @@ class Completer:
     def load(self, model: str, device: str = "auto") -> None:
         """Start loading a model on the worker; `loading` ends with it, by EngineError where that fails."""
         self._model = (model, device)
+        self._stop_resting()
         self.loading = self._worker.submit(self._load, model, device)
 
     def _load(self, model: str, device: str) -> None:
@@ -141,7 +151,10 @@ class Completer:
             if self._turn is turn:
                 self.supersede()
                 raise  # cancelled by the client: pygls answers that
-        return fill if self._turn is turn else None
+        if self._turn is not turn:
+            return None
+        self.read_ahead(request)
+        return fill
 
     def _ready(self) -> bool:
         return self._engine is not None and self.loading.done()
@@ -154,14 +167,49 @@ class Completer:
 
     def prefetch(self, request: FillRequest | None) -> None:
         """Soon fill what a client may ask for next, if nothing else happens until then."""
-        if request is not None:
-            self._reading = asyncio.get_running_loop().call_later(READING, self._prefetch, request)
+        self._rest(request, self._ahead)
 
-    def _prefetch(self, request: FillRequest) -> None:
+    def read_ahead(self, request: FillRequest | None) -> None:
+        """Soon read what a request like this one would have to, if nothing else happens until then."""
+        self._rest(None, request)
+
+    def _rest(self, then: FillRequest | None, ahead: FillRequest | None) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+        self._ahead = ahead
+        self._resting = asyncio.get_running_loop().call_later(READING, self._rested, then, ahead)
+
+    def _rested(self, then: FillRequest | None, ahead: FillRequest | None) -> None:
         idle = self._job is None or self._job.answer.done()
-        if idle and self._ready() and self._cache.find(request) is None:
+        if not idle or not self._ready():
+            return
+        if then is not None and self._cache.find(then) is None:
             self.work.prefetched += 1
-            self._start(request)
+            self._start(then)
+        if ahead is not None:
+            cancel = threading.Event()
+            work = asyncio.wrap_future(self._worker.submit(self._run_reading, ahead, cancel))
+            self._reading = cancel, work
+            work.add_done_callback(partial(self._read, ahead, cancel))
+
+    def _run_reading(self, request: FillRequest, cancel: threading.Event) -> bool:
+        """See Engine.read; True where it was stopped or failed, too."""
+        if self._engine is None or cancel.is_set():
+            return True
+        try:
+            done = self._engine.read(request, cancel)
+        except Cancelled:
+            return True
+        except Exception:
+            logger.exception("The engine failed to read ahead.")
+            return True
+        self.work.read_ahead += done
+        return done
+
+    def _read(self, request: FillRequest, cancel: threading.Event, work: asyncio.Future[bool]) -> None:
+        """What could not be read because a model was still being loaded is read later."""
+        if not (work.cancelled() or work.result() or cancel.is_set()):
+            self.read_ahead(request)
 
     def _start(self, request: FillRequest) -> Job:
         cancel = threading.Event()
@@ -216,6 +264,7 @@ class Completer:
             work.passes += fill.passes
             work.encoded += fill.encoded
             work.reused += fill.reused
+            work.found_read += fill.whole_window
         except Cancelled:
             work.cancelled += 1
         except Exception as error:
@@ -228,13 +277,18 @@ class Completer:
     def supersede(self, keep: Job | None = None) -> None:
         """Have the newest request answered with nothing, and stop the work, if there is any, but for a job to keep."""
         self._turn = object()
-        if self._reading is not None:
-            self._reading.cancel()
+        self._stop_resting()
         if self._job is not None and self._job is not keep:
             self._job.cancel.set()
             self._job.work.cancel()
         if self._answer is not None:
             self._answer.cancel()
+
+    def _stop_resting(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+        if self._reading is not None:
+            self._reading[0].set()
 
     def edited(self, uri: str) -> None:
         """The text of the document is another now: an answer to the one before would be stale."""
@@ -253,6 +307,9 @@ class Completer:
         if self._job is not None:
             with contextlib.suppress(RuntimeError):
                 self._job.answer.cancel()
+        if self._reading is not None:
+            with contextlib.suppress(RuntimeError):
+                self._reading[1].cancel()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
 

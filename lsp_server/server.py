@@ -438,7 +438,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, fill.passes if fill else "none")
     if question is None or request is None or fill is None:
         return types.InlineCompletionList(items=[])
-    ls.cost = Cost(took, fill.passes, fill.instead)
+    ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
     least = 0 if question.invoked else ls.settings.min_confidence
     text = presentable(fill, question.gap, least)
     if not text:

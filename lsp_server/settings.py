@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 
+from engine import AUTO
 from engine.retrieval.exclusions import anywhere, may_read
 
 Json: TypeAlias = Any  # whatever a client sends
@@ -30,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """
 
     enabled: bool = True
-    model: str = "nano"
+    model: str = AUTO
     device: Device = "auto"
     multiline: Literal["auto", "always", "never"] = "auto"
     max_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from engine import AUTO
+from engine.auto import best
+from engine.languages import NAMES
 from lsp_server.completer import Completer
 from lsp_server.settings import Settings
 from lsp_server.statistics import Outcome
@@ -23,18 +26,22 @@ EXPLANATIONS: dict[Reason | None, str | None] = {
     "dismissed": "What the model would write here was dismissed. Asked by key, it shows it again.",
     "nothing": "The model has nothing to add here.",
 }
-LEARNED = {"nano": ["python"]}  # the languages of the models of ours; others are said to know all
+LEARNED = {  # the languages of the models of ours; others are said to know all
+    "nano": ["python"],
+    "small": [*dict.fromkeys(NAMES.values())],
+}
 
 
 class Cost(NamedTuple):
     """What a fill has cost: from the request's arrival to its answer; no passes where it came from the cache.
 
-    `instead` says why another model than the one of the settings has answered.
+    `model` has answered; `instead` says why another one than that of the settings, where something is wrong.
     """
 
     latency_ms: float
     passes: int
     instead: str = ""
+    model: str = ""
 
 
 def status(
@@ -57,7 +64,8 @@ def status(
         "reason": reason,
         "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
         "model": settings.model,
-        "learned": LEARNED.get(settings.model),
+        "answered": (cost and cost.model) or None,
+        "learned": LEARNED.get(best() if settings.model == AUTO else settings.model),
         "latencyMs": cost and round(cost.latency_ms, 2),
         "passes": cost and cost.passes,
         "fromCache": cost and cost.passes == 0,

@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
+
 from engine import EngineError, Fill, FillRequest
 from engine.languages import language_of
 from engine.retrieval.build import Order, build, store_of
@@ -47,7 +49,8 @@ def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     print("\n".join(drawing(gap, text, place.line + 1, marks)))
     found = "" if text else "nothing worth showing here: "
     sure = fill.before(len(text)).confidence if text else fill.confidence
-    print(f"\n{found}{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {sure:.2f}")
+    cost = f"{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {sure:.2f}"
+    print(f"\n{found}{cost}, {fill.model}" if fill.model else f"\n{found}{cost}")
     if text and fill.source is not None:
         print(f"as in {place_of(fill.source, request, place.line)}")
     return 0
@@ -83,8 +86,11 @@ def question(gap: Gap, path: Path, settings: Settings) -> FillRequest:
 
 
 def timed_fill(request: FillRequest, settings: Settings, load_engine: LoadEngine) -> tuple[Fill, float]:
-    """The fill and how many milliseconds it took, loading left out. Raises EngineError."""
+    """The fill and how many milliseconds it took, in a file that has been open for a while: loaded and read. Raises
+    EngineError.
+    """
     engine = load_engine(settings.model, settings.device)
+    engine.read(msgspec.structs.replace(request, deadline_ms=None), threading.Event())
     started = time.perf_counter()
     fill = engine.fill(request, threading.Event())
     return fill, (time.perf_counter() - started) * 1000

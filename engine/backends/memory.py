@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -16,13 +17,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.pace import Pace
 from engine.decoding.passes import Guess, Question
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD
 
 BLOCKED = -1e4  # added to a score that must not count
 SPARE = 256  # positions besides the context
-MEMORIES = 4  # of at most 640 positions, 8 MB
+MEMORIES, MEGABYTES = 4, 64  # the most memories, and their size, but one whatever its size
 
 
 class ModelShape(msgspec.Struct, frozen=True):
@@ -102,14 +104,26 @@ class CausalPasses(ABC):
 
     def __init__(self, shape: ModelShape, empty: dict[str, Any]) -> None:
         """`empty` are the parts of a memory that holds nothing: keys and values, each (…, heads, room, d)."""
-        self.shape, self.capacity, self.memories = shape, shape.context + SPARE, MEMORIES
+        self.shape, self.capacity, self.pace = shape, shape.context + SPARE, Pace()
         self._memories = [Memory([], empty)]
+        self.memories = max(1, min(MEMORIES, self._fitting(MEGABYTES)))
+
+    def apart(self, context: int) -> CausalPasses:
+        """The same model with memories of its own, for contexts of so many tokens."""
+        other = copy.copy(self)
+        empty = {name: part[..., :0, :].copy() for name, part in self._memories[0].parts.items()}
+        CausalPasses.__init__(other, msgspec.structs.replace(self.shape, context=context), empty)
+        return other
 
     def remember(self, megabytes: float) -> None:
         """Keep as many memories as fit, and no fewer than before."""
+        self.memories = max(self.memories, self._fitting(megabytes))
+
+    def _fitting(self, megabytes: float) -> int:
+        """How many memories have so many megabytes."""
         parts = self._memories[0].parts.values()
         position = sum(math.prod(part.shape[:-2]) * part.shape[-1] * part.dtype.itemsize for part in parts)
-        self.memories = max(self.memories, int(megabytes * 1e6 / (position * self.capacity)))
+        return int(megabytes * 1e6 / (position * self.capacity))
 
     @property
     def sequence(self) -> list[int]:
@@ -119,16 +133,24 @@ class CausalPasses(ABC):
     def keep(self, tokens: list[int]) -> int:
         """Use the memory with the longest common beginning with `tokens`, and only that of it; returns its length.
 
-        Where this is the lesser part of the memory, which will be asked for again, it is copied.
+        Where this is the lesser part of the memory, which will be asked for again, it is copied if there is room.
         """
         memory = max(self._memories, key=lambda memory: memory.shared(tokens))
         shared = memory.shared(tokens)
-        if 2 * shared < len(memory.tokens):
+        if 2 * shared < len(memory.tokens) and self.memories > 1:
             memory = memory.beginning(shared)
         others = [other for other in self._memories if other is not memory]
         self._memories = [memory, *others[: self.memories - 1]]
         self.forget(shared)
         return shared
+
+    def missing(self, tokens: list[int]) -> int:
+        """How many of the tokens no memory has."""
+        return len(tokens) - max(memory.shared(tokens) for memory in self._memories)
+
+    def read(self, tokens: list[int]) -> None:
+        """One pass that takes tokens into the memory."""
+        self._pass(tokens, [], 1)
 
     def forget(self, length: int) -> None:
         """Keep the first `length` tokens of the memory."""
@@ -153,11 +175,18 @@ class CausalPasses(ABC):
         self.forget(min(common(self.sequence, text), len(question.before) - 1))
         masks = canvas[read:] if len(canvas) > read + 1 else []
         first = None if question.forced is None else np.asarray(question.forced[1])
-        rows = self.forward(text[len(self.sequence) :], masks, read + 1 + len(masks), first)
+        rows = self._pass(text[len(self.sequence) :], masks, read + 1 + len(masks), first)
         if masks:  # of the row after the draft the causal role and the canvas have a guess each
             del rows.tokens[read + 1], rows.probabilities[read + 1]
             rows.logits = np.delete(rows.logits, read + 1, axis=0)
         return msgspec.structs.replace(rows, stands=canvas)
+
+    def _pass(self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+        """`forward`, and what it has cost is noted."""
+        started = time.perf_counter()
+        rows = self.forward(tokens, canvas, results, first)
+        self.pace.note(len(tokens) + len(canvas), time.perf_counter() - started)
+        return rows
 
     @abstractmethod
     def forward(

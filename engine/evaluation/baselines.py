@@ -58,6 +58,9 @@ class Alone:
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         return self._engine.fill(msgspec.structs.replace(request, copies=False), cancel)
 
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        return self._engine.read(request, cancel)
+
 
 class Copies:
     """Says what stood after the longest match, to the end of the line, and has no model."""
@@ -90,3 +93,6 @@ class Copies:
             complete=True,
             pieces=(*pieces, *[Piece(len(text), 1.0)] * (not ended)),
         )
+
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        return True

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.contract import EngineError, Fill, FillRequest, Watch
+from engine.contract import Backend, EngineError, Fill, FillRequest, Watch
 from engine.decoding.copying import Copier
 from engine.decoding.limits import Limits, Written
 from engine.models import checkpoint, validation
@@ -41,7 +41,7 @@ def _sentence(what: str) -> Iterator[None]:
         raise EngineError(f"{what} ({reason}); download the checkpoint again") from None
 
 
-class DiffusionGemma:
+class DiffusionGemma(Backend):
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self._tokenizer = model, tokenizer
 

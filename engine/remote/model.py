@@ -35,7 +35,7 @@ class Served(msgspec.Struct, frozen=True):
     reach: int = REACH
 
 
-class Remote:
+class Remote(Backend):
     """See engine.contract.Backend. `served` is None until the server has been asked what it is."""
 
     def __init__(self, address: Address, client: Client) -> None:

@@ -69,6 +69,9 @@ class ScriptedEngine:
         line = request.prefix.rpartition("\n")[2]
         return fill_with(line if script.echo else script.text, script.confidence)
 
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        return True
+
     def work(self, script: Script, cancel: threading.Event) -> None:
         if cancel.is_set():
             self.counts.cancelled += 1
@@ -102,7 +105,7 @@ def load(model: str, device: str) -> ScriptedEngine:
         raise EngineError('The model "missing" is missing: install it again.')
     if device == "cuda":
         raise EngineError("There is no cuda here: set device to cpu.")
-    while model != "nano" and not Path(model).exists():
+    while model not in ("auto", "nano") and not Path(model).exists():
         time.sleep(PASS)
     return ScriptedEngine()
 

@@ -47,6 +47,9 @@ class SteppedEngine:
             complete=True,
         )
 
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        return True
+
 
 @pytest.fixture
 def engine() -> SteppedEngine:
@@ -113,6 +116,8 @@ async def test_a_request_with_more_time_does_not_join(completer: Completer, engi
         encoded=1,
         reused=2,
         wasted_ms=completer.work.wasted_ms,
+        found_read=1,
+        read_ahead=completer.work.read_ahead,
     )
     assert completer.work.wasted_ms > 0
 

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _fill(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jsonl", action="store_true", required=True, help="read and write JSON lines")
-    _model(command)
+    _model(command, "auto")
     command.add_argument("--steps", type=_steps, default=AUTO, help=f"denoising passes: a number, {', '.join(STEPS)}")
     command.add_argument("--max-lines", type=int, help="the most lines of a fill, where the request does not say")
 
@@ -74,8 +74,8 @@ def _fill(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run)
 
 
-def _model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", default="nano", help="a shipped model, a folder or a hub id (default: nano)")
+def _model(command: argparse.ArgumentParser, default: str = "nano") -> None:
+    command.add_argument("--model", default=default, help=f"a shipped model, a folder or a hub id (default: {default})")
     command.add_argument("--device", choices=DEVICES, default="auto", help="where it runs (default: auto)")
 
 

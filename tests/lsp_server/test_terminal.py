@@ -31,7 +31,7 @@ def test_the_completion_stands_in_its_place(tmp_path: Path) -> None:
     *drawn, _, numbers = result.stdout.splitlines()
     plain = re.sub(r"\{\+.*?\+\}", "", "\n".join(drawn), flags=re.DOTALL)
     assert [row[8:] for row in plain.splitlines() if row[:5].strip()] == SOURCE.split("\n")
-    assert re.search(r"\d+ ms, \d+ passes, \d+ tokens, confidence [01]\.\d\d$", numbers)
+    assert re.search(r"\d+ ms, \d+ passes, \d+ tokens, confidence [01]\.\d\d, \w+$", numbers)
 
 
 def test_the_ghost_text_of_the_drawing() -> None:

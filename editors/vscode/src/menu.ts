@@ -2,7 +2,7 @@
 import { commands, QuickPickItemKind, window, type QuickPickItem } from "vscode";
 import { change, isOn, setting } from "./settings";
 
-const EMBEDDED = "nano";
+const EMBEDDED = "auto";
 
 interface Entry extends QuickPickItem {
   command?: string;

@@ -9,6 +9,7 @@ export interface ServerStatus {
   state: Exclude<State, "shown">;
   message: string | null;
   model: string;
+  answered: string | null;
   latencyMs: number | null;
   passes: number | null;
   fromCache: boolean | null;
@@ -85,8 +86,8 @@ export class Status implements Disposable {
     const message = this.failure ?? this.server?.message;
     const paragraphs = message ? [message] : [];
     if (this.server) {
-      const { model, passes, fromCache, counts } = this.server;
-      paragraphs.push(`Model: ${model}`);
+      const { model, answered, passes, fromCache, counts } = this.server;
+      paragraphs.push(`Model: ${model}${answered && answered !== model ? ` (${answered})` : ""}`);
       if (cost) {
         paragraphs.push(`Last completion: ${cost}, ${fromCache ? "from the cache" : `${passes} passes of the model`}`);
       }

@@ -194,7 +194,8 @@ end
 function M.details()
   local status, lines = M.status, {}
   if status then
-    table.insert(lines, "model: " .. status.model)
+    local answered = status.answered and status.answered ~= status.model and (" (%s)"):format(status.answered) or ""
+    table.insert(lines, "model: " .. status.model .. answered)
     if status.latencyMs then
       local cost = status.fromCache and "remembered" or ("%d passes"):format(status.passes)
       table.insert(lines, ("last fill: %.0f ms, %s"):format(status.latencyMs, cost))

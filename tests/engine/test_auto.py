@@ -1,0 +1,164 @@
+"""nano hands over to a better model where that keeps the deadline, and what is read ahead changes no text."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from engine import Cancelled, EngineError, Fill, FillRequest, auto, embedded
+from engine.auto import Auto
+from engine.backends.memory import ModelShape
+from engine.backends.pace import LAST, Pace
+from engine.embedded import SLICE, WEIGHTS, Embedded
+from engine.models.trunk import Trunk, TrunkConfig
+from engine.training.export import write
+
+LLAMA = TrunkConfig(
+    dim=64,
+    layers=2,
+    heads=4,
+    shared=2,
+    head_dim=16,
+    mlp=96,
+    gated=True,
+    weighted_norms=True,
+    qk_norm=False,
+    embed_norm=False,
+    tied=True,
+    ngram_buckets=0,
+)
+SHORT, LONG = 64, 256  # tokens
+TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
+PLACE = TEXT.index("def fahrenheit(") + len("def fahrenheit(")
+ASKED = FillRequest(prefix=TEXT[:PLACE], suffix=TEXT[TEXT.index("\n", PLACE) :], max_lines=1)
+HOUR = 3_600_000.0  # ms
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model shaped as small is, of random weights."""
+    made = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(1)
+    trunk = Trunk(LLAMA)
+    for weight in trunk.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    shape = ModelShape(context=LONG, canvas=8, ngram_buckets=0, marks_empty_rest=False)
+    write(trunk, None, shape, WEIGHTS / "nano" / "tokenizer.json", 8, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def nano() -> Embedded:
+    return Embedded.load("nano")
+
+
+@pytest.fixture
+def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Embedded:
+    monkeypatch.setattr(embedded, "SHORT", SHORT)
+    return Embedded.load(str(folder))
+
+
+def paced(model: Embedded, seconds: float) -> None:
+    """Have a model's passes cost so much, whatever they did."""
+    for passes in model._windows:
+        passes.pace = Fixed(seconds)
+
+
+class Fixed(Pace):
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._each = seconds
+
+    def seconds(self, rows: int) -> float:
+        return rows * self._each
+
+
+def asked(deadline_ms: float | None) -> FillRequest:
+    return msgspec.structs.replace(ASKED, deadline_ms=deadline_ms)
+
+
+def fill(model: Embedded | Auto, deadline_ms: float | None) -> Fill:
+    return model.fill(asked(deadline_ms), threading.Event())
+
+
+class Stops(threading.Event):
+    """Is set when it was looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def is_set(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+# ---------------------------------------------------------------- windows
+
+
+def test_the_pace_is_the_median_of_the_last_passes_of_about_as_many_rows() -> None:
+    pace = Pace()
+    assert pace.seconds(1) == float("inf")
+    for seconds in [9.0] * LAST + [1.0] * LAST:
+        pace.note(1, seconds)
+    pace.note(16, 4.0)
+    assert (pace.seconds(1), pace.seconds(16), pace.seconds(64)) == (1.0, 4.0, 16.0)
+    assert 1.0 < pace.seconds(8) < 4.0
+    pace.note(1, 100.0)
+    assert pace.seconds(1) == 1.0
+
+
+def test_reading_ahead_changes_no_text(tiny: Embedded, folder: Path) -> None:
+    unread = fill(Embedded.load(str(folder)), None)
+    assert tiny.read(ASKED, threading.Event())
+    read = fill(tiny, None)
+    assert read.text == unread.text
+    assert read.whole_window
+    assert (unread.encoded, unread.reused) == (read.reused, 0)
+    assert read.encoded == 0
+    assert read.reused > SHORT
+
+
+def test_what_is_unread_decides_which_window_a_request_gets(tiny: Embedded) -> None:
+    paced(tiny, 0.001)
+    cold = fill(tiny, 150.0)
+    assert not cold.whole_window
+    assert cold.encoded + cold.reused <= SHORT
+    tiny.read(ASKED, threading.Event())
+    paced(tiny, 0.001)
+    assert fill(tiny, 150.0).whole_window
+
+
+def test_a_cancelled_reading_goes_on_where_it_was(tiny: Embedded) -> None:
+    with pytest.raises(Cancelled):
+        tiny.read(ASKED, Stops(3))
+    short = tiny._windows[0]
+    assert len(short.sequence) == 3 * SLICE
+    tiny.read(ASKED, threading.Event())
+    assert [len(passes.sequence) > each // 2 for passes, each in zip(tiny._windows, (SHORT, LONG), strict=True)]
+
+
+def test_nothing_that_is_read_within_a_deadline_is_lost(tiny: Embedded) -> None:
+    paced(tiny, 1.0)
+    first = fill(tiny, 0.0001)
+    assert (first.text, first.complete) == ("", False)
+    for _ in range(SHORT):
+        tiny._windows[0].pace = Fixed(1.0)
+        if (made := fill(tiny, 0.5)).reused == made.encoded + made.reused:
+            break
+    assert not made.whole_window
+
+
+def test_memories_are_bounded_by_their_size(tiny: Embedded) -> None:
+    passes = tiny._model
+    few = passes.apart(LONG)
+    assert few.memories == passes.memories == 4
+    few.shape = msgspec.structs.replace(few.shape, context=1 << 20)
+    assert passes.apart(1 << 20).memories == 1

@@ -219,3 +219,47 @@ async def test_a_storm_grows_nothing(completer: Completer, engine: SteppedEngine
     assert engine.passes == 4
     assert completer._worker._work_queue.empty()
     assert len(completer._cache) == 1
+
+
+class ReadingEngine(SteppedEngine):
+    """Reads until it is cancelled or told that all is read; a model of it is loaded at the second attempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts, self.reading, self.all_read = 0, threading.Event(), threading.Event()
+        self.stopped = 0
+
+    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
+        self.attempts += 1
+        if self.attempts == 1:
+            return False
+        self.reading.set()
+        while not self.all_read.is_set():
+            if cancel.wait(0.005):
+                self.stopped += 1
+                raise Cancelled
+        return True
+
+
+@pytest.mark.parametrize("engine", [ReadingEngine()])
+async def test_what_is_read_ahead_makes_way_for_a_request(completer: Completer, engine: ReadingEngine) -> None:
+    answer = await asking(completer, "a")
+    engine.release.release(3)
+    assert await text(answer) == "aaa"
+    assert await asyncio.to_thread(engine.reading.wait, PATIENCE)  # the first attempt found the model still loading
+    answer = await asking(completer, "b")
+    engine.release.release(3)
+    assert await text(answer) == "bbb"
+    assert (engine.stopped, completer.work.read_ahead, completer.work.found_read) == (1, 0, 2)
+    engine.all_read.set()
+    while not completer.work.read_ahead:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("engine", [ReadingEngine()])
+async def test_an_edit_ends_reading_ahead(completer: Completer, engine: ReadingEngine) -> None:
+    completer.read_ahead(FillRequest(prefix="a"))
+    assert await asyncio.to_thread(engine.reading.wait, PATIENCE)
+    completer.edited("")
+    while not engine.stopped:
+        await asyncio.sleep(0.01)

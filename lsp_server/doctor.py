@@ -90,4 +90,6 @@ def test_fill(settings: Settings, load_engine: LoadEngine) -> bool:
         f"test fill with {settings.model}: {fill.text!r} in {took:.0f} ms and {fill.passes} passes, "
         f"after a load of {(loaded - started) * 1000:.0f} ms"
     )
-    return True
+    if fill.instead:  # the model is a server, and did not answer
+        print(fill.instead)
+    return not fill.instead

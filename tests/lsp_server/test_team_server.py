@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from lsp_client import REAL, ROOT, LspClient
+from servers import PATIENCE, Server, script, serving
 from servers import SCRIPTED as SERVER
-from servers import Server, script, serving
 
 STATUS = {"status": True, "minConfidence": 0, "deadlineAutomaticMs": 60_000}
 
@@ -51,3 +53,13 @@ async def test_a_url_that_is_none_is_said() -> None:
     async with LspClient.start([*REAL, "--model", "http://"], cwd=ROOT) as client:
         await client.initialize(initializationOptions=STATUS)
         await client.wait_for("window/showMessage", "https://HOST")
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+def test_the_doctor_says_whether_the_server_answers(team: Server, away: bool) -> None:
+    url = "http://127.0.0.1:1" if away else team.url
+    command = [sys.executable, "-m", "lsp_server", "--doctor", "--model", url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert ("127.0.0.1 is away" in done.stdout) is away
+    assert f"test fill with {url}" in done.stdout
+    assert not away or done.returncode == 1

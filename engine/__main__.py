@@ -305,6 +305,15 @@ def _train(command: argparse.ArgumentParser) -> None:
     export.add_argument("--bits", type=int, choices=[4, 5, 6, 8], default=8, help="of the blocks' weights as stored")
     export.set_defaults(run=_run_export)
 
+    shares = steps.add_parser("shares", help="learn how far copies are believed")
+    shares.add_argument(
+        "packages", type=Path, nargs="+", help="folders of installed packages, none that is reported on"
+    )
+    shares.add_argument("--places", type=int, default=170, help="cursors in each (default: 170)")
+    shares.add_argument("--model", default="nano", help="a shipped model (default: nano)")
+    shares.add_argument("--out", type=Path, required=True, help="the shares.json to write")
+    shares.set_defaults(run=_run_shares)
+
     plot = steps.add_parser("plot", help="plot the losses of a state's log")
     plot.add_argument("--state", type=Path, required=True)
     plot.set_defaults(run=_run_plot)
@@ -342,6 +351,12 @@ def _run_export(args: argparse.Namespace) -> None:
     from engine.training import export
 
     export.run(args.state, args.tokenizer, args.corpus, args.out, args.bits)
+
+
+def _run_shares(args: argparse.Namespace) -> None:
+    from engine.training import shares
+
+    shares.run(args.model, args.packages, args.places, args.out)
 
 
 def _run_plot(args: argparse.Namespace) -> None:

@@ -62,11 +62,12 @@ def places(folder: Path, count: int, seed: int = 11, language: str = "python") -
         kind = dice.choice(("line start", "inside"))
         if not re.search(r"\w", lines[line]) or lines[line].strip().startswith(comments):
             continue
-        yield kind, _place(lines, line, kind, corpus.files[number].path, dice)
+        yield kind, place_at(lines, line, kind, corpus.files[number].path, dice)
         made += 1
 
 
-def _place(lines: list[str], line: int, kind: str, path: str, dice: random.Random) -> Place:
+def place_at(lines: list[str], line: int, kind: str, path: str, dice: random.Random) -> Place:
+    """The gap from a line's beginning or from inside it to its end."""
     text = lines[line]
     indent = len(text) - len(text.lstrip())
     column = indent if kind == "line start" else dice.randint(indent + 1, max(indent + 1, len(text) - 1))

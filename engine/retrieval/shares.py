@@ -1,6 +1,7 @@
 """How often a copied token is right: a logistic function of what speaks for the copy.
 
-Learned offline; the weights are in shares.json, what they were learned on and how well is in shares.md.
+Learned offline (`python -m engine train shares`); the weights are in shares.json, what they were learned on and how
+well is in shares.md.
 """
 
 from __future__ import annotations
@@ -54,18 +55,20 @@ SHARES = msgspec.json.decode(Path(__file__).with_name("shares.json").read_bytes(
 
 def prior(evidence: Evidence) -> float:
     """How often such a token is right."""
-    return _share(SHARES.prior, evidence, 0.0)
+    return _share(SHARES.prior, evidence, 0.5)
 
 
 def share(evidence: Evidence, probability: float) -> float:
     """How often such a token is right that the model gives this probability; one of 0 is not known."""
-    if not probability:
-        return prior(evidence)
+    return _share(SHARES.with_model, evidence, probability) if probability else prior(evidence)
+
+
+def factors(evidence: Evidence, probability: float) -> tuple[float, ...]:
+    """What the weights but the bias are multiplied with."""
     probability = min(max(probability, SURE), 1 - SURE)
-    return _share(SHARES.with_model, evidence, math.log(probability / (1 - probability)))
+    return (math.log(evidence.length), *evidence[1:], math.log(probability / (1 - probability)))
 
 
-def _share(weights: Weights, evidence: Evidence, model: float) -> float:
-    known = (math.log(evidence.length), *evidence[1:], model)
-    factors = msgspec.structs.astuple(weights)[1:]
-    return 1 / (1 + math.exp(-weights.bias - sum(w * x for w, x in zip(factors, known, strict=True))))
+def _share(weights: Weights, evidence: Evidence, probability: float) -> float:
+    bias, *others = msgspec.structs.astuple(weights)
+    return 1 / (1 + math.exp(-bias - sum(w * x for w, x in zip(others, factors(evidence, probability), strict=True))))

@@ -1,0 +1,140 @@
+"""Learns how far copies are believed: the weights of retrieval/shares.json, a logistic regression each.
+
+At cursors of packages that are not reported on, each with its own package as the workspace, a copy is followed as long
+as it is right. Each token is a sample: what speaks for it, what the model gives it, whether it is right. Folders of
+packages are as `pip install --no-deps --target` leaves them, one a package.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from engine.backends.memory import CausalPasses, ModelShape
+from engine.backends.onnx import OnnxPasses
+from engine.contract import FillRequest
+from engine.decoding.copying import DRAFT, Copier
+from engine.decoding.passes import Question
+from engine.embedded import WEIGHTS
+from engine.evaluation.lines import place_at
+from engine.languages import LANGUAGES
+from engine.retrieval.build import Order, build
+from engine.retrieval.files import list_files, read_text
+from engine.retrieval.index import Index
+from engine.retrieval.shares import Evidence, Shares, Weights, factors
+from engine.tokenizer import MASK, Tokenizer
+from engine.window import prompt
+
+RIDGE, ROUNDS = 1.0, 30  # of the regression
+SHORTEST = 20  # lines of a file
+
+Floats = NDArray[np.float64]
+
+
+class Sample(NamedTuple):
+    package: str
+    evidence: Evidence
+    probability: float  # that the model gives the token
+    right: bool
+
+
+def samples(passes: CausalPasses, tokenizer: Tokenizer, packages: Sequence[Path], places: int) -> Iterator[Sample]:
+    """Of so many cursors in Python files of each package, the same each time."""
+    for package in packages:
+        with tempfile.TemporaryDirectory() as store:
+            build(Order([str(package)], store))
+            index, dice = Index.open(Path(store)), random.Random(package.name)
+            found = [file.path for file in list_files([str(package)]).files if file.path.endswith(".py")]
+            texts = {path: text for path in found if (text := read_text(path)) and text.count("\n") > SHORTEST}
+            for path in tqdm(
+                dice.choices([*texts], [*map(len, texts.values())], k=places), desc=package.name, disable=None
+            ):
+                request, target = _cursor(texts[path].split("\n"), path, dice)
+                request = msgspec.structs.replace(request, files=(path,), indexes=(index,))
+                for sample in _followed(passes, tokenizer, request, target):
+                    yield Sample(package.name, *sample)
+
+
+def _cursor(lines: list[str], path: str, dice: random.Random) -> tuple[FillRequest, str]:
+    comments = LANGUAGES["python"].comments
+    code = [number for number, line in enumerate(lines) if line.strip() and not line.strip().startswith(comments)]
+    place = place_at(lines, dice.choice(code), dice.choice(("line start", "inside")), path, dice)
+    return place.request, place.target
+
+
+def _followed(
+    passes: CausalPasses, tokenizer: Tokenizer, request: FillRequest, target: str
+) -> Iterator[tuple[Evidence, float, bool]]:
+    """The tokens of the copy at a cursor, up to the first that is wrong."""
+    asked = prompt(request, tokenizer, passes.shape.context, passes.shape.marks_empty_rest)
+    copier, draft, evidence = Copier(request, tokenizer, asked.blank), list[int](), list[Evidence]()
+    while len(draft) < DRAFT and (copy := copier.next) is not None:
+        draft.append(copy.token)
+        evidence.append(copy.evidence)
+        copier.advance([copy.token])
+        if copy.token in tokenizer.ends:
+            break
+    if not draft:
+        return
+    passes.keep(asked.context)
+    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*draft, MASK], read=len(draft))])
+    for row, token in enumerate(draft):
+        written = tokenizer.decode(draft[: row + 1])
+        ends = token in tokenizer.ends
+        right = (asked.blank + target).startswith(written) and (not ends or written == asked.blank + target)
+        yield evidence[row], guess.probability(row, token), right
+        if not right:
+            return
+
+
+def learn(found: Sequence[Sample]) -> tuple[Shares, float, float]:
+    """The weights, and the mean log loss without and with the model, each package predicted from the others."""
+    right = np.array([sample.right for sample in found], float)
+    packages = np.array([sample.package for sample in found])
+    fitted = []
+    for with_model in (False, True):
+        known = np.array([factors(one.evidence, one.probability if with_model else 0.5) for one in found])
+        predicted = np.empty(len(found))
+        for package in set(packages):
+            held = packages == package
+            predicted[held] = _shares(known[held], regression(known[~held], right[~held]))
+        loss = -np.mean(np.log(np.where(right > 0, predicted, 1 - predicted)))
+        fitted.append((Weights(*map(float, regression(known, right))), float(loss)))
+    (prior, without), (with_model_, with_) = fitted
+    return Shares(prior, with_model_), without, with_
+
+
+def regression(known: Floats, right: Floats) -> Floats:
+    """Weights (1 + k,), the bias first, of logistic regression of right (n,) on known (n, k), by Newton's method."""
+    rows = np.column_stack((np.ones(len(known)), known))
+    ridge, weights = RIDGE * np.diag([0.0, *np.ones(known.shape[1])]), np.zeros(rows.shape[1])
+    for _ in range(ROUNDS):
+        chance = 1 / (1 + np.exp(-rows @ weights))
+        gradient = rows.T @ (chance - right) + ridge @ weights
+        curvature = (rows * (chance * (1 - chance))[:, None]).T @ rows + ridge + 1e-9 * np.eye(len(weights))
+        weights = weights - np.linalg.solve(curvature, gradient)
+    return weights
+
+
+def _shares(known: Floats, weights: Floats) -> Floats:
+    chance: Floats = 1 / (1 + np.exp(-known @ weights[1:] - weights[0]))
+    return np.clip(chance, 1e-6, 1 - 1e-6)
+
+
+def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:
+    """Learn with a shipped model and write the weights, and say how well they do. Raises OSError."""
+    folder = WEIGHTS / model
+    shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
+    passes, tokenizer = OnnxPasses.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
+    found = list(samples(passes, tokenizer, packages, places))
+    shares, without, with_model = learn(found)
+    out.write_bytes(msgspec.json.format(msgspec.json.encode(shares)) + b"\n")
+    print(f"{len(found)} tokens: log loss {without:.3f} without the model, {with_model:.3f} with it; written to {out}")

@@ -1,0 +1,45 @@
+"""How far copies are believed is learned from copies that were followed."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.retrieval.shares import SHARES, Evidence, Shares
+from engine.training.shares import Sample, learn, run
+
+PACKAGE = "".join(f"def shape_{n}(width, height):\n    return area_of(width, height, {n})\n\n\n" for n in range(20))
+
+
+def drawn(count: int, dice: random.Random) -> list[Sample]:
+    """Copies with a longer match, and those that the model finds likelier, are right more often."""
+    made = []
+    for number in range(count):
+        length, probability = dice.choice((4, 40)), dice.choice((0.1, 0.9))
+        right = dice.random() < 0.2 + 0.4 * (length == 40) + 0.3 * (probability == 0.9)
+        evidence = Evidence(length, dice.random(), dice.random() < 0.5, False, False, False)
+        made.append(Sample(f"p{number % 3}", evidence, probability, right))
+    return made
+
+
+def test_what_makes_copies_right_is_learned() -> None:
+    shares, without, with_model = learn(drawn(3000, random.Random(0)))
+    assert shares.prior.length > 0.3
+    assert shares.prior.voices == pytest.approx(0, abs=0.3)
+    assert shares.prior.model == 0
+    assert shares.with_model.model > 0.3
+    assert with_model < without < 0.69
+
+
+def test_from_packages_to_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shapes.py").write_text(PACKAGE)
+        (tmp_path / name / "again.py").write_text(PACKAGE)
+    run("nano", [tmp_path / "one", tmp_path / "two"], 3, tmp_path / "shares.json")
+    learned = msgspec.json.decode((tmp_path / "shares.json").read_bytes(), type=Shares)
+    assert learned != SHARES
+    assert "tokens: log loss" in capsys.readouterr().out

@@ -53,11 +53,12 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class Piece(NamedTuple):
     """A token of a fill: where it ends in the text, in characters, and its probability. That nothing follows is the
-    last piece of a complete fill, of no characters.
+    last piece of a complete fill, of no characters. `copied` is the share that a copy had in it, 0 where it is none.
     """
 
     end: int
     probability: float
+    copied: float = 0.0
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
     `confidence` in [0, 1] is that of all `pieces` together, see `confidence`; 0 for an empty fill. `pieces` are the
     tokens; those that spell what stands before the cursor again end at 0. `source` is where most of the text was copied
-    from, if it was.
+    from, if it was; `typed` are the characters of a fill that are written already.
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
     `instead` says why another model than the one that was asked for has answered, `model` which one has.
@@ -91,6 +92,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     decode_ms: float
     complete: bool
     pieces: tuple[Piece, ...] = ()
+    typed: int = 0
     instead: str = ""
     source: Source | None = None
     model: str = ""
@@ -105,9 +107,10 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
             return self
         first = sum(piece.end <= typed for piece in self.pieces)
         first = min(first, len(self.pieces) - self.complete)
-        pieces = tuple(Piece(piece.end - typed, piece.probability) for piece in self.pieces[first:])
+        pieces = tuple(piece._replace(end=piece.end - typed) for piece in self.pieces[first:])
         sure = confidence(piece.probability for piece in pieces) if self.pieces else self.confidence
-        return msgspec.structs.replace(self, text=self.text[typed:], confidence=sure, pieces=pieces)
+        whole = self.typed + typed
+        return msgspec.structs.replace(self, text=self.text[typed:], confidence=sure, pieces=pieces, typed=whole)
 
     def before(self, end: int) -> Fill:
         """Only the beginning, as sure as its own tokens are."""

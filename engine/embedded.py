@@ -183,8 +183,13 @@ class Embedded:
             window=len(asked.context),
             reused=reused,
         )
+        pieces = [piece._replace(copied=share) for piece, share in zip(fill.pieces, copier.shares, strict=False)]
         return msgspec.structs.replace(
-            fill, model=self._name, whole_window=plan is plans[-1], source=copier.source(len(fill.text))
+            fill,
+            model=self._name,
+            whole_window=plan is plans[-1],
+            source=copier.source(len(fill.text)),
+            pieces=tuple(pieces),
         )
 
 

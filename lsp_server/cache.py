@@ -19,6 +19,7 @@ import msgspec
 from engine import Fill, FillRequest
 
 NEAR = 64  # characters
+ENOUGH = 0.5  # confidence that a fill of no known value has to have to be asked for again no more
 SIZE = 64  # entries of some 50 kB with the embedded model
 
 
@@ -58,7 +59,8 @@ class Cache:
         for index, entry in enumerate(self._entries):
             typed = self._typed(entry, request)
             if typed is not None:
-                if typed and may_be_surer(entry.fill, typed, request.min_confidence):
+                enough = max(request.min_confidence, ENOUGH) if request.min_confidence else 0.0
+                if typed and may_be_surer(entry.fill, typed, enough):
                     return None
                 self._entries.insert(0, self._entries.pop(index))
                 return msgspec.structs.replace(entry.fill.after(typed), passes=0)

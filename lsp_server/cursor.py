@@ -16,6 +16,7 @@ from lsp_server.buffers import Buffer, Place
 from lsp_server.settings import Settings
 
 BEFORE, AFTER = 32_768, 16_384  # characters: more than any window of the model
+HOPELESS = 0.2  # confidence of a fill that no decision would show
 OPENERS = (":", "(", "[", "{")
 
 
@@ -74,7 +75,7 @@ def fill_request(
         indexes=indexes,
         max_lines=settings.max_lines if several_lines(gap, settings, invoked) else 1,
         deadline_ms=settings.deadline_invoked_ms if invoked else settings.deadline_automatic_ms,
-        min_confidence=0 if invoked else settings.min_confidence,
+        min_confidence=0 if invoked else HOPELESS if settings.min_confidence is None else settings.min_confidence,
         steps=settings.steps,
         trust=settings.trust,
     )

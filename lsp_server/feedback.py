@@ -22,6 +22,8 @@ STATISTICS = "inpaint/statistics"  # the request for all that is kept
 RESET_STATISTICS = "inpaint/resetStatistics"  # the request to forget it, on disk too
 KEPT = 1_000  # completions
 
+WORTH: dict[Outcome, float] = {"shown": 0.0, "dismissed": 0.0, "partlyAccepted": 0.5, "accepted": 1.0}
+
 
 class Report(msgspec.Struct, frozen=True):
     """What a client says in `inpaint/feedback`; `characters` are the UTF-16 units just accepted."""
@@ -54,14 +56,40 @@ class Feedback:
         self.statistics = Statistics()
         self._completions: dict[str, Completion] = {}  # by id, oldest first
         self._leads_to: Hashable = None  # the text that the newest one makes
+        self._line: Hashable = None  # that the newest one was shown on
+        self._tried = 0  # on that line, and not accepted
+        self._learned_from = 0  # completions that `judged` has forgotten
         self._dismissed: Hashable = None  # the text that the one dismissed last would have made
 
     @property
     def completions(self) -> list[Completion]:
         return list(self._completions.values())
 
-    def show(self, leads_to: Hashable, text: str, language: str, confidence: float, latency_ms: float) -> str:
-        """Note a completion that the client will show; `leads_to` stands for the text that it makes. Returns its id."""
+    def judged(self) -> list[tuple[float, float]]:
+        """Of completions that the user is done with, oldest first: the confidence, and from 0 to 1 how it went."""
+        done = list(self._completions.values())[:-1]
+        return [(one.confidence, WORTH[one.outcome]) for one in done if int(one.id) > self._learned_from]
+
+    def unlearn(self) -> None:
+        """Forget how completions went so far."""
+        self._learned_from = self.counts["shown"]
+
+    def tried(self, line: Hashable) -> int:
+        """How many completions were shown on a line, one after the other, and not accepted."""
+        return self._tried if line == self._line else 0
+
+    def show(
+        self,
+        leads_to: Hashable,
+        text: str,
+        language: str,
+        confidence: float,
+        latency_ms: float,
+        line: Hashable = None,
+    ) -> str:
+        """Note a completion that the client will show; `leads_to` stands for the text that it makes, `line` for the
+        line that it is on. Returns its id.
+        """
         left = len(text.encode("utf-16-le")) // 2
         self.statistics.took(language, latency_ms)
         if leads_to == self._dismissed:
@@ -71,6 +99,7 @@ class Feedback:
             self._completions[newest].left = left
             return newest
         self._leads_to = leads_to
+        self._line, self._tried = line, self.tried(line) + 1
         self.counts["shown"] += 1
         self.statistics.count(language, "shown")
         number = str(self.counts["shown"])
@@ -101,4 +130,5 @@ class Feedback:
         self.statistics.count(completion.language, outcome)
         completion.outcome = outcome
         if outcome == "accepted":
+            self._tried -= 1
             self._leads_to = None  # the same again, after an undo, is another

@@ -1,4 +1,4 @@
-"""Whether a fill is worth showing, and what of it.
+"""What of a fill could be shown.
 
 Each rule answers a complaint about other tools, and takes from a text what is worth nothing: blank lines at the end,
 the closing bracket that the editor has already typed, the line that stands above or below already, a right line's wrong
@@ -30,11 +30,13 @@ SAMPLE = 400  # lines of which indentation is learned
 OVER_AND_OVER = 3
 
 
-def presentable(fill: Fill, gap: Gap, min_confidence: float = 0.0) -> str:
-    """What to show of the fill; empty where nothing is worth it."""
-    if fill.confidence < min_confidence:
-        return ""
-    text = without_doubtful_lines(fill)
+def presentable(fill: Fill, gap: Gap) -> str:
+    """What of the fill could be shown; empty where nothing is worth it."""
+    return filtered(without_doubtful_lines(fill), gap)
+
+
+def filtered(text: str, gap: Gap) -> str:
+    """What is left of a text."""
     for left in FILTERS:
         text = left(text, gap).rstrip()
         if not text:

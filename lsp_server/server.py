@@ -28,8 +28,8 @@ from lsp_server import notebooks
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
+from lsp_server.decision import to_show
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, Report
-from lsp_server.filters import presentable
 from lsp_server.log import JOURNAL
 from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Position, pieces
 from lsp_server.notebooks import Notebooks, with_cells
@@ -107,6 +107,8 @@ class InpaintServer(LanguageServer):
             self.completer.load(self.settings.model, self.settings.device)
         elif self.settings != before:
             self.completer.forget()
+        if self.settings.show != before.show:
+            self.feedback.unlearn()
 
     def new_document(self, uri: str, language: str) -> Document:
         """A document without text, not yet among those that are open."""
@@ -439,10 +441,10 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     if question is None or request is None or fill is None:
         return types.InlineCompletionList(items=[])
     ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
-    least = 0 if question.invoked else ls.settings.min_confidence
-    text = presentable(fill, question.gap, least)
+    line = params.text_document.uri, params.position.line
+    text, chance = to_show(fill, question.gap, ls.settings, question.invoked, ls.feedback, line)
     if not text:
-        ls.silence = "unsure" if fill.confidence < least else "nothing"
+        ls.silence = "unsure" if chance else "nothing"
         return types.InlineCompletionList(items=[])
     then = question.gap.filled(text)
     leads_to = params.text_document.uri, then.prefix + then.suffix
@@ -452,7 +454,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     ls.source = place_of(fill.source, request, question.range.start.line) if fill.source else None
     after = fill_request(then, request.path, request.related, ls.settings, False, request.files, request.indexes)
     ls.completer.prefetch(after)
-    identifier = ls.feedback.show(leads_to, text, question.gap.language, fill.confidence, ls.cost.latency_ms)
+    identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, line)
     return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
 
 

@@ -16,13 +16,15 @@ from engine import AUTO
 from engine.retrieval.exclusions import anywhere, may_read
 
 Json: TypeAlias = Any  # whatever a client sends
+Dial: TypeAlias = Literal["quiet", "balanced", "eager"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 Milliseconds = Annotated[float, msgspec.Meta(ge=1, le=60_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One field an option. Confidence is the fill's, in [0, 1], and asked of automatic requests only.
+    """One field an option. `show` is the dial of what is shown unasked, see lsp_server.decision; who sets
+    `min_confidence` has a threshold in its place: the least confidence, in [0, 1], of a fill.
 
     `workspace` is whether to copy from the workspace's files, those of `folders` where any are named, `packages`
     whether from the installed packages that a file imports; these are the ones of the Python `interpreter` or of
@@ -39,7 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     trust: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     deadline_automatic_ms: Milliseconds = 60
     deadline_invoked_ms: Milliseconds = 400
-    min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    show: Dial = "balanced"
+    min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = ()  # besides secrets, see engine.retrieval.exclusions
     statistics: bool = False  # whether to keep the figures of each day on disk

@@ -50,6 +50,7 @@ class Copier:
         self._tokens: list[int] = []
         self._at_line_start = False
         self._candidate: Candidate | None = None
+        self.shares: list[float] = []  # of each token of the fill, the prior of the copy that was followed, or 0
         self._ahead: list[int] = []
         self._begun = False  # whether the candidate was followed already
         self._followed: list[tuple[int, Candidate]] = []  # characters and where they came from
@@ -76,6 +77,8 @@ class Copier:
         """Go on behind the next tokens of the fill."""
         for token in tokens:
             self._tokens.append(token)
+            copy = self.next
+            self.shares.append(prior(copy.evidence) if copy and copy.token == token else 0.0)
             if self._ahead[:1] == [token] and self._candidate is not None:
                 self._followed.append((self._size(self._ahead.pop(0)), self._candidate))
                 self._begun = True
@@ -90,7 +93,7 @@ class Copier:
         if tokens[:known] == self._tokens:
             self.advance(tokens[known:])
         else:
-            self._tokens, self._followed = list(tokens), []
+            self._tokens, self._followed, self.shares = list(tokens), [], [0.0] * len(tokens)
             self._search()
 
     def decided(self) -> Written:

@@ -79,7 +79,8 @@ class Copies:
             if not ended:
                 tokens.append(copy.token)
                 text = self._tokenizer.decode(tokens)[len(blank) :]
-            pieces.append(Piece(len(text), prior(copy.evidence)))
+            share = prior(copy.evidence)
+            pieces.append(Piece(len(text), share, share))
             copier.advance([copy.token])
         return Fill(
             text=text,

@@ -79,13 +79,6 @@ def test_the_line_above_is_not_repeated(marked: str, text: str, expected: str) -
     assert shown(marked, text) == expected
 
 
-def test_what_nobody_believes_in_is_not_shown() -> None:
-    gap = Gap("x = ", "\n")
-    assert presentable(a_fill("y", 0.2), gap, 0.3) == ""
-    assert presentable(a_fill("y", 0.2), gap) == "y"
-    assert presentable(a_fill("y", 0.3), gap, 0.3) == "y"
-
-
 def test_after_a_right_line_no_wrong_ones() -> None:
     pieces = (Piece(9, 0.9), Piece(14, 0.8), Piece(16, 0.1), Piece(21, 0.1), Piece(21, 0.9))
     fill = msgspec.structs.replace(a_fill("return x\n    y\n    z", 0.05), pieces=pieces)

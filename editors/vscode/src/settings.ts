@@ -12,6 +12,7 @@ const SERVER_OPTIONS = [
   "trust",
   "deadlineAutomaticMs",
   "deadlineInvokedMs",
+  "show",
   "minConfidence",
   "disabledLanguages",
   "disabledGlobs",

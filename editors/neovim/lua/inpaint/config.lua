@@ -17,7 +17,7 @@ M.defaults = {
     dismiss = "<C-]>",
     trigger = "<M-Bslash>",
   },
-  server = {}, -- the server's own options, such as minConfidence
+  server = {}, -- the server's own options, such as show
 }
 M.options = M.defaults
 local CHOICES = { show = { "always", "mark", "key" }, menu = { "hide", "keep" } }

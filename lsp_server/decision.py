@@ -1,0 +1,211 @@
+"""Whether a fill is shown, and how much of it: by what it is expected to save.
+
+A suggestion that is right saves its characters, a wrong one costs attention, at a price in characters that the dial
+sets. So of each beginning of a fill that ends where a word does, the chance that it is right is estimated, and the one
+of the most benefit is shown, if it has any:
+
+    benefit = chance · characters - (1 - chance) · price
+
+The chance is said by small gradient-boosted trees (Friedman 2001) from what is at hand anyway: the probabilities of the
+tokens, whether they were copied and for how long a match, the kind of place, how much was typed of the fill already.
+They are fitted by `python -m lsp_server.learning` and read from decision.json. In a session their log-odds shift with
+what the user accepts, by at most MOST_SHIFT.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import Fill
+from lsp_server.cursor import Gap, is_word, opens_block
+from lsp_server.feedback import Feedback
+from lsp_server.filters import LIKELIER, filtered, presentable
+from lsp_server.settings import Dial, Settings
+
+MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
+RECENT = 40  # completions
+COMMENTS = {"python": "#"}  # "//" elsewhere
+LEAST = 1e-6  # probability
+DOCSTRING = 4_000  # characters in which one begins
+OF_CUTS = (
+    "sum", "least", "first", "mean", "last", "next", "characters", "tokens", "lines", "whole", "left out", "copied",
+    "most copied", "first copied", "closes", "letters",
+)  # fmt: skip
+OF_PLACES = (
+    "typed", "head", "indentation", "inside word", "after blank", "after dot", "after bracket", "after quote",
+    "line start", "block", "comment", "docstring", "python", "line goes on", "tried",
+)  # fmt: skip
+FEATURES = OF_CUTS + OF_PLACES
+WORD_AT_END = re.compile(r"\w*$")
+
+
+class Cut(NamedTuple):
+    """A beginning of a fill."""
+
+    end: int
+    features: list[float]
+
+
+class Shown(NamedTuple):
+    """What of a fill is shown, and the chance that it is right."""
+
+    text: str
+    chance: float
+
+
+class Trees(msgspec.Struct):
+    """Boosted trees: the log-odds are `start` and a leaf's value of each tree.
+
+    All arrays are (trees, nodes): a node that splits goes to its `left` where the feature is at most the `threshold`,
+    else to its `right`; a leaf goes to itself. `prices` are the dial's, in characters.
+    """
+
+    features: list[str]
+    start: float
+    depth: int
+    feature: list[list[int]]
+    threshold: list[list[float]]
+    left: list[list[int]]
+    right: list[list[int]]
+    value: list[list[float]]
+    prices: dict[Dial, float]
+
+
+class Decision:
+    def __init__(self, trees: Trees) -> None:
+        self.prices, self._start, self._depth = trees.prices, trees.start, trees.depth
+        self._feature, self._left, self._right = (np.array(a) for a in (trees.feature, trees.left, trees.right))
+        self._threshold, self._value = np.array(trees.threshold), np.array(trees.value)
+        self._trees = np.arange(len(self._feature))
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def load(cls) -> Decision:
+        data = files("lsp_server").joinpath("decision.json").read_bytes()
+        return cls(msgspec.json.decode(data, type=Trees))
+
+    def log_odds(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """That suggestions are right (rows,), from their features (rows, features)."""
+        node = np.zeros((len(rows), len(self._trees)), np.int64)
+        row = np.arange(len(rows))[:, None]
+        for _ in range(self._depth):
+            goes_left = rows[row, self._feature[self._trees, node]] <= self._threshold[self._trees, node]
+            node = np.where(goes_left, self._left[self._trees, node], self._right[self._trees, node])
+        odds: NDArray[np.float64] = self._start + self._value[self._trees, node].sum(1)
+        return odds
+
+    def chosen(self, cuts: Sequence[Cut], text: str, price: float, shift: float = 0.0) -> Shown:
+        """The beginning of the text with the most benefit; an empty one where none has any."""
+        chances = 1 / (1 + np.exp(-self.log_odds(np.array([cut.features for cut in cuts])) - shift))
+        sizes = np.array([len(text[: cut.end].strip()) for cut in cuts])
+        benefits = chances * sizes - (1 - chances) * price
+        best = int(benefits.argmax())
+        return Shown(text[: cuts[best].end] if benefits[best] > 0 else "", float(chances[best]))
+
+
+def to_show(fill: Fill, gap: Gap, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable) -> Shown:
+    """What of a fill is shown on a line: all that is worth it to who asked for it; unasked, by the decision, or by the
+    threshold of who set one. Of a model that says nothing of its tokens, what is likelier right than not.
+    """
+    text = presentable(fill, gap)
+    whole = Shown(text, fill.before(len(text)).confidence if text else 0.0)
+    if invoked or not text:
+        return whole
+    if settings.min_confidence is not None or not fill.pieces:
+        least = LIKELIER if settings.min_confidence is None else settings.min_confidence
+        return whole if fill.confidence >= least else Shown("", fill.confidence)
+    decision = Decision.load()
+    tried = list(cuts(fill, text, gap, feedback.tried(line)))
+    best = decision.chosen(tried, text, decision.prices[settings.show], shift(feedback.judged()))
+    return Shown(filtered(best.text, gap), best.chance)
+
+
+def shift(judged: Sequence[tuple[float, float]]) -> float:
+    """How far the log-odds move with what became of the last completions: their chances, and 1 where accepted."""
+    recent = judged[-RECENT:]
+    if not any(outcome for _, outcome in recent):
+        return 0.0  # a client that tells nothing, or a user who has accepted nothing yet
+    expected, accepted = (sum(column) for column in zip(*recent, strict=True))
+    moved = 2 * math.log((accepted + MEMORY / 2) / (expected + MEMORY / 2))
+    return min(MOST_SHIFT, max(-MOST_SHIFT, moved))
+
+
+def cuts(fill: Fill, text: str, gap: Gap, tried: int = 0) -> Iterator[Cut]:
+    """The beginnings of the text, a beginning of the fill's, that end where a token and a word do; and all of it.
+
+    `tried` are the suggestions that were shown on the cursor's line and not taken.
+    """
+    place = place_features(fill, gap, tried)
+    logs: list[float] = []
+    copied: list[float] = []
+    pieces = [piece for piece in fill.pieces if piece.end > 0]
+    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+        logs.append(math.log(max(piece.probability, LEAST)))
+        copied.append(piece.copied)
+        end = min(piece.end, len(text))
+        if following is not None and following.end == piece.end:
+            continue  # this one goes with the next, which has no characters
+        if following is None or end == len(text) or ends_word(text, end):
+            next_one = math.log(max(following.probability, LEAST)) if following else 0.0
+            yield Cut(end, [*cut_features(fill, text[:end], logs, copied, next_one), *place])
+        if end == len(text):
+            return
+
+
+def ends_word(text: str, end: int) -> bool:
+    inside = is_word(text[end - 1 : end]) and is_word(text[end : end + 1])
+    return not inside and bool(text[:end].strip()) and not text[end - 1].isspace()
+
+
+def cut_features(fill: Fill, text: str, logs: list[float], copied: list[float], next_one: float) -> list[float]:
+    """In the order of OF_CUTS; `logs` of the probabilities of the tokens, and of the one left out first."""
+    return [
+        sum(logs),
+        min(logs),
+        logs[0],
+        sum(logs) / len(logs),
+        logs[-1],
+        next_one,
+        float(len(text)),
+        float(len(logs)),
+        float(text.count("\n")),
+        float(len(text) >= len(fill.text.rstrip()) and fill.complete),
+        float(len(fill.text) - len(text)),
+        sum(share > 0 for share in copied) / len(copied),
+        max(copied),
+        copied[0],
+        float(text[-1:] in tuple(")]}:;,")),
+        sum(map(str.isalpha, text)) / max(1, len(text)),
+    ]
+
+
+def place_features(fill: Fill, gap: Gap, tried: int) -> list[float]:
+    """In the order of OF_PLACES."""
+    head, bare = gap.head, gap.head.lstrip()
+    last, word = head[-1:], WORD_AT_END.search(head)
+    return [
+        float(fill.typed),
+        float(len(bare)),
+        float(len(head) - len(bare)),
+        float(len(word.group()) if word else 0),
+        float(last.isspace()),
+        float(last == "."),
+        float(last in tuple("([{,")),
+        float(last in tuple("\"'")),
+        float(not bare),
+        float(opens_block(gap)),
+        float(bare.startswith(COMMENTS.get(gap.language, "//"))),
+        float(gap.prefix[-DOCSTRING:].count('"""') % 2),
+        float(gap.language == "python"),
+        float(bool(gap.rest.strip())),
+        float(tried),
+    ]

@@ -1,0 +1,230 @@
+"""Makes decision.json: python -m lsp_server.learning CORPUS, with the validation part of a corpus of packages that
+neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
+
+Lines of them are typed key by key, and at every key all beginnings of the fill are noted, with their features and
+whether they are right. A policy is then played on these notes: what is shown by its decision and right is accepted, and
+what the keys would have been is skipped. The trees are fitted twice, the second time to the keys that the first ones
+leave. The prices of the dial are the lowest that keep the precision of its settings, played with trees that have not
+seen the package (cross-validation by package).
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import Engine
+from engine.evaluation.places import Place, Workspace, workspaces
+from engine.evaluation.savings import acceptable, counted, is_right, next_key
+from lsp_server.cache import Cache
+from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
+from lsp_server.decision import FEATURES, Decision, Trees, cuts
+from lsp_server.filters import filtered, without_doubtful_lines
+from lsp_server.settings import Dial, Settings
+
+OUT = Path(__file__).with_name("decision.json")
+LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
+    "quiet": (0.68, 0.3),
+    "balanced": (0.52, 0.5),
+    "eager": (0.4, 1.3),
+}
+PRICES = np.geomspace(2, 100, 24)
+FOLDS = 2
+RATE = 0.1  # at which the trees learn
+TRIED = FEATURES.index("tried")
+TRIES = 4  # more are as many
+Odds: TypeAlias = NDArray[np.float64]
+
+
+class Key(NamedTuple):
+    """What could be shown at a key: texts with their features (texts, FEATURES), and whether they are right."""
+
+    at: int  # characters of the place before it
+    texts: list[str]
+    features: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+class Typed(NamedTuple):
+    package: str
+    place: Place
+    keys: list[Key]
+
+
+class Played(NamedTuple):
+    """A policy's figures, as in engine.evaluation.savings; `visited` are the keys that were pressed."""
+
+    ratio: float
+    precision: float
+    wrong: float
+    visited: list[Key]
+
+
+def note(engine: Engine, work: Workspace, place: Place, settings: Settings) -> Typed:
+    """All that could be shown while a place is typed."""
+    cache, before, todo, keys = Cache(engine.reach), place.before, place.todo, list[Key]()
+    while todo:
+        gap = Gap(before[-BEFORE:], place.after[:AFTER], place.language)
+        request = fill_request(gap, place.path, (), settings, invoked=False)
+        if request is not None:
+            fill = cache.find(request)
+            if fill is None:
+                fill = engine.fill(request, threading.Event())
+                cache.add(request, fill)
+            text = filtered(without_doubtful_lines(fill), gap)
+            made = list(cuts(fill, text, gap)) if text else []
+            if made:
+                texts = [text[: cut.end] for cut in made]
+                features = np.array([cut.features for cut in made])
+                right = np.array([is_right(each, todo) for each in texts])
+                keys.append(Key(len(place.todo) - len(todo), texts, features, right))
+        key = next_key(todo)
+        before, todo = before + key, todo[len(key) :]
+    return Typed(work.package, place, keys)
+
+
+def odds_of(notes: Sequence[Typed], decision: Decision) -> list[list[Odds]]:
+    """Of each key of each place: the log-odds of its texts after 0, 1, … suggestions on the line (TRIES, texts)."""
+    rows = np.concatenate([key.features for typed in notes for key in typed.keys])
+    odds = np.empty((TRIES, len(rows)))
+    for tried in range(TRIES):
+        rows[:, TRIED] = tried
+        odds[tried] = decision.log_odds(rows)
+    ends = iter(np.cumsum([len(key.texts) for typed in notes for key in typed.keys]))
+    return [[odds[:, (end := next(ends)) - len(key.texts) : end] for key in typed.keys] for typed in notes]
+
+
+def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -> Played:
+    """A typist's session under a decision."""
+    accepted = characters = lines = shown = right = 0
+    visited: list[Key] = []
+    for typed, its_odds in zip(notes, odds, strict=True):
+        todo, at, seen, tried = typed.place.todo, 0, set[str](), Counter[int]()
+        keys = {key.at: (key, each) for key, each in zip(typed.keys, its_odds, strict=True)}
+        characters, lines = characters + counted(todo), lines + todo.count("\n") + 1
+        while at < len(todo):
+            taken = ""
+            if at in keys:
+                (key, each), row = keys[at], todo.count("\n", 0, at)
+                known = key.features.copy()
+                known[:, TRIED] = tried[row]
+                visited.append(key._replace(features=known))
+                chances = 1 / (1 + np.exp(-each[min(tried[row], TRIES - 1)]))
+                benefits = chances * [len(text.strip()) for text in key.texts] - (1 - chances) * price
+                best = int(benefits.argmax())
+                if benefits[best] > 0:
+                    text = key.texts[best]
+                    if todo[:at] + text not in seen:
+                        seen.add(todo[:at] + text)
+                        shown, right = shown + 1, right + int(key.right[best])
+                        tried[row] += 1
+                    taken = acceptable(text, todo[at:])
+                    tried[row] -= taken == text
+                    accepted += counted(taken)
+            at += len(taken or next_key(todo[at:]))
+    return Played(accepted / characters, right / max(1, shown), (shown - right) / lines, visited)
+
+
+def fit(keys: Sequence[Key]) -> Trees:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    rows, right = np.concatenate([key.features for key in keys]), np.concatenate([key.right for key in keys])
+    weights = np.concatenate([np.full(len(key.right), 1 / len(key.right)) for key in keys])  # a key counts once
+    model = GradientBoostingClassifier(
+        n_estimators=80, max_depth=3, learning_rate=RATE, subsample=0.2, max_features=0.4, random_state=0
+    )
+    model.fit(rows, right, weights)
+    trees = [stage[0].tree_ for stage in model.estimators_]
+    size = max(tree.node_count for tree in trees)
+    prior = float(np.average(right, weights=weights))
+
+    def padded(values: NDArray[np.float64], digits: int = 6) -> list[float]:
+        return [round(float(value), digits) for value in values] + [0.0] * (size - len(values))
+
+    def nodes(children: NDArray[np.int64]) -> list[int]:
+        own = [int(child) if child >= 0 else node for node, child in enumerate(children)]
+        return own + [0] * (size - len(own))
+
+    return Trees(
+        features=list(FEATURES),
+        start=float(np.log(prior / (1 - prior))),
+        depth=3,
+        feature=[[max(0, int(f)) for f in padded(tree.feature)] for tree in trees],
+        threshold=[padded(tree.threshold) for tree in trees],
+        left=[nodes(tree.children_left) for tree in trees],
+        right=[nodes(tree.children_right) for tree in trees],
+        value=[padded(RATE * tree.value[:, 0, 0]) for tree in trees],
+        prices={},
+    )
+
+
+def learned(notes: Sequence[Typed]) -> Trees:
+    """To the keys that are left by the trees that are fitted to all."""
+    first = Decision(fit([key for typed in notes for key in typed.keys]))
+    return fit(play(notes, odds_of(notes, first), 10.0).visited)
+
+
+def cross_validated(notes: Sequence[Typed]) -> tuple[list[Typed], list[list[Odds]]]:
+    """All places, and the log-odds of their keys by what was learned of other packages."""
+    packages = sorted({typed.package for typed in notes})
+    ordered: list[Typed] = []
+    odds: list[list[Odds]] = []
+    for fold in range(min(FOLDS, len(packages))):
+        held = set(packages[fold::FOLDS])
+        part = [typed for typed in notes if typed.package in held]
+        decision = Decision(learned([typed for typed in notes if typed.package not in held]))
+        ordered, odds = ordered + part, odds + odds_of(part, decision)
+    return ordered, odds
+
+
+def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial, float]:
+    """The lowest price that keeps within a setting's limits; the highest where none does."""
+    prices: dict[Dial, float] = {}
+    curve = []
+    for price in map(float, PRICES):
+        played = play(notes, odds, price)
+        curve.append((price, played))
+        print(
+            f"price {price:6.1f}: ratio {played.ratio:.3f}, precision {played.precision:.2f}, {played.wrong:.2f} wrong"
+        )
+    for dial, (precision, wrong) in LIMITS.items():
+        enough = [price for price, played in curve if played.precision >= precision and played.wrong <= wrong]
+        prices[dial] = round(enough[0] if enough else float(PRICES[-1]), 1)
+    return prices
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lsp_server.learning", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "corpus", type=Path, nargs="+", help="folders that `train corpus` wrote; validation parts are used"
+    )
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--lines", type=int, default=600, help="lines that are typed of each corpus (default: 600)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUT, help="the file to write (default: the shipped one)")
+    arguments = parser.parse_args()
+    from tqdm import tqdm
+
+    settings = Settings(deadline_automatic_ms=60_000)
+    engine = Engine.load(arguments.model)
+    work = [
+        one for corpus in arguments.corpus for one in workspaces(corpus / "validation", arguments.lines, arguments.seed)
+    ]
+    places = [(one, place) for one in work for place in one.places]
+    notes = [note(engine, one, place, settings) for one, place in tqdm(places, unit="place")]
+    trees = learned(notes)
+    trees.prices = priced(*cross_validated(notes))
+    arguments.out.write_bytes(msgspec.json.encode(trees))
+    print(f"{len(places)} places, prices {trees.prices}")
+
+
+if __name__ == "__main__":
+    main()

@@ -82,7 +82,8 @@ def url(cluster: Cluster) -> str:
 
 def replicas() -> set[int]:
     """Their processes."""
-    return {each.pid for each in psutil.process_iter() if each.cmdline()[:1] == [f"ray::ServeReplica:{NAME}:{NAME}"]}
+    title = [f"ray::ServeReplica:{NAME}:{NAME}"]
+    return {each.pid for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [])[:1] == title}
 
 
 def wait_until(true: Callable[[], object]) -> None:

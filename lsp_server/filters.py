@@ -28,6 +28,8 @@ LINE = 8  # characters: a shorter line, such as a closing bracket, may well stan
 NEAR = 4  # lines above
 SAMPLE = 400  # lines of which indentation is learned
 OVER_AND_OVER = 3
+WORD = re.compile(r"\w+|[^\w\s]")
+WORDS = 12  # of a line, from its end, that are given up at most
 
 
 def presentable(fill: Fill, gap: Gap) -> str:
@@ -175,12 +177,11 @@ def indentation_unit(gap: Gap) -> str:
 
 
 def sound(text: str, gap: Gap) -> str:
-    """As many lines as make no errors where they would stand."""
+    """As many lines as make no errors where they would stand; of a first line that does, as many words."""
     lines = text.split("\n")
-    for count in range(len(lines), 0, -1):
-        if not breaks(gap, kept := "\n".join(lines[:count])):
-            return kept
-    return ""
+    words = [lines[0][: word.end()] for word in WORD.finditer(lines[0])][-WORDS:-1]
+    beginnings = ["\n".join(lines[:count]) for count in range(1, len(lines) + 1)]
+    return next((kept for kept in reversed([*words, *beginnings]) if not breaks(gap, kept)), "")
 
 
 def balanced(text: str) -> bool:

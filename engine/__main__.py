@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.contract import EngineError
+from engine.contract import EngineError, Sampling
 from engine.decoding.presets import AUTO, PASSES
 from engine.languages import LANGUAGES
 
@@ -65,11 +65,15 @@ def _fill(command: argparse.ArgumentParser) -> None:
     _model(command, "auto")
     command.add_argument("--steps", type=_steps, default=AUTO, help=f"denoising passes: a number, {', '.join(STEPS)}")
     command.add_argument("--max-lines", type=int, help="the most lines of a fill, where the request does not say")
+    group = command.add_argument_group("how public models choose tokens, by the names of the samplers' authors")
+    for option in Sampling.__struct_fields__:
+        group.add_argument(f"--{option.replace('_', '-')}", metavar="VALUE")
 
     def run(args: argparse.Namespace) -> None:
         from engine.jsonl import fill_lines
 
-        fill_lines(sys.stdin.buffer, sys.stdout.buffer, _engine(args), args.max_lines, args.steps)
+        sampling = _sampling(args)
+        fill_lines(sys.stdin.buffer, sys.stdout.buffer, _engine(args), args.max_lines, args.steps, sampling)
 
     command.set_defaults(run=run)
 
@@ -77,6 +81,18 @@ def _fill(command: argparse.ArgumentParser) -> None:
 def _model(command: argparse.ArgumentParser, default: str = "nano") -> None:
     command.add_argument("--model", default=default, help=f"a shipped model, a folder or a hub id (default: {default})")
     command.add_argument("--device", choices=DEVICES, default="auto", help="where it runs (default: auto)")
+    command.add_argument("--family", help="what a folder's config.json does not tell: see `models`")
+
+
+def _sampling(args: argparse.Namespace) -> Sampling:
+    """Raises EngineError for a value that an option does not take."""
+    said: dict[str, object] = {name: value for name in Sampling.__struct_fields__ if (value := getattr(args, name))}
+    if args.suppress_tokens:
+        said["suppress_tokens"] = args.suppress_tokens.split(",")
+    try:
+        return msgspec.convert(said, Sampling, strict=False)
+    except msgspec.ValidationError as error:
+        raise EngineError(str(error)) from None
 
 
 def _steps(text: str) -> int:
@@ -89,7 +105,7 @@ def _engine(args: argparse.Namespace) -> Engine:
 
     logging.basicConfig(format="inpaint: %(message)s")
     logging.getLogger("engine").setLevel(logging.INFO)
-    return Engine.load(args.model, args.device)
+    return Engine.load(args.model, args.device, args.family)
 
 
 def _eval(command: argparse.ArgumentParser) -> None:

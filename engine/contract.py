@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,54 @@ class Cancelled(Exception):
     """The request was cancelled between two forward passes."""
 
 
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Algorithm = Literal[
+    "origin", "maskgit_plus", "topk_margin", "entropy", "low_confidence", "random", "p2", "confidence_threshold"
+]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a public model's canvas is revealed, by the names that the samplers' authors gave. What is None is as the
+    checkpoint's generation_config.json says, or else as Inpaint finds best for the family.
+
+    temperature, top_p, top_k   what a row's token is drawn from; at temperature 0 it is the likeliest
+    alg             which rows keep their token. Dream's: origin (each by chance), maskgit_plus (the likeliest),
+                    topk_margin (those with the largest lead), entropy (the least uncertain). LLaDA's:
+                    low_confidence, random. Open-dCoder's: p2 (all but the least likely, which are masked again).
+                    Fast-dLLM's: confidence_threshold (all above `threshold`, at least one)
+    alg_temp        above 0, the rows are drawn too, by what `alg` ranks them by
+    block_length    rows of a bidirectional canvas that are revealed before the next so many are
+    cfg_scale       classifier-free guidance, against the canvas with nothing around it
+    suppress_tokens           ids that are never written
+    logits_eos_inf            the fill does not end before its canvas does
+    confidence_eos_eot_inf    the end is revealed last
+    pad_eos_to_right          DreamOn: nothing follows what is deleted; otherwise (delete_eos_token) rows go one by one
+    cache           exact: every row sees the canvas as it is; fast: what is around it is as it was some passes ago
+    seed            of all that is drawn
+    """
+
+    temperature: NotNegative | None = None
+    top_p: Share | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    alg: Algorithm | None = None
+    alg_temp: NotNegative | None = None
+    threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    block_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cfg_scale: NotNegative | None = None
+    suppress_tokens: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=6)] | None = None
+    logits_eos_inf: bool | None = None
+    confidence_eos_eot_inf: bool | None = None
+    pad_eos_to_right: bool | None = None
+    cache: Literal["exact", "fast"] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+    def over(self, other: Sampling) -> Sampling:
+        """These options, and the other's where these say nothing."""
+        said = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return msgspec.structs.replace(other, **said)
+
+
 class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A gap in a text. All models honour all of it; where one cannot, it raises EngineError.
 
@@ -33,6 +81,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Denoised tokens surer than `trust` are taken at once. At 1 it is for the model to say which: the embedded models
     verify all, so that their text is the same whatever the drafts were; public ones have their family's rule.
+    `sampling` is for public checkpoints; the embedded models have one way.
     """
 
     prefix: str
@@ -49,6 +98,13 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     drafts: bool = True
     copies: bool = True
     trust: float = 1.0
+    sampling: Sampling = Sampling()
+
+
+def only_public(request: FillRequest) -> None:
+    """Raises EngineError where the samplers' options are asked of a model that has none."""
+    if request.sampling != Sampling():
+        raise EngineError("the samplers' options are for public checkpoints; leave them out, or choose one by --model")
 
 
 class Piece(NamedTuple):

@@ -21,7 +21,7 @@ from engine import checksums
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.backends.pace import LAST
-from engine.contract import Cancelled, EngineError, Fill, FillRequest, Watch
+from engine.contract import Cancelled, EngineError, Fill, FillRequest, Watch, only_public
 from engine.decoding import copying, draft_verify
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
@@ -142,6 +142,7 @@ class Embedded:
 
     def _plans(self, request: FillRequest) -> list[Plan]:
         """One for each window that sees more than the one before."""
+        only_public(request)
         plans: list[Plan] = []
         for passes in self._windows:
             asked = prompt(request, self._tokenizer, passes.shape.context, passes.shape.marks_empty_rest)

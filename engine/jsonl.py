@@ -8,6 +8,7 @@ from typing import BinaryIO
 import msgspec
 
 from engine import Engine, Fill, FillRequest
+from engine.contract import Sampling
 
 
 class Line(msgspec.Struct):
@@ -16,6 +17,7 @@ class Line(msgspec.Struct):
     suffix: str
     path: str = ""
     max_lines: int | None = None
+    sampling: Sampling = Sampling()
 
 
 class Identified(msgspec.Struct):
@@ -24,26 +26,36 @@ class Identified(msgspec.Struct):
     id: str | int | None = None
 
 
-def fill_lines(source: BinaryIO, target: BinaryIO, engine: Engine, max_lines: int | None, steps: int = 1) -> None:
-    """Answer each line as it comes; a bad line gets an error of its own and the rest go on."""
+def fill_lines(
+    source: BinaryIO,
+    target: BinaryIO,
+    engine: Engine,
+    max_lines: int | None,
+    steps: int = 1,
+    sampling: Sampling | None = None,
+) -> None:
+    """Answer each line as it comes; a bad line gets an error of its own and the rest go on. What a line says of a limit
+    or option counts for it.
+    """
+    usual = FillRequest(prefix="", max_lines=max_lines, max_tokens=256, steps=steps, sampling=sampling or Sampling())
     for line in source:
         if line.strip():
-            target.write(msgspec.json.encode(_answer(engine, line, max_lines, steps)) + b"\n")
+            target.write(msgspec.json.encode(_answer(engine, line, usual)) + b"\n")
             target.flush()
 
 
-def _answer(engine: Engine, line: bytes, max_lines: int | None, steps: int) -> dict[str, object]:
+def _answer(engine: Engine, line: bytes, usual: FillRequest) -> dict[str, object]:
     try:
         asked = msgspec.json.decode(line, type=Line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return {"id": _id(line), "error": str(error)}
-    request = FillRequest(
+    request = msgspec.structs.replace(
+        usual,
         prefix=asked.prefix,
         suffix=asked.suffix,
         path=asked.path,
-        max_lines=max_lines if asked.max_lines is None else asked.max_lines,
-        max_tokens=256,
-        steps=steps,
+        max_lines=usual.max_lines if asked.max_lines is None else asked.max_lines,
+        sampling=asked.sampling.over(usual.sampling),
     )
     try:
         fill = engine.fill(request, threading.Event())

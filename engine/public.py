@@ -16,11 +16,10 @@ import msgspec
 import torch
 from tqdm import tqdm
 
-from engine.backends.sampling import Sampling
 from engine.backends.sequence import Sequence
 from engine.backends.slots import BUCKETS, Slots, bucket
-from engine.contract import Backend, EngineError, Fill, FillRequest, Watch
-from engine.decoding import blocks, confidence, copying, dreamon, entropy, length, presets
+from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch
+from engine.decoding import algorithms, blocks, confidence, copying, dreamon, entropy, length, presets
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Rule, Task, left_to_right, reveal
 from engine.decoding.limits import Limits, Written
@@ -33,12 +32,14 @@ from engine.window import after_cursor
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
 REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
 SUB_BLOCK = 8  # rows of a long block that are revealed together
-GREEDY = Sampling()
+USUAL = Sampling(cache="exact")
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
 
 
-def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
-    """A public checkpoint from a folder or hub id, warmed up. Raises EngineError with what to do."""
+def load(name: str, device: str = "auto", family: str | None = None) -> Backend:
+    """A public checkpoint from a folder or hub id, warmed up; `family` where its config.json does not tell. Raises
+    EngineError with what to do.
+    """
     where = choose_device(device)
     dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
     config = checkpoint.read_config(name)
@@ -46,13 +47,13 @@ def load(name: str, device: str = "auto", picks: Sampling = GREEDY) -> Backend:
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
         backend = diffusion_gemma.DiffusionGemma.load(name, config, where, dtype)
     else:
-        read = checkpoint.load(name, config, where, dtype)
-        backend = made(read, prepared(read, picks))
+        read = checkpoint.load(name, config, where, dtype, family)
+        backend = made(read, prepared(read))
     backend.fill(WARM_UP, threading.Event())
     return backend
 
 
-def prepared(read: checkpoint.Checkpoint, picks: Sampling = GREEDY) -> Slots:
+def prepared(read: checkpoint.Checkpoint) -> Slots:
     """The passes of a model; on a GPU, those that fills take are captured, with progress."""
     room, device = read.room, read.model.embed.weight.device
     passes = Slots(
@@ -60,7 +61,6 @@ def prepared(read: checkpoint.Checkpoint, picks: Sampling = GREEDY) -> Slots:
         read.plan.infill.shift,
         slots=room.slots,
         capacity=room.capacity,
-        picks=picks,
         compiler=compiler(device),
     )
     if device.type == "cuda":
@@ -86,7 +86,8 @@ def made(read: checkpoint.Checkpoint, passes: Slots) -> Public:
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
     for slot in reversed(range(passes.slots)):
         spare.put(Sequence(passes, slot, spare))
-    return Public(spare, read.model.shape, read.vocabulary, read.room.window, passes.capacity)
+    usual = read.sampling.over(USUAL)
+    return Public(spare, read.model.shape, read.vocabulary, read.room.window, passes.capacity, usual)
 
 
 def compiler(device: torch.device) -> str | None:
@@ -97,12 +98,18 @@ def compiler(device: torch.device) -> str | None:
 
 
 class Public(Backend):
-    """`spare` are the sequences that no request uses."""
+    """`spare` are the sequences that no request uses, `usual` what counts where a request says nothing."""
 
     def __init__(
-        self, spare: queue.LifoQueue[Sequence], shape: Shape, vocabulary: Vocabulary, window: int, capacity: int
+        self,
+        spare: queue.LifoQueue[Sequence],
+        shape: Shape,
+        vocabulary: Vocabulary,
+        window: int,
+        capacity: int,
+        usual: Sampling = USUAL,
     ) -> None:
-        self._slots = spare.qsize()
+        self._slots, self._usual = spare.qsize(), usual
         self._spare, self._shape, self.vocabulary, self._infill = spare, shape, vocabulary, vocabulary.infill
         self._window, self._room = window, min(capacity - 1, shape.context)
         self._first_seconds = self._pass_seconds = 0.0  # of the last fill: its first pass, each later one
@@ -122,9 +129,10 @@ class Public(Backend):
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Several threads may call it at once."""
+        request = msgspec.structs.replace(request, sampling=request.sampling.over(self._usual))
         sequence = self._spare.get()
         try:
-            sequence.begin()
+            sequence.begin(request.sampling)
             return self._filled(sequence, request, cancel, watch)
         except torch.OutOfMemoryError:
             raise EngineError("the device ran out of memory; close other programs or choose a smaller model") from None
@@ -146,7 +154,7 @@ class Public(Backend):
             gap,
             self.vocabulary.mask,
             partial(self._settle, limits),
-            partial(_banned, self.vocabulary.mask, self._infill.expand, most),
+            partial(_banned, self._never(request.sampling), self._infill.expand, most),
             partial(_forced, self.vocabulary, gap.spelled),
             copier,
         )
@@ -164,22 +172,33 @@ class Public(Backend):
         return msgspec.structs.replace(fill, source=copier.source(len(fill.text)))
 
     def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
-        block, request = self._shape.block, limits.request
+        block, request, expands = self._shape.block, limits.request, self._infill.expand is not None
         passes = self._passes(request) if request.drafts else limits.tokens
-        revoke = REVOKE if passes >= presets.PASSES["quality"] and request.drafts else 0.0
+        policy = Policy(
+            rule=_rule(request, confidence.above() if block else entropy.within()),
+            passes=passes,
+            span=SUB_BLOCK if block > SUB_BLOCK else 0,
+            revoke=REVOKE if passes >= presets.PASSES["quality"] and request.drafts else 0.0,
+            lead=self._infill.lead,
+        )
+        if request.drafts:
+            policy = algorithms.chosen(request.sampling, policy, self.vocabulary.ends, one_each=expands)
         if block:
-            span = SUB_BLOCK if block > SUB_BLOCK else 0
-            policy = Policy(rule=_rule(request, confidence.above()), passes=passes, span=span, revoke=revoke)
             return blocks.fill(sequence, task, block, policy, limits)
-        if self._infill.expand is None:
-            size = length.probe(sequence, task, limits)
-        else:
-            size = min(CANVAS // 2 if request.max_lines == 1 else CANVAS, limits.tokens)
-        canvas = Canvas.masked(task.mask, size)
-        policy = Policy(rule=_rule(request, entropy.within()), passes=passes, revoke=revoke)
+        size = CANVAS // 2 if request.max_lines == 1 else CANVAS
+        canvas = Canvas.masked(task.mask, min(size, limits.tokens) if expands else length.probe(sequence, task, limits))
         reveal(sequence, task, canvas, policy, limits)
         canvas.ended = canvas.written() == len(canvas.tokens)
         return canvas
+
+    def _never(self, sampling: Sampling) -> list[int]:
+        """The tokens that no row may be: a mask reveals nothing. The mask comes first."""
+        suppressed = sampling.suppress_tokens or ()
+        outside = [token for token in suppressed if token >= self._shape.vocab]
+        if outside:
+            raise EngineError(f"suppress_tokens has {outside[0]}, and the model's tokens go to {self._shape.vocab - 1}")
+        ends = [self.vocabulary.eos] if sampling.logits_eos_inf else []
+        return [self.vocabulary.mask, *suppressed, *(token for token in ends if token is not None)]
 
     def _passes(self, request: FillRequest) -> int:
         if request.steps != presets.AUTO:
@@ -190,7 +209,8 @@ class Public(Backend):
         """Expand, delete, and cut where the model, the line limit or doubt ends the fill."""
         ends = self.vocabulary.ends
         if self._infill.expand is not None:
-            dreamon.settle(canvas, self._infill.expand, ends, limits.tokens)
+            broadcast = limits.request.sampling.pad_eos_to_right is not False
+            dreamon.settle(canvas, self._infill.expand, ends, limits.tokens, broadcast)
         else:
             end = next((row for row, token in enumerate(canvas.tokens) if token in ends), None)
             if end is not None:
@@ -255,9 +275,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _banned(mask: int, expand: int | None, most: int, canvas: Canvas) -> list[int]:
-    """A mask reveals nothing; a canvas of full length cannot expand."""
-    return [mask] if expand is None or dreamon.can_expand(canvas, len(canvas.tokens), most) else [mask, expand]
+def _banned(never: list[int], expand: int | None, most: int, canvas: Canvas) -> list[int]:
+    """A canvas of full length cannot expand."""
+    return never if expand is None or dreamon.can_expand(canvas, len(canvas.tokens), most) else [*never, expand]
 
 
 def _forced(

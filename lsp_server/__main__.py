@@ -11,6 +11,7 @@ import gc
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.loa
     parser = command_line()
     arguments = parser.parse_args(argv)
     settings = Settings(model=arguments.model, device=arguments.device)
+    if arguments.family is not None:
+        load_engine = partial(Engine.load, family=arguments.family)
     if arguments.place is not None:
         from lsp_server.terminal import try_place
 
@@ -54,6 +57,7 @@ def command_line() -> argparse.ArgumentParser:
     way.add_argument("--doctor", action="store_true", help="say whether completion works here: for a bug report")
     parser.add_argument("--log", metavar="FILE", help=f"where requests are logged, without text; {NO_LOG}: nowhere")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the model runs (default: auto)")
+    parser.add_argument("--family", help="what a checkpoint's config.json does not tell (python -m engine models)")
     return parser
 
 

@@ -56,6 +56,16 @@ class Rows(msgspec.Struct):
         return [self.probability(row, token) for row, token in enumerate(self.stands)]
 
     @property
+    def sure(self) -> list[float]:
+        return self.probabilities
+
+    @property
+    def margins(self) -> list[float]:
+        chances = np.exp(self.logits - np.logaddexp.reduce(self.logits, axis=1, keepdims=True))
+        second, first = np.partition(chances, -2, axis=1)[:, -2:].T
+        return [float(each) for each in first - second]
+
+    @property
     def entropies(self) -> list[float]:
         logs = self.logits - np.logaddexp.reduce(self.logits, axis=1, keepdims=True)
         return [float(each) for each in -(np.exp(logs) * logs).sum(1)]

@@ -6,18 +6,34 @@ captured with the pass.
 
 from __future__ import annotations
 
-import msgspec
 import torch
 from torch import Tensor
 
-SAID = 5  # numbers of each row in a summary
+from engine.contract import Sampling
+
+SAID = 7  # numbers of each row in a summary
 
 
-class Sampling(msgspec.Struct, frozen=True):
-    """Temperature 0 takes the likeliest. `top_p` is the probability that the tokens drawn from have together."""
+def shapes(asked: Sampling) -> bool:
+    """Whether the distribution is another than the model's."""
+    return bool(asked.temperature or asked.top_k) or (asked.top_p or 1) < 1
 
-    temperature: float = 0.0
-    top_p: float = 1.0
+
+def dials(asked: Sampling) -> list[float]:
+    """What `summary` takes of a sequence's options; no more than so many tokens are in a vocabulary."""
+    return [asked.temperature or 0.0, asked.top_p or 1.0, float(asked.top_k or 2**24), asked.cfg_scale or 0.0]
+
+
+DIALS = len(dials(Sampling()))
+
+
+def guided(logits: Tensor, other: Tensor, dials: Tensor) -> Tensor:
+    """Classifier-free guidance (LLaDA, arXiv 2502.09992): away from what the sequence `other` (batch, 1) says, which
+    sees the canvas alone. logits (batch, rows, vocab).
+    """
+    scale = dials[:, 3, None, None]
+    alone = logits[other[:, 0]]
+    return torch.where(scale > 0, alone + (scale + 1) * (logits - alone), logits)
 
 
 def summary(
@@ -26,14 +42,14 @@ def summary(
     banned: Tensor,
     forced: Tensor,
     allowed: Tensor,
-    sampling: Sampling,
+    dials: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
     """All that `Summary` says of each row: (SAID, batch, rows) in float32, which tells token ids up to 2^24 apart.
 
     logits (batch, rows, vocab); stands (batch, rows) are the tokens of the canvas; no row may be one of banned
     (batch, n), and the row forced (batch, 1) must be one of allowed (batch, vocab): all of them where none is forced.
-    At a temperature, noise (batch, rows, vocab) is uniform in [0, 1).
+    With dials (batch, DIALS), the distribution is shaped; noise (batch, rows, vocab) is uniform in [0, 1).
     """
     logits = logits.float().scatter(2, banned[:, None].expand(-1, logits.shape[1], -1), -torch.inf)
     at = forced[..., None].expand(-1, -1, logits.shape[2])
@@ -42,17 +58,27 @@ def summary(
     willing = meant.argmax(-1) == held_to.argmax(-1)
     logits = logits.scatter(1, at, held_to)
     chances = logits.softmax(-1)
-    tokens = chances.argmax(-1) if noise is None else _drawn(logits, sampling, noise)
+    if dials is None or noise is None:
+        shaped, tokens = chances, chances.argmax(-1)
+    else:
+        shaped, tokens = _drawn(logits, dials, noise)
     chosen, held = chances.gather(2, torch.stack((tokens, stands), dim=2)).unbind(2)
-    entropies = torch.special.entr(chances).sum(-1)
-    return torch.stack((tokens.float(), chosen, entropies, held, willing.float().expand(stands.shape)))
+    sure = shaped.gather(2, tokens[..., None])[..., 0]
+    first, second = shaped.topk(2).values.unbind(-1)
+    entropies = torch.special.entr(shaped).sum(-1)
+    says = willing.float().expand(stands.shape)
+    return torch.stack((tokens.float(), chosen, entropies, held, sure, first - second, says))
 
 
-def _drawn(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
-    """Gumbel's way to draw: the likeliest after noise."""
-    chances = (logits / sampling.temperature).softmax(-1)
-    if sampling.top_p < 1:
-        ranked, order = chances.sort(-1, descending=True)
-        ranked = ranked.masked_fill(ranked.cumsum(-1) - ranked >= sampling.top_p, 0)  # the likeliest always stays
-        chances = torch.zeros_like(chances).scatter(-1, order, ranked)
-    return (chances.log() - (-noise.clamp_min(1e-20).log()).log()).argmax(-1)
+def _drawn(logits: Tensor, dials: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The shaped distribution (batch, rows, vocab), and a token of each row, drawn in Gumbel's way: the likeliest after
+    noise. First temperature, then top-p, then top-k, as Dream's sampler does.
+    """
+    temperature, top_p, top_k = dials[:, :3, None, None].unbind(1)
+    ranked, order = (logits / torch.where(temperature > 0, temperature, 1)).softmax(-1).sort(-1, descending=True)
+    place = torch.arange(ranked.shape[-1], device=ranked.device)
+    out = (ranked.cumsum(-1) - ranked > top_p) | (place >= top_k)  # the likeliest always stays
+    kept = torch.zeros_like(ranked).scatter(-1, order, ranked.masked_fill(out, 0))
+    shaped = kept / kept.sum(-1, keepdim=True)
+    gumbel = -(-noise.clamp_min(1e-20).log()).log()
+    return shaped, (shaped.log() + torch.where(temperature > 0, gumbel, 0)).argmax(-1)

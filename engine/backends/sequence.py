@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import queue
 
+import msgspec
 import torch
 
 from engine.backends.memory import common
 from engine.backends.slots import Asked, Said, Slots
+from engine.contract import EngineError, Sampling
 from engine.decoding.passes import Question, Summary
 
 DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
@@ -39,7 +41,7 @@ class Sequence:
         self._passes, self._spare = passes, spare or queue.LifoQueue()
         self._most_stale = most_stale
         self._stale, self._serves, self._comparable = 0, min(1, most_stale), False
-        self._generator = torch.Generator(passes.device) if passes.draws else None
+        self._sampling, self._generator = Sampling(), torch.Generator(passes.device)
         self._borrowed: list[Sequence] = []
 
     denoises = False
@@ -52,11 +54,12 @@ class Sequence:
     def rows_are_free(self) -> bool:
         return self._passes.device.type != "cpu"
 
-    def begin(self) -> None:
+    def begin(self, sampling: Sampling | None = None) -> None:
         """A new request: equal requests get equal fills, so what is held but not exact is dropped."""
         self.encoded = None
-        if self._generator is not None:
-            self._generator.manual_seed(0)
+        if sampling is not None:
+            self._sampling, self._most_stale = sampling, 0 if sampling.cache == "exact" else MOST_STALE
+        self._generator.manual_seed(self._sampling.seed or 0)
         if not self._passes.model.shape.block:
             self.held, self._stale, self._serves = [], 0, min(1, self._most_stale)
 
@@ -67,6 +70,8 @@ class Sequence:
 
     def guess(self, questions: list[Question]) -> list[Summary]:
         """One pass, or as few as there are slots for."""
+        if self._sampling.cfg_scale:
+            return [self._guided(question) for question in questions]
         guesses: list[Summary] = []
         while len(guesses) < len(questions):
             users = [self, *self._others(len(questions) - len(guesses) - 1)]
@@ -78,13 +83,30 @@ class Sequence:
             guesses += [answer.guess for answer in said]
         return guesses
 
+    def _guided(self, question: Question) -> Summary:
+        """One pass, beside that of a sequence that sees the canvas alone."""
+        found = self._others(1)
+        if not found:
+            raise EngineError("cfg_scale needs a second sequence, and all are in use; leave it out or ask again")
+        [other] = found
+        mask = question.banned[0]
+        nothing = msgspec.structs.replace(
+            question, before=[mask] * len(question.before), after=[mask] * len(question.after)
+        )
+        asked, alone = self.ask(question), other.ask(nothing)
+        asked.guide = other.slot
+        answers = self._passes.guess([asked, alone])
+        self.passed(asked, answers[0])
+        other.passed(alone, answers[1])
+        return answers[0].guess
+
     def _others(self, count: int) -> list[Sequence]:
         while len(self._borrowed) < count and not self._spare.empty():
             try:
                 self._borrowed.append(self._spare.get_nowait())
             except queue.Empty:  # another request was faster
                 break
-            self._borrowed[-1].begin()
+            self._borrowed[-1].begin(msgspec.structs.replace(self._sampling, cfg_scale=None))
         return self._borrowed[:count]
 
     def ask(self, question: Question) -> Asked:
@@ -101,7 +123,7 @@ class Sequence:
         else:
             begin, end = 0, len(tokens)
         self.held = self.held[:begin]  # should the pass fail, the rest is lost
-        return Asked(self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator)
+        return Asked(self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator, self._sampling)
 
     def _adopt(self, tokens: list[int]) -> None:
         """An alternative that was chosen goes on where its pass left off. It moves here, because the passes of a slot

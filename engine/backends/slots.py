@@ -25,17 +25,19 @@ import torch
 from torch import Tensor
 
 from engine.backends import sampling
-from engine.backends.sampling import Sampling
+from engine.contract import Sampling
 from engine.decoding.passes import Question, Summary
 from engine.models.transformer import Transformer, visible
 
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-EXTRA = 6  # numbers of a sequence besides its rows: total, begin and end of the canvas, forced row, two banned tokens
-BANNED = 2
+BANNED = 9
+EXTRA = 5 + BANNED  # numbers of a sequence besides its rows: total, begin and end of the canvas, forced row, guide
 
 
 class Asked(msgspec.Struct):
-    """A pass of a sequence: `tokens` at positions from `begin`; `total` positions count, the canvas is at `start`."""
+    """A pass of a sequence: `tokens` at positions from `begin`; `total` positions count, the canvas is at `start`.
+    `guide` is the slot that guidance leads away from.
+    """
 
     slot: int
     tokens: list[int]
@@ -44,6 +46,8 @@ class Asked(msgspec.Struct):
     start: int
     question: Question
     generator: torch.Generator | None = None
+    sampling: Sampling = Sampling()
+    guide: int | None = None
 
 
 class Said(msgspec.Struct):
@@ -53,20 +57,29 @@ class Said(msgspec.Struct):
     drift: float
 
 
+class Kind(msgspec.Struct, frozen=True):
+    """What passes must have in common to be one: rows, rows of the canvas, whether tokens are drawn, and guided."""
+
+    rows: int
+    canvas: int
+    shaped: bool = False
+    guided: bool = False
+
+
 class Group(msgspec.Struct, eq=False):
     """What one caller asked for together."""
 
     asked: list[Asked]
-    rows: int
-    canvas: int
+    kind: Kind
     answer: Future[list[Said]]
 
 
 class Bucket(msgspec.Struct):
-    """`numbers` lie at the same place in every pass; `host` is where they are written."""
+    """`numbers` and `dials` lie at the same place in every pass; `host` is where numbers are written."""
 
     host: Tensor
     numbers: Tensor
+    dials: Tensor
     run: Callable[[], Tensor]
 
 
@@ -85,13 +98,10 @@ class Slots:
         *,
         slots: int = 1,
         capacity: int = 1024,
-        picks: Sampling | None = None,
         compiler: str | None = None,
     ) -> None:
         self.model, self.shift, self.slots, self.capacity = model, int(shift), slots, capacity
         self.device = model.embed.weight.device
-        self._picks = picks or Sampling()
-        self.draws = self._picks.temperature > 0
         self._summary = sampling.summary
         if compiler is not None:
             torch.fx.experimental._config.use_duck_shape = False  # or rows as many as a width are held to be that width
@@ -106,15 +116,19 @@ class Slots:
         self._capture = partial(captured, torch.cuda.graph_pool_handle()) if self._pinned else None
         self._held_to = [False] * slots  # whether a sequence's row of the last pass was forced
         self._noise: dict[int, Tensor] = {}
-        self._buckets: dict[tuple[int | None, int, int], Bucket] = {}
+        self._buckets: dict[tuple[int | None, Kind], Bucket] = {}
         self._waiting: list[Group] = []
         self._door, self._turn = threading.Lock(), threading.Lock()
 
     def guess(self, asked: list[Asked]) -> list[Said]:
         """One pass for these, of different slots, and for what other threads asked for meanwhile."""
-        rows = bucket(max(len(each.tokens) for each in asked))
-        canvas = bucket(max(len(each.question.canvas) for each in asked))
-        group = Group(asked, rows, canvas, Future())
+        kind = Kind(
+            bucket(max(len(each.tokens) for each in asked)),
+            bucket(max(len(each.question.canvas) for each in asked)),
+            any(sampling.shapes(each.sampling) for each in asked),
+            any(each.guide is not None for each in asked),
+        )
+        group = Group(asked, kind, Future())
         with self._door:
             self._waiting.append(group)
         with self._turn:
@@ -131,11 +145,11 @@ class Slots:
     def _serve(self) -> None:
         """Pass what waits longest, and all that fits its bucket."""
         with self._door:
-            first = self._waiting[0]
-            batch = [each for each in self._waiting if (each.rows, each.canvas) == (first.rows, first.canvas)]
+            kind = self._waiting[0].kind
+            batch = [each for each in self._waiting if each.kind == kind]
             self._waiting = [each for each in self._waiting if each not in batch]
         try:
-            said = iter(self._passed([each for group in batch for each in group.asked], first.rows, first.canvas))
+            said = iter(self._passed([each for group in batch for each in group.asked], kind))
         except BaseException as error:  # whoever waits must hear of it, whatever it is
             for group in batch:
                 group.answer.set_exception(error)
@@ -144,26 +158,29 @@ class Slots:
                 group.answer.set_result([next(said) for _ in group.asked])
 
     @torch.inference_mode()
-    def _passed(self, asked: list[Asked], rows: int, canvas: int) -> list[Said]:
+    def _passed(self, asked: list[Asked], kind: Kind) -> list[Said]:
         alone = asked[0].slot if len(asked) == 1 else None
-        place = self._bucket(alone, rows, canvas)
+        place = self._bucket(alone, kind)
         numbers = place.host.numpy()
-        numbers[:] = self._idle(rows, canvas)
+        numbers[:] = self._idle(kind)
         for each in asked:
             index = 0 if alone is not None else each.slot
-            _write(numbers[index], each, rows, canvas)
+            _write(numbers[index], each, kind)
             self._force(each)
-            if each.generator is not None:
-                self._noise[canvas][each.slot].uniform_(generator=each.generator)
+            if kind.shaped or kind.guided:
+                place.dials[index] = torch.tensor(sampling.dials(each.sampling))
+            if kind.shaped:
+                self._noise[kind.canvas][each.slot].uniform_(generator=each.generator)
         place.numbers.copy_(place.host, non_blocking=True)
         found = place.run().cpu().numpy()  # the host waits here, once a pass
         return [_said(found[:, 0 if alone is not None else each.slot], each) for each in asked]
 
-    def _idle(self, rows: int, canvas: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _idle(self, kind: Kind) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The numbers of a sequence that passes nothing but padding."""
-        numbers = np.zeros(2 * rows + canvas + EXTRA, np.int64)
+        rows = kind.rows
+        numbers = np.zeros(2 * rows + kind.canvas + EXTRA, np.int64)
         numbers[rows : 2 * rows] = self.capacity - 1
-        numbers[2 * rows + canvas] = 1  # a softmax over nothing is no number
+        numbers[2 * rows + kind.canvas] = 1  # a softmax over nothing is no number
         return numbers
 
     def _force(self, asked: Asked) -> None:
@@ -178,39 +195,47 @@ class Slots:
         self._allowed[asked.slot].copy_(allowed, non_blocking=True)
         self._held_to[asked.slot] = forced
 
-    def _bucket(self, alone: int | None, rows: int, canvas: int) -> Bucket:
+    def _bucket(self, alone: int | None, kind: Kind) -> Bucket:
         """Made when it is first needed."""
-        key = (alone, rows, canvas)
-        if key not in self._buckets:
-            count, width = self.slots if alone is None else 1, 2 * rows + canvas + EXTRA
-            host = torch.empty(count, width, dtype=torch.int64, pin_memory=self._pinned)
-            host[:] = torch.from_numpy(self._idle(rows, canvas))
+        if (alone, kind) not in self._buckets:
+            idle = self._idle(kind)
+            host = torch.empty(
+                self.slots if alone is None else 1, len(idle), dtype=torch.int64, pin_memory=self._pinned
+            )
+            host[:] = torch.from_numpy(idle)
             numbers = host.to(self.device)
-            if self.draws and canvas not in self._noise:
-                size = (self.slots, canvas, self.model.shape.vocab)
-                self._noise[canvas] = torch.zeros(size, device=self.device)
-            run = partial(self._pass, numbers, alone, rows, canvas)
-            self._buckets[key] = Bucket(host, numbers, run if self._capture is None else self._capture(run))
-        return self._buckets[key]
+            dials = torch.tensor(sampling.dials(Sampling()), device=self.device).repeat(len(host), 1)
+            if kind.shaped and kind.canvas not in self._noise:
+                size = (self.slots, kind.canvas, self.model.shape.vocab)
+                self._noise[kind.canvas] = torch.zeros(size, device=self.device)
+            run = partial(self._pass, numbers, dials, alone, kind)
+            self._buckets[alone, kind] = Bucket(
+                host, numbers, dials, run if self._capture is None else self._capture(run)
+            )
+        return self._buckets[alone, kind]
 
     def warm_up(self, slot: int | None, rows: int, canvas: int) -> None:
         """Compile and capture the pass of a bucket, of one slot or (None) all, before it is asked for."""
         with self._turn, torch.inference_mode():
-            self._bucket(slot, rows, canvas)
+            self._bucket(slot, Kind(rows, canvas))
 
-    def _pass(self, numbers: Tensor, alone: int | None, rows: int, canvas: int) -> Tensor:
+    def _pass(self, numbers: Tensor, dials: Tensor, alone: int | None, kind: Kind) -> Tensor:
         """What is said of each row of the canvas, and the drift: (SAID + 1, sequences, canvas)."""
+        rows, canvas = kind.rows, kind.canvas
         which = slice(None) if alone is None else slice(alone, alone + 1)
-        noise = self._noise[canvas][which] if self.draws else None
+        noise = self._noise[canvas][which] if kind.shaped else None
         tokens, positions, stands, extra = numbers.split((rows, rows, canvas, EXTRA), dim=1)
-        total, start, stop, forced = extra[:, :-BANNED].split(1, dim=1)
+        total, start, stop, forced, guide = extra[:, :-BANNED].split(1, dim=1)
         wanted = start - self.shift - positions[:, :1] + torch.arange(canvas, device=self.device)
         seen = visible(positions, total, self.capacity, self.model.shape.block)
         memory = self._memory[:, :, which]
         sequences = torch.arange(len(numbers), device=self.device)[:, None]
         was = memory[-1][:, sequences, :, positions]
         logits = self.model(tokens, positions, memory, seen, wanted.clamp(0, rows - 1))
-        said = self._summary(logits, stands, extra[:, -BANNED:], forced, self._allowed[which], self._picks, noise)
+        if kind.guided:
+            logits = sampling.guided(logits, guide, dials)
+        shape = dials if kind.shaped else None
+        said = self._summary(logits, stands, extra[:, -BANNED:], forced, self._allowed[which], shape, noise)
         beside = (positions < total) & ((positions < start) | (positions >= stop))
         now = memory[-1][:, sequences, :, positions] * beside[..., None, None, None]
         change = now - was * beside[..., None, None, None]
@@ -237,17 +262,19 @@ def captured(pool: Any, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay
 
 
-def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, rows: int, canvas: int) -> None:
-    question, passed = asked.question, len(asked.tokens)
+def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, kind: Kind) -> None:
+    question, rows, passed = asked.question, kind.rows, len(asked.tokens)
     numbers[:passed] = asked.tokens
     numbers[rows : rows + passed] = np.arange(asked.begin, asked.begin + passed)
     numbers[2 * rows : 2 * rows + len(question.canvas)] = question.canvas
     forced = 0 if question.forced is None else question.forced[0]
     banned = (question.banned * BANNED)[:BANNED]
-    numbers[-EXTRA:] = [asked.total, asked.start, asked.start + len(question.canvas), forced, *banned]
+    guide = asked.slot if asked.guide is None else asked.guide
+    numbers[-EXTRA:] = [asked.total, asked.start, asked.start + len(question.canvas), forced, guide, *banned]
 
 
 def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: Asked) -> Said:
-    tokens, chosen, entropies, held, willing, drift = found[:, : len(asked.question.canvas)].tolist()
-    guess = Summary([int(token) for token in tokens], chosen, entropies, held, bool(willing[0]), asked.question.canvas)
+    tokens, chosen, entropies, held, sure, margins, willing, drift = found[:, : len(asked.question.canvas)].tolist()
+    stands = asked.question.canvas
+    guess = Summary([int(each) for each in tokens], chosen, entropies, held, sure, margins, bool(willing[0]), stands)
     return Said(guess, drift[0])

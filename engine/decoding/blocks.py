@@ -29,7 +29,8 @@ def fill(model: Passes, task: Task, block: int, policy: Policy, limits: Limits) 
         gap = msgspec.structs.replace(task.gap, before=before)
         forced, stop = partial(task.forced, done=whole.tokens), partial(_stop, task, whole)
         part = msgspec.structs.replace(task, gap=gap, settle=stop, forced=forced, done=list(whole.tokens))
-        reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share), limits)
+        lead = policy.lead and len(canvas.tokens) == block
+        reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share, lead=lead), limits)
         whole.tokens += canvas.tokens
         whole.probabilities += canvas.probabilities
         task.settle(whole)

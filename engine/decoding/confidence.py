@@ -9,9 +9,9 @@ THRESHOLD = 0.9  # NVlabs/Fast-dLLM, llada/eval.md; defaults elsewhere: SDAR 0.8
 
 
 def above(threshold: float = THRESHOLD) -> Rule:
-    def choose(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
+    def choose(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
         surest = sorted(open_rows, key=lambda row: -guess.probabilities[row])
         sure = sum(guess.probabilities[row] > threshold for row in open_rows)
-        return surest[: max(sure, quota)]
+        return surest[: max(sure, int(quota))]
 
     return choose

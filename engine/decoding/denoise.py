@@ -1,7 +1,8 @@
 """A canvas revealed pass by pass.
 
 Each pass guesses every row of the canvas; a *rule* says which of the open rows keep their guess. All rules have one
-signature: (guess, open rows, quota) -> rows, where the quota is the least number that keeps within the passes.
+signature: (guess, open rows, quota) -> rows, where the quota is the least number that keeps within the passes, a
+*share* of the open rows.
 Autoregression is the rule that takes the first open row.
 """
 
@@ -20,7 +21,7 @@ from engine.decoding.copying import Copier, mixed
 from engine.decoding.limits import Limits, Written
 from engine.decoding.passes import Gap, Guess, Passes, Question
 
-Rule = Callable[[Guess, list[int], int], list[int]]
+Rule = Callable[[Guess, list[int], float], list[int]]
 
 
 class Forced(Protocol):
@@ -28,17 +29,28 @@ class Forced(Protocol):
         """`done` are the tokens of the blocks before the canvas, where there are blocks."""
 
 
+def even(rows: int, step: int, steps: int) -> float:
+    """The same number in every pass, or one more."""
+    return math.ceil(rows / max(1, steps - step))
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How canvases are revealed.
 
     `passes` are those of a canvas, or of so many rows in blocks (blocks.ROWS); of `span` rows the leftmost that has
-    an open one is considered (0: all rows); `revoke` is the probability below which a revealed token is taken back.
+    an open one is considered (0: all rows), and passes are shared out to spans; `revoke` is the probability below which
+    a revealed token is taken back. `share` of (open rows, passes before, passes) is the quota. With `remask`, the rows
+    that the guess is least sure of are masked whatever they were, and all others revealed (P2, arXiv 2502.03540). With
+    `lead`, the first pass reveals the first row alone.
     """
 
     rule: Rule
     passes: int
     span: int = 0
     revoke: float = 0.0
+    share: Callable[[int, int, int], float] = even
+    remask: bool = False
+    lead: bool = False
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -58,7 +70,7 @@ class Task(msgspec.Struct, frozen=True):
     done: list[int] = []
 
 
-def left_to_right(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
+def left_to_right(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
     """Autoregression."""
     return open_rows[:1]
 
@@ -134,12 +146,28 @@ def _choose(
     """Reveal what the rule takes after so many passes."""
     if not open_rows:
         return
-    quota = math.ceil(len(open_rows) / max(1, policy.passes - passes + 1))
-    rows = policy.rule(guess, _considered(open_rows, policy.span), quota)
+    if policy.lead and passes == 1:
+        rows = open_rows[:1]
+    elif policy.remask:
+        masked = remasking.least_sure(guess, 1 - passes / policy.passes)
+        for row in masked:
+            canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
+        rows = [row for row in open_rows if row not in masked]
+    else:
+        considered = _considered(open_rows, policy.span)
+        rows = policy.rule(guess, considered, _quota(policy, len(canvas.tokens), considered, passes - 1))
     if forced is not None:  # where the model meant another token, its guesses of other rows belong to that one
         rows = [forced[0], *rows] if guess.willing else [forced[0]]
     for row in rows:
         canvas.tokens[row], canvas.probabilities[row] = guess.tokens[row], guess.probabilities[row]
+
+
+def _quota(policy: Policy, length: int, considered: list[int], step: int) -> float:
+    """After so many passes, in those that are for the rows considered."""
+    if not policy.span:
+        return policy.share(len(considered), step, policy.passes)
+    each = max(1, policy.passes // math.ceil(length / policy.span))
+    return policy.share(len(considered), step - considered[0] // policy.span * each, each)
 
 
 def _considered(open_rows: list[int], span: int) -> list[int]:

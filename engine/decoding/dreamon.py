@@ -9,8 +9,9 @@ from __future__ import annotations
 from engine.decoding.canvas import Canvas
 
 
-def settle(canvas: Canvas, expand: int, deletes: frozenset[int], most: int) -> None:
-    """Carry out the expansions and deletions just revealed; the canvas grows to at most `most` rows.
+def settle(canvas: Canvas, expand: int, deletes: frozenset[int], most: int, broadcast: bool = True) -> None:
+    """Carry out the expansions and deletions just revealed; the canvas grows to at most `most` rows. Without
+    `broadcast` (DreamOn's delete_eos_token), a deletion holds for its row alone.
 
     It expands at most as often, so that no model can expand and delete for ever.
     """
@@ -20,7 +21,7 @@ def settle(canvas: Canvas, expand: int, deletes: frozenset[int], most: int) -> N
     for token, probability in zip(canvas.tokens, canvas.probabilities, strict=True):
         if token in deletes or (deleted and token == canvas.mask):
             canvas.end = min(canvas.end, probability)
-            deleted = True
+            deleted = broadcast
             length -= 1
         elif token == expand and can_expand(canvas, length, most):
             rows += [(canvas.mask, 1.0)] * 2

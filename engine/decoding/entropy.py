@@ -13,12 +13,12 @@ BOUND = 0.1  # nats; DiffusionGemma's default
 
 
 def within(bound: float = BOUND) -> Rule:
-    def choose(guess: Guess, open_rows: list[int], quota: int) -> list[int]:
+    def choose(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
         calmest = sorted(open_rows, key=lambda row: guess.entropies[row])
         taken, spent = 0, 0.0
         while taken < len(calmest) and spent <= bound:  # spent: of all taken, without the next, which is the largest
             spent += guess.entropies[calmest[taken]]
             taken += 1
-        return calmest[: max(taken, quota)]
+        return calmest[: max(taken, int(quota))]
 
     return choose

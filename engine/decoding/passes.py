@@ -25,9 +25,9 @@ class Gap(msgspec.Struct, frozen=True):
 class Question(msgspec.Struct, frozen=True):
     """A canvas between what is before and after it.
 
-    No row may be one of `banned`, one or two. `forced` is a row and the tokens that it must be one of. The first `read`
-    rows are a draft to be verified: a causal model reads them as text and guesses each of them, and the row after
-    them, from what is on its left; a canvas of which nothing is read (None) is denoised as a whole.
+    No row may be one of `banned`, one to nine. `forced` is a row and the tokens that it must be one of. The first
+    `read` rows are a draft to be verified: a causal model reads them as text and guesses each of them, and the row
+    after them, from what is on its left; a canvas of which nothing is read (None) is denoised as a whole.
     """
 
     before: list[int]
@@ -40,7 +40,8 @@ class Question(msgspec.Struct, frozen=True):
 
 class Guess(Protocol):
     """Of each row of a canvas: the likeliest token, its probability, the entropy in nats, the probability of what
-    stands there.
+    stands there. Where tokens are drawn from a shaped distribution, entropies are that one's, and `sure` are its
+    probabilities of the tokens, `margins` those of its likeliest less those of the second.
 
     `willing` tells that the forced row would have been one of its tokens anyway.
     """
@@ -56,6 +57,12 @@ class Guess(Protocol):
 
     @property
     def held(self) -> list[float]: ...
+
+    @property
+    def sure(self) -> list[float]: ...
+
+    @property
+    def margins(self) -> list[float]: ...
 
     @property
     def willing(self) -> bool: ...
@@ -89,6 +96,8 @@ class Summary(msgspec.Struct):
     probabilities: list[float]
     entropies: list[float]
     held: list[float]
+    sure: list[float] = []
+    margins: list[float] = []
     willing: bool = True
     stands: list[int] = []
 

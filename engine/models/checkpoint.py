@@ -16,19 +16,20 @@ from typing import Any
 import msgspec
 import torch
 
-from engine.contract import EngineError
+from engine.contract import EngineError, Sampling
 from engine.models import quantised, registry, room, validation
 from engine.models.family import Config, Plan
 from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.room import Room
 from engine.models.tensors import Tensors
 from engine.models.transformer import Transformer
-from engine.models.vocabulary import Vocabulary
+from engine.models.vocabulary import Vocabulary, read_json
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIG = "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
+AUTOREGRESSIVE = {"temperature", "top_p", "top_k", "suppress_tokens"}
 TOKENIZER_FILES = ["tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"]
-WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", "generation_config.json"]
+WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", GENERATION]
 SPARE = 1.15  # memory for keys, values and activations on top of the weights
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Checkpoint(msgspec.Struct):
     model: Transformer
     vocabulary: Vocabulary
     room: Room
+    sampling: Sampling = Sampling()  # of its generation_config.json
 
 
 def load(name: str, config: Config, device: torch.device, dtype: torch.dtype, family: str | None = None) -> Checkpoint:
@@ -54,7 +56,25 @@ def load(name: str, config: Config, device: torch.device, dtype: torch.dtype, fa
     with torch.inference_mode():
         model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8)
     validation.ids(vocabulary.all_ids(), model.shape.vocab, name)
-    return Checkpoint(msgspec.structs.replace(plan, infill=vocabulary.infill), model, vocabulary, chosen)
+    return Checkpoint(
+        msgspec.structs.replace(plan, infill=vocabulary.infill), model, vocabulary, chosen, _sampling(folder)
+    )
+
+
+def _sampling(folder: Path) -> Sampling:
+    """The options of generation_config.json where that is a diffusion sampler's. A file that names no option of such
+    is what the model had before it was one, made for autoregression.
+    """
+    found = read_json(folder / GENERATION)
+    options = {name: found[name] for name in Sampling.__struct_fields__ if found.get(name) is not None}
+    if not options.keys() - AUTOREGRESSIVE:
+        return Sampling()
+    try:
+        return msgspec.convert(options, Sampling)
+    except msgspec.ValidationError as error:
+        raise EngineError(
+            f"the {GENERATION} of {folder} has an option that is none ({error}); mend or remove it"
+        ) from None
 
 
 def _seen(plan: Plan) -> str:

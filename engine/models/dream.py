@@ -48,7 +48,8 @@ def _open_dcoder(config: Config) -> Plan:
 
 
 def _fast_dllm(config: Config) -> Plan:
-    infill = Infill(mask=config.get("mask_token_id", FAST_DLLM_MASK), shift=True, suffix=False)
+    """A block begins with what the last row of the one before says (NVlabs/Fast-dLLM, v2/generation_functions.py)."""
+    infill = Infill(mask=config.get("mask_token_id", FAST_DLLM_MASK), shift=True, suffix=False, lead=True)
     return plan(config, infill, qkv_bias=True, block=config.get("bd_size", FAST_DLLM_BLOCK))
 
 

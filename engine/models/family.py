@@ -36,6 +36,7 @@ class Infill(msgspec.Struct, frozen=True, kw_only=True):
     mark      how the tokenizer spells `expand` where config.json does not name it
     bos, eos  whether the window begins and ends with them
     suffix    whether the canvas sees the text after it in its place; where not, it goes before the canvas
+    lead      whether the first token of a block is written before the block is denoised
     """
 
     mask: int | None = None
@@ -46,6 +47,7 @@ class Infill(msgspec.Struct, frozen=True, kw_only=True):
     bos: bool = False
     eos: bool = False
     suffix: bool = True
+    lead: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

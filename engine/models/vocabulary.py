@@ -60,7 +60,7 @@ class Vocabulary:
     @classmethod
     def load(cls, folder: Path, infill: Infill) -> Vocabulary:
         """Raises EngineError where the folder has no tokenizer, or one that cannot be read."""
-        config = _json(folder / "tokenizer_config.json")
+        config = read_json(folder / "tokenizer_config.json")
         try:
             if (folder / "tokenizer.json").exists():
                 return cls(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), config, infill)
@@ -182,7 +182,7 @@ def _from_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     if not (folder / "merges.txt").exists():
         raise EngineError(f"{folder} has neither tokenizer.json nor vocab.json and merges.txt; download it again")
     added = config.get("added_tokens_decoder") or {
-        token: {"content": text, "special": True} for text, token in _json(folder / "added_tokens.json").items()
+        token: {"content": text, "special": True} for text, token in read_json(folder / "added_tokens.json").items()
     }
     vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     declared = {what["content"]: int(token) for token, what in added.items()}
@@ -200,7 +200,7 @@ def _from_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     return bpe
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

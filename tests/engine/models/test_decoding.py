@@ -13,10 +13,9 @@ import tiny_checkpoints as tiny
 import torch
 from transformers import Qwen2ForCausalLM
 
-from engine.backends.sampling import Sampling
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
-from engine.contract import Cancelled, FillRequest
+from engine.contract import Cancelled, FillRequest, Sampling
 from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, presets, remasking
 from engine.decoding.canvas import Canvas
 from engine.decoding.copying import Copier
@@ -81,7 +80,9 @@ def limits(tokens: int = 64, deadline_ms: float | None = None, cancel: threading
 
 def guess(probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None) -> Summary:
     size = len(probabilities)
-    return Summary([5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size)
+    return Summary(
+        [5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size, probabilities, probabilities
+    )
 
 
 def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the_quota() -> None:
@@ -275,12 +276,12 @@ def test_sampling_draws_from_the_nucleus_and_is_repeatable() -> None:
     def drawn(picks: Sampling) -> list[int]:
         return tiny.guess_of(logits, question, picks, seed=7).tokens
 
-    assert set(drawn(Sampling(1.0, top_p=0.75))) == {0, 1}
-    assert set(drawn(Sampling(1.0))) == {0, 1, 2, 3}
-    assert set(drawn(Sampling(1.0, top_p=0.1))) == {0}
-    assert drawn(Sampling(1.0)) == drawn(Sampling(1.0))
-    assert abs(drawn(Sampling(1.0)).count(0) / 400 - 0.5) < 0.1
-    assert drawn(Sampling(0.2)).count(0) > 340  # colder
+    assert set(drawn(Sampling(temperature=1.0, top_p=0.75))) == {0, 1}
+    assert set(drawn(Sampling(temperature=1.0))) == {0, 1, 2, 3}
+    assert set(drawn(Sampling(temperature=1.0, top_p=0.1))) == {0}
+    assert drawn(Sampling(temperature=1.0)) == drawn(Sampling(temperature=1.0))
+    assert abs(drawn(Sampling(temperature=1.0)).count(0) / 400 - 0.5) < 0.1
+    assert drawn(Sampling(temperature=0.2)).count(0) > 340  # colder
 
 
 PROMPT = [7, 50, 61, 72, 83, 94, 105]

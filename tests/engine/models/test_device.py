@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from engine import public
-from engine.backends.sampling import SAID, Sampling
+from engine.backends.sampling import SAID
 from engine.backends.sequence import Sequence
-from engine.backends.slots import BUCKETS, Asked, Slots, bucket
+from engine.backends.slots import BUCKETS, Asked, Kind, Slots, bucket
 from engine.contract import FillRequest
 from engine.decoding.passes import Question, Summary
 from engine.models import checkpoint, registry
@@ -50,15 +50,15 @@ def test_a_pass_stays_on_its_device_and_waits_for_nothing(family: str, int8: boo
         if int8:
             shrink(model.blocks)
     with torch.inference_mode():
-        for picks in (Sampling(), Sampling(0.5, 0.9)):
-            passes = Slots(model, True, slots=3, capacity=64, picks=picks)
-            for alone, count in ((None, 3), (1, 1)):
-                numbers = passes._bucket(alone, 32, 16).numbers
-                found = passes._pass(numbers, alone, 32, 16)
-                assert numbers.device.type == found.device.type == "meta"
-                assert found.shape == (SAID + 1, count, 16)
+        passes = Slots(model, True, slots=3, capacity=64)
+        for alone, count, shaped, guided in ((None, 3, False, True), (1, 1, False, False), (None, 3, True, False)):
+            kind = Kind(32, 16, shaped, guided)
+            place = passes._bucket(alone, kind)
+            found = passes._pass(place.numbers, place.dials, alone, kind)
+            assert place.numbers.device.type == found.device.type == "meta"
+            assert found.shape == (SAID + 1, count, 16)
         with pytest.raises((RuntimeError, NotImplementedError)):
-            passes._pass(torch.zeros(numbers.shape, dtype=torch.int64), 1, 32, 16)
+            passes._pass(torch.zeros(place.numbers.shape, dtype=torch.int64), place.dials, None, kind)
         with pytest.raises((RuntimeError, NotImplementedError)):
             found.tolist()
 
@@ -92,7 +92,7 @@ def test_a_captured_pass_reads_its_numbers_from_where_it_was_captured(tmp_path: 
 
     def captured(run: partial[Tensor]) -> Callable[[], Tensor]:
         found = run()
-        captures.append(run.args[1:])
+        captures.append(run.args[2:])
         return lambda: found.copy_(run())
 
     passes = public.prepared(read)
@@ -110,12 +110,12 @@ def test_what_is_captured_at_load_is_what_fills_take(family: str, tmp_path: Path
     backend = public.made(read, passes)
     for gap in GAPS:
         backend.fill(msgspec.structs.replace(gap, max_tokens=64), threading.Event())
-    taken, ready = set(passes._buckets), set(public.expected(read))
+    taken, ready = sizes(passes), set(public.expected(read))
     assert len(taken) > 2
     assert taken <= ready
     for each in ready - taken:
         passes.warm_up(*each)
-    assert set(passes._buckets) == ready
+    assert sizes(passes) == ready
 
 
 def test_buckets_waste_at_most_half() -> None:
@@ -154,14 +154,19 @@ def test_alternatives_are_one_pass_and_as_good_as_apart(family: str, tmp_path: P
     assert backend._spare.qsize() == 2
 
 
+def sizes(passes: Slots) -> set[tuple[int | None, int, int]]:
+    """Of the buckets that were made."""
+    return {(alone, kind.rows, kind.canvas) for alone, kind in passes._buckets}
+
+
 def counted(passes: Slots) -> list[int]:
     """Sequences of each pass from now on."""
     ran: list[int] = []
     run = passes._passed
 
-    def watched(asked: list[Asked], rows: int, canvas: int) -> object:
+    def watched(asked: list[Asked], kind: Kind) -> object:
         ran.append(len(asked))
-        return run(asked, rows, canvas)
+        return run(asked, kind)
 
     passes._passed = watched  # type: ignore[method-assign, assignment]
     return ran

@@ -80,7 +80,7 @@ class Writer:
         self.vocabulary, self.text = vocabulary, text
         self.asked: list[Question] = []
 
-    def begin(self) -> None:
+    def begin(self, sampling: object) -> None:
         self.asked = []
 
     def end(self) -> None:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from engine.backends import sampling
-from engine.backends.sampling import Sampling
+from engine.contract import Sampling
 from engine.decoding.passes import Question, Summary
 from engine.models.transformer import Transformer, visible
 
@@ -68,7 +68,8 @@ def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, 
         allowed[0, question.forced[1]] = True
     noise = None if seed is None else torch.rand(1, *logits.shape, generator=torch.Generator().manual_seed(seed))
     numbers = [torch.tensor([each]) for each in (question.canvas, question.banned, [row])]
-    found = sampling.summary(logits[None], *numbers, allowed, picks or Sampling(), noise)
+    dials = torch.tensor([sampling.dials(picks or Sampling())])
+    found = sampling.summary(logits[None], *numbers, allowed, None if noise is None else dials, noise)
     tokens, *rest, willing = found[:, 0].tolist()
     return Summary([int(token) for token in tokens], *rest, bool(willing[0]), question.canvas)
 

@@ -104,7 +104,8 @@ class Completer:
         self._answer: asyncio.Future[Fill | None] | None = None  # what that waits for
         self._job: Job | None = None  # the newest
         self._resting: asyncio.TimerHandle | None = None  # ends in a prefetch, and in reading ahead
-        self._ahead: FillRequest | None = None  # what is read for
+        self._then: FillRequest | None = None  # what to prefetch
+        self._ahead: FillRequest | None = None  # what to read for
         self._reading: tuple[threading.Event, asyncio.Future[bool]] | None = None  # the newest, and what cancels it
         self.work = Work()
         self.failure: str | None = None  # what went wrong in the last fill
@@ -167,19 +168,23 @@ class Completer:
 
     def prefetch(self, request: FillRequest | None) -> None:
         """Soon fill what a client may ask for next, if nothing else happens until then."""
-        self._rest(request, self._ahead)
+        self._then = request
+        self._rest()
 
     def read_ahead(self, request: FillRequest | None) -> None:
         """Soon read what a request like this one would have to, if nothing else happens until then."""
-        self._rest(None, request)
+        self._ahead = request
+        self._rest()
 
-    def _rest(self, then: FillRequest | None, ahead: FillRequest | None) -> None:
-        if self._resting is not None:
-            self._resting.cancel()
-        self._ahead = ahead
-        self._resting = asyncio.get_running_loop().call_later(READING, self._rested, then, ahead)
+    def _rest(self) -> None:
+        self._stop_resting()
+        self._resting = asyncio.get_running_loop().call_later(READING, self._rested)
 
-    def _rested(self, then: FillRequest | None, ahead: FillRequest | None) -> None:
+    def _rested(self) -> None:
+        if not self.loading.done():
+            self._rest()
+            return
+        then, ahead, self._then = self._then, self._ahead, None
         idle = self._job is None or self._job.answer.done()
         if not idle or not self._ready():
             return
@@ -278,6 +283,7 @@ class Completer:
         """Have the newest request answered with nothing, and stop the work, if there is any, but for a job to keep."""
         self._turn = object()
         self._stop_resting()
+        self._then = None
         if self._job is not None and self._job is not keep:
             self._job.cancel.set()
             self._job.work.cancel()

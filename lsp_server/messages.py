@@ -57,6 +57,13 @@ class Item(msgspec.Struct, rename="camel"):
     text: msgspec.Raw
 
 
+class Focus(msgspec.Struct, rename="camel"):
+    """Where the user looks."""
+
+    text_document: Identifier
+    position: Position | None = None
+
+
 class DidOpen(msgspec.Struct, rename="camel"):
     text_document: Item
 

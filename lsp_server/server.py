@@ -31,7 +31,7 @@ from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.decision import to_show
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, Report
 from lsp_server.log import JOURNAL
-from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Position, pieces
+from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Position, pieces
 from lsp_server.notebooks import Notebooks, with_cells
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
@@ -408,10 +408,23 @@ async def did_close(ls: InpaintServer, params: DidClose) -> None:
 
 
 def did_focus(ls: InpaintServer, params: Json) -> None:
-    """The user looks at another document: the status is about that one now."""
-    document = params.get("textDocument") if isinstance(params, dict) else None
-    ls.focus, ls.silence = str(document.get("uri", "")) if isinstance(document, dict) else "", None
-    ls.announce()
+    """The user looks at a document, which the status is about now, and rests at a place in it, if one is given: what a
+    request there would have the model read is read ahead.
+    """
+    try:
+        focus = msgspec.convert(params, Focus)
+    except msgspec.ValidationError as error:
+        logger.error("%s was ignored: %s.", DID_FOCUS, error)
+        return
+    if focus.text_document.uri != ls.focus:
+        ls.focus, ls.silence = focus.text_document.uri, None
+        ls.announce()
+    if focus.position is not None:
+        document = types.TextDocumentIdentifier(ls.focus)
+        asked_by_key = types.InlineCompletionContext(types.InlineCompletionTriggerKind.Invoked)  # is never refused
+        place = types.Position(focus.position.line, focus.position.character)
+        question = read_question(ls, types.InlineCompletionParams(asked_by_key, document, place))
+        ls.completer.read_ahead(question.request if question else None)
 
 
 # ---------------------------------------------------------------- completion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import date
 from pathlib import Path
@@ -233,3 +234,15 @@ async def test_feedback_that_makes_no_sense_is_passed_over(scripted: LspClient) 
     assert await counts(scripted) == NOTHING
     assert await scripted.leave() == 0
     assert "Traceback" not in await scripted.stderr()
+
+
+async def test_where_the_cursor_rests_is_read_ahead(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(URI, "x = 1\n")
+    scripted.notify("textDocument/didFocus", {"textDocument": {"uri": URI}, "position": "nowhere"})
+    scripted.notify("textDocument/didFocus", {"textDocument": {"uri": URI}, "position": {"line": 0, "character": 4}})
+    work: Json = {"readAhead": 0}
+    while not work["readAhead"]:
+        work = (await scripted.request("inpaint/statistics"))["work"]
+        await asyncio.sleep(0.05)
+    assert (work["readAhead"], work["requests"]) == (1, 0)

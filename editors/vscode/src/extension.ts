@@ -41,7 +41,13 @@ export function activate(context: ExtensionContext): void {
     ...Object.entries(actions).map(([name, action]) => commands.registerCommand(`${SECTION}.${name}`, action)),
     workspace.onDidChangeConfiguration((event) => onChange(event, status)),
     workspace.onDidOpenTextDocument(() => server.startWhenNeeded()),
-    window.onDidChangeActiveTextEditor(() => status.update()),
+    window.onDidChangeActiveTextEditor((editor) => {
+      status.update();
+      if (editor) {
+        server.focus(editor);
+      }
+    }),
+    window.onDidChangeTextEditorSelection((event) => server.focus(event.textEditor)),
   );
   status.update();
   server.startWhenNeeded();

@@ -1,5 +1,5 @@
 /** The language server's life: found, started, configured, started again when it dies, and given up when it keeps dying. */
-import { window, workspace, type ExtensionContext, type LogOutputChannel } from "vscode";
+import { window, workspace, type ExtensionContext, type LogOutputChannel, type TextEditor } from "vscode";
 import {
   CloseAction,
   ErrorAction,
@@ -21,6 +21,7 @@ import type { Feedback, Suggestion } from "./suggestion";
 const SCHEMES = ["file", "untitled", "vscode-notebook-cell"];
 const CRASHES = 3; // in a minute; then it is broken and stays down
 const MINUTE = 60_000;
+const REST = 200; // ms without a move of the cursor
 
 /** Leaves it to us to tell the user what goes wrong: once, and with a button that helps. */
 class Client extends LanguageClient {
@@ -32,6 +33,7 @@ class Client extends LanguageClient {
 export class Server {
   private client: Client | undefined;
   private crashes: number[] = []; // times
+  private resting: NodeJS.Timeout | undefined;
   private queue = Promise.resolve(); // of starts and stops, one after the other
 
   constructor(
@@ -73,6 +75,19 @@ export class Server {
     if (this.client?.isRunning()) {
       void this.client.sendNotification("inpaint/feedback", feedback);
     }
+  }
+
+  /** Where the cursor is, once it rests: the server reads ahead what a completion there would need. */
+  focus(editor: TextEditor): void {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => {
+      if (this.client?.isRunning() && hasLanguage(editor.document.languageId)) {
+        const converter = this.client.code2ProtocolConverter;
+        const textDocument = converter.asTextDocumentIdentifier(editor.document);
+        const position = converter.asPosition(editor.selection.active);
+        void this.client.sendNotification("textDocument/didFocus", { textDocument, position });
+      }
+    }, REST);
   }
 
   private enqueue(action: () => Promise<unknown>): void {

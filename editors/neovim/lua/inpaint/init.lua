@@ -46,7 +46,7 @@ function M.setup(options)
       server.start(event.buf)
     end
   end)
-  watch({ "BufEnter", "LspAttach" }, "*", function(event)
+  watch({ "BufEnter", "LspAttach", "CursorHold" }, "*", function(event)
     server.focus(event.buf)
   end)
   server.ready = suggest.look_again

@@ -181,11 +181,15 @@ function M.has_learned(filetype)
   return not learned or vim.tbl_contains(learned, filetype)
 end
 
---- Tell the server which buffer the user looks at, for its status is about that one.
+--- Tell the server where the user looks: its status is about that buffer, and it reads ahead for that place.
 function M.focus(buf)
   local client = M.client(buf)
   if client then
-    M.call(client, "notify", "textDocument/didFocus", { textDocument = { uri = vim.uri_from_bufnr(buf) } })
+    local focus = { textDocument = { uri = vim.uri_from_bufnr(buf) } }
+    if buf == vim.api.nvim_get_current_buf() then
+      focus.position = vim.lsp.util.make_position_params(0, client.offset_encoding).position
+    end
+    M.call(client, "notify", "textDocument/didFocus", focus)
   end
 end
 

@@ -13,12 +13,13 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from lsp_client import AUTOMATIC, INVOKED, REAL, LspClient, script
+from lsp_client import REAL, LspClient, script
 from screenshot import take
 from vscode import USER_SETTINGS, StartError, Workbench
 from vscode_install import EXTENSION, ROOT, Tools
@@ -54,46 +55,22 @@ class Place(NamedTuple):
     suggested: str
 
 
-class Places(NamedTuple):
-    """Where the model has something to say.
-
-    `words`: several of them, the first of more than a letter. `lines`: several, in a file with CRLF, when asked by key.
-    `beyond_ascii`: anything, in a line with characters of several lengths in UTF-8 and UTF-16.
-    """
-
-    words: Place
-    lines: Place
-    beyond_ascii: Place
-
-
-async def find_places(folder: Path) -> Places:
-    """What the server says to a plain client."""
+async def find_place(folder: Path) -> Place:
+    """Where the server says several words to a plain client, the first of more than a letter."""
     async with LspClient.start(REAL, cwd=ROOT) as client:
         await client.initialize(rootUri=folder.as_uri(), initializationOptions={**OPTIONS, "status": True})
         await client.wait_for("inpaint/status", '"idle"')
-
-        async def first(pattern: str, head: str = "", line_end: str = "\n", kind: int = AUTOMATIC) -> Place:
-            for typed in TYPED:
-                uri = (folder / "a.py").as_uri()
-                client.open(uri, text_before(line_end) + head + typed)
-                items = await client.complete(uri, LINE - 1, utf16_length(INDENT + head + typed), kind)
-                if items and re.match(pattern, items[0]["insertText"]):
-                    return Place(head + typed, items[0]["insertText"])
-            raise AssertionError(f"The model never says {pattern}.")
-
-        return Places(
-            await first(r" ?\w{2,}\W+\w{2,}"),
-            await first(r".*\r\n.", "", "\r\n", INVOKED),
-            await first(".", '"名前 😀 é"; '),
-        )
+        for typed in TYPED:
+            uri = (folder / "a.py").as_uri()
+            client.open(uri, text_before() + typed)
+            items = await client.complete(uri, LINE - 1, len(INDENT + typed))
+            if items and re.match(r" ?\w{2,}\W+\w{2,}", items[0]["insertText"]):
+                return Place(typed, items[0]["insertText"])
+        raise AssertionError("The model never says several words.")
 
 
-def utf16_length(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
-
-
-def text_before(line_end: str = "\n") -> str:
-    return BEFORE.replace("\n", line_end) + INDENT
+def text_before() -> str:
+    return BEFORE + INDENT
 
 
 @pytest.fixture(scope="module")
@@ -102,21 +79,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def places(folder: Path) -> Places:
-    return asyncio.run(find_places(folder))
-
-
-@pytest.fixture
-def place(places: Places) -> Place:
-    return places.words
+def place(folder: Path) -> Place:
+    with ThreadPoolExecutor() as elsewhere:  # for here Playwright's event loop may be
+        return elsewhere.submit(asyncio.run, find_place(folder)).result()
 
 
 @pytest.fixture(scope="module")
-def common(tools: Tools, folder: Path, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    """The workbench, with the server running. A start that comes to nothing is tried once more.
-
-    The places are found before, in an event loop that must have ended when Playwright's begins.
-    """
+def common(tools: Tools, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    """The workbench, with the server running. A start that comes to nothing is tried once more."""
     (folder / "first.py").touch()
     with contextlib.ExitStack() as stack:
 
@@ -145,9 +115,9 @@ def editor(common: Workbench) -> Iterator[Workbench]:
     common.close_all()
 
 
-def opened(editor: Workbench, file: Path, line_end: str = "\n") -> Path:
+def opened(editor: Workbench, file: Path) -> Path:
     """A file with BEFORE in it, open with the cursor below, where nothing has been typed yet."""
-    file.write_bytes(text_before(line_end).encode())
+    file.write_bytes(text_before().encode())
     editor.open(file, LINE, len(INDENT) + 1)
     editor.wait_for_state("idle")
     return file
@@ -227,41 +197,6 @@ def test_typing_something_else_hides_it(editor: Workbench, folder: Path, place: 
     editor.type(other)
     assert editor.ghost() != ghost
     assert editor.saved(file, expected := text_before() + place.typed + other) == expected
-
-
-def test_typing_on_cancels(editor: Workbench, folder: Path, tmp_path: Path) -> None:
-    editor.configure(scripted=True)
-    started, stopped = tmp_path / "started", tmp_path / "stopped"
-    first = script("late", passes=ENDLESS, started=str(started), stopped=str(stopped))
-    (file := folder / "g.py").write_text(first)
-    editor.open(file, 2, 1)
-    editor.insert("ret")
-    editor.wait_for(started.exists)
-    editor.wait_for_state("thinking")
-    editor.type("u")
-    editor.wait_for(stopped.exists)
-    cancelled = editor.messages("client", "$/cancelRequest")[0]["params"]["id"]
-    assert editor.wait_for(lambda: editor.answers().get(cancelled)).get("result", {"items": []}) == {"items": []}
-    assert editor.saved(file, expected := first + "retu") == expected
-
-
-def test_a_line_beyond_ascii(editor: Workbench, folder: Path, places: Places) -> None:
-    ghost = shown(editor, file := folder / "h.py", places.beyond_ascii)
-    assert ghost == places.beyond_ascii.suggested
-    editor.keys("Tab")
-    assert editor.saved(file, expected := text_before() + places.beyond_ascii.typed + ghost) == expected
-
-
-def test_several_lines_in_a_file_with_crlf(editor: Workbench, folder: Path, places: Places) -> None:
-    typed, suggested = places.lines
-    file = opened(editor, folder / "i.py", "\r\n")
-    since = len(editor.wire())
-    editor.insert(typed)
-    editor.wait_for(lambda: len(editor.answers(since)) == 1)
-    editor.keys("Alt+Backslash")
-    editor.wait_for(lambda: editor.ghost() == suggested.replace("\r\n", "\n"))
-    editor.keys("Tab")
-    assert editor.saved(file, expected := text_before("\r\n") + typed + suggested) == expected
 
 
 def test_two_files(editor: Workbench, folder: Path, place: Place) -> None:
@@ -427,9 +362,200 @@ def test_a_private_environment_is_offered_and_made(editor: Workbench, folder: Pa
     editor.wait_for_state("idle")
 
 
+def test_an_installation_that_fails_says_why(editor: Workbench, folder: Path) -> None:
+    opened(editor, folder / "v.py")
+    with editor.damaged_server():
+        editor.configure("")
+        editor.wait_for_state("error")
+        editor.press("Create Environment")
+        reason = "not the one that this version was tested with"
+        editor.wait_for(lambda: any(reason in text for text in editor.notifications()))
+    editor.configure()
+    editor.wait_for_state("idle")
+
+
+# ---------------------------------------------------------------- with a scripted engine
+
+
+def written(editor: Workbench, file: Path, text: str, typed: str = "", **options: Any) -> Path:
+    """A file whose script says that text, open at its second line with something typed into it."""
+    file.write_text(script(text, **options))
+    editor.open(file, 2, 1)
+    editor.insert(typed)
+    return file
+
+
+@pytest.fixture
+def scripted(editor: Workbench) -> Workbench:
+    editor.configure(server="scripted")
+    return editor
+
+
+def test_typing_on_cancels(scripted: Workbench, folder: Path, tmp_path: Path) -> None:
+    started, stopped = tmp_path / "started", tmp_path / "stopped"
+    first = script("late", passes=ENDLESS, started=str(started), stopped=str(stopped))
+    (file := folder / "g.py").write_text(first)
+    scripted.open(file, 2, 1)
+    scripted.insert("ret")
+    scripted.wait_for(started.exists)
+    scripted.wait_for_state("thinking")
+    scripted.type("u")
+    scripted.wait_for(stopped.exists)
+    cancelled = scripted.messages("client", "$/cancelRequest")[0]["params"]["id"]
+    assert scripted.wait_for(lambda: scripted.answers().get(cancelled)).get("result", {"items": []}) == {"items": []}
+    assert scripted.saved(file, expected := first + "retu") == expected
+
+
+def test_a_line_beyond_ascii(scripted: Workbench, folder: Path) -> None:
+    first, typed = script("名 🎈"), '"名前 😀 é"; '
+    file = written(scripted, folder / "h.py", "名 🎈", typed)
+    scripted.wait_for(lambda: scripted.ghost() == "名 🎈")
+    scripted.keys("Tab")
+    assert scripted.saved(file, expected := first + typed + "名 🎈") == expected
+
+
+def test_several_lines_in_a_file_with_crlf(scripted: Workbench, folder: Path) -> None:
+    first = script("a = 1\n    b = 2").replace("\n", "\r\n")
+    (file := folder / "i.py").write_bytes(first.encode())
+    scripted.open(file, 2, 1)
+    scripted.insert("def f(): ")
+    scripted.wait_for(lambda: scripted.ghost() == "a = 1")
+    scripted.keys("Alt+Backslash")
+    scripted.wait_for(lambda: scripted.ghost() == "a = 1\n    b = 2")
+    assert scripted.suggested()[-1] == "a = 1\n    b = 2"
+    scripted.keys("Tab")
+    assert scripted.saved(file, expected := first + "def f(): a = 1\r\n    b = 2") == expected
+
+
+def test_what_was_dismissed_stays_away_while_it_is_typed(scripted: Workbench, folder: Path) -> None:
+    written(scripted, folder / "sa.py", "urn a + b", "ret")
+    scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+    scripted.keys("Escape")
+    for key in "urn":
+        since = len(scripted.wire())
+        scripted.type(key)
+        scripted.wait_for(lambda since=since: scripted.answers(since))
+        assert scripted.suggested(since) == []
+    assert "was dismissed" in scripted.menu()
+    scripted.type("x")
+    scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+
+
+def test_accept_a_line(scripted: Workbench, folder: Path) -> None:
+    file = written(scripted, folder / "sb.py", "a = 1\n    b = 2", "def f(): ")
+    scripted.wait_for(lambda: scripted.ghost() == "a = 1")
+    scripted.keys("Alt+Backslash")
+    scripted.wait_for(lambda: scripted.ghost() == "a = 1\n    b = 2")
+    scripted.keys("Control+Alt+ArrowRight")
+    scripted.wait_for(lambda: scripted.ghost().strip() == "b = 2")
+    assert scripted.saved(file, expected := script("a = 1\n    b = 2") + "def f(): a = 1\n") == expected
+
+
+def test_being_unsure_is_said(scripted: Workbench, folder: Path) -> None:
+    scripted.configure(server="scripted", **{"inpaint.minConfidence": 0.5})
+    written(scripted, folder / "sc.py", "urn a", "ret", confidence=0.1)
+    scripted.wait_for(lambda: "not sure enough" in scripted.menu())
+
+
+def test_an_excluded_file_is_said_to_be(scripted: Workbench, folder: Path) -> None:
+    scripted.configure(server="scripted", **{"inpaint.disabledGlobs": ["sd.py"]})
+    written(scripted, folder / "sd.py", "urn a")
+    scripted.wait_for_state("excluded")
+    assert "left alone" in scripted.menu()
+
+
+def test_a_language_that_the_model_does_not_know_is_said_to_be(scripted: Workbench, folder: Path) -> None:
+    (folder / "se.js").write_text("let a = 1;\n")
+    scripted.open(folder / "se.js")
+    scripted.wait_for_state("off")
+    menu = scripted.menu()
+    assert "It completes in python only." in menu
+    assert "Enable for javascript" in menu
+    assert "has learned python only" in menu
+
+
+def test_snoozed_and_awake(scripted: Workbench, folder: Path) -> None:
+    written(scripted, folder / "sf.py", "urn a + b")
+    scripted.command("Inpaint: Snooze…")
+    scripted.choose("15 minutes")
+    scripted.wait_for_state("snoozed")
+    since = len(scripted.wire())
+    scripted.insert("ret")
+    scripted.settle()
+    assert scripted.messages("client", "textDocument/inlineCompletion", since) == []
+    assert "snoozed until" in scripted.menu()
+    scripted.keys("Alt+Backslash")
+    scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+    scripted.keys("Escape")
+    scripted.command("Inpaint: End Snooze")
+    scripted.wait_for_state("idle")
+    scripted.insert("x")
+    scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+
+
+def test_a_mark_until_asked_by_key(scripted: Workbench, folder: Path) -> None:
+    scripted.configure(server="scripted", **{"inpaint.display": "mark"})
+    written(scripted, folder / "sg.py", "urn a + b", "ret")
+    mark = "() => [...document.querySelectorAll('.view-line span')]"
+    mark += ".some((span) => getComputedStyle(span, '::after').content.includes('»'))"
+    scripted.wait_for(lambda: scripted.page.evaluate(mark))
+    assert scripted.ghost() == ""
+    scripted.keys("Alt+Backslash")
+    scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+    scripted.type("u")  # typed through, it stays
+    scripted.wait_for(lambda: scripted.ghost() == "rn a + b")
+
+
+def test_nothing_until_asked_by_key(scripted: Workbench, folder: Path) -> None:
+    scripted.configure(server="scripted", **{"inpaint.display": "key"})
+    since = len(scripted.wire())
+    written(scripted, folder / "sh.py", "urn a + b", "ret")
+    scripted.settle()
+    assert scripted.messages("client", "textDocument/inlineCompletion", since) == []
+    scripted.keys("Alt+Backslash")
+    scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+
+
+def test_next_and_previous_of_several(editor: Workbench, folder: Path) -> None:
+    editor.configure(server="several")
+    editor.open(written_as(folder / "si.py", "\n"), 1, 1)
+    editor.insert("ret")
+    editor.wait_for(lambda: editor.ghost() == "urn a")
+    for key, text in (("Alt+]", "ire"), ("Alt+]", "ry"), ("Alt+[", "ire")):
+        editor.keys(key)
+        editor.wait_for(lambda text=text: editor.ghost() == text)
+    editor.keys("Tab")
+    assert editor.saved(folder / "si.py", "retire\n") == "retire\n"
+
+
+def test_several_side_by_side(editor: Workbench, folder: Path) -> None:
+    editor.configure(server="several")
+    editor.open(written_as(folder / "sj.py", "\n"), 1, 1)
+    editor.insert("ret")
+    editor.wait_for(lambda: editor.ghost() == "urn a")
+    editor.keys("Control+Enter")
+    lenses = editor.page.locator(".codelens-decoration a:text-is('Accept')")
+    editor.wait_for(lambda: lenses.count() == 3)
+    lenses.nth(1).click()
+    assert editor.saved(folder / "sj.py", "retire\n") == "retire\n"
+    editor.wait_for(lambda: len(editor.texts(".tab")) == 1)
+
+
+def written_as(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
+def test_the_walkthrough(editor: Workbench) -> None:
+    editor.command("Welcome: Open Walkthrough...")
+    editor.page.locator(".quick-input-list .monaco-list-row:has-text('Get Started with Inpaint')").first.click()
+    steps = ["Install the server", "Complete a line", "Learn the keys", "What leaves your machine"]
+    editor.wait_for(lambda: all(any(step in text for text in editor.texts(".step-title")) for step in steps))
+
+
 def test_the_settings_are_those_of_the_server() -> None:
     package = json.loads((EXTENSION / "package.json").read_text())
     settings = package["contributes"]["configuration"]["properties"]
-    ours = {"inpaint.languages", "inpaint.python", "inpaint.trace.server"}
+    ours = {"inpaint.languages", "inpaint.display", "inpaint.python", "inpaint.trace.server"}
     defaults = {name.removeprefix("inpaint."): settings[name]["default"] for name in settings.keys() - ours}
     assert {**defaults, "status": False} == json.loads(msgspec.json.encode(Settings()))

@@ -11,6 +11,7 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 server = LanguageServer("two-items", "0")
+ACCEPTED = "inpaint.accepted"
 COUNTS = ("shown", "accepted", "partlyAccepted", "dismissed")
 AUTOMATIC, INVOKED = (("urn a",), ("urn a", "ire", "ry")) if "one" in sys.argv else (("urn a", "ire"), ("ry",))
 
@@ -18,7 +19,19 @@ AUTOMATIC, INVOKED = (("urn a",), ("urn a", "ire", "ry")) if "one" in sys.argv e
 @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
 def complete(ls: LanguageServer, params: types.InlineCompletionParams) -> list[types.InlineCompletionItem]:
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
-    return [types.InlineCompletionItem(insert_text=text) for text in (INVOKED if invoked else AUTOMATIC)]
+    # without a range VS Code would replace the word before the cursor
+    here = types.Range(params.position, params.position)
+    return [
+        types.InlineCompletionItem(
+            insert_text=text, range=here, command=types.Command("Accepted", ACCEPTED, arguments=[text])
+        )
+        for text in (INVOKED if invoked else AUTOMATIC)
+    ]
+
+
+@server.command(ACCEPTED)
+def accepted(ls: LanguageServer, *arguments: str) -> None:
+    """Nothing is counted here."""
 
 
 @server.feature(types.INITIALIZED)

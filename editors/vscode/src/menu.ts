@@ -1,6 +1,8 @@
 /** The menu of the status bar item, and the choices in it. */
 import { commands, QuickPickItemKind, window, type QuickPickItem } from "vscode";
 import { change, isOn, setting } from "./settings";
+import type { Snooze } from "./snooze";
+import type { Status } from "./status";
 
 const EMBEDDED = "auto";
 
@@ -9,22 +11,27 @@ interface Entry extends QuickPickItem {
   arguments?: unknown[];
 }
 
-export async function showMenu(): Promise<void> {
-  const chosen = await window.showQuickPick(entries(), { title: "Inpaint" });
+export async function showMenu(status: Status, snooze: Snooze): Promise<void> {
+  const placeHolder = `${status.state}. ${status.explanation ?? ""}`.trimEnd();
+  const chosen = await window.showQuickPick(entries(status, snooze), { title: "Inpaint", placeHolder });
   if (chosen?.command) {
     await commands.executeCommand(chosen.command, ...(chosen.arguments ?? []));
   }
 }
 
-function entries(): Entry[] {
+function entries(status: Status, snooze: Snooze): Entry[] {
   const enabled = setting<boolean>("enabled");
   const language = window.activeTextEditor?.document.languageId;
   return [
     enabled
       ? { label: "$(circle-slash) Disable", command: "inpaint.toggle" }
       : { label: "$(check) Enable", command: "inpaint.toggle" },
-    ...(enabled && language ? [{ label: languageLabel(language), command: "inpaint.toggleLanguage" }] : []),
+    ...(enabled && language ? [languageEntry(language, status)] : []),
+    snooze.isOn
+      ? { label: "$(bell) End the snooze", description: `until ${snooze.end}`, command: "inpaint.endSnooze" }
+      : { label: "$(bell-slash) Snooze…", command: "inpaint.snooze" },
     { label: "$(play) Complete now", command: "inpaint.trigger" },
+    { label: "$(list-unordered) Show several completions", command: "inpaint.panel" },
     { label: "", kind: QuickPickItemKind.Separator },
     { label: "$(symbol-misc) Choose model…", description: setting<string>("model"), command: "inpaint.chooseModel" },
     { label: "$(gear) Settings", command: "workbench.action.openSettings", arguments: ["@ext:inpaint.inpaint"] },
@@ -33,8 +40,10 @@ function entries(): Entry[] {
   ];
 }
 
-function languageLabel(language: string): string {
-  return isOn(language) ? `$(circle-slash) Disable for ${language}` : `$(check) Enable for ${language}`;
+function languageEntry(language: string, status: Status): Entry {
+  const label = isOn(language) ? `$(circle-slash) Disable for ${language}` : `$(check) Enable for ${language}`;
+  const description = status.hasLearned(language) ? "" : `the model has learned ${status.learned} only`;
+  return { label, description, command: "inpaint.toggleLanguage" };
 }
 
 /** The embedded model, a folder or a hub id; the server loads it as soon as the setting changes. */

@@ -3,6 +3,7 @@
  * interpreter, those on PATH, the private environment.
  */
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { extensions, window, type ExtensionContext } from "vscode";
@@ -18,7 +19,8 @@ export async function findPython(context: ExtensionContext): Promise<string | un
   const chosen = chosenPython();
   const candidates = chosen ? [chosen] : [await interpreter(), ...ON_PATH, privatePython(context)];
   for (const python of candidates) {
-    if (python && (await succeeds(python, HAS_INPAINT, context))) {
+    const outdated = python === privatePython(context) && !(await isCurrent(context));
+    if (python && !outdated && (await succeeds(python, HAS_INPAINT, context))) {
       return python;
     }
   }
@@ -42,6 +44,26 @@ export async function findRecentPython(context: ExtensionContext): Promise<strin
 
 export function privateEnvironment(context: ExtensionContext): string {
   return join(context.globalStorageUri.fsPath, "venv");
+}
+
+/** What the extension brings for the environment: the server's wheel, and what to install. */
+export function packagedServer(context: ExtensionContext): string {
+  return join(context.extensionPath, "dist", "server");
+}
+
+export function packagedRequirements(context: ExtensionContext): string {
+  return join(packagedServer(context), "requirements.txt");
+}
+
+export function installedRequirements(context: ExtensionContext): string {
+  return join(privateEnvironment(context), "requirements.txt");
+}
+
+/** Whether the private environment was made from what the extension brings: an update brings another server. */
+async function isCurrent(context: ExtensionContext): Promise<boolean> {
+  const files = [packagedRequirements(context), installedRequirements(context)];
+  const [packaged, installed] = await Promise.all(files.map((file) => readFile(file, "utf8").catch(() => undefined)));
+  return packaged !== undefined && packaged === installed;
 }
 
 export function privatePython(context: ExtensionContext): string {

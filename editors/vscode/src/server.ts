@@ -1,8 +1,19 @@
 /** The language server's life: found, started, configured, started again when it dies, and given up when it keeps dying. */
-import { window, workspace, type ExtensionContext, type LogOutputChannel, type TextEditor } from "vscode";
+import {
+  commands,
+  InlineCompletionTriggerKind,
+  window,
+  workspace,
+  type ExtensionContext,
+  type LogOutputChannel,
+  type Position,
+  type TextDocument,
+  type TextEditor,
+} from "vscode";
 import {
   CloseAction,
   ErrorAction,
+  InlineCompletionTriggerKind as ServersTriggerKind,
   LanguageClient,
   MessageType,
   ShowMessageNotification,
@@ -13,8 +24,11 @@ import {
   type ShowMessageParams,
 } from "vscode-languageclient/node";
 import { CHOOSE_MODEL, CHOOSE_PYTHON, INSTALL, OPEN_SETTINGS, RESTART, say, sayError, SHOW_LOG } from "./messages";
+import type { Mark } from "./mark";
+import type { Item } from "./panel";
 import { chosenPython, findPython } from "./python";
-import { hasLanguage, languages, serverOptions, setting } from "./settings";
+import { hasLanguage, languages, serverOptions, setting, display } from "./settings";
+import type { Snooze } from "./snooze";
 import type { ServerStatus, Status } from "./status";
 import type { Feedback, Suggestion } from "./suggestion";
 
@@ -41,6 +55,8 @@ export class Server {
     private readonly log: LogOutputChannel,
     private readonly status: Status,
     private readonly suggestion: Suggestion,
+    private readonly snooze: Snooze,
+    private readonly mark: Mark,
   ) {}
 
   /** Start once there is a document to complete in; a server costs memory. */
@@ -71,6 +87,22 @@ export class Server {
     }
   }
 
+  /** The completions of a place, as many as there are. */
+  async ask(document: TextDocument, position: Position): Promise<Item[]> {
+    if (!this.client?.isRunning()) {
+      return [];
+    }
+    const textDocument = { uri: this.uri(this.client, document) };
+    const context = { triggerKind: ServersTriggerKind.Invoked };
+    const request = { textDocument, position: { line: position.line, character: position.character }, context };
+    const result = await this.client.sendRequest<{ items: Item[] } | null>("textDocument/inlineCompletion", request);
+    return result?.items ?? [];
+  }
+
+  async tellAccepted(command: NonNullable<Item["command"]>): Promise<void> {
+    await this.client?.sendRequest("workspace/executeCommand", { command: command.command, arguments: command.arguments });
+  }
+
   feedback(feedback: Feedback): void {
     if (this.client?.isRunning()) {
       void this.client.sendNotification("inpaint/feedback", feedback);
@@ -90,6 +122,10 @@ export class Server {
     }, REST);
   }
 
+  private uri(client: Client, document: TextDocument): string {
+    return client.code2ProtocolConverter.asUri(document.uri);
+  }
+
   private enqueue(action: () => Promise<unknown>): void {
     this.queue = this.queue.then(action).then(undefined, (error: Error) => this.log.error(error));
   }
@@ -107,6 +143,10 @@ export class Server {
     client.onNotification(ShowMessageNotification.type, tell); // in place of the client's own, which has no buttons
     this.client = client;
     await client.start().catch((error: Error) => this.log.error(error)); // and onClose says it
+    if (window.activeTextEditor) {
+      this.focus(window.activeTextEditor);
+    }
+    void commands.executeCommand("setContext", "inpaint.running", client.isRunning());
   }
 
   private async end(): Promise<void> {
@@ -129,10 +169,21 @@ export class Server {
       middleware: {
         provideInlineCompletionItems: async (document, position, context, token, next) => {
           const { version } = document;
-          const result = await next(document, position, context, token);
-          if (result && !token.isCancellationRequested && document.version === version) {
-            this.suggestion.offer(document, position, result);
+          const unasked = context.triggerKind === InlineCompletionTriggerKind.Automatic && !this.suggestion.isShown;
+          if (unasked && (this.snooze.isOn || display() === "key")) {
+            return undefined;
           }
+          const result = await next(document, position, context, token);
+          if (!result || token.isCancellationRequested || document.version !== version) {
+            return result;
+          }
+          if (unasked && display() === "mark") {
+            if ((Array.isArray(result) ? result : result.items).length > 0) {
+              this.mark.show(document, position);
+            }
+            return undefined;
+          }
+          this.suggestion.offer(document, position, result);
           return result;
         },
       },
@@ -158,8 +209,8 @@ export class Server {
     if (chosen) {
       return this.fail(`"${chosen}", which inpaint.python names, is no Python with the package inpaint-lsp.`, CHOOSE_PYTHON, RESTART);
     }
-    const offer = "Shall a private environment be made for it? pip will download the package and what it needs.";
-    this.fail(`Inpaint found no Python with the package inpaint-lsp. ${offer}`, INSTALL, CHOOSE_PYTHON);
+    const offer = "Shall a private environment be made for it? The server comes with this extension; pip will download what it needs.";
+    this.fail(`Inpaint found no Python with its server. ${offer}`, INSTALL, CHOOSE_PYTHON);
   }
 
   private fail(message: string, ...buttons: Parameters<typeof sayError>[1][]): void {

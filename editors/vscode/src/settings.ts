@@ -45,6 +45,11 @@ export function languages(): string[] {
   return setting<string[]>("languages");
 }
 
+/** How completions show while the user types: as ghost text, as a mark, or not until asked by key. */
+export function display(): "always" | "mark" | "key" {
+  return setting("display");
+}
+
 export function hasLanguage(language: string): boolean {
   return languages().includes("*") || languages().includes(language);
 }

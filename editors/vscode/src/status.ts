@@ -1,15 +1,18 @@
-/** The status bar item: one of six states, and what the last fill cost. */
+/** The status bar item: what Inpaint is doing, why it is silent, and what the last fill cost. */
 import { MarkdownString, StatusBarAlignment, ThemeColor, window, type Disposable } from "vscode";
-import { isOn } from "./settings";
+import { hasLanguage, isOn, languages, setting, display } from "./settings";
+import type { Snooze } from "./snooze";
 
-export type State = "loading" | "idle" | "thinking" | "shown" | "off" | "error";
+export type State = "loading" | "idle" | "thinking" | "shown" | "off" | "error" | "snoozed" | "excluded";
 
 /** The parameters of the server's notification `inpaint/status`. */
 export interface ServerStatus {
-  state: Exclude<State, "shown">;
-  message: string | null;
+  state: Exclude<State, "shown" | "snoozed" | "excluded">;
+  reason: "excluded" | "language" | "unsure" | "dismissed" | "nothing" | null; // why nothing is shown
+  message: string | null; // what is wrong, or that reason as a sentence
   model: string;
   answered: string | null;
+  learned: string[] | null; // the languages that the model knows, where these are few
   latencyMs: number | null;
   passes: number | null;
   fromCache: boolean | null;
@@ -23,6 +26,8 @@ const ICONS: Record<State, string> = {
   shown: "$(lightbulb)",
   off: "$(circle-slash)",
   error: "$(error)",
+  snoozed: "$(bell-slash)",
+  excluded: "$(circle-slash)",
 };
 
 export class Status implements Disposable {
@@ -31,7 +36,10 @@ export class Status implements Disposable {
   private failure: string | undefined; // what keeps the server from running
 
   /** `isShown` says whether a completion is on the screen. */
-  constructor(private readonly isShown: () => boolean) {
+  constructor(
+    private readonly isShown: () => boolean,
+    private readonly snooze: Snooze,
+  ) {
     this.item.name = "Inpaint";
     this.item.command = "inpaint.menu";
     this.item.show();
@@ -63,7 +71,51 @@ export class Status implements Disposable {
       return "off";
     }
     const state = this.server?.state ?? (language === undefined ? "idle" : "loading");
-    return this.isShown() && state !== "error" ? "shown" : state;
+    if (state === "error" || state === "loading") {
+      return state;
+    }
+    if (this.isShown()) {
+      return "shown";
+    }
+    return this.snooze.isOn ? "snoozed" : this.server?.reason === "excluded" ? "excluded" : state;
+  }
+
+  /** Whether the model knows a language, as far as is known. */
+  hasLearned(language: string): boolean {
+    return this.server?.learned?.includes(language) ?? true;
+  }
+
+  get learned(): string {
+    return this.server?.learned?.join(", ") ?? "";
+  }
+
+  /** Why there is no completion, or what is wrong; undefined where there is nothing to say. */
+  get explanation(): string | undefined {
+    const language = window.activeTextEditor?.document.languageId;
+    const { state } = this;
+    if (state === "error") {
+      return this.failure ?? this.server?.message ?? undefined;
+    }
+    if (state === "off" && !setting<boolean>("enabled")) {
+      return "Inpaint is disabled.";
+    }
+    if (state === "off" && language !== undefined) {
+      const others = `It completes in ${languages().join(", ")} only.`;
+      return hasLanguage(language) ? `It is disabled for ${language}.` : `This is ${language}. ${others}`;
+    }
+    if (state === "loading") {
+      return "The model is being loaded.";
+    }
+    if (state === "snoozed") {
+      return `It is snoozed until ${this.snooze.end}; asked by key it completes all the same.`;
+    }
+    if (state === "idle" && display() === "key") {
+      return "It shows nothing until asked by key.";
+    }
+    if (language !== undefined && !this.hasLearned(language)) {
+      return `The model has learned ${this.learned} only: expect little of it in ${language}.`;
+    }
+    return this.server?.message ?? undefined;
   }
 
   /** Show what is the case now. */
@@ -83,8 +135,8 @@ export class Status implements Disposable {
 
   private tooltip(state: State, cost: string): MarkdownString {
     const text = new MarkdownString().appendText(`Inpaint is ${state === "shown" ? "showing a completion" : state}.`);
-    const message = this.failure ?? this.server?.message;
-    const paragraphs = message ? [message] : [];
+    const { explanation } = this;
+    const paragraphs = explanation ? [explanation] : [];
     if (this.server) {
       const { model, answered, passes, fromCache, counts } = this.server;
       paragraphs.push(`Model: ${model}${answered && answered !== model ? ` (${answered})` : ""}`);

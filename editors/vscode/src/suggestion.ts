@@ -3,7 +3,8 @@
  *
  * VS Code tells an extension, with its stable interface, when a completion is accepted as a whole (the item's command) and
  * nothing else. The rest is inferred:
- * - shown: we returned it for this place in this text. VS Code may have shown another extension's instead.
+ * - shown: we returned it for this place in this text. VS Code may have shown another extension's instead, or another of
+ *   several of ours: which one is told by what is typed next.
  * - partly accepted: several characters of it came in one edit at its place. Accepting one of a single character looks
  *   like typing it, and an automatically closed pair of brackets like accepting the two.
  * - dismissed: Escape reaches our command before VS Code's own. A keybinding of the user's that hides it goes unnoticed,
@@ -29,10 +30,14 @@ export interface Feedback {
 }
 
 interface Shown {
-  id: string;
   document: TextDocument;
-  position: Position; // where the rest of it goes
-  rest: string; // with \n only
+  position: Position; // where the rest goes
+  choice: Rest[]; // at least one
+}
+
+interface Rest {
+  id: string;
+  text: string; // with \n only
 }
 
 export class Suggestion implements Disposable {
@@ -57,13 +62,14 @@ export class Suggestion implements Disposable {
 
   /** Note what was returned to VS Code for a place. */
   offer(document: TextDocument, position: Position, result: InlineCompletionItem[] | InlineCompletionList): void {
-    const item = (Array.isArray(result) ? result : result.items)[0];
-    this.set(item && shownAs(item, document, position));
+    const items = Array.isArray(result) ? result : result.items;
+    const choice = items.flatMap((item) => restOf(item, document, position) ?? []);
+    this.set(choice.length > 0 ? { document, position, choice } : undefined);
   }
 
   dismiss(): void {
     if (this.shown) {
-      this.tell({ id: this.shown.id, kind: "dismissed", characters: null });
+      this.tell({ id: this.shown.choice[0]!.id, kind: "dismissed", characters: null });
     }
     this.clear();
   }
@@ -80,18 +86,19 @@ export class Suggestion implements Disposable {
     if (this.shown?.document !== document || contentChanges.length === 0) {
       return;
     }
-    const { id, position, rest } = this.shown;
+    const { position } = this.shown;
     const [change, ...others] = contentChanges;
     const text = change!.text.replaceAll("\r\n", "\n");
-    const goesOn = rest.startsWith(text) && text !== rest && change!.range.isEmpty && change!.range.start.isEqual(position);
-    if (others.length || !text || !goesOn) {
+    const choice = this.shown.choice.filter((rest) => rest.text.startsWith(text) && rest.text !== text);
+    const inPlace = change!.range.isEmpty && change!.range.start.isEqual(position);
+    if (others.length || !text || !inPlace || !choice[0]) {
       return this.clear();
     }
     if (text.length > 1) {
-      this.tell({ id, kind: "partlyAccepted", characters: text.length });
+      this.tell({ id: choice[0].id, kind: "partlyAccepted", characters: text.length });
     }
     const end = document.positionAt(document.offsetAt(position) + change!.text.length);
-    this.shown = { id, document, position: end, rest: rest.slice(text.length) };
+    this.shown = { document, position: end, choice: choice.map(({ id, text: rest }) => ({ id, text: rest.slice(text.length) })) };
   }
 
   private onMove(document: TextDocument, position: Position | undefined): void {
@@ -111,12 +118,12 @@ export class Suggestion implements Disposable {
 }
 
 /** An item, less what of it is in the document; with a menu open an item begins with the menu's entry. */
-function shownAs(item: InlineCompletionItem, document: TextDocument, position: Position): Shown | undefined {
+function restOf(item: InlineCompletionItem, document: TextDocument, position: Position): Rest | undefined {
   const id = item.command?.arguments?.[0];
   const text = typeof item.insertText === "string" ? item.insertText.replaceAll("\r\n", "\n") : "";
   const typed = item.range ? document.getText(new Range(item.range.start, position)) : "";
   if (typeof id !== "string" || !text.startsWith(typed) || text === typed) {
     return undefined;
   }
-  return { id, document, position, rest: text.slice(typed.length) };
+  return { id, text: text.slice(typed.length) };
 }

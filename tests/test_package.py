@@ -1,0 +1,91 @@
+"""What users install: the wheel, the sdist, the extension's package with what pip downloads for it, Neovim's folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+VSCODE, NEOVIM = ROOT / "editors" / "vscode", ROOT / "editors" / "neovim"
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True)
+    return folder
+
+
+def test_the_wheel_has_the_packages_and_the_model_and_nothing_else(dist: Path) -> None:
+    [wheel] = dist.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"engine", "lsp_server"}
+    tracked = subprocess.run(["git", "ls-files", "engine", "lsp_server"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode == 0:  # not where the sources came as an archive
+        wanted = {
+            name for name in tracked.stdout.splitlines() if name.endswith(".py") or name.startswith("engine/weights")
+        }
+        assert wanted - set(names) == set()
+
+
+def test_the_sdist_can_be_tested_and_packaged(dist: Path) -> None:
+    [sdist] = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "lsp_server/server.py"} <= names
+
+
+def test_the_indexes_take_them(dist: Path) -> None:
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, dist.iterdir())], check=True)
+
+
+# ---------------------------------------------------------------- VS Code
+
+
+def test_everything_that_the_server_needs_is_pinned() -> None:
+    pins = [Requirement(line.split("\\")[0]) for line in lines_of(VSCODE / "requirements.txt")]
+    project = (ROOT / "pyproject.toml").read_text()
+    listed = re.search(r"^dependencies = \[(.*?)^\]", project, re.S | re.M)[1]
+    for needed in map(Requirement, re.findall('"(.+?)"', listed)):
+        versions = [next(iter(pin.specifier)).version for pin in pins if pin.name == needed.name]
+        assert versions, f"{needed} is not pinned; the first line of requirements.txt says how to."
+        assert all(needed.specifier.contains(version) for version in versions)
+
+
+def test_what_is_pinned_can_be_installed_here() -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--require-hashes", "--quiet"]
+    subprocess.run([*pip, "--only-binary", ":all:", "-r", str(VSCODE / "requirements.txt")], check=True)
+
+
+def lines_of(file: Path) -> list[str]:
+    """Those that name a package."""
+    return [line for line in file.read_text().splitlines() if re.match(r"[a-z]", line)]
+
+
+# ---------------------------------------------------------------- Neovim
+
+
+def test_neovims_folder_is_published_as_a_repository_of_its_own(tmp_path: Path) -> None:
+    source, remote, clone = tmp_path / "source", tmp_path / "remote.git", tmp_path / "clone"
+    (source / "editors").mkdir(parents=True)
+    subprocess.run(["cp", "-r", str(NEOVIM), str(source / "editors")], check=True)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"], ["init", "-q", "--bare", str(remote)]):
+        subprocess.run([*git, *command], cwd=source, check=True)
+    subprocess.run([str(NEOVIM / "publish.sh"), str(remote)], cwd=source, check=True)
+    subprocess.run([*git, "clone", "-q", str(remote), str(clone)], check=True)
+    assert {"lua", "lsp", "doc", "LICENSE", "README.md", "inpaint.nvim-scm-1.rockspec"} <= {
+        f.name for f in clone.iterdir()
+    }
+
+
+def test_neovims_folder_has_the_licence_of_all() -> None:
+    assert (NEOVIM / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()

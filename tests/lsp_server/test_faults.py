@@ -147,10 +147,10 @@ async def test_what_comes_back_too_late_changes_nothing() -> None:
 async def test_files_that_are_removed_while_the_server_runs(tmp_path: Path) -> None:
     model = shutil.copytree(WEIGHTS / "nano", tmp_path / "model")
     async with LspClient.start([*REAL, "--model", str(model)], cwd=ROOT) as client:
-        await client.initialize()
+        await client.initialize(initializationOptions={"status": True})
+        await client.wait_for("inpaint/status", '"idle"')
         client.open(URI, "import os\n\nfor name in os.listdir('.'):\n    print(name)\n\nfor name in ")
-        while not await client.complete(URI, 5, 12, INVOKED):
-            await asyncio.sleep(0.1)
+        await client.complete(URI, 5, 12, INVOKED)
         shutil.rmtree(model)
         client.insert(URI, 0, 0, "# more\n")
         await client.complete(URI, 6, 12, INVOKED)

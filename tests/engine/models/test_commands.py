@@ -25,7 +25,7 @@ from engine.corpus import FileEntry
 from engine.decoding import presets
 from engine.evaluation import device
 
-FIELDS = {"id", "text", "confidence", "passes", "tokens", "encode_ms", "decode_ms"}
+FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
 LINES = [
     {"id": 1, "prefix": "def add(a, b):\n    retur", "suffix": "\n", "max_lines": 1},
     {"id": 2, "prefix": "\tif x:\r\n\t\ts = 'h\u00e9\u2713", "suffix": "\r\n", "max_lines": 2},

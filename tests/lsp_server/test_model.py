@@ -65,7 +65,7 @@ async def test_from_starting_to_the_first_completion() -> None:
 async def test_the_model_completes_what_everybody_writes(loaded: LspClient) -> None:
     loaded.open("file:///project/first.py", "import numpy as \n\nimport os\n")
     [item] = await loaded.complete("file:///project/first.py", 0, 16, INVOKED)
-    assert item["insertText"] == "np"
+    assert item["insertText"].splitlines()[0] == "np"
 
 
 async def test_the_same_question_gets_the_same_answer(loaded: LspClient) -> None:

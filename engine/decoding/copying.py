@@ -132,7 +132,8 @@ class Copier:
         self._at_line_start = not line.strip()
         # a further line is sought for itself: after lines that were copied, the copy would go on for ever
         sought = line.lstrip() if "\n" in fill[len(self._taken) :] else written
-        candidates = self._elsewhere.candidates(sought, written)
+        # that a line ended there is no suggestion: it may be as unfinished as this one
+        candidates = [one for one in self._elsewhere.candidates(sought, written) if one.line or self._tokens]
         if not candidates:
             return
         self._candidate = candidates[0]

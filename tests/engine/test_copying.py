@@ -82,6 +82,11 @@ def test_the_cursors_own_line_is_not_copied() -> None:
     assert copied(copier("x = 1\nx = 1 + x = ")) == (" 1", True)
 
 
+def test_an_unfinished_line_elsewhere_is_no_reason_to_write_nothing() -> None:
+    unfinished = "def area(radius):\n    return 3.14 * "
+    assert copier(unfinished, related=(unfinished.rstrip() + "\n",)).next is None
+
+
 def test_of_several_lines_each_is_sought_for_itself() -> None:
     of = copier(ABOVE + "def area(wid", max_lines=None)
     assert copied(of) == ("th, height):\n    ", False)  # a line of the same block followed there

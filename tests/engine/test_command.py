@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-FIELDS = {"id", "text", "confidence", "passes", "tokens", "encode_ms", "decode_ms"}
+FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
 
 
 def run(*arguments: str, lines: list[str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -541,6 +541,13 @@ def test_nothing_until_asked_by_key(edit: Open) -> None:
     editor.wait_for_ghost("urn a + b")
 
 
+def test_figures(edit: Open) -> None:
+    editor = shown(edit, "urn a + b", init=ALONE)
+    editor.type("<Tab><Esc>:Inpaint stats<CR>")
+    editor.wait_for(lambda: any("9 characters saved" in row for row in editor.look().text()))
+    assert any("1 accepted (100 %)" in row for row in editor.look().text())
+
+
 def test_the_tutor(edit: Open) -> None:
     editor = edit("x = 1\n", init=ALONE)
     editor.nvim.command("Inpaint tutor")

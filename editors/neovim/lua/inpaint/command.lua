@@ -50,6 +50,10 @@ local actions = {
     local lines = { "Inpaint: " .. suggest.status(buf), suggest.explanation(buf) }
     float(vim.list_extend(lines, server.details()))
   end,
+  stats = function(argument)
+    local statistics = require("inpaint.statistics")
+    return (argument == "reset" and statistics.reset or statistics.show)()
+  end,
   tutor = function()
     require("inpaint.tutor").open()
   end,

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 
-from engine.contract import Fill, FillRequest, Progress
+from engine.contract import Fill, FillRequest, Progress, Sampling
 
 HEAD = 4  # bytes of the length
 
@@ -76,7 +76,8 @@ def fields_of(request: FillRequest) -> dict[str, Any]:
 
 
 def request_of(fields: dict[str, Any]) -> FillRequest:
-    return FillRequest(**{**fields, "related": tuple(fields["related"])})
+    own = {"related": tuple(fields["related"]), "sampling": msgspec.convert(fields["sampling"], Sampling)}
+    return FillRequest(**{**fields, **own})
 
 
 def frame(message: Order | Report) -> bytes:

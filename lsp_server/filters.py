@@ -92,8 +92,15 @@ def without_lines_below(text: str, gap: Gap) -> str:
 
 
 def without_lines_above(text: str, gap: Gap) -> str:
-    """Nothing where the cursor's line would become one of the few above it over again."""
-    above = [line.strip() for line in gap.prefix.split("\n")[-NEAR - 1 : -1]]
+    """Nothing where the cursor's line would become one of the few above it, in its block, over again.
+
+    Two functions may well end with the same line.
+    """
+    above: list[str] = []
+    for line in reversed(gap.prefix.split("\n")[-NEAR - 1 : -1]):
+        if line.strip() and len(indentation(line)) < len(indentation(gap.head)):
+            break
+        above.append(line.strip())
     first, goes_on, _ = text.partition("\n")
     line = (gap.head + first + ("" if goes_on else gap.rest)).strip()
     return "" if len(line) >= LINE and line in above else text

@@ -170,3 +170,8 @@ def test_no_word_over_and_over(text: str, shows: bool) -> None:
 
 def test_a_line_from_a_few_lines_above_is_not_repeated() -> None:
     assert shown("import warnings\nimport os\n|\n", "import warnings") == ""
+
+
+def test_two_functions_may_end_with_the_same_line() -> None:
+    marked = "def f(self):\n    self.a += 1\n    return self.a\n\ndef g(self):\n    self.a -= 1\n    return|\n"
+    assert shown(marked, " self.a") == " self.a"

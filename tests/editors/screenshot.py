@@ -2,19 +2,23 @@
 
 python tests/editors/screenshot.py editors/neovim/ghost-text.svg
 python tests/editors/screenshot.py editors/vscode/ghost-text.png
+python tests/editors/screenshot.py editors/vscode/ghost-text.gif    # moves: a word accepted, then all
 """
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
 from pathlib import Path
 
 from neovim import ROOT, Neovim, binary, setup
+from PIL import Image
 from vscode import Workbench
 from vscode_install import install
 
 TEXT = (ROOT / "editors" / "account.py").read_text()
+COLOURS = 64
 LOOK = """
 vim.opt.cmdheight = 1
 vim.opt.number = true
@@ -53,20 +57,51 @@ def picture_vscode(picture: Path) -> None:
         with Workbench.start(install(), Path(home), folder, **VSCODE_LOOK) as editor:
             editor.page.set_viewport_size({"width": 760, "height": 400})
             editor.keys("Control+b")  # hides the side bar
-            take(editor, folder, picture)
+            (film if picture.suffix == ".gif" else take)(editor, folder, picture)
+
+
+def film(editor: Workbench, folder: Path, picture: Path) -> None:
+    """What `take` shows, and then a word of it accepted, and all of it."""
+    frames: list[tuple[Image.Image, int]] = []  # with milliseconds
+
+    def look(milliseconds: int) -> None:
+        editor.settle(200)
+        shot = Image.open(io.BytesIO(editor.page.screenshot(caret="initial"))).convert("RGB")
+        frames.append((shot.quantize(COLOURS, dither=Image.Dither.NONE), milliseconds))
+
+    begin(editor, folder)
+    look(900)
+    editor.insert(" ")
+    ghost = editor.wait_for_ghost()
+    look(1500)
+    editor.keys("Control+ArrowRight")
+    editor.wait_for(lambda: 0 < len(editor.ghost()) < len(ghost))
+    look(1200)
+    editor.keys("Tab")
+    editor.wait_for(lambda: editor.ghost() == "")
+    look(2000)
+    images, durations = zip(*frames, strict=True)
+    images[0].save(picture, save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True)
 
 
 def take(editor: Workbench, folder: Path, picture: Path) -> None:
     """The picture of a workbench with this folder open."""
-    file = folder / "account.py"
-    file.write_text(TEXT)
-    editor.open(file, TEXT.count("\n"), len(TEXT.splitlines()[-1]) + 1)
-    editor.wait_for(lambda: editor.messages("client", "textDocument/didOpen"))  # the server has started
-    editor.wait_for_state("idle")
+    begin(editor, folder)
     editor.insert(" ")
     editor.wait_for_ghost()
     editor.page.screenshot(path=picture)
 
 
+def begin(editor: Workbench, folder: Path) -> None:
+    """Open the file where the next key brings a completion."""
+    file = folder / "account.py"
+    file.write_text(TEXT)
+    editor.open(file, TEXT.count("\n"), len(TEXT.splitlines()[-1]) + 1)
+    editor.wait_for(lambda: editor.messages("client", "textDocument/didOpen"))  # the server has started
+    editor.wait_for_state("idle")
+    editor.command("Notifications: Clear All Notifications")  # the welcome
+
+
 if __name__ == "__main__":
-    {".svg": picture_neovim, ".png": picture_vscode}[Path(sys.argv[1]).suffix](Path(sys.argv[1]))
+    file = Path(sys.argv[1])
+    (picture_neovim if file.suffix == ".svg" else picture_vscode)(file)

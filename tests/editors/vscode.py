@@ -51,6 +51,10 @@ USER_SETTINGS = {
     "inpaint.deadlineAutomaticMs": 20_000,
     "inpaint.deadlineInvokedMs": 20_000,
     "inpaint.minConfidence": 0,
+    # so that no other file of the workspace and no other model changes what is said
+    "inpaint.model": "nano",
+    "inpaint.packages": False,
+    "inpaint.workspace": False,
 }
 CLOSE_ALL = {
     "key": "ctrl+alt+k",

@@ -7,6 +7,7 @@ import { Panel } from "./panel";
 import { Server } from "./server";
 import { change, isOn, SECTION, setting, toggleLanguage } from "./settings";
 import { Snooze } from "./snooze";
+import { resetStatistics, showStatistics } from "./statistics";
 import { Status } from "./status";
 import { Suggestion } from "./suggestion";
 import { openSample, welcome } from "./welcome";
@@ -40,6 +41,8 @@ export function activate(context: ExtensionContext): void {
     },
     endSnooze: () => snooze.stop(),
     panel: () => panel.open(),
+    statistics: () => showStatistics(server),
+    resetStatistics: () => resetStatistics(server),
     sample: openSample,
     trigger: () => trigger(suggestion),
     dismiss: () => dismiss(suggestion),

@@ -34,6 +34,7 @@ function entries(status: Status, snooze: Snooze): Entry[] {
     { label: "$(list-unordered) Show several completions", command: "inpaint.panel" },
     { label: "", kind: QuickPickItemKind.Separator },
     { label: "$(symbol-misc) Choose model…", description: setting<string>("model"), command: "inpaint.chooseModel" },
+    { label: "$(graph) Statistics", command: "inpaint.statistics" },
     { label: "$(gear) Settings", command: "workbench.action.openSettings", arguments: ["@ext:inpaint.inpaint"] },
     { label: "$(output) Show log", command: "inpaint.showLog" },
     { label: "$(debug-restart) Restart the server", command: "inpaint.restart" },

@@ -29,6 +29,7 @@ import type { Item } from "./panel";
 import { chosenPython, findPython } from "./python";
 import { hasLanguage, languages, serverOptions, setting, display } from "./settings";
 import type { Snooze } from "./snooze";
+import type { Statistics } from "./statistics";
 import type { ServerStatus, Status } from "./status";
 import type { Feedback, Suggestion } from "./suggestion";
 
@@ -95,8 +96,17 @@ export class Server {
     const textDocument = { uri: this.uri(this.client, document) };
     const context = { triggerKind: ServersTriggerKind.Invoked };
     const request = { textDocument, position: { line: position.line, character: position.character }, context };
-    const result = await this.client.sendRequest<{ items: Item[] } | null>("textDocument/inlineCompletion", request);
-    return result?.items ?? [];
+    const result = await this.client.sendRequest<{ items: Item[] } | Item[] | null>("textDocument/inlineCompletion", request);
+    return (Array.isArray(result) ? result : result?.items) ?? [];
+  }
+
+  /** The figures of this session, and of earlier ones where they are kept; undefined without a server. */
+  statistics(): Promise<Statistics | undefined> {
+    return this.request<Statistics>("inpaint/statistics");
+  }
+
+  async resetStatistics(): Promise<void> {
+    await this.request("inpaint/resetStatistics");
   }
 
   async tellAccepted(command: NonNullable<Item["command"]>): Promise<void> {
@@ -120,6 +130,10 @@ export class Server {
         void this.client.sendNotification("textDocument/didFocus", { textDocument, position });
       }
     }, REST);
+  }
+
+  private async request<T>(method: string): Promise<T | undefined> {
+    return this.client?.isRunning() ? this.client.sendRequest<T>(method) : undefined;
   }
 
   private uri(client: Client, document: TextDocument): string {

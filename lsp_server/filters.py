@@ -171,8 +171,13 @@ def opened(line: str) -> int:
 
 
 def indentation_unit(gap: Gap) -> str:
-    """What most lines of the file are indented deeper than the one above them; four blanks where none is."""
-    lines = [line for line in (gap.prefix.split("\n")[-SAMPLE:] + gap.following.split("\n")[:SAMPLE]) if line.strip()]
+    """What most lines of the file are indented deeper than the one above them; four blanks where none is.
+
+    The cursor's line counts though it may be blank: in a new file it is all that there is.
+    """
+    *above, own = gap.prefix.split("\n")[-SAMPLE:]
+    written = [line for line in above if line.strip()]
+    lines = [*written, *filter(None, [own]), *(line for line in gap.following.split("\n")[:SAMPLE] if line.strip())]
     indents = list(map(indentation, lines))
     after_colon = zip(indents, indents[1:], lines, strict=False)
     units = Counter(

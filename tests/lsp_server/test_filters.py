@@ -175,3 +175,7 @@ def test_a_line_from_a_few_lines_above_is_not_repeated() -> None:
 def test_two_functions_may_end_with_the_same_line() -> None:
     marked = "def f(self):\n    self.a += 1\n    return self.a\n\ndef g(self):\n    self.a -= 1\n    return|\n"
     assert shown(marked, " self.a") == " self.a"
+
+
+def test_tabs_in_a_new_file_are_its_indentation() -> None:
+    assert shown("def f():\n\t|", "if a:\n\t\tb = 2", "python") == "if a:\n\t\tb = 2"

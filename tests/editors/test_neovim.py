@@ -459,9 +459,7 @@ def test_status(edit: Open) -> None:
     editor = shown(edit, "urn a + b")
     editor.wait_for(lambda: editor.lua("return require('inpaint.server').status.latencyMs"))
     said = editor.said()
-    assert re.search(
-        r"Inpaint: shown\nmodel: auto\nlast fill: \d+ ms, (1 passes|remembered)\n\d+ suggestions: ", said
-    )
+    assert re.search(r"Inpaint: shown\nmodel: auto\nlast fill: \d+ ms, (1 passes|remembered)\n\d+ suggestions: ", said)
     editor.type("<Esc>:Inpaint status<CR>")
     editor.wait_for(lambda: "model: auto" in "".join(editor.look().text()))
     assert not editor.waits_for_enter()

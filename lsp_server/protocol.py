@@ -35,6 +35,11 @@ OURS = (*TEXT, *NOTEBOOKS, types.EXIT)
 Code = types.ErrorCodes
 
 
+def cancels(params: Any) -> bool:
+    """Whether these params name a request; the library looks the id up as it is, be it a list."""
+    return isinstance(params, dict) and isinstance(params.get("id"), (str, int))
+
+
 class Refused(Exception):
     """A message that is none, or comes at the wrong time: its answer's id, the error's code and its sentence."""
 
@@ -93,6 +98,9 @@ class Protocol(LanguageServerProtocol):
             return
         if identifier is not None and not hasattr(structured, "id"):
             raise Refused(identifier, Code.InvalidRequest, f"{method} is a notification")
+        if method == types.CANCEL_REQUEST and not cancels(message.get("params")):
+            logger.error("a message was left alone: what %s cancels is no request's id", method)
+            return
         self._initialized = self._initialized or method == types.INITIALIZE
         self.handle_message(structured)
 

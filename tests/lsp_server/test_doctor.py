@@ -15,7 +15,7 @@ def test_a_report_of_what_works(capsys: pytest.CaptureFixture[str]) -> None:
         "Python 3.",
         "onnxruntime ",
         "model nano: config.json ",
-        "test fill with nano: ",
+        "test fill with auto: ",
         "VS Code: ",
         "log: ",
     ):

@@ -166,7 +166,7 @@ def _tidy(store: Path, used: set[str]) -> None:
     """Mark the used segments as such, delete those not used for long; on Windows what is mapped stays for next time."""
     for path in store.iterdir():
         with contextlib.suppress(OSError):
-            if path.name.partition(".")[0] in used:
+            if path.suffix == ".npy" and path.name.partition(".")[0] in used:
                 os.utime(path)
             elif path.name != MANIFEST and path.stat().st_mtime < time.time() - UNUSED:
                 path.unlink()

@@ -9,8 +9,10 @@ The arrays are mapped from files, so memory holds what look-ups touch, and two s
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 import numpy as np
@@ -63,12 +65,11 @@ class Segment:
         return cls(backwards, order[asked[order]], starts, list(reversed(texts)))
 
     def save(self, path: Path) -> None:
-        """Writes PATH.text.npy and PATH.places.npy. Raises OSError."""
+        """Writes PATH.text.npy and PATH.places.npy, whoever else does at the same time. Raises OSError."""
         for name, part in (("text", self._backwards), ("places", self._places)):
-            temporary = path.with_name(f"{path.name}.{name}.new")
-            with temporary.open("wb") as file:
+            with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
                 np.save(file, part)
-            temporary.replace(path.with_name(f"{path.name}.{name}.npy"))
+            os.replace(file.name, path.with_name(f"{path.name}.{name}.npy"))
 
     @classmethod
     def open(cls, path: Path, starts: list[int], files: list[str]) -> Segment:

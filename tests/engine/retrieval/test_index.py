@@ -8,9 +8,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import msgspec
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine.retrieval import build as building
 from engine.retrieval.build import Order, Progress, build
@@ -81,6 +84,20 @@ def test_every_place_is_found_by_what_stands_before_it() -> None:
             best = segment.matches(text[:place], 1)[0]
             assert text[:place].endswith(segment.before(best.place, best.length)), (name, place)
             assert best.length >= min(place, LONGEST)
+
+
+def test_a_segment_may_be_saved_twice_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment, save = Segment.of({"a.py": b"one = two\n"}), np.save
+
+    def save_while_another_does(file: IO[bytes], part: NDArray[np.generic]) -> None:
+        monkeypatch.setattr(np, "save", save)
+        save(file, part)
+        segment.save(tmp_path / "name")
+
+    monkeypatch.setattr(np, "save", save_while_another_does)
+    segment.save(tmp_path / "name")
+    assert Segment.open(tmp_path / "name", segment.starts, ["a.py"]).matches(b"one =", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["name.places.npy", "name.text.npy"]
 
 
 def test_hidden_files_are_not_looked_at(project: Path) -> None:

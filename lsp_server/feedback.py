@@ -4,13 +4,14 @@ A completion stays the same one as long as it leads to the same text. Typing wha
 asks the server again, but it keeps its id, is counted once, and has one outcome: the best that a client told. Beside
 the confidence it says whether the model's confidence deserves the name (`minConfidence`).
 
-The one dismissed last stays away while it leads to the same text: typing what it suggests does not bring it back.
+The one dismissed last stays away while it leads to the same text: typing what it suggests does not bring it back,
+closing the document does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -31,6 +32,13 @@ class Report(msgspec.Struct, frozen=True):
     id: str
     kind: Literal["partlyAccepted", "dismissed"]
     characters: int | None = None
+
+
+class LeadsTo(NamedTuple):
+    """What a document says once a completion has been accepted."""
+
+    uri: str
+    text: str
 
 
 class Completion(msgspec.Struct, kw_only=True, rename="camel"):
@@ -55,11 +63,11 @@ class Feedback:
         self.counts = none_yet()
         self.statistics = Statistics()
         self._completions: dict[str, Completion] = {}  # by id, oldest first
-        self._leads_to: Hashable = None  # the text that the newest one makes
+        self._leads_to: LeadsTo | None = None  # what the newest one makes
         self._line: Hashable = None  # that the newest one was shown on
         self._tried = 0  # on that line, and not accepted
         self._learned_from = 0  # completions that `judged` has forgotten
-        self._dismissed: Hashable = None  # the text that the one dismissed last would have made
+        self._dismissed: LeadsTo | None = None  # what the one dismissed last would have made
 
     @property
     def completions(self) -> list[Completion]:
@@ -80,16 +88,14 @@ class Feedback:
 
     def show(
         self,
-        leads_to: Hashable,
+        leads_to: LeadsTo,
         text: str,
         language: str,
         confidence: float,
         latency_ms: float,
         line: Hashable = None,
     ) -> str:
-        """Note a completion that the client will show; `leads_to` stands for the text that it makes, `line` for the
-        line that it is on. Returns its id.
-        """
+        """Note a completion that the client will show; `line` stands for the line that it is on. Returns its id."""
         left = len(text.encode("utf-16-le")) // 2
         self.statistics.took(language, latency_ms)
         if leads_to == self._dismissed:
@@ -109,8 +115,13 @@ class Feedback:
             del self._completions[next(iter(self._completions))]
         return new.id
 
-    def is_dismissed(self, leads_to: Hashable) -> bool:
+    def is_dismissed(self, leads_to: LeadsTo) -> bool:
         return leads_to == self._dismissed
+
+    def closed(self, uri: str) -> None:
+        """Forget what was dismissed in a document: who opens it again starts over."""
+        if self._dismissed is not None and self._dismissed.uri == uri:
+            self._dismissed = None
 
     def note(self, identifier: str, outcome: Outcome, characters: int = 0) -> None:
         """Note what became of a completion; one that is unknown or forgotten is passed over."""

@@ -29,7 +29,7 @@ from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.decision import to_show
-from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, Report
+from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
 from lsp_server.log import JOURNAL
 from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Position, pieces
 from lsp_server.notebooks import Notebooks, with_cells
@@ -405,6 +405,7 @@ async def rewrite(document: Document, text: msgspec.Raw, breath: Breath) -> None
 async def did_close(ls: InpaintServer, params: DidClose) -> None:
     ls.completer.edited(params.text_document.uri)
     ls.documents.pop(params.text_document.uri, None)
+    ls.feedback.closed(params.text_document.uri)
 
 
 def did_focus(ls: InpaintServer, params: Json) -> None:
@@ -460,7 +461,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
         ls.silence = "unsure" if chance else "nothing"
         return types.InlineCompletionList(items=[])
     then = question.gap.filled(text)
-    leads_to = params.text_document.uri, then.prefix + then.suffix
+    leads_to = LeadsTo(params.text_document.uri, then.prefix + then.suffix)
     if not question.invoked and ls.feedback.is_dismissed(leads_to):
         ls.silence = "dismissed"
         return types.InlineCompletionList(items=[])

@@ -351,7 +351,7 @@ def test_a_file_with_crlf_stays_one(edit: Open, tmp_path: Path) -> None:
     editor = edit(script("a = 1\n    b = 2").replace("\n", "\r\n") + "x = 1\r\n")
     assert editor.nvim.current.buffer.options["fileformat"] == "dos"
     editor.type("Godef f():<CR>")
-    editor.wait_for_ghost("if a:\n        b = 2")
+    editor.wait_for_ghost("a = 1\n    b = 2")
     editor.type("<Tab><Esc>:w<CR>")
     editor.wait_for(lambda: b"    b = 2\r" in (tmp_path / "a.py").read_bytes())
     assert (tmp_path / "a.py").read_bytes().endswith(b"x = 1\r\ndef f():\r\n    a = 1\r\n    b = 2\r\n")

@@ -113,6 +113,19 @@ async def test_what_was_dismissed_stays_away_until_the_text_is_another(scripted:
     assert len(await scripted.complete(URI, 1, 8)) == 1
 
 
+async def test_what_was_dismissed_is_forgotten_when_its_document_is_closed(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(other := "file:///project/b.py", "")
+    scripted.open(URI, text := script("hello") + "x = ")
+    [item] = await scripted.complete(URI, 1, 4)
+    tell(scripted, item, "dismissed")
+    scripted.notify("textDocument/didClose", {"textDocument": {"uri": other}})
+    assert await scripted.complete(URI, 1, 4) == []
+    scripted.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
+    scripted.open(URI, text)
+    assert len(await scripted.complete(URI, 1, 4)) == 1
+
+
 async def test_figures_by_day_and_language(scripted: LspClient) -> None:
     await scripted.initialize()
     scripted.open(URI, script("hello") + "x = ")

@@ -65,7 +65,8 @@ def _fill(command: argparse.ArgumentParser) -> None:
     _model(command, "auto")
     command.add_argument("--steps", type=_steps, default=AUTO, help=f"denoising passes: a number, {', '.join(STEPS)}")
     command.add_argument("--max-lines", type=int, help="the most lines of a fill, where the request does not say")
-    group = command.add_argument_group("how public models choose tokens, by the names of the samplers' authors")
+    names = "by the samplers' authors' names; ours have temperature, top-p and seed"
+    group = command.add_argument_group(f"how tokens are chosen, {names}")
     for option in Sampling.__struct_fields__:
         group.add_argument(f"--{option.replace('_', '-')}", metavar="VALUE")
 

@@ -29,10 +29,12 @@ Algorithm = Literal[
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a public model's canvas is revealed, by the names that the samplers' authors gave. What is None is as the
-    checkpoint's generation_config.json says, or else as Inpaint finds best for the family.
+    """How tokens are chosen and a public model's canvas is revealed, by the names that the samplers' authors gave. What
+    is None is as the checkpoint's generation_config.json says, or else as Inpaint finds best for the family. The
+    embedded models have the first two and the seed.
 
-    temperature, top_p, top_k   what a row's token is drawn from; at temperature 0 it is the likeliest
+    temperature, top_p          what a row's token is drawn from; at temperature 0 it is the likeliest
+    top_k                       of the likeliest so many
     alg             which rows keep their token. Dream's: origin (each by chance), maskgit_plus (the likeliest),
                     topk_margin (those with the largest lead), entropy (the least uncertain). LLaDA's:
                     low_confidence, random. Open-dCoder's: p2 (all but the least likely, which are masked again).
@@ -83,7 +85,8 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     verify all, so that their text is the same whatever the drafts were; public ones have their family's rule. That is
     up to rounding: what is reused of a KV memory was computed in passes of other lengths, and where two tokens are
     about as likely, the other may win. With nano, 16 of 180 fills differ cold and after typing.
-    `sampling` is for public checkpoints; the embedded models have one way.
+    `sampling` draws tokens at a temperature above 0, for which all are verified whatever `trust` is; its other options
+    are for public checkpoints.
     """
 
     prefix: str
@@ -103,10 +106,17 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     sampling: Sampling = Sampling()
 
 
-def only_public(request: FillRequest) -> None:
-    """Raises EngineError where the samplers' options are asked of a model that has none."""
-    if request.sampling != Sampling():
-        raise EngineError("the samplers' options are for public checkpoints; leave them out, or choose one by --model")
+DRAWN = ("temperature", "top_p", "seed")
+
+
+def takes(request: FillRequest, *options: str) -> None:
+    """Raises EngineError where others of the samplers' options are asked of a model that has these. What is 0 or False
+    changes nothing.
+    """
+    said = msgspec.structs.asdict(request.sampling)
+    if other := next((name for name, value in said.items() if value and name not in options), None):
+        has = f"has only {', '.join(options)}" if options else "has none"
+        raise EngineError(f"the model has no option {other}: of the samplers' options it {has}")
 
 
 class Piece(NamedTuple):

@@ -21,11 +21,12 @@ from engine import checksums
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.backends.pace import LAST
-from engine.contract import Cancelled, EngineError, Fill, FillRequest, Watch, only_public
+from engine.contract import DRAWN, Cancelled, EngineError, Fill, FillRequest, Watch, takes
 from engine.decoding import copying, draft_verify
+from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
-from engine.tokenizer import BOS, MASK, Tokenizer
+from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 from engine.window import CHARACTERS, Prompt, prompt
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ GRAPH, STORED = "graph.onnx", "model.safetensors"
 SHORT = 384  # tokens of context that are read first; longer contexts are not for whoever waits
 SLICE = 16  # tokens a pass that reads ahead: a request that comes meanwhile waits for no more
 LINE, ROWS = 4, 8  # passes that a line takes until some were made, and rows of each
+NEVER = [token for token in range(len(SPECIALS)) if token != EOM]  # is drawn
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
 
@@ -142,7 +144,7 @@ class Embedded:
 
     def _plans(self, request: FillRequest) -> list[Plan]:
         """One for each window that sees more than the one before."""
-        only_public(request)
+        takes(request, *DRAWN)
         plans: list[Plan] = []
         for passes in self._windows:
             asked = prompt(request, self._tokenizer, passes.shape.context, passes.shape.marks_empty_rest)
@@ -155,6 +157,9 @@ class Embedded:
     def _filled(
         self, plan: Plan, plans: list[Plan], request: FillRequest, cancel: threading.Event, watch: Watch | None
     ) -> Fill:
+        drawn = bool(request.sampling.temperature)
+        if drawn:
+            request = msgspec.structs.replace(request, trust=1.0)
         limits = Limits(request, self._tokenizer, cancel, watch)
         passes, asked = plan.passes, plan.asked
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :]
@@ -167,6 +172,7 @@ class Embedded:
                 limits.passed()
         reading = limits.passes
         copier = copying.Copier(request, self._tokenizer, asked.blank)
+        first = self._tokenizer.after.get(asked.blank)
         written = draft_verify.decode(
             passes,
             Gap([*asked.context, *asked.lead], [], asked.blank),
@@ -174,7 +180,8 @@ class Embedded:
             passes.shape.canvas // (1 if passes.denoises else 2),  # a line has about eight tokens
             limits,
             copier,
-            self._tokenizer.after.get(asked.blank),
+            first,
+            Draw(request.sampling, NEVER, first) if drawn else copying.mixed,
         )
         if request.max_lines == 1 and written.ended:
             self._lines.append(limits.passes - reading)

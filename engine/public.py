@@ -129,7 +129,9 @@ class Public(Backend):
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Several threads may call it at once."""
-        request = msgspec.structs.replace(request, sampling=request.sampling.over(self._usual))
+        drawn = bool(request.sampling.temperature)  # and a copy is not
+        usual = request.sampling.over(self._usual)
+        request = msgspec.structs.replace(request, sampling=usual, copies=request.copies and not drawn)
         sequence = self._spare.get()
         try:
             sequence.begin(request.sampling)

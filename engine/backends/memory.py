@@ -51,6 +51,11 @@ class Rows(msgspec.Struct):
         logits = self.logits[row]
         return self.probabilities[row] * float(np.exp(logits[token] - logits[self.tokens[row]]))
 
+    def chances(self, row: int) -> NDArray[np.float64]:
+        """See Guess.chances."""
+        logits = self.logits[row].astype(np.float64)
+        return np.asarray(np.exp(logits - np.logaddexp.reduce(logits)))
+
     @property
     def held(self) -> list[float]:
         return [self.probability(row, token) for row, token in enumerate(self.stands)]

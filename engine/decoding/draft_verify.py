@@ -3,7 +3,7 @@
 The causal role keeps the longest beginning of the draft that it would have written itself and adds one token of its
 own, so the text is the greedy left-to-right text, whatever the drafts were (speculative decoding; drafting on a canvas
 within the verifying pass is TiDAR's, arXiv 2511.08923, section 3). What it would write is the likeliest of the mixture
-of model and copier, see `copying`. A pass is
+of model and copier, see `copying`, or is drawn from it, see `drawing`. A pass is
 
     committed token, draft …     causal           ──▶  agreed tokens and one more
     <mask> <mask> <mask> …       bidirectional    ──▶  the next draft, if all of the last one was agreed with
@@ -17,15 +17,19 @@ tokens without having them read (a fill is then one or two passes), every pass w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.decoding.copying import Copier, mixed
+from engine.decoding.copying import Copier, Copy, mixed
 from engine.decoding.limits import Limits, Written
 from engine.decoding.passes import Gap, Guess, Passes, Question
 
 LIKELY = 0.2  # a draft goes on while the product of its probabilities is above this
+
+Choice: TypeAlias = Callable[[Guess, int, Copy | None], tuple[int, float]]  # of a row: the token, and its probability
 
 
 def decode(
@@ -36,9 +40,10 @@ def decode(
     limits: Limits,
     copier: Copier,
     first: NDArray[np.int64] | None = None,
+    choose: Choice = mixed,
 ) -> Written:
     """Fill a gap with canvases, where they pay, of `size` rows of `mask`; its first token is one of `first`, if these
-    are given. Raises Cancelled between passes.
+    are given. `choose` chooses each token, given the copy. Raises Cancelled between passes.
     """
     request, written, canvas, going = limits.request, Written(), Written(), True
     on_canvas = request.drafts and (model.rows_are_free or request.trust < 1)
@@ -52,7 +57,7 @@ def decode(
         forced = (0, first) if first is not None and not written.tokens else None
         question = Question(text, [*draft, *(masks or [mask])], forced=forced, read=len(draft))
         [guess] = limits.guess(model, [question])
-        chosen = _chosen(draft, guess, copier)
+        chosen = _chosen(draft, guess, copier, choose)
         going, canvas = limits.commit(written, chosen), Written()
         sure = copier.decided() if going and request.trust < 1 else Written()
         if going and request.drafts and model.denoises and not (sure.tokens or copier.draft()):
@@ -74,11 +79,11 @@ def decode(
     return written
 
 
-def _chosen(draft: list[int], guess: Guess, copier: Copier) -> Written:
-    """The beginning of the draft that is agreed with and one token more, each the likeliest of model and copier."""
+def _chosen(draft: list[int], guess: Guess, copier: Copier, choose: Choice) -> Written:
+    """The beginning of the draft that is agreed with and one token more, each as model and copier have it chosen."""
     chosen = Written()
     while chosen.tokens == draft[: len(chosen.tokens)] and len(chosen.tokens) <= len(draft):
-        token, probability = mixed(guess, len(chosen.tokens), copier.next)
+        token, probability = choose(guess, len(chosen.tokens), copier.next)
         chosen.tokens.append(token)
         chosen.probabilities.append(probability)
         copier.advance([token])

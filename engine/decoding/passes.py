@@ -70,6 +70,9 @@ class Guess(Protocol):
     def probability(self, row: int, token: int) -> float:
         """Of any token; 0 where the backend has told only of the likeliest and of what stands there."""
 
+    def chances(self, row: int) -> NDArray[np.float64]:
+        """Of all tokens (vocab,), where the logits of what was read are at hand."""
+
 
 class Passes(Protocol):
     """`capacity` is the most positions of a text. `rows_are_free` tells whether a pass over a few rows costs what a
@@ -106,3 +109,7 @@ class Summary(msgspec.Struct):
         if token == self.tokens[row]:
             return self.probabilities[row]
         return self.held[row] if self.stands[row : row + 1] == [token] else 0.0
+
+    def chances(self, row: int) -> NDArray[np.float64]:
+        """See Guess.chances: they are not; what is drawn is drawn on the device."""
+        raise NotImplementedError

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.contract import Backend, EngineError, Fill, FillRequest, Watch
+from engine.contract import Backend, EngineError, Fill, FillRequest, Watch, takes
 from engine.decoding.copying import Copier
 from engine.decoding.limits import Limits, Written
 from engine.models import checkpoint, validation
@@ -99,6 +99,7 @@ class DiffusionGemma(Backend):
         """See Engine.fill. Nothing is told before the end."""
         if not request.drafts or request.trust < 1:
             raise EngineError("DiffusionGemma denoises its canvas in its own way: leave drafts on and trust at 1")
+        takes(request)
         spelling = _Spelling(self._tokenizer, self._ends())
         limits, ids = Limits(request, spelling, cancel), self._prompt(request)
         limits.spelled = lambda made: cut(spelling.decode(made), request)

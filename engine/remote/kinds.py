@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from engine.contract import EngineError, Fill, FillRequest, Piece
+from engine.contract import DRAWN, EngineError, Fill, FillRequest, Piece
 
 Json: TypeAlias = Any
 SENT = (  # beside what the API has itself; paths of files and indexes of them stay here
@@ -70,7 +70,7 @@ class Completions:
     endpoint = "v1/completions"
 
     def body(self, request: FillRequest, model: str) -> Json:
-        return _body(request, model) | {"logprobs": 1, **_stop(request)}
+        return _body(request, model, temperature=0) | {"logprobs": 1, **_stop(request)}
 
     def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
         choice = answer["choices"][0]
@@ -84,7 +84,8 @@ class Fim:
     endpoint = "v1/fim/completions"
 
     def body(self, request: FillRequest, model: str) -> Json:
-        return _body(request, model) | _stop(request)
+        body = _body(request, model, temperature=0) | _stop(request)
+        return {"random_seed" if name == "seed" else name: value for name, value in body.items()}
 
     def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
         choice = answer["choices"][0]
@@ -130,9 +131,14 @@ class Completion(Infill):
 KINDS: dict[str, Kind] = {kind.endpoint: kind for kind in (Completions(), Fim(), Infill(), Completion())}
 
 
-def _body(request: FillRequest, model: str) -> Json:
-    body = {"prompt": request.prefix, "suffix": request.suffix, "max_tokens": request.max_tokens, "temperature": 0}
-    return body | ({"model": model} if model else {})
+def _body(request: FillRequest, model: str, **usual: float) -> Json:
+    body = {"prompt": request.prefix, "suffix": request.suffix, "max_tokens": request.max_tokens}
+    return body | ({"model": model} if model else {}) | usual | _drawn(request)
+
+
+def _drawn(request: FillRequest) -> Json:
+    asked = {name: getattr(request.sampling, name) for name in DRAWN}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _stop(request: FillRequest) -> Json:
@@ -143,7 +149,7 @@ def _llama(request: FillRequest) -> Json:
     limits: Json = {"n_predict": request.max_tokens, "temperature": 0, "cache_prompt": True, "n_probs": 1}
     if request.deadline_ms is not None:
         limits["t_max_predict_ms"] = round(request.deadline_ms)
-    return limits | _stop(request)
+    return limits | _stop(request) | _drawn(request)
 
 
 def _probabilities(logs: list[Any]) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract import Backend, EngineError, Fill, FillRequest, Watch, only_public
+from engine.contract import DRAWN, Backend, EngineError, Fill, FillRequest, Watch, takes
 from engine.remote.address import Address, parsed
 from engine.remote.client import Answer, Client, Unreachable
 from engine.remote.keys import ENVIRONMENT, key_for, keys_file
@@ -71,7 +71,7 @@ class Remote(Backend):
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Nothing is told before the end."""
-        only_public(request)
+        takes(request, *DRAWN)
         if time.monotonic() < self._until:
             return self._filled_instead(request, cancel)
         try:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from engine.contract import Fill, FillRequest
+from engine.contract import Fill, FillRequest, Sampling
 
 Json: TypeAlias = dict[str, Any]
 Finish: TypeAlias = Literal["end", "stop", "limit"]  # the model's end or the line limit, a stop string, another limit
 
 MOST_TOKENS = 2048
+LEAST = 1e-6  # of top_p, which takes the likeliest token alone
 Stops: TypeAlias = str | Annotated[list[str], msgspec.Meta(max_length=16)] | None
 Milliseconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=600_000)]
+Temperature: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=2)] | None
+Seed: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
 Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -109,7 +113,14 @@ class Api(Protocol):
 
 
 def question(
-    extension: Extension | None, *, prefix: str, suffix: str, max_tokens: int, stops: Stops, **others: Any
+    extension: Extension | None,
+    *,
+    prefix: str,
+    suffix: str,
+    max_tokens: int,
+    stops: Stops,
+    sampling: Sampling,
+    **others: Any,
 ) -> Question:
     more = extension or Extension()
     kept = tuple(filter(None, (stops,) if isinstance(stops, str) else stops or ()))
@@ -126,8 +137,17 @@ def question(
         drafts=more.drafts,
         copies=more.copies,
         trust=more.trust,
+        sampling=sampling,
     )
     return Question(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
+
+
+def sampling(temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:
+    """At temperature 0 and where none is said, the likeliest is chosen; else what has no seed gets one."""
+    if not temperature:
+        return Sampling(temperature=temperature)
+    seed = secrets.randbits(63) if seed is None else seed % 2**63
+    return Sampling(temperature=temperature, top_p=None if top_p is None else max(top_p, LEAST), seed=seed)
 
 
 def cost(answer: Answer) -> Json:

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import msgspec
 
-from engine.serving.asked import Answer, Extension, Head, Json, Question, Stops, cost, question
+from engine.serving.asked import Answer, Extension, Head, Json, Question, Seed, Share, Stops, cost, question, sampling
 
 UNLIMITED = 256  # tokens, where n_predict is -1
+RANDOM = -1  # as a seed
 RELATED = 6  # texts that a fill may copy from
 STOP_TYPES = {None: "none", "end": "eos", "stop": "word", "limit": "limit"}
 
@@ -33,6 +34,8 @@ class Body(msgspec.Struct, kw_only=True):
     n_indent: Annotated[int, msgspec.Meta(ge=0)] = 0
     t_max_predict_ms: float = 0
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    top_p: Share | None = None
+    seed: Seed = None
     stop: Stops = None
     stream: bool = False
     response_fields: list[str] = []
@@ -56,6 +59,7 @@ class Infill:
                 suffix=asked.input_suffix,
                 max_tokens=UNLIMITED if asked.n_predict < 0 else asked.n_predict,
                 stops=asked.stop,
+                sampling=sampling(asked.temperature, asked.top_p, None if asked.seed == RANDOM else asked.seed),
                 indent=asked.n_indent,
                 stream=asked.stream,
                 fields=tuple(asked.response_fields),

@@ -7,7 +7,22 @@ from typing import Annotated
 
 import msgspec
 
-from engine.serving.asked import Answer, Extension, Head, Json, Question, Stops, cost, finished, question, usage
+from engine.serving.asked import (
+    Answer,
+    Extension,
+    Head,
+    Json,
+    Question,
+    Seed,
+    Share,
+    Stops,
+    Temperature,
+    cost,
+    finished,
+    question,
+    sampling,
+    usage,
+)
 
 
 class Body(msgspec.Struct, kw_only=True):
@@ -17,8 +32,9 @@ class Body(msgspec.Struct, kw_only=True):
     suffix: str | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
     stop: Stops = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    random_seed: int | None = None
+    temperature: Temperature = None
+    top_p: Share | None = None
+    random_seed: Seed = None
     stream: bool | None = None
     inpaint: Extension | None = None
 
@@ -35,6 +51,7 @@ class Fim:
                 suffix=asked.suffix or "",
                 max_tokens=256 if asked.max_tokens is None else asked.max_tokens,
                 stops=asked.stop,
+                sampling=sampling(asked.temperature, asked.top_p, asked.random_seed),
                 stream=bool(asked.stream),
             )
         ]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from engine.contract import Sampling
 from engine.serving.asked import (
     Answer,
     BadRequest,
@@ -14,10 +15,14 @@ from engine.serving.asked import (
     Head,
     Json,
     Question,
+    Seed,
+    Share,
     Stops,
+    Temperature,
     cost,
     finished,
     question,
+    sampling,
     usage,
 )
 
@@ -35,8 +40,9 @@ class Body(msgspec.Struct, kw_only=True):
     suffix: str | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
     stop: Stops = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    seed: int | None = None
+    temperature: Temperature = None
+    top_p: Share | None = None
+    seed: Seed = None
     n: Annotated[int, msgspec.Meta(ge=1, le=MOST_CHOICES)] | None = None
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
     echo: bool | None = None
@@ -56,9 +62,11 @@ class Completions:
         count = asked.n or 1
         if len(prompts) * count > MOST_CHOICES:
             raise BadRequest(f"at most {MOST_CHOICES} choices: fewer prompts, or a smaller n", "n")
+        drawn = sampling(asked.temperature, asked.top_p, asked.seed)
         return [
             question(
                 asked.inpaint,
+                sampling=_numbered(drawn, index),
                 prefix=prompt,
                 suffix=asked.suffix or "",
                 max_tokens=16 if asked.max_tokens is None else asked.max_tokens,
@@ -67,8 +75,7 @@ class Completions:
                 logprobs=asked.logprobs,
                 usage=asked.stream_options is not None and asked.stream_options.include_usage,
             )
-            for prompt in prompts
-            for _ in range(count)
+            for index, prompt in enumerate(prompt for prompt in prompts for _ in range(count))
         ]
 
     def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json:
@@ -80,6 +87,11 @@ class Completions:
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
         return {**_head(head), "choices": [], "usage": usage(answers)}
+
+
+def _numbered(drawn: Sampling, index: int) -> Sampling:
+    """Of a choice: a seed of its own."""
+    return drawn if drawn.seed is None else msgspec.structs.replace(drawn, seed=drawn.seed + index)
 
 
 def _head(head: Head) -> Json:

@@ -15,6 +15,7 @@ import pytest
 from servers import REAL, SCRIPTED, Server, script, serving, wait_until
 
 from engine import Cancelled, Engine, EngineError, FillRequest
+from engine.contract import Sampling
 from engine.remote import model
 from engine.remote.address import parsed
 from engine.remote.keys import key_for
@@ -87,6 +88,7 @@ def test_our_server_fills_as_the_engine_in_process(server: Server) -> None:
         {"max_lines": 1},
         {"path": "a.py", "max_tokens": 8},
         {"related": ("x = os.listdir(folder)\n",)},
+        {"sampling": Sampling(temperature=1.0, top_p=0.9, seed=1)},
     ):
         request = FillRequest(prefix=GAP.prefix, suffix=GAP.suffix, **options)
         theirs, ours = fill(remote, request), fill(local, request)
@@ -181,6 +183,26 @@ def test_an_openai_api_is_found_and_its_probabilities_count(stub: Stub) -> None:
     assert (made.text, made.complete) == ("ab", True)
     assert made.confidence == pytest.approx(0.6065, abs=1e-3)  # exp(-1/2)
     assert stub.bodies("/v1/completions")[-1]["stop"] == ["\n"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "path", "seed"),
+    [
+        (OPENAI, "/v1/completions", "seed"),
+        (FIM, "/v1/fim/completions", "random_seed"),
+        (LLAMA, "/infill", "seed"),
+    ],
+)
+def test_a_temperature_is_passed_on(stub: Stub, answers: dict[str, Json], path: str, seed: str) -> None:
+    stub.answers.update(answers)
+    engine = Engine.load(stub.url)
+    fill(engine)
+    assert stub.bodies(path)[-1]["temperature"] == 0
+    fill(engine, FillRequest(prefix="p", sampling=Sampling(temperature=0.5, top_p=0.9, seed=4)))
+    body = stub.bodies(path)[-1]
+    assert (body["temperature"], body["top_p"], body[seed]) == (0.5, 0.9, 4)
+    with pytest.raises(EngineError, match="option alg"):
+        fill(engine, FillRequest(prefix="p", sampling=Sampling(alg="entropy")))
 
 
 @pytest.mark.parametrize("stub", [LLAMA], indirect=True)

@@ -94,6 +94,38 @@ def test_choices_come_in_the_order_of_the_prompts(server: Server, engine: Engine
     assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
 
 
+def test_choices_are_drawn_by_their_seeds(server: Server) -> None:
+    body = {**GAP, "max_tokens": 12, "temperature": 1.5, "seed": -7, "top_p": 0.95}
+
+    def texts(path: str = "/v1/completions", **options: object) -> list[str]:
+        return [choice["text"] for choice in server.post(path, {**body, **options}).json()["choices"]]
+
+    [greedy] = texts(temperature=0)  # and its context is read
+    assert texts(temperature=None, n=2) == [greedy] * 2
+    four = texts(n=4)
+    assert len({*four, greedy}) > 3
+    assert four == [text for index in range(4) for text in texts(seed=index - 7)]
+    assert [texts("/v1/fim/completions", random_seed=index - 7) for index in range(2)] == [[text] for text in four[:2]]
+    infill = {"input_prefix": GAP["prompt"], "input_suffix": GAP["suffix"], "n_predict": 12}
+    drawn = server.post("/infill", {**infill, "temperature": 1.5, "top_p": 0.95, "seed": 2**63 - 7}).json()
+    assert drawn["content"] == four[0]
+    assert len({text for _ in range(2) for text in texts(seed=None, n=2)}) > 2  # another seed each time
+
+
+def test_drawn_tokens_are_streamed_with_their_log_probabilities(server: Server) -> None:
+    body = {**GAP, "max_tokens": 12, "temperature": 1.0, "seed": 5, "logprobs": 0}
+    [choice] = server.post("/v1/completions", body).json()["choices"]
+    logprobs = choice["logprobs"]
+    assert "".join(logprobs["tokens"]) == choice["text"]
+    assert min(logprobs["token_logprobs"]) < -0.7  # not the likeliest
+    *events, _ = server.events("/v1/completions", {**body, "stream": True})
+    assert "".join(event["choices"][0]["text"] for event in events) == choice["text"]
+    stop = choice["text"][2:5]
+    [ended] = server.post("/v1/completions", {**body, "stop": [stop]}).json()["choices"]
+    assert ended["text"] == choice["text"].partition(stop)[0]
+    assert ended["finish_reason"] == "stop"
+
+
 def test_fim_has_mistrals_message_and_inceptions_text(server: Server, engine: Engine) -> None:
     body = server.post("/v1/fim/completions", {**GAP, "max_tokens": 24, "model": "codestral-latest"}).json()
     [choice] = body["choices"]
@@ -154,6 +186,10 @@ def test_the_extension_has_our_own_dials(server: Server, engine: Engine) -> None
         ("/v1/completions", {"prompt": "x", "max_tokens": -1}, 400, "max_tokens"),
         ("/v1/completions", {"prompt": "x", "echo": True}, 400, "echo"),
         ("/v1/completions", {"prompt": "x", "n": 99}, 400, "n"),
+        ("/v1/completions", {"prompt": "x", "temperature": 2.5}, 400, "temperature"),
+        ("/v1/completions", {"prompt": "x", "top_p": 1.5}, 400, "top_p"),
+        ("/v1/completions", {"prompt": "x", "seed": 1 << 80}, 400, "seed"),
+        ("/infill", {"input_prefix": "x", "input_suffix": "", "temperature": -1}, 400, "temperature"),
         ("/v1/fim/completions", {"suffix": "x"}, 400, None),
         ("/infill", {"input_prefix": "x"}, 400, None),
         ("/v1/completions", {"prompt": "x" * 2_100_000}, 413, None),

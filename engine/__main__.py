@@ -247,6 +247,8 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=float, default=20, help="of `serve`, for each number (default: 20)")
     command.add_argument("--url", help="of a server that `serve` asks, instead of starting one")
     command.add_argument("--workers", type=int, help="of the server that `serve` starts")
+    command.add_argument("--overhead", action="store_true", help="of `serve`: what HTTP adds to a fill, for one typist")
+    command.add_argument("--ray", action="store_true", help="with --overhead: and Ray Serve")
     command.set_defaults(run=_run_bench, extra="bench")
 
 
@@ -261,6 +263,10 @@ def _run_bench(args: argparse.Namespace) -> None:
         latency.bench(args.model, file, args.json)
     elif args.what == "lsp":
         serving.bench(args.model, args.json)
+    elif args.what == "serve" and args.overhead:
+        from engine.evaluation import overhead
+
+        overhead.bench(args.model, args.ray, file, args.json)
     elif args.what == "serve":
         from engine.evaluation import team
 

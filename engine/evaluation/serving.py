@@ -15,19 +15,10 @@ import numpy as np
 import engine
 from engine.evaluation.editor import Editor, position
 from engine.evaluation.latency import SAMPLE, matrix_product_ms
-from engine.evaluation.typing import print_table
+from engine.evaluation.promise import Promise, print_promises
 
 KEYS, HITS, FILES = 200, 100, 8
 SMALL, LARGE = 200, 20_000  # lines
-
-
-class Promise(msgspec.Struct):
-    """`target` is the most that `value` should be."""
-
-    name: str
-    value: float
-    unit: str
-    target: float
 
 
 def bench(model: str, as_json: bool) -> None:
@@ -37,12 +28,8 @@ def bench(model: str, as_json: bool) -> None:
         report = {"matrix_product_ms": reference, "promises": promises}
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:
-        print_table([msgspec.structs.asdict(promise) | {"kept": _kept(promise)} for promise in promises])
+        print_promises(promises)
         print(f"a 512³ matrix product: {reference:.2f} ms")
-
-
-def _kept(promise: Promise) -> str:
-    return "yes" if promise.value <= promise.target else "no"
 
 
 async def measure(model: str) -> list[Promise]:

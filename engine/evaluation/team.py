@@ -3,6 +3,8 @@
 The load is open: keys come at their times, however slow the server is, and a request that is not answered before its
 typist's next key is given up, as editors do. A latency counts from the key's time; of a request that was given up,
 until then. What a server's work costs is read from its processes.
+
+What is promised is promised of TEAM typists on two cores with nano; ten minutes of them show whether memory is flat.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +26,7 @@ import numpy as np
 
 from engine import EngineError, FillRequest
 from engine.evaluation.latency import matrix_product_ms
+from engine.evaluation.promise import Promise, print_promises
 from engine.evaluation.typing import print_table
 from engine.evaluation.typist import Key, Scenario, Source, Typist
 from engine.remote.address import parsed
@@ -31,7 +35,8 @@ from engine.remote.kinds import read
 from engine.remote.model import Remote, Served
 
 PACE = Scenario(name="team", key_ms=(100, 300), pause=0, slip=0.03, accept=0.3)  # five keys a second
-OURS = (sys.executable, "-m", "engine", "serve", "--port", "0")
+TEAM = 20  # typists
+OURS = (sys.executable, "-m", "engine", "serve")
 
 
 class Load(msgspec.Struct):
@@ -46,7 +51,7 @@ class Load(msgspec.Struct):
     refused: int = 0
     failed: int = 0
     cpu_seconds: float = 0.0
-    memory_mb: tuple[float, float] = (0.0, 0.0)  # before and after
+    memory_mb: list[float] = []  # each second
 
     def row(self) -> dict[str, float | str]:
         p50, p95, p99 = np.percentile(self.latency_ms or [0.0], [50, 95, 99])
@@ -63,9 +68,19 @@ class Load(msgspec.Struct):
             "cancelled": self.cancelled,
             "refused": self.refused,
             "failed": self.failed,
-            "MB": self.memory_mb[1],
-            "MB more": self.memory_mb[1] - self.memory_mb[0],
+            "MB": self.memory_mb[-1],
+            "MB more": self.memory_mb[-1] - self.memory_mb[0],
         }
+
+    def promises(self) -> list[Promise]:
+        """Memory counts from the middle on: until then, memories of texts fill."""
+        made = [
+            Promise(f"{self.typists} typists, p95", float(np.percentile(self.latency_ms or [0.0], 95)), "ms", 100),
+            Promise("refused or failed", self.refused + self.failed, "requests", 0),
+        ]
+        if middle := self.memory_mb[len(self.memory_mb) // 2]:  # of a server elsewhere nothing is known
+            made.append(Promise("memory at the end", self.memory_mb[-1] / middle, "of that in the middle", 1.05))
+        return made
 
 
 class Meter:
@@ -83,6 +98,15 @@ class Meter:
     def memory_mb(self) -> float:
         return float(sum(process.memory_info().rss for process in self._processes) / 1e6)
 
+    async def watch(self, megabytes: list[float]) -> None:
+        """Until cancelled, and once more then."""
+        try:
+            while True:
+                megabytes.append(self.memory_mb())
+                await asyncio.sleep(1)
+        finally:
+            megabytes.append(self.memory_mb())
+
 
 class Server(NamedTuple):
     """What is asked; `pid` of one that was started here."""
@@ -98,7 +122,8 @@ async def load(server: Server, sources: Sequence[Source], typists: int, seconds:
     result, meter, key = Load(typists), Meter(pid), key_for(parsed(base).host)
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
-        cpu, memory, start = meter.cpu_seconds(), meter.memory_mb(), time.perf_counter()
+        cpu, start = meter.cpu_seconds(), time.perf_counter()
+        watching = asyncio.create_task(meter.watch(result.memory_mb))
         ends = start + seconds
         async with contextlib.AsyncExitStack() as stack:
             people = [Person(http, served, key, result) for _ in range(typists)]
@@ -109,7 +134,8 @@ async def load(server: Server, sources: Sequence[Source], typists: int, seconds:
             )
         result.seconds = time.perf_counter() - start
         result.cpu_seconds = meter.cpu_seconds() - cpu
-        result.memory_mb = memory, meter.memory_mb()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     return result
 
 
@@ -180,7 +206,8 @@ class Person:
 @contextlib.contextmanager
 def started(model: str, options: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Our server: its URL and process. Raises EngineError where it does not start."""
-    process = subprocess.Popen((*OURS, "--model", model, *options), stderr=subprocess.PIPE, text=True)
+    command = (*OURS, "--port", str(_free_port()), "--model", model, *options)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     said = ""
     try:
@@ -194,6 +221,11 @@ def started(model: str, options: Sequence[str]) -> Iterator[tuple[str, int]]:
     finally:
         process.terminate()
         process.communicate()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def measured(
@@ -235,3 +267,7 @@ def bench(
     else:
         print_table([each.row() for each in loads])
         print(f"a 512³ matrix product: {reference:.2f} ms")
+        for each in loads:
+            if each.typists == TEAM:
+                print()
+                print_promises(each.promises())

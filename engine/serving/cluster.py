@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,12 @@ def run(
         no_keys=not known,
     )
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", answered.PATH)  # for a cluster that starts here
-    serve.start(http_options=HTTPOptions(host=host, port=port))
+    try:
+        serve.start(http_options=HTTPOptions(host=host, port=port))
+    except Exception as error:  # Ray raises whatever it likes, a bare Exception too
+        raise EngineError(
+            f"Ray does not start ({error}): try again, or start a cluster with `ray start --head`"
+        ) from None
+    serve.run(application(msgspec.to_builtins(options)), name=NAME)
     logger.info("%s is served on http://%s:%d by Ray", model, host, port)
-    serve.run(application(msgspec.to_builtins(options)), name=NAME, blocking=True)
+    threading.Event().wait()

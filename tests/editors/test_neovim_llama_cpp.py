@@ -12,7 +12,7 @@ from neovim import Neovim, setup
 def test_ghost_text_comes_from_llama_cpp(executable: str, tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("import os\n\nimport sys\n")
-    with llama_cpp_server() as url:
+    with llama_cpp_server() as (url, _):
         command = [sys.executable, "-m", "lsp_server", "--stdio"]
         options = {"cmd": command, "server": {"model": url, "minConfidence": 0}}
         with Neovim.start(executable, file, setup(options)) as editor:

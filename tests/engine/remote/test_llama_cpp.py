@@ -19,7 +19,7 @@ TIMEOUT = 600.0  # seconds, on a machine that is busy otherwise
 
 @pytest.fixture(scope="module")
 def llama_cpp() -> Iterator[str]:
-    with llama_cpp_server() as url:
+    with llama_cpp_server() as (url, _):
         yield url
 
 

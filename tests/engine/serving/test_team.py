@@ -7,6 +7,9 @@ import json
 import pytest
 
 from engine.__main__ import main
+from engine.evaluation import overhead
+from engine.evaluation.latency import SAMPLE, read
+from engine.evaluation.team import Load
 
 
 def test_a_team_types_and_every_request_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,8 +19,28 @@ def test_a_team_types_and_every_request_is_counted(capsys: pytest.CaptureFixture
     for load in (alone, three):
         assert (load["refused"], load["failed"]) == (0, 0)
         assert load["answered"] + load["cancelled"] == len(load["latency_ms"]) > 0
-        assert load["memory_mb"][1] > 0
+        assert len(load["memory_mb"]) > 3
+        assert min(load["memory_mb"]) > 0
     assert len(three["latency_ms"]) > len(alone["latency_ms"])
+
+
+def test_what_is_promised_of_a_team_is_told_from_what_is_not() -> None:
+    well = Load(20, 600, [50.0] * 99 + [500.0], answered=100, memory_mb=[100, 300, 310])
+    assert [promise.kept for promise in well.promises()] == [True, True, True]
+    badly = Load(20, 600, [150.0] * 100, answered=99, failed=1, memory_mb=[100, 200, 300])
+    assert [promise.kept for promise in badly.promises()] == [False, False, False]
+    elsewhere = Load(20, 600, [50.0], answered=1, memory_mb=[0, 0])
+    assert [promise.kept for promise in elsewhere.promises()] == [True, True]
+
+
+def test_what_a_server_adds_is_what_its_fills_take_longer() -> None:
+    here, served = overhead.measure("nano", False, read(SAMPLE), keys=4)
+    assert (here.name, served.name) == ("in process", "HTTP")
+    assert len(here.ms) == len(served.ms) == 4
+    here, served = overhead.Way("in process", [1.0, 90.0, 3.0]), overhead.Way("HTTP", [3.5, 92.0, 5.2])
+    promise = served.promise(here)
+    assert (promise.value, promise.kept) == (pytest.approx(2.2), True)
+    assert served.row(here)["p50 to that in process"] == pytest.approx(5.2 / 3)
 
 
 def test_no_server_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def did_change(ls: InpaintServer, params: types.DidChangeNotebookDocumentParams)
         for item in cells.structure.did_open or []:
             open_cell(ls, item)
         for closed in cells.structure.did_close or []:
-            close_cell(ls, closed.uri)
+            ls.close_document(closed.uri)
     for content in cells.text_content or []:
         edit_cell(ls, content.document.uri, content.changes)
 
@@ -69,7 +69,7 @@ def did_change(ls: InpaintServer, params: types.DidChangeNotebookDocumentParams)
 def did_close(ls: InpaintServer, params: types.DidCloseNotebookDocumentParams) -> None:
     ls.notebooks.close(params.notebook_document.uri)
     for cell in params.cell_text_documents:
-        close_cell(ls, cell.uri)
+        ls.close_document(cell.uri)
 
 
 def open_cell(ls: InpaintServer, item: types.TextDocumentItem) -> None:
@@ -88,11 +88,6 @@ def edit_cell(ls: InpaintServer, uri: str, changes: Sequence[types.TextDocumentC
             document.edit(document.at(change.range.start), document.at(change.range.end), change.text)
         else:
             document.replace(change.text)
-
-
-def close_cell(ls: InpaintServer, uri: str) -> None:
-    ls.completer.edited(uri)
-    ls.documents.pop(uri, None)
 
 
 def with_cells(ls: InpaintServer, uri: str, gap: Gap) -> Gap:

@@ -115,6 +115,11 @@ class InpaintServer(LanguageServer):
         encoding = types.PositionEncodingKind(self.workspace.position_encoding).value
         return Document(uri, language, encoding, self.workspace.root_path)
 
+    def close_document(self, uri: str) -> None:
+        self.completer.edited(uri)
+        self.documents.pop(uri, None)
+        self.feedback.closed(uri)
+
     def announce(self) -> None:
         """Tell a client that wants to know the status, where it is another than before."""
         if not self.settings.status:
@@ -403,9 +408,7 @@ async def rewrite(document: Document, text: msgspec.Raw, breath: Breath) -> None
 
 
 async def did_close(ls: InpaintServer, params: DidClose) -> None:
-    ls.completer.edited(params.text_document.uri)
-    ls.documents.pop(params.text_document.uri, None)
-    ls.feedback.closed(params.text_document.uri)
+    ls.close_document(params.text_document.uri)
 
 
 def did_focus(ls: InpaintServer, params: Json) -> None:

@@ -1,4 +1,4 @@
-"""What users install: the wheel, the sdist, the extension's package with what pip downloads for it, Neovim's folder."""
+"""What users install: the wheel, the sdist, what pip downloads for the extension, the licence in Neovim's folder."""
 
 from __future__ import annotations
 
@@ -71,20 +71,6 @@ def lines_of(file: Path) -> list[str]:
 
 
 # ---------------------------------------------------------------- Neovim
-
-
-def test_neovims_folder_is_published_as_a_repository_of_its_own(tmp_path: Path) -> None:
-    source, remote, clone = tmp_path / "source", tmp_path / "remote.git", tmp_path / "clone"
-    (source / "editors").mkdir(parents=True)
-    subprocess.run(["cp", "-r", str(NEOVIM), str(source / "editors")], check=True)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"], ["init", "-q", "--bare", str(remote)]):
-        subprocess.run([*git, *command], cwd=source, check=True)
-    subprocess.run([str(NEOVIM / "publish.sh"), str(remote)], cwd=source, check=True)
-    subprocess.run([*git, "clone", "-q", str(remote), str(clone)], check=True)
-    assert {"lua", "lsp", "doc", "LICENSE", "README.md", "inpaint.nvim-scm-1.rockspec"} <= {
-        f.name for f in clone.iterdir()
-    }
 
 
 def test_neovims_folder_has_the_licence_of_all() -> None:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import vscode_install
-from neovim import ROOT, VERSIONS, Neovim, Open, binary, setup
+from neovim import SCRIPTED, VERSIONS, Neovim, Open, binary, setup
 
-AT_ANY_TIME = {"menu", "show", "debounce_ms", "filetypes"}  # options that a second setup() changes
-SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
+AT_ANY_TIME = {"menu", "display", "debounce_ms", "filetypes"}  # options that a second setup() changes
 VSCODE = pytest.StashKey[subprocess.Popen[str]]()  # its installation
 
 

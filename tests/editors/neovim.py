@@ -25,6 +25,7 @@ from screen import Grid, Screen
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "editors" / "neovim"
+SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
 VERSIONS = ("0.11", "0.12")
 PATIENCE = 60.0  # seconds: only a hang is ever as slow
 GHOST = 0x123456  # a colour that nothing else has

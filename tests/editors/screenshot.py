@@ -36,7 +36,8 @@ VSCODE_LOOK = {
 }
 
 
-def picture_neovim(picture: Path) -> None:
+def picture_neovim(picture: Path) -> str:
+    """Returns the ghost text that it shows."""
     server = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lsp_server", "--stdio"]
     options = {"cmd": server, "server": {"deadlineAutomaticMs": 1000, "minConfidence": 0}}
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +49,7 @@ def picture_neovim(picture: Path) -> None:
             editor.wait_for_status("shown")
             editor.nvim.command("redrawstatus")
             picture.write_text(editor.look().svg())
+            return str(editor.lua("return require('inpaint').text()"))
 
 
 def picture_vscode(picture: Path) -> None:
@@ -60,12 +62,14 @@ def picture_vscode(picture: Path) -> None:
             (film if picture.suffix == ".gif" else take)(editor, folder, picture)
 
 
-def film(editor: Workbench, folder: Path, picture: Path) -> None:
-    """What `take` shows, and then a word of it accepted, and all of it."""
+def film(editor: Workbench, folder: Path, picture: Path) -> list[str]:
+    """What `take` shows, and then a word of it accepted, and all of it. Returns the ghost text of each frame."""
     frames: list[tuple[Image.Image, int]] = []  # with milliseconds
+    ghosts: list[str] = []
 
     def look(milliseconds: int) -> None:
         editor.settle(200)
+        ghosts.append(editor.ghost())
         shot = Image.open(io.BytesIO(editor.page.screenshot(caret="initial"))).convert("RGB")
         frames.append((shot.quantize(COLOURS, dither=Image.Dither.NONE), milliseconds))
 
@@ -82,14 +86,16 @@ def film(editor: Workbench, folder: Path, picture: Path) -> None:
     look(2000)
     images, durations = zip(*frames, strict=True)
     images[0].save(picture, save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True)
+    return ghosts
 
 
-def take(editor: Workbench, folder: Path, picture: Path) -> None:
-    """The picture of a workbench with this folder open."""
+def take(editor: Workbench, folder: Path, picture: Path) -> str:
+    """The picture of a workbench with this folder open. Returns the ghost text that it shows."""
     begin(editor, folder)
     editor.insert(" ")
     editor.wait_for_ghost()
     editor.page.screenshot(path=picture)
+    return editor.ghost()
 
 
 def begin(editor: Workbench, folder: Path) -> None:

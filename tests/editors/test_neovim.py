@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import shutil
@@ -10,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from neovim import GHOST, PLUGIN, ROOT, Neovim, Open, script
+from neovim import GHOST, PLUGIN, ROOT, SCRIPTED, Neovim, Open, script
+from screenshot import picture_neovim
 
 REAL = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lsp_server", "--stdio"]
-SCRIPTED = [sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio"]
 ALONE = "-- an editor of its own"
 ENDLESS = 100_000  # passes: many minutes
 STATISTICS = """\
@@ -46,6 +47,11 @@ def test_what_the_shipped_model_shows_is_what_tab_inserts(edit: Open) -> None:
     assert editor.row("        self.y = ") == "        self.y = " + ghost
     editor.type("<Tab>")
     assert "\n".join(editor.lines) == STATISTICS + "        self.y = " + ghost
+
+
+def test_the_picture_of_the_readme(tmp_path: Path) -> None:
+    ghost = picture_neovim(tmp_path / "ghost-text.svg")
+    assert f">{html.escape(ghost)}</text>" in (tmp_path / "ghost-text.svg").read_text()
 
 
 def test_accepting_is_one_step_of_undo(edit: Open) -> None:
@@ -465,6 +471,26 @@ def test_status(edit: Open) -> None:
     assert not editor.waits_for_enter()
 
 
+def test_the_workspace_is_said_and_read_anew(edit: Open, tmp_path: Path) -> None:
+    (project := tmp_path / "project").mkdir()
+    (project / "area.py").write_text("def area(width, height):\n    return width * height\n")
+    (project / "built.py").touch()
+    (project / ".gitignore").write_text("built.py\n")
+    editor = edit(script("urn a + b", copied=1), server={"folders": [str(project)]})
+    editor.wait_for(lambda: re.search(r"workspace: 1 files known; left out: .*1 ignored", editor.said()))
+    editor.type("Goret")
+    editor.wait_for_ghost("urn a + b")
+    editor.wait_for(lambda: f"copied from: {tmp_path / 'a.py'}:1" in editor.said())
+    editor.lua("""
+        States = {}
+        vim.api.nvim_create_autocmd("User", { pattern = "InpaintStatus", callback = function()
+            table.insert(States, require("inpaint.server").status.index.state)
+        end })
+    """)
+    editor.nvim.command("Inpaint reindex")
+    editor.wait_for(lambda: (states := editor.lua("return States")) and "building" in states and states[-1] == "ready")
+
+
 # ---------------------------------------------------------------- why it is silent
 
 
@@ -473,7 +499,7 @@ def test_status(edit: Open) -> None:
     [
         ("a.py", script("x"), {"server": {"disabledGlobs": ["a.py"]}}, "excluded", "a pattern"),
         ("a.py", script("x"), {"server": {"disabledLanguages": ["python"]}}, "off", "language is turned off"),
-        ("a.py", script("x"), {"show": "key"}, "idle", "until asked by key"),
+        ("a.py", script("x"), {"display": "key"}, "idle", "until asked by key"),
         ("a.txt", "x", {}, "off", 'The filetype "text" is none of those it completes in: python.'),
     ],
 )
@@ -498,9 +524,8 @@ def test_loading_is_said(edit: Open, tmp_path: Path) -> None:
 
 def test_a_language_that_the_model_does_not_know_is_said_to_be(edit: Open) -> None:
     editor = edit(script("x"), name="a.js", ready="off", init=ALONE)
-    editor.nvim.command("Inpaint enable javascript")
+    editor.nvim.command("Inpaint enable javascript")  # which starts the server
     editor.wait_for_status("idle")
-    editor.nvim.command("Inpaint enable javascript")
     editor.wait_for(lambda: "has learned python only" in editor.messages())
     assert "has learned python only" in editor.said()
 
@@ -520,7 +545,7 @@ def test_snoozed_and_awake(edit: Open) -> None:
 
 
 def test_a_mark_until_asked_by_key(edit: Open) -> None:
-    editor = edit(script("urn a + b"), show="mark")
+    editor = edit(script("urn a + b"), display="mark")
     editor.type("Goret")
     editor.wait_for(lambda: editor.row("ret") == "ret »")
     assert editor.ghost() == ""
@@ -531,7 +556,7 @@ def test_a_mark_until_asked_by_key(edit: Open) -> None:
 
 
 def test_nothing_until_asked_by_key(edit: Open) -> None:
-    editor = edit(script("urn a + b"), show="key")
+    editor = edit(script("urn a + b"), display="key")
     editor.type("Goret")
     editor.wait_for(lambda: editor.lines[-1] == "ret")
     assert "inlineCompletion" not in "".join(line for line in editor.log.read_text() if "rpc.send" in line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -20,9 +21,10 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from lsp_client import REAL, LspClient, script
+from PIL import Image, ImageChops, ImageSequence
 from playwright.sync_api import Error
 from screenshot import film, take
-from vscode import USER_SETTINGS, StartError, Workbench
+from vscode import USER_SETTINGS, StartError, Workbench, write
 from vscode_install import EXTENSION, ROOT, Tools
 
 from lsp_server.settings import Settings
@@ -45,6 +47,7 @@ class Account:
 LINE = BEFORE.count("\n") + 1  # the one to type in, 1-based
 TYPED = ["return ", "if ", "self.", "for ", "while ", "self.balance = ", "raise ", "print(", "with ", "ret", "sel"]
 INDENT = " " * 8
+SHARED = {"inpaint.languages": ["python"]}  # the workspace's settings, where switches are written then
 ENDLESS = 100_000  # passes: many minutes
 OPTIONS = {name.removeprefix("inpaint."): value for name, value in USER_SETTINGS.items() if name.startswith("inpaint.")}
 
@@ -76,7 +79,9 @@ def text_before() -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("workspace")
+    folder = tmp_path_factory.mktemp("workspace")
+    write(folder / ".vscode" / "settings.json", SHARED)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +91,17 @@ def place(folder: Path) -> Place:
 
 
 @pytest.fixture(scope="module")
-def common(tools: Tools, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    """The workbench, with the server running. A start that comes to nothing is tried once more."""
-    (folder / "first.py").touch()
+def workbench(tools: Tools, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    """The workbench as it starts, with a file open for which it starts no server. A start that comes to nothing is
+    tried once more.
+    """
+    (folder / "first.js").touch()
     with contextlib.ExitStack() as stack:
 
         def start() -> Workbench:
             home = tmp_path_factory.mktemp("home")
             editor = stack.enter_context(Workbench.start(tools, home, folder))
-            editor.open(folder / "first.py")
-            editor.wait_for(lambda: "idle" in editor.states())  # before, the status bar item may say it of no file
+            editor.open(folder / "first.js")
             return editor
 
         try:
@@ -107,13 +113,36 @@ def common(tools: Tools, folder: Path, tmp_path_factory: pytest.TempPathFactory)
         yield editor
 
 
-@pytest.fixture
-def editor(common: Workbench) -> Iterator[Workbench]:
-    """The workbench with no file open and the settings as they were."""
-    common.configure()
+@pytest.fixture(scope="module")
+def common(workbench: Workbench, folder: Path) -> Workbench:
+    """The workbench, with the server running."""
+    (folder / "first.py").touch()
+    workbench.open(folder / "first.py")
+    workbench.wait_for(lambda: "idle" in workbench.states())  # before, the status bar item may say it of no file
+    return workbench
+
+
+def clean(common: Workbench, server: str) -> Iterator[Workbench]:
+    """The workbench with no file open and the settings as they were, and one of the servers."""
+    common.configure(server=server)
     common.page.keyboard.press("Escape")
     yield common
     common.close_all()
+
+
+@pytest.fixture
+def editor(common: Workbench) -> Iterator[Workbench]:
+    yield from clean(common, "real")
+
+
+@pytest.fixture
+def scripted(common: Workbench) -> Iterator[Workbench]:
+    yield from clean(common, "scripted")
+
+
+@pytest.fixture
+def several(common: Workbench) -> Iterator[Workbench]:
+    yield from clean(common, "several")
 
 
 def opened(editor: Workbench, file: Path) -> Path:
@@ -133,6 +162,18 @@ def shown(editor: Workbench, file: Path, place: Place) -> str:
 
 def feedback(editor: Workbench, since: int) -> list[dict[str, Any]]:
     return [message["params"] for message in editor.messages("client", "inpaint/feedback", since)]
+
+
+def test_where_a_language_alone_is_open_it_says_that_the_model_may_not_know_it(
+    workbench: Workbench, folder: Path
+) -> None:
+    menu = workbench.menu()
+    assert "Enable for javascript" in menu
+    assert "which the model may not know" in menu
+    workbench.command("Inpaint: Enable or Disable for This Language")  # which starts the server
+    workbench.wait_for(lambda: any("has learned python only" in text for text in workbench.notifications()))
+    write(folder / ".vscode" / "settings.json", SHARED)
+    workbench.wait_for_state("off")
 
 
 # ---------------------------------------------------------------- ghost text
@@ -248,13 +289,21 @@ def test_with_the_menu_open(editor: Workbench, folder: Path) -> None:
 
 
 def test_the_picture_of_the_readme(editor: Workbench, folder: Path, tmp_path: Path) -> None:
-    take(editor, folder, tmp_path / "ghost-text.png")
-    assert 5_000 < (tmp_path / "ghost-text.png").stat().st_size < 200_000
+    assert take(editor, folder, picture := tmp_path / "ghost-text.png")
+    assert picture.stat().st_size < 200_000
 
 
 def test_the_picture_that_moves(editor: Workbench, folder: Path, tmp_path: Path) -> None:
-    film(editor, folder, tmp_path / "ghost-text.gif")
-    assert 5_000 < (tmp_path / "ghost-text.gif").stat().st_size < 500_000
+    before, whole, rest, after = film(editor, folder, picture := tmp_path / "ghost-text.gif")
+    assert (before, after) == ("", "")
+    assert rest
+    assert whole.endswith(rest)
+    assert whole != rest
+    with Image.open(picture) as image:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+    assert len(frames) == 4
+    assert all(ImageChops.difference(*pair).getbbox() for pair in itertools.pairwise(frames))
+    assert picture.stat().st_size < 500_000
 
 
 # ---------------------------------------------------------------- server, status and switches
@@ -282,8 +331,7 @@ def test_a_killed_server_is_started_again(editor: Workbench, folder: Path, place
 def test_restart_by_the_menu(editor: Workbench, folder: Path, place: Place) -> None:
     opened(editor, folder / "o.py")
     first = editor.server_pid()
-    editor.page.click("[id='inpaint.inpaint.inpaint.status']")
-    editor.choose("Restart the server")
+    editor.menu("Restart the server")
     editor.wait_for(lambda: editor.server_pid() != first)
     editor.wait_for(lambda: "idle" in editor.states())  # the status bar item may be behind
     editor.insert(place.typed)
@@ -391,23 +439,18 @@ def written(editor: Workbench, file: Path, text: str, typed: str = "", **options
     return file
 
 
-@pytest.fixture
-def scripted(editor: Workbench) -> Workbench:
-    editor.configure(server="scripted")
-    return editor
-
-
 def test_typing_on_cancels(scripted: Workbench, folder: Path, tmp_path: Path) -> None:
     started, stopped = tmp_path / "started", tmp_path / "stopped"
     first = script("late", passes=ENDLESS, started=str(started), stopped=str(stopped))
     (file := folder / "g.py").write_text(first)
     scripted.open(file, 2, 1)
+    since = len(scripted.wire())
     scripted.insert("ret")
     scripted.wait_for(started.exists)
     scripted.wait_for_state("thinking")
     scripted.type("u")
     scripted.wait_for(stopped.exists)
-    cancelled = scripted.messages("client", "$/cancelRequest")[0]["params"]["id"]
+    cancelled = scripted.messages("client", "$/cancelRequest", since)[0]["params"]["id"]
     assert scripted.wait_for(lambda: scripted.answers().get(cancelled)).get("result", {"items": []}) == {"items": []}
     assert scripted.saved(file, expected := first + "retu") == expected
 
@@ -443,6 +486,96 @@ def test_what_was_dismissed_stays_away_while_it_is_typed(scripted: Workbench, fo
     assert "was dismissed" in scripted.menu()
     scripted.type("x")
     scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+
+
+WORD = "parser.add_parser\n"
+LINE_OF_IT = "commands.add_parser('x')"
+
+
+def said_of_a_word(editor: Workbench, file: Path) -> None:
+    """A file with a word in it, and ghost text that begins with it."""
+    file.write_text(script("add_parser('x')") + WORD + "\n")
+    editor.open(file, 3, 1)
+    editor.insert("commands.")
+    editor.wait_for(lambda: editor.ghost() == "add_parser('x')")
+
+
+def test_ghost_text_is_gone_from_the_opening_of_the_menu_until_the_answer_for_its_entry(
+    scripted: Workbench, folder: Path
+) -> None:
+    """As VS Code has it: while its menu is open it shows what was asked with the entry that is selected, and no other,
+    be it the same text. So it asks once more, and until then shows nothing.
+    """
+    said_of_a_word(scripted, folder / "sm.py")
+    scripted.type("a")
+    scripted.wait_for(lambda: scripted.ghost() == "dd_parser('x')" and scripted.state() == "shown")
+    since = len(scripted.wire())
+    with scripted.looks() as looks:
+        scripted.keys("Control+Space")
+        scripted.wait_for(lambda: scripted.suggested(since) and scripted.ghost() == "dd_parser('x')")
+        scripted.type("dd_par", delay=120)
+        scripted.wait_for(lambda: scripted.ghost() == "ser('x')")
+    asked = scripted.messages("client", "textDocument/inlineCompletion", since)
+    assert {message["params"]["context"]["selectedCompletionInfo"]["text"] for message in asked} == {"add_parser"}
+    assert set(scripted.suggested(since)) == {"add_parser('x')"}
+    assert looks in ([LINE_OF_IT, "", LINE_OF_IT], [LINE_OF_IT])  # the latter where the answer comes within a frame
+
+
+def test_ghost_text_stays_beside_a_menu_that_selects_nothing(scripted: Workbench, folder: Path) -> None:
+    settings = {"editor.quickSuggestions": {"other": "on"}, "editor.suggest.selectionMode": "never"}
+    scripted.configure(server="scripted", **settings, **{"inpaint.maxLines": 9})  # whose arrival is seen
+    said_of_a_word(scripted, folder / "sn.py")
+    with scripted.looks() as looks:
+        scripted.type("a")
+        scripted.wait_for(lambda: scripted.texts(".suggest-widget.visible .monaco-list-row"))
+        scripted.type("dd_par", delay=120)
+        scripted.wait_for(lambda: scripted.ghost() == "ser('x')")
+    assert looks == [LINE_OF_IT]
+
+
+def test_the_cells_of_a_notebook_are_context_for_each_other(scripted: Workbench, folder: Path) -> None:
+    def cell(kind: str, text: str) -> dict[str, Any]:
+        code = {"execution_count": None, "outputs": []} if kind == "code" else {}
+        return {"cell_type": kind, "metadata": {}, "source": text, **code}
+
+    cells = [cell("code", "import os\nx = 1"), cell("markdown", "# Title"), cell("code", "y = ")]
+    about = {"metadata": {"language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 4}
+    write(folder / "so.ipynb", {"cells": cells, **about})
+    scripted.show(folder / "so.ipynb")
+    scripted.page.locator(".notebookOverlay .cell .monaco-editor .view-lines").last.click()
+    scripted.keys("End")
+    since = len(scripted.wire())
+    scripted.insert("f(")
+
+    def said() -> dict[str, Any]:  # without a script it is the request
+        return json.loads(scripted.suggested(since)[-1]) if scripted.suggested(since) else {}
+
+    scripted.wait_for(lambda: said().get("prefix", "").endswith("f("))
+    assert said()["prefix"] == "import os\nx = 1\n\ny = f("
+    scripted.wait_for(lambda: scripted.texts(".notebookOverlay .view-line [class*=ghost-text-decoration]"))
+
+
+def test_the_menu_has_the_workspace_and_where_a_completion_comes_from(
+    scripted: Workbench, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "area.py").write_text("def area(width, height):\n    return width * height\n")
+    (tmp_path / "built.py").touch()
+    (tmp_path / ".gitignore").write_text("built.py\n")
+    index = {"inpaint.workspace": True, "inpaint.folders": [str(tmp_path)]}
+    scripted.configure(server="scripted", **index)
+    written(scripted, folder / "sp.py", "urn a + b", "ret", copied=1)
+    scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
+    scripted.wait_for(lambda: re.search("1 file known; left out: .*1 ignored", scripted.menu()))
+    assert "sp.py:1" in scripted.menu()
+    since = len(scripted.wire())
+    scripted.menu("Read the workspace anew")
+
+    def states() -> list[str]:
+        return [message["params"]["index"]["state"] for message in scripted.messages("server", "inpaint/status", since)]
+
+    scripted.wait_for(lambda: "building" in states() and states()[-1] == "ready")
+    scripted.menu("Where the last completion was copied from")
+    scripted.wait_for(lambda: scripted.place() == (1, 1))
 
 
 def test_accept_a_line(scripted: Workbench, folder: Path) -> None:
@@ -521,36 +654,6 @@ def test_nothing_until_asked_by_key(scripted: Workbench, folder: Path) -> None:
     scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
 
 
-def test_next_and_previous_of_several(editor: Workbench, folder: Path) -> None:
-    editor.configure(server="several")
-    editor.open(written_as(folder / "si.py", "\n"), 1, 1)
-    editor.insert("ret")
-    editor.wait_for(lambda: editor.ghost() == "urn a")
-    for key, text in (("Alt+]", "ire"), ("Alt+]", "ry"), ("Alt+[", "ire")):
-        editor.keys(key)
-        editor.wait_for(lambda text=text: editor.ghost() == text)
-    editor.keys("Tab")
-    assert editor.saved(folder / "si.py", "retire\n") == "retire\n"
-
-
-def test_several_side_by_side(editor: Workbench, folder: Path) -> None:
-    editor.configure(server="several")
-    editor.open(written_as(folder / "sj.py", "\n"), 1, 1)
-    editor.insert("ret")
-    editor.wait_for(lambda: editor.ghost() == "urn a")
-    editor.keys("Control+Enter")
-    lenses = editor.page.locator(".codelens-decoration a:text-is('Accept')")
-    editor.wait_for(lambda: lenses.count() == 3)
-    lenses.nth(1).click()
-    assert editor.saved(folder / "sj.py", "retire\n") == "retire\n"
-    editor.wait_for(lambda: len(editor.texts(".tab")) == 1)
-
-
-def written_as(file: Path, text: str) -> Path:
-    file.write_text(text)
-    return file
-
-
 def test_the_figures(scripted: Workbench, folder: Path) -> None:
     written(scripted, folder / "sk.py", "urn a + b", "ret")
     scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
@@ -566,11 +669,39 @@ def test_the_figures(scripted: Workbench, folder: Path) -> None:
     assert "characters saved" in said()
 
 
-def test_the_walkthrough(editor: Workbench) -> None:
-    editor.command("Welcome: Open Walkthrough...")
-    editor.page.locator(".quick-input-list .monaco-list-row:has-text('Get Started with Inpaint')").first.click()
+def test_the_walkthrough(scripted: Workbench) -> None:
+    scripted.command("Welcome: Open Walkthrough...")
+    scripted.page.locator(".quick-input-list .monaco-list-row:has-text('Get Started with Inpaint')").first.click()
     steps = ["Install the server", "Complete a line", "Learn the keys", "What leaves your machine"]
-    editor.wait_for(lambda: all(any(step in text for text in editor.texts(".step-title")) for step in steps))
+    scripted.wait_for(lambda: all(any(step in text for text in scripted.texts(".step-title")) for step in steps))
+
+
+def test_next_and_previous_of_several(several: Workbench, folder: Path) -> None:
+    several.open(written_as(folder / "si.py", "\n"), 1, 1)
+    several.insert("ret")
+    several.wait_for(lambda: several.ghost() == "urn a")
+    for key, text in (("Alt+]", "ire"), ("Alt+]", "ry"), ("Alt+[", "ire")):
+        several.keys(key)
+        several.wait_for(lambda text=text: several.ghost() == text)
+    several.keys("Tab")
+    assert several.saved(folder / "si.py", "retire\n") == "retire\n"
+
+
+def test_several_side_by_side(several: Workbench, folder: Path) -> None:
+    several.open(written_as(folder / "sj.py", "\n"), 1, 1)
+    several.insert("ret")
+    several.wait_for(lambda: several.ghost() == "urn a")
+    several.keys("Control+Enter")
+    lenses = several.page.locator(".codelens-decoration a:text-is('Accept')")
+    several.wait_for(lambda: lenses.count() == 3)
+    lenses.nth(1).click()
+    assert several.saved(folder / "sj.py", "retire\n") == "retire\n"
+    several.wait_for(lambda: len(several.texts(".tab")) == 1)
+
+
+def written_as(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
 
 
 def test_the_settings_are_those_of_the_server() -> None:

@@ -138,10 +138,14 @@ class Workbench:
 
     def open(self, file: Path, line: int = 1, column: int = 1) -> None:
         """Open a file with the cursor there; 1-based."""
-        # by the command line: the search for files is not yet about ours when its list shows, and may lose the focus
-        self.wait_for(lambda: self._told(f"{file}:{line}:{column}"))
-        self.wait_for(lambda: self.texts(f".tab.active[data-resource-name='{file.name}']"))
+        self.show(file, f":{line}:{column}")
         self.wait_for(lambda: self.place() == (line, column))
+
+    def show(self, file: Path, place: str = "") -> None:
+        """Open a file of whatever kind."""
+        # by the command line: the search for files is not yet about ours when its list shows, and may lose the focus
+        self.wait_for(lambda: self._told(f"{file}{place}"))
+        self.wait_for(lambda: self.texts(f".tab.active[data-resource-name='{file.name}']"))
 
     def _told(self, place: str) -> bool:
         """Whether the window was there to be told to open a place."""
@@ -177,7 +181,8 @@ class Workbench:
         self.keys("Enter")
 
     def choose(self, label: str) -> None:
-        """Choose an entry of the list that is open."""
+        """Choose an entry of the list that is open, which has only those in the page that are in sight."""
+        self.page.fill(".quick-input-widget input", label)
         self.page.locator(f".quick-input-list .monaco-list-row:has-text('{label}')").first.click()
         self.wait_for(lambda: not self.page.locator(".quick-input-widget").is_visible())
         self.keys("Control+1")  # back to the file
@@ -211,13 +216,16 @@ class Workbench:
         """The status bar item, as a screen reader reads it: "Inpaint, idle, 23 ms"."""
         return self.page.locator("[id='inpaint.inpaint.inpaint.status']").get_attribute("aria-label") or ""
 
-    def menu(self) -> str:
-        """What the menu of the status bar item says, which is closed again."""
+    def menu(self, entry: str = "") -> str:
+        """What the menu of the status bar item says, of which an entry is chosen, or which is closed again."""
         self.page.click("[id='inpaint.inpaint.inpaint.status']")
         box = self.page.wait_for_selector(".quick-input-widget input", state="visible")
         assert box is not None
         said = [box.get_attribute("placeholder") or "", *self.texts(".quick-input-list .monaco-list-row")]
-        self.keys("Escape", "Control+1")
+        if entry:
+            self.choose(entry)
+        else:
+            self.keys("Escape", "Control+1")
         return "\n".join(said)
 
     def state(self) -> str:

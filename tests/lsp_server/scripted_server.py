@@ -5,8 +5,9 @@
 A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
 `"gate"` exists, if one is named; `"started"` is a file to make in a pass, `"stopped"` one to make when cancelled;
-`"error"` is raised; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the engine
-has done. Without a script the fill is the request itself, as JSON.
+`"error"` is raised; `"copied"` is the document's line that the fill is said to be copied from; `"echo"` fills with the
+line up to the cursor; `"report"` fills with the counts of what the engine has done. Without a script the fill is the
+request itself, as JSON.
 A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
 """
 
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import msgspec
 
 from engine import Cancelled, EngineError, Fill, FillRequest
+from engine.contract import Source
 from lsp_server import filters
 from lsp_server.__main__ import main
 
@@ -36,6 +38,7 @@ class Script(msgspec.Struct, forbid_unknown_fields=True):
     started: str = ""
     stopped: str = ""
     error: str = ""
+    copied: int = 0
     echo: bool = False
     report: bool = False
 
@@ -67,7 +70,8 @@ class ScriptedEngine:
             raise RuntimeError(script.error)
         self.counts.filled += 1
         line = request.prefix.rpartition("\n")[2]
-        return fill_with(line if script.echo else script.text, script.confidence)
+        source = Source(request.files[0], script.copied) if script.copied else None
+        return fill_with(line if script.echo else script.text, script.confidence, source)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
         return True
@@ -86,7 +90,7 @@ class ScriptedEngine:
             time.sleep(PASS)
 
 
-def fill_with(text: str, confidence: float) -> Fill:
+def fill_with(text: str, confidence: float, source: Source | None = None) -> Fill:
     return Fill(
         text=text,
         confidence=confidence,
@@ -97,6 +101,7 @@ def fill_with(text: str, confidence: float) -> Fill:
         encode_ms=0.0,
         decode_ms=0.0,
         complete=True,
+        source=source,
     )
 
 

@@ -80,7 +80,13 @@ export async function deactivate(): Promise<void> {
 
 async function switchLanguage(language: string, status: Status): Promise<void> {
   await toggleLanguage(language);
-  if (isOn(language) && !status.hasLearned(language)) {
+  if (isOn(language)) {
+    status.whenKnown(() => warnOf(language, status)); // it may be the first one, which starts the server
+  }
+}
+
+function warnOf(language: string, status: Status): void {
+  if (!status.hasLearned(language)) {
     void window.showWarningMessage(`The model has learned ${status.learned} only: expect little of it in ${language}.`);
   }
 }

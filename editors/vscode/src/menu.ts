@@ -5,6 +5,7 @@ import type { Snooze } from "./snooze";
 import type { Status } from "./status";
 
 const EMBEDDED = "auto";
+const REBUILD = "inpaint.rebuildIndex"; // the server's own, there while it runs
 
 interface Entry extends QuickPickItem {
   command?: string;
@@ -35,16 +36,31 @@ function entries(status: Status, snooze: Snooze): Entry[] {
     { label: "", kind: QuickPickItemKind.Separator },
     { label: "$(symbol-misc) Choose model…", description: setting<string>("model"), command: "inpaint.chooseModel" },
     { label: "$(graph) Statistics", command: "inpaint.statistics" },
+    ...workspaceEntries(status),
     { label: "$(gear) Settings", command: "workbench.action.openSettings", arguments: ["@ext:inpaint.inpaint"] },
     { label: "$(output) Show log", command: "inpaint.showLog" },
     { label: "$(debug-restart) Restart the server", command: "inpaint.restart" },
   ];
 }
 
+/** Where the last completion came from, to go there; and the index of the workspace, to make it anew. */
+function workspaceEntries({ source, index }: Status): Entry[] {
+  const entries: Entry[] = [];
+  if (source) {
+    const label = "$(go-to-file) Where the last completion was copied from";
+    entries.push({ label, description: String(source), command: "vscode.open", arguments: [source.uri, { selection: source.range }] });
+  }
+  if (index) {
+    entries.push({ label: "$(refresh) Read the workspace anew", description: index, command: REBUILD });
+  }
+  return entries;
+}
+
 function languageEntry(language: string, status: Status): Entry {
-  const label = isOn(language) ? `$(circle-slash) Disable for ${language}` : `$(check) Enable for ${language}`;
-  const description = status.hasLearned(language) ? "" : `the model has learned ${status.learned} only`;
-  return { label, description, command: "inpaint.toggleLanguage" };
+  const on = isOn(language);
+  const learned = status.hasLearned(language);
+  const description = learned === false ? `the model has learned ${status.learned} only` : on || learned ? "" : "which the model may not know";
+  return { label: on ? `$(circle-slash) Disable for ${language}` : `$(check) Enable for ${language}`, description, command: "inpaint.toggleLanguage" };
 }
 
 /** The embedded model, a folder or a hub id; the server loads it as soon as the setting changes. */

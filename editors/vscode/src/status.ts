@@ -2,6 +2,7 @@
 import { MarkdownString, StatusBarAlignment, ThemeColor, window, type Disposable } from "vscode";
 import { hasLanguage, isOn, languages, setting, display } from "./settings";
 import type { Snooze } from "./snooze";
+import { Source, summary, type WorkspaceIndex } from "./workspaceIndex";
 
 export type State = "loading" | "idle" | "thinking" | "shown" | "off" | "error" | "snoozed" | "excluded";
 
@@ -17,6 +18,8 @@ export interface ServerStatus {
   passes: number | null;
   fromCache: boolean | null;
   counts: { shown: number; accepted: number; partlyAccepted: number; dismissed: number };
+  index: WorkspaceIndex;
+  source: string | null; // where the last completion was copied from
 }
 
 const ICONS: Record<State, string> = {
@@ -34,6 +37,7 @@ export class Status implements Disposable {
   private readonly item = window.createStatusBarItem("inpaint.status", StatusBarAlignment.Right, 100);
   private server: ServerStatus | undefined;
   private failure: string | undefined; // what keeps the server from running
+  private readonly waiting: (() => void)[] = []; // for the server's first word
 
   /** `isShown` says whether a completion is on the screen. */
   constructor(
@@ -59,6 +63,7 @@ export class Status implements Disposable {
 
   report(status: ServerStatus): void {
     this.server = status;
+    this.waiting.splice(0).forEach((action) => action());
     this.update();
   }
 
@@ -80,13 +85,32 @@ export class Status implements Disposable {
     return this.snooze.isOn ? "snoozed" : this.server?.reason === "excluded" ? "excluded" : state;
   }
 
-  /** Whether the model knows a language, as far as is known. */
-  hasLearned(language: string): boolean {
-    return this.server?.learned?.includes(language) ?? true;
+  /** Whether the model knows a language; undefined where no server runs, which would know. */
+  hasLearned(language: string): boolean | undefined {
+    return this.server && (this.server.learned?.includes(language) ?? true);
+  }
+
+  /** Do something as soon as a server has said what it is. */
+  whenKnown(action: () => void): void {
+    if (this.server) {
+      action();
+    } else {
+      this.waiting.push(action);
+    }
   }
 
   get learned(): string {
     return this.server?.learned?.join(", ") ?? "";
+  }
+
+  /** What is known of the workspace's files; undefined without a server. */
+  get index(): string | undefined {
+    return this.server?.index && summary(this.server.index);
+  }
+
+  /** Where most of the last completion was copied from; undefined where the model wrote it. */
+  get source(): Source | undefined {
+    return this.server?.source ? new Source(this.server.source) : undefined;
   }
 
   /** Why there is no completion, or what is wrong; undefined where there is nothing to say. */
@@ -112,7 +136,7 @@ export class Status implements Disposable {
     if (state === "idle" && display() === "key") {
       return "It shows nothing until asked by key.";
     }
-    if (language !== undefined && !this.hasLearned(language)) {
+    if (language !== undefined && this.hasLearned(language) === false) {
       return `The model has learned ${this.learned} only: expect little of it in ${language}.`;
     }
     return this.server?.message ?? undefined;
@@ -141,7 +165,11 @@ export class Status implements Disposable {
       const { model, answered, passes, fromCache, counts } = this.server;
       paragraphs.push(`Model: ${model}${answered && answered !== model ? ` (${answered})` : ""}`);
       if (cost) {
-        paragraphs.push(`Last completion: ${cost}, ${fromCache ? "from the cache" : `${passes} passes of the model`}`);
+        const copied = this.source ? `, copied from ${this.source}` : "";
+        paragraphs.push(`Last completion: ${cost}, ${fromCache ? "from the cache" : `${passes} passes of the model`}${copied}`);
+      }
+      if (this.index) {
+        paragraphs.push(`Workspace: ${this.index}`);
       }
       paragraphs.push(
         `This session: ${counts.shown} shown, ${counts.accepted} accepted, ${counts.partlyAccepted} partly, ${counts.dismissed} dismissed`,

@@ -1,4 +1,4 @@
---- :Inpaint enable|disable|toggle [buffer|FILETYPE], and snooze, status, stats, tutor, restart, log.
+--- :Inpaint enable|disable|toggle [buffer|FILETYPE], and snooze, status, stats, tutor, reindex, restart, log.
 local config = require("inpaint.config")
 local server = require("inpaint.server")
 local suggest = require("inpaint.suggest")
@@ -16,10 +16,12 @@ local function add_filetype(filetype)
     config.options.filetypes = vim.list_extend({ filetype }, config.options.filetypes)
     server.start_all()
   end
-  if not server.has_learned(filetype) then
-    local learned = table.concat(server.status.learned, ", ")
-    server.say(("the model has learned %s only: expect little in %s"):format(learned, filetype), vim.log.levels.WARN)
-  end
+  server.when_known(function()
+    if not server.has_learned(filetype) then
+      local learned = table.concat(server.status.learned, ", ")
+      server.say(("the model has learned %s only: expect little in %s"):format(learned, filetype), vim.log.levels.WARN)
+    end
+  end)
 end
 
 --- Lines in a window that goes away with the next key, and never waits for one.
@@ -57,6 +59,7 @@ local actions = {
   tutor = function()
     require("inpaint.tutor").open()
   end,
+  reindex = server.rebuild_index,
   restart = server.restart,
   log = function()
     vim.cmd.tabedit(vim.fn.fnameescape(require("vim.lsp.log").get_filename()))

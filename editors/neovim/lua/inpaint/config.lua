@@ -6,7 +6,7 @@ M.defaults = {
   filetypes = { "python" }, -- where to complete
   enabled = true, -- false: only after `:Inpaint enable`
   debounce_ms = 0, -- how long to wait after a key before asking
-  show = "always", -- ghost text; "mark": a mark until asked by key; "key": nothing until then
+  display = "always", -- ghost text; "mark": a mark until asked by key; "key": nothing until then
   menu = "hide", -- ghost text while a completion menu is open: "hide" or "keep"
   keys = { -- in insert mode; false maps nothing
     accept = "<Tab>",
@@ -20,7 +20,7 @@ M.defaults = {
   server = {}, -- the server's own options, such as show
 }
 M.options = M.defaults
-local CHOICES = { show = { "always", "mark", "key" }, menu = { "hide", "keep" } }
+local CHOICES = { display = { "always", "mark", "key" }, menu = { "hide", "keep" } }
 
 --- What is wrong with `given`, a sentence each.
 local function problems(given, defaults, path)

@@ -54,7 +54,7 @@ end
 
 local function draw(text)
   local row, col = M.cursor()
-  if config.options.show == "mark" and not suggestion.asked then
+  if config.options.display == "mark" and not suggestion.asked then
     local mark = { virt_text = { { "»", "InpaintCount" } }, virt_text_pos = "eol" }
     return vim.api.nvim_buf_set_extmark(0, namespace, row, col, mark)
   elseif suggestion.count ~= "" then

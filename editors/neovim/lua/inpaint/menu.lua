@@ -1,6 +1,6 @@
 --- Completions as entries of a completion menu, for those who want them there: what inpaint.cmp and inpaint.blink share.
 ---
---- The server answers the newest request alone, so set `show = "key"` beside it: ghost text then asks by key only.
+--- The server answers the newest request alone, so set `display = "key"` beside it: ghost text then asks by key only.
 local server = require("inpaint.server")
 
 local M = {}

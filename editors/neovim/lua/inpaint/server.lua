@@ -11,6 +11,8 @@ local config = require("inpaint.config")
 ---@field passes integer? of the last fill
 ---@field fromCache boolean?
 ---@field counts {shown: integer, accepted: integer, partlyAccepted: integer, dismissed: integer}
+---@field index table what is known of the workspace's files
+---@field source string? the file and line that the last suggestion was copied from
 
 local M = {
   error = nil, ---@type string? what keeps the server from working
@@ -181,6 +183,22 @@ function M.has_learned(filetype)
   return not learned or vim.tbl_contains(learned, filetype)
 end
 
+--- Do something as soon as a server has said what it is; it may be about to be started.
+function M.when_known(action)
+  if M.status then
+    return action()
+  end
+  vim.api.nvim_create_autocmd("User", {
+    pattern = "InpaintStatus",
+    callback = function()
+      if M.status then
+        action()
+      end
+      return M.status ~= nil -- and that is the end of it
+    end,
+  })
+end
+
 --- Tell the server where the user looks: its status is about that buffer, and it reads ahead for that place.
 function M.focus(buf)
   local client = M.client(buf)
@@ -191,6 +209,34 @@ function M.focus(buf)
     end
     M.call(client, "notify", "textDocument/didFocus", focus)
   end
+end
+
+--- What is known of the workspace's files.
+local function index_summary(index)
+  if index.state == "off" then
+    return "turned off by the option workspace"
+  elseif index.state == "none" then
+    return "no folder"
+  elseif index.state == "building" then
+    return index.of > 0 and ("reading, %d of %d files"):format(index.read, index.of) or "reading"
+  end
+  local parts, reasons = { ("%d files known"):format(index.files) }, {}
+  for reason, number in vim.spairs(index.leftOut) do
+    table.insert(reasons, ("%d %s"):format(number, reason))
+  end
+  table.insert(parts, reasons[1] and "left out: " .. table.concat(reasons, ", "))
+  table.insert(parts, index.packages[1] and "with " .. table.concat(index.packages, ", "))
+  table.insert(parts, index.message ~= vim.NIL and index.message or nil)
+  return table.concat(parts, "; ")
+end
+
+--- Have the server forget the workspace's index and read all files again.
+function M.rebuild_index()
+  local client = M.client()
+  if not client then
+    return M.say("no server runs, so there is no index")
+  end
+  M.call(client, "request", "workspace/executeCommand", { command = "inpaint.rebuildIndex" }, function() end)
 end
 
 --- What else there is to say of the server, a line each.
@@ -207,6 +253,10 @@ function M.details()
     local c = status.counts
     local counts = "%d suggestions: %d accepted, %d in part, %d dismissed"
     table.insert(lines, counts:format(c.shown, c.accepted, c.partlyAccepted, c.dismissed))
+    if status.source then
+      table.insert(lines, "copied from: " .. vim.fn.fnamemodify(status.source, ":."))
+    end
+    table.insert(lines, status.index and "workspace: " .. index_summary(status.index))
   end
   return lines
 end

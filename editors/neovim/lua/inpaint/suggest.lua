@@ -88,7 +88,7 @@ local function ask(kind, step)
   local client = server.client(here.buf)
   if not (client and M.allowed(here.buf) and inserting()) then
     return
-  elseif kind == AUTOMATIC and (config.options.show == "key" or os.time() < snoozed_until) then
+  elseif kind == AUTOMATIC and (config.options.display == "key" or os.time() < snoozed_until) then
     return
   end
   local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
@@ -239,7 +239,7 @@ function M.explanation(buf)
     return "The model is being loaded."
   elseif state == "snoozed" then
     return "It is snoozed until " .. os.date("%H:%M", snoozed_until) .. "; keys still ask."
-  elseif state == "idle" and config.options.show == "key" then
+  elseif state == "idle" and config.options.display == "key" then
     return "It shows nothing until asked by key."
   elseif not server.has_learned(filetype) then
     return ("The model has learned %s only: expect little of it here."):format(table.concat(server.status.learned, ", "))

@@ -71,6 +71,14 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return msgspec.structs.replace(other, **said)
 
 
+class Edit(NamedTuple):
+    """What was put into a line, and the line before and after it."""
+
+    before: str
+    text: str
+    after: str
+
+
 class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A gap in a text. All models honour all of it; where one cannot, it raises EngineError.
 
@@ -78,7 +86,8 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
     `related` are other texts of the project, the likeliest to be of use first, of which is copied as of the text around
     the cursor, and `indexes` know other files; without `copies` nothing is. `files` are the absolute paths of the file
-    at hand and of the related texts, whose text in an index is older. A fill ends before the line that makes it less
+    at hand and of the related texts, whose text in an index is older; `edits` are what was changed lately, the latest
+    first, and may be made at the cursor again. A fill ends before the line that makes it less
     confident than `min_confidence` (if that is its first, within it). Without `drafts` a pass brings one token.
 
     Denoised tokens surer than `trust` are taken at once. At 1 it is for the model to say which: the embedded models
@@ -99,6 +108,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     related: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
+    edits: tuple[Edit, ...] = ()
     min_confidence: float = 0.0
     drafts: bool = True
     copies: bool = True

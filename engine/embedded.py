@@ -147,7 +147,8 @@ class Embedded:
         takes(request, *DRAWN)
         plans: list[Plan] = []
         for passes in self._windows:
-            asked = prompt(request, self._tokenizer, passes.shape.context, passes.shape.marks_empty_rest)
+            shape = passes.shape
+            asked = prompt(request, self._tokenizer, shape.context, shape.marks_empty_rest, shape.sees_snippets)
             if not plans or len(asked.context) > len(plans[-1].asked.context):
                 unread = passes.missing(asked.context) + len(asked.lead)
                 seconds = passes.pace.seconds(unread) + (statistics.median(self._lines) - 1) * passes.pace.seconds(ROWS)

@@ -1,7 +1,7 @@
 """What the model sees of a text: the context, which lives on in the KV memory, and the lead, which one request throws
 away.
 
-    context   <bos> [<path> …] <suf> following lines <pre> prefix up to the last word
+    context   <bos> [<path> … snippet]* [<path> …] <suf> following lines <pre> prefix up to the last word
     lead      end of the last word <rol> rest of the line <mid>
 
 Order and window are made for typing. The following lines come first because they rarely change; the prefix only
@@ -9,6 +9,9 @@ grows; the rest of the line is volatile and comes last. The window's start is a 
 requests see equal windows whatever came before, and it stays put while the text grows: of the lines at which the
 prefix would fill between three quarters of its budget and all of it, the one with the smallest checksum (winnowing,
 Schleimer et al. 2003) stays the smallest until the window has moved past it.
+
+A model that was trained on them is shown snippets of other files first. They are chosen by the lines above the
+cursor's, so that they stay while a line is typed: whatever changes there has the whole context read again.
 """
 
 from __future__ import annotations
@@ -16,15 +19,18 @@ from __future__ import annotations
 import bisect
 import itertools
 import zlib
+from functools import lru_cache
 
 import msgspec
 
 from engine.contract import FillRequest
+from engine.retrieval.snippets import snippets
 from engine.tokenizer import BLOCK, BOS, MID, PATH, PRE, ROL, SUF, Tokenizer
 
 PATH_TOKENS = 16
 REST_TOKENS = 24
 FOLLOWING_SHARE = 0.25
+SNIPPETS_SHARE, SNIPPET_CHARACTERS = 0.25, 3  # characters a token, about
 CHARACTERS = 12  # a token has at most so many on average: what is further away is out of the window
 LINE = 32  # tokens: room for the cursor's line is set aside in steps of this
 STEP = 64  # tokens: short prefixes lend their room to the following lines in steps of this
@@ -41,16 +47,19 @@ class Prompt(msgspec.Struct, frozen=True):
     blank: str
 
 
-def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int, marks_empty_rest: bool = True) -> Prompt:
+def prompt(
+    request: FillRequest, tokenizer: Tokenizer, budget: int, marks_empty_rest: bool = True, sees_snippets: bool = False
+) -> Prompt:
     """`budget` is the most tokens of context; `marks_empty_rest` is whether the model was trained to see the mark of
-    the line's rest where there is none, too.
+    the line's rest where there is none, too, and `sees_snippets` whether it was trained to be shown those.
     """
     prefix, blank = tokenizer.split_blank(request.prefix)
     rest, newline, following = after_cursor(request.prefix, request.suffix[: budget * CHARACTERS])
     head = [BOS]
+    if sees_snippets:
+        head += shown(request.prefix[: request.prefix.rfind("\n") + 1], request, tokenizer, budget)
     if request.path:
-        path = "/".join(request.path.replace("\\", "/").split("/")[-3:])
-        head += [PATH, *tokenizer.encode(path)[:PATH_TOKENS]]
+        head += _path(request.path, tokenizer)
     room = budget - len(head) - 2
     share = int(room * FOLLOWING_SHARE)
     *above, line = _last_lines(prefix, tokenizer, room - share)
@@ -64,6 +73,24 @@ def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int, marks_empty_
     marked = [ROL, *tokenizer.encode(rest)[:REST_TOKENS]] if rest or marks_empty_rest else []
     lead = [*written[-1:], *marked, middle]
     return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline, blank)
+
+
+def shown(above: str, request: FillRequest, tokenizer: Tokenizer, budget: int) -> list[int]:
+    """Snippets for the line below `above`, of the request's indexes, each with its path."""
+    room, tokens = int(budget * SNIPPETS_SHARE), list[int]()
+    seen = FillRequest(prefix=above, files=request.files, indexes=request.indexes)
+    for snippet in _snippets(seen, room * SNIPPET_CHARACTERS):
+        piece = [*_path(snippet.source.path, tokenizer), *tokenizer.encode(snippet.text)]
+        if len(tokens) + len(piece) <= room:
+            tokens += piece
+    return tokens
+
+
+_snippets = lru_cache(maxsize=4)(snippets)  # asked for at every key, but the line is a new one seldom
+
+
+def _path(path: str, tokenizer: Tokenizer) -> list[int]:
+    return [PATH, *tokenizer.encode("/".join(path.replace("\\", "/").split("/")[-3:]))[:PATH_TOKENS]]
 
 
 def after_cursor(prefix: str, suffix: str) -> tuple[str, bool, str]:

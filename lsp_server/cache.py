@@ -82,7 +82,7 @@ class Cache:
         return self.context(request) == self.context(earlier) and not asks_for_more(request, earlier)
 
     def add(self, request: FillRequest, fill: Fill) -> None:
-        limits = msgspec.structs.replace(request, prefix="", suffix="", related=(), indexes=())
+        limits = msgspec.structs.replace(request, prefix="", suffix="", related=(), indexes=(), edits=())
         self._entries.insert(0, Entry(self.context(request), limits, fill))
         del self._entries[self._size :]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from engine import FillRequest
-from engine.contract import Source
+from engine.contract import Edit, Source
 from engine.retrieval.index import Index
 from lsp_server.buffers import Buffer, Place
 from lsp_server.settings import Settings
@@ -62,6 +62,7 @@ def fill_request(
     invoked: bool,
     files: tuple[str, ...] = (),
     indexes: tuple[Index, ...] = (),
+    edits: tuple[Edit, ...] = (),
 ) -> FillRequest | None:
     """What to ask the engine; None where an automatic request is not worth it. See FillRequest."""
     if not invoked and not worth_asking(gap):
@@ -73,6 +74,7 @@ def fill_request(
         related=related,
         files=files,
         indexes=indexes,
+        edits=edits,
         max_lines=settings.max_lines if several_lines(gap, settings, invoked) else 1,
         deadline_ms=settings.deadline_invoked_ms if invoked else settings.deadline_automatic_ms,
         min_confidence=0 if invoked else HOPELESS if settings.min_confidence is None else settings.min_confidence,

@@ -25,10 +25,11 @@ from pygls.uris import to_fs_path, urlparse
 from engine import EngineError, FillRequest
 from engine.remote.address import is_url, parsed
 from lsp_server import notebooks
-from lsp_server.buffers import Buffer, Place
+from lsp_server.buffers import Buffer, Place, without_end
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.decision import to_show
+from lsp_server.edits import Edits
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
 from lsp_server.log import JOURNAL
 from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Position, pieces
@@ -46,6 +47,7 @@ requests = logging.getLogger(JOURNAL)
 DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
 RELATED = 6  # documents that a completion may copy from
+EDITS = 20  # changes that may be made again
 
 
 class Document(Buffer):
@@ -53,13 +55,22 @@ class Document(Buffer):
 
     def __init__(self, uri: str, language: str, encoding: str, root: str | None) -> None:
         super().__init__(encoding=encoding)
-        self.language = language
+        self.language, self.edits = language, Edits()
         self.file = PurePath(to_fs_path(uri) or urlparse(uri)[2])
         inside = root is not None and self.file.is_relative_to(root)
         self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
 
     def at(self, position: Position | types.Position) -> Place:
         return self.place(position.line, position.character)
+
+    def edit(self, start: Place, end: Place, text: str) -> None:
+        """See Buffer.edit; changes within a line are noted."""
+        old = without_end(self.line(start.line))
+        super().edit(start, end, text)
+        if start.line == end.line and "\n" not in text and "\r" not in text:
+            self.edits.note(start.line, old, without_end(self.line(start.line)))
+        else:
+            self.edits.pause()
 
     def position(self, place: Place) -> types.Position:
         return types.Position(place.line, self.character(place))
@@ -469,8 +480,8 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
         ls.silence = "dismissed"
         return types.InlineCompletionList(items=[])
     ls.source = place_of(fill.source, request, question.range.start.line) if fill.source else None
-    after = fill_request(then, request.path, request.related, ls.settings, False, request.files, request.indexes)
-    ls.completer.prefetch(after)
+    known = request.files, request.indexes, request.edits
+    ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
     identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, line)
     return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
 
@@ -490,13 +501,15 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     others = related(ls, document)
     files = tuple(other.file.as_posix() for other in (document, *others))
     texts = tuple(other.beginning for other in others)
+    line = without_end(document.line(start.line))
+    edits = tuple(edit for each in (document, *others) for edit in each.edits.made(but=line))[:EDITS]
     return Question(
         gap=gap,
         typed=typed,
         range=types.Range(document.position(start), document.position(end)),
         line_end=document.line_end if ls.inserts_verbatim else "\n",
         invoked=invoked,
-        request=fill_request(gap, document.path, texts, ls.settings, invoked, files, ls.files.indexes),
+        request=fill_request(gap, document.path, texts, ls.settings, invoked, files, ls.files.indexes, edits),
     )
 
 

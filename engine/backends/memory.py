@@ -34,6 +34,7 @@ class ModelShape(msgspec.Struct, frozen=True):
     canvas: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # tokens of its largest canvas
     ngram_buckets: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
     marks_empty_rest: bool = True  # see window.prompt
+    sees_snippets: bool = False  # see window.prompt
     threads: int = 1  # at the few rows of a keystroke a second one gains nothing where the model is tiny
 
 

@@ -26,7 +26,7 @@ from engine.retrieval.files import Limits, list_files, read_text
 from engine.retrieval.index import MANIFEST, IndexedFile, Manifest, Part, open_part, read_manifest
 from engine.retrieval.segment import Segment
 
-SEGMENT = 16 << 20  # bytes of text; sorting takes five times as many bytes of memory
+SEGMENT = 24 << 20  # bytes of text; sorting takes seven times as many bytes of memory
 SMALL = 4 << 20  # a smaller segment is made again with the next files
 UNUSED = 24 * 3600  # seconds
 EVERY = 0.2  # seconds between lines of progress

@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from engine.contract import Source
+from engine.contract import Edit, Source
 from engine.retrieval.index import Found, Index
+from engine.retrieval.renaming import renamed
 from engine.retrieval.shares import Evidence, prior
 
 SHORTEST, LONGEST = 3, 64  # characters of a match
@@ -26,6 +27,9 @@ ALIKE = 0.5  # a place has a voice where its match is so long, of the longest
 PLACES = 8  # that are looked at in an open text
 AGAIN = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
 CLOSERS = frozenset(")]}\"'`,;: ")
+
+
+Kind: TypeAlias = Literal["copied", "renamed", "resumed", "edited"]
 
 
 class Indexed(NamedTuple):
@@ -51,16 +55,18 @@ class Candidate(msgspec.Struct, frozen=True):
     voices: float
     below: bool
     here: bool
-    place: Indexed | Source
+    place: Indexed | Source | None
+    kind: Kind = "copied"
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Source | None:
         place = self.place
         return Source(place.found.path, place.of.line(place.found)) if isinstance(place, Indexed) else place
 
     def evidence(self, line_start: bool, begun: bool) -> Evidence:
         """What speaks for its next token."""
-        return Evidence(self.length, self.voices, self.below, self.here, line_start, begun)
+        renamed, resumed = self.kind == "renamed", self.kind == "resumed"
+        return Evidence(self.length, self.voices, self.below, self.here, line_start, begun, renamed, resumed)
 
 
 class Elsewhere:
@@ -79,36 +85,43 @@ class Elsewhere:
         others: Sequence[str],
         paths: Sequence[str],
         indexes: Sequence[Index],
+        edits: Sequence[Edit] = (),
     ) -> None:
         self._rest = rest.rstrip()
         self._above = prefix.rpartition("\n")[0].rpartition("\n")[2].strip()
         self._next = below.lstrip("\n").partition("\n")[0].rstrip()
         self._first, self._cursor = first, first + prefix.count("\n")
-        self._below, self._indexes, self._hidden = below, indexes, frozenset(paths)
-        path, *names = paths or [""]
-        self._path, self._others = path, list(zip(itertools.chain(names, itertools.repeat("")), others, strict=False))
+        self._indexes, self._hidden, self._edits = indexes, frozenset(paths), edits
+        self._path, *names = paths or [""]
+        named = zip(itertools.chain(names, itertools.repeat("")), others, strict=False)
+        self._texts = [(self._path, below, self._cursor), *((path, text, 1) for path, text in named)]
 
     def candidates(self, sought: str, written: str) -> list[Candidate]:
         """How the line may go on after `sought`, an end of `written`, which is the text up to there; the best come
         first.
         """
         head = written[written.rfind("\n") + 1 :]
-        alike: dict[str, list[Candidate]] = {}
-        for found in self._places(sought, written):
-            if (candidate := self._candidate(head, *found)) is not None:
-                alike.setdefault(candidate.line, []).append(candidate)
-        longest = max((one.length for group in alike.values() for one in group), default=0)
-        voices = {line: sum(one.length >= ALIKE * longest for one in group) for line, group in alike.items()}
-        heard = sum(voices.values())
-        best = [
-            msgspec.structs.replace(
-                max(group, key=lambda one: one.length),
-                voices=voices[line] / heard,
-                below=any(one.below for one in group if one.length >= ALIKE * longest),
-            )
-            for line, group in alike.items()
-        ]
+        found = [one for place in self._places(sought, written) if (one := self._candidate(head, *place)) is not None]
+        best = _by_line(found)
+        if sought == written:
+            known = {one.line for one in best}
+            places = self._renamed(written.rpartition("\n")[0], head)
+            found = [one for place in places if (one := self._candidate(head, *place, "renamed")) is not None]
+            best += [one for one in _by_line(found) if one.line not in known]
+            best = [*self._edited(written), *best]
         return sorted(best, key=lambda one: -prior(one.evidence(line_start=False, begun=False)))
+
+    def _edited(self, written: str) -> Iterator[Candidate]:
+        """The latest edit that fits here, for as much as is not written yet of what was put in."""
+        for before, text, after in self._edits:
+            line = before + text
+            ends = ((common_end(written, line[:at]), at) for at in range(len(before), len(line)))
+            length, at = max(ends, default=(0, 0))
+            fits = self._rest[:1] == after[:1] if self._rest else True
+            if length >= SHORTEST and length > at - len(before) and fits:
+                rest = line[at:] if self._rest else (line[at:] + after).rstrip()
+                yield Candidate(rest, True, "", length, 1.0, False, True, None, "edited")
+                break
 
     def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Source]]:
         """Length of the match, what follows, and where that is."""
@@ -116,7 +129,7 @@ class Elsewhere:
         for length, place in matches(sought, written, line):
             source = Source(self._path, self._first + written.count("\n", 0, place))
             yield length, written[place : place + AHEAD], source
-        for path, text, first in [(self._path, self._below, self._cursor), *((*other, 1) for other in self._others)]:
+        for path, text, first in self._texts:
             for length, place in matches(sought, text, len(text)):
                 yield length, text[place : place + AHEAD], Source(path, first + text.count("\n", 0, place))
         for index in self._indexes:
@@ -124,7 +137,15 @@ class Elsewhere:
                 if found.length >= SHORTEST:
                     yield found.length, found.after[:AHEAD], Indexed(index, found)
 
-    def _candidate(self, head: str, length: int, text: str, place: Indexed | Source) -> Candidate | None:
+    def _renamed(self, above: str, head: str) -> Iterator[tuple[int, str, Source]]:
+        """As `_places`, of those that are like the cursor's but for names."""
+        for path, text, first in [(self._path, above, self._first), *self._texts]:
+            for length, after, line in renamed(above, head, text):
+                yield min(length, LONGEST), after, Source(path, first + line)
+
+    def _candidate(
+        self, head: str, length: int, text: str, place: Indexed | Source, kind: Kind = "copied"
+    ) -> Candidate | None:
         """None where the line goes on against what stands around the cursor."""
         line, end, after = text.partition("\n")
         copied = up_to(self._rest, line.rstrip())
@@ -139,7 +160,25 @@ class Elsewhere:
         indent = following[: len(following) - len(following.lstrip())]
         goes_on = following.strip() and len(indent) >= len(head) - len(head.lstrip())
         then = "\n" + indent if goes_on and not self._rest else ""
-        return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, here, place)
+        return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, here, place, kind)
+
+
+def _by_line(found: list[Candidate]) -> list[Candidate]:
+    """The best of each line, with the voices of all."""
+    alike: dict[str, list[Candidate]] = {}
+    for candidate in found:
+        alike.setdefault(candidate.line, []).append(candidate)
+    longest = max((one.length for one in found), default=0)
+    voices = {line: sum(one.length >= ALIKE * longest for one in group) for line, group in alike.items()}
+    heard = sum(voices.values())
+    return [
+        msgspec.structs.replace(
+            max(group, key=lambda one: one.length),
+            voices=voices[line] / heard,
+            below=any(one.below for one in group if one.length >= ALIKE * longest),
+        )
+        for line, group in alike.items()
+    ]
 
 
 def up_to(rest: str, line: str) -> str | None:

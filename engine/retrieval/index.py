@@ -70,6 +70,14 @@ class Index:
         self._dead = [frozenset(part.dead) for part in self.manifest.parts]
 
     @classmethod
+    def of(cls, texts: dict[str, bytes]) -> Index:
+        """Of texts by path, kept nowhere."""
+        segment = Segment.of(texts)
+        files = [IndexedFile(path, len(texts[path]), 0) for path in segment.files]
+        part = Part("", files, segment.starts, sum(map(len, texts.values())), 0)
+        return cls([segment], Manifest(parts=[part]))
+
+    @classmethod
     def open(cls, store: Path) -> Index:
         """What `build` wrote there; an empty index where that is missing, damaged or of another version."""
         try:

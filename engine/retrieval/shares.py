@@ -19,7 +19,8 @@ class Evidence(NamedTuple):
     """What speaks for a copied token besides the model; see `candidates.Candidate`.
 
     `here` tells that it is from the file at hand, `line_start` that nothing of the line is written yet, `begun` that
-    tokens of the same copy have been right.
+    tokens of the same copy have been right, `renamed` that names of it were changed, and `resumed` that it is the rest
+    of a copy of which one word was another.
     """
 
     length: int
@@ -28,6 +29,8 @@ class Evidence(NamedTuple):
     here: bool
     line_start: bool
     begun: bool
+    renamed: bool = False
+    resumed: bool = False
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -40,6 +43,8 @@ class Weights(msgspec.Struct, frozen=True):
     here: float
     line_start: float
     begun: float
+    renamed: float
+    resumed: float
     model: float
 
 

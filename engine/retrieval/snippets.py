@@ -15,7 +15,7 @@ import msgspec
 from engine.contract import FillRequest, Source
 from engine.retrieval.index import Found, Index
 
-NAMES = 6  # of the cursor's line and the one above that are looked up
+ABOVE, NAMES = 3, 6  # lines above the cursor's, and the most names of all these that are looked up
 DEFINED_BY = ("def {}(", "class {}(", "class {}:", "\n{} = ", "function {}(", "fn {}(", "func {}(", "const {} = ")
 LINES = 6  # of a definition
 SIMILAR, BEFORE = 24, 240  # characters: the shortest match that counts, what is shown before it
@@ -41,7 +41,7 @@ def snippets(request: FillRequest, room: int) -> list[Snippet]:
 
 
 def _definitions(request: FillRequest, hidden: frozenset[str]) -> Iterator[Snippet]:
-    lines = request.prefix.rsplit("\n", 2)[-2:] + request.suffix.split("\n", 1)[:1]
+    lines = request.prefix.rsplit("\n", 1 + ABOVE)[-1 - ABOVE :] + request.suffix.split("\n", 1)[:1]
     names = [*dict.fromkeys(reversed(NAME.findall("\n".join(lines))))]
     for name in names[:NAMES]:
         for form in DEFINED_BY:

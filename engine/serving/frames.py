@@ -71,8 +71,9 @@ reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
 def fields_of(request: FillRequest) -> dict[str, Any]:
-    """All but what only an index of files is for, which no user of a server has."""
-    return {name: getattr(request, name) for name in request.__struct_fields__ if name not in ("files", "indexes")}
+    """All but what users of a server have no way to send."""
+    sent = set(request.__struct_fields__) - {"files", "indexes", "edits"}
+    return {name: getattr(request, name) for name in sent}
 
 
 def request_of(fields: dict[str, Any]) -> FillRequest:

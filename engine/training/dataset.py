@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -23,11 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.contract import FillRequest
 from engine.corpus import Corpus
 from engine.ngrams import hashed_ngrams
+from engine.retrieval.index import Index
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
+from engine.window import shown
 
 NONE = -1
+INDEXED = 1 << 20  # bytes of a package that snippets are taken from
 MISSES = 8  # gaps that are none, or do not fit, after which a row is full
 
 
@@ -69,6 +75,7 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     suffix_share: float = 0.25
     buckets: int = 10240
     marks_empty_rest: bool = True  # see window.prompt
+    snippets: float = 0.0  # share of contexts that begin with snippets of other files of the package
 
 
 class Sampler:
@@ -76,6 +83,9 @@ class Sampler:
         self.corpus, self.tokenizer, self.config = corpus, tokenizer, config
         self.random = random.Random(seed)
         self._weights = np.cumsum(corpus.weights())
+        self._packages = defaultdict[str, list[int]](list)  # the numbers of their files
+        for number, file in enumerate(corpus.files if config.snippets else ()):
+            self._packages[file.package].append(number)
 
     def batch(self, rows: int) -> Batch:
         built = [self.row() for _ in range(rows)]
@@ -91,10 +101,23 @@ class Sampler:
                 break
             last = self.random.randrange(len(lines))
         path = self.corpus.files[number].path if self.random.random() < 0.7 else ""
-        return self._build(lines, last, path)
+        has_snippets = self.config.snippets and self.random.random() < self.config.snippets
+        return self._build(lines, last, path, self._shown(number, lines, last) if has_snippets else [])
 
-    def _build(self, lines: list[str], last: int, path: str) -> Batch:
-        context, first, starts = self._context(lines, last, path)
+    def _shown(self, number: int, lines: list[str], last: int) -> list[int]:
+        """Snippets for a line of a file, as at inference, of other files of its package."""
+        package = self._packages[self.corpus.files[number].package]
+        texts, size = dict[str, bytes](), 0
+        for other in self.random.sample(package, len(package)):
+            text = self.corpus.text(other).encode()
+            if other != number and size + len(text) <= INDEXED:
+                texts[self.corpus.files[other].path] = text
+                size += len(text)
+        request = FillRequest(prefix="", indexes=(Index.of(texts),))
+        return shown("\n".join([*lines[:last], ""]), request, self.tokenizer, self.config.context)
+
+    def _build(self, lines: list[str], last: int, path: str, snippets: list[int]) -> Batch:
+        context, first, starts = self._context(lines, last, path, snippets)
         row = _Row(self.config, context)
         misses, cursors = 0, set[tuple[int, int]]()
         while misses < MISSES and row.used < self.config.tail - 8:
@@ -106,10 +129,12 @@ class Sampler:
             misses += not row.add(*self._branch(lines, gap, first, starts, context), self.random)
         return row.finish()
 
-    def _context(self, lines: list[str], last: int, path: str) -> tuple[list[int], int, list[int]]:
+    def _context(
+        self, lines: list[str], last: int, path: str, snippets: Sequence[int] = ()
+    ) -> tuple[list[int], int, list[int]]:
         """The context's tokens, its first line, and where each of its lines starts in it."""
         budget = self.config.context
-        head = [BOS]
+        head = [BOS, *snippets]
         if path:
             head += [PATH, *self.tokenizer.encode("/".join(path.split("/")[-3:]))[:16]]
         head.append(SUF)

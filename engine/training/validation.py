@@ -33,6 +33,7 @@ def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
         canvas=model.config.denoiser.canvas if model.config.denoiser else config.canvas,
         ngram_buckets=model.config.ngram_buckets,
         marks_empty_rest=config.marks_empty_rest,
+        sees_snippets=config.snippets > 0,
     )
 
 

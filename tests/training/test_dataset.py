@@ -14,9 +14,10 @@ from engine import FillRequest
 from engine.corpus import Corpus, FileEntry
 from engine.embedded import WEIGHTS
 from engine.models.trunk import Trunk, TrunkConfig
-from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PRE, ROL, SPECIALS, Tokenizer
+from engine.retrieval.index import Index
+from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PATH, PRE, ROL, SPECIALS, SUF, Tokenizer
 from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Sampler, SamplerConfig
-from engine.window import prompt
+from engine.window import SNIPPETS_SHARE, prompt
 
 CONFIG = SamplerConfig(context=192, tail=96, canvas=8, buckets=64)
 MODEL = TrunkConfig(vocab=8192, dim=32, layers=2, heads=2, mlp=64, ngram_buckets=64, ngram_dim=8)
@@ -167,3 +168,22 @@ def test_special_tokens_are_where_they_belong(rows: list[Batch]) -> None:
         assert (context == PRE).sum() == 1
         assert not np.isin(context, [ROL, MID, EOM, MASK]).any()
         assert len(SPECIALS) > PAD
+
+
+def test_a_share_of_contexts_begins_with_snippets_of_the_package(corpus: Corpus, tokenizer: Tokenizer) -> None:
+    """As at inference, and with the rest of the row as without."""
+    wide = msgspec.structs.replace(CONFIG, context=768, snippets=1.0)
+    shown = Sampler(corpus, tokenizer, wide, seed=1)
+    rows = [shown.row() for _ in range(6)]
+    assert any((row.tokens[: wide.context] == PATH).sum() > 1 for row in rows)
+    lines = corpus.text(3).split("\n")
+    snippets = shown._shown(3, lines, 40)
+    assert 0 < len(snippets) <= wide.context * SNIPPETS_SHARE
+    index = Index.of({file.path: corpus.text(n).encode() for n, file in enumerate(corpus.files) if n != 3})
+    request = FillRequest(prefix="\n".join(lines[:41]), indexes=(index,))
+    asked = prompt(request, tokenizer, wide.context, sees_snippets=True)
+    context, _, _ = shown._context(lines, 40, "", snippets)
+    assert asked.context[: len(snippets) + 2] == context[: len(snippets) + 2]
+    assert prompt(request, tokenizer, wide.context).context[1] == SUF
+    plain = Sampler(corpus, tokenizer, msgspec.structs.replace(wide, snippets=0.0), seed=1)
+    assert all((plain.row().tokens[: wide.context] == PATH).sum() <= 1 for _ in range(6))

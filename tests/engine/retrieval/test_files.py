@@ -69,6 +69,21 @@ def test_links_in_a_circle_pipes_and_what_may_not_be_read(tmp_path: Path) -> Non
     assert names(tmp_path / "nowhere") == []
 
 
+def test_a_folder_that_may_not_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, a__b_dot_py="", c_dot_py="")
+    scandir = os.scandir
+
+    def refused(folder: str) -> object:
+        if folder.endswith("/a"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    listing = list_files([str(tmp_path)])
+    assert [Path(file.path).name for file in listing.files] == ["c.py"]
+    assert listing.left_out == {"unreadable": 1}
+
+
 def test_no_more_than_the_limits_and_it_says_so(tmp_path: Path) -> None:
     write(tmp_path, **{f"{name}_dot_py": "x" * 10 for name in "abcd"}, deep__e_dot_py="x")
     (tmp_path / "large.py").write_bytes(b"x" * (LARGEST_FILE + 1))
@@ -85,6 +100,7 @@ def test_no_more_than_the_limits_and_it_says_so(tmp_path: Path) -> None:
         (b"\xef\xbb\xbfa", "a"),
         ("é".encode("utf-16"), "é"),
         (b"caf\xe9", "caf\ufffd"),
+        (b"caf\xc3", "caf\ufffd"),  # half-written
         (b"a\0b", None),
         (b"\xff\xfea", "\ufffd"),
         (b"x" * 500, None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import stat
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.retrieval import build as building
 from engine.retrieval.build import Order, Progress, build
+from engine.retrieval.files import read_text
 from engine.retrieval.index import Index
 from engine.retrieval.segment import LONGEST, Segment
 
@@ -152,6 +154,33 @@ def test_a_damaged_segment_is_made_anew(project: Path, kind: str, damage: object
     assert follows(indexed(project, check=True), "    return width * ") == ["height"]
 
 
+def test_on_a_full_disk_what_there_was_stays(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexed(project)
+    (project / "new.py").write_text("answer = 42\n")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        indexed(project)
+    assert follows(Index.open(project.parent / "store"), "    return width * ") == ["height"]
+    monkeypatch.undo()
+    assert follows(indexed(project), "answer = ") == ["42"]
+
+
+def test_a_file_that_vanishes_while_it_is_indexed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def vanishing(path: str) -> str | None:
+        if path.endswith("area.py"):
+            Path(path).unlink()
+        return read_text(path)
+
+    monkeypatch.setattr(building, "read_text", vanishing)
+    index = indexed(project)
+    assert len(index) == 1
+    assert follows(index, "    return one") == [" + two  # é"]
+
+
 @pytest.mark.parametrize("manifest", [b"", b"{}", b"[]", b'{"version": 99}', b"\xff"])
 def test_a_manifest_of_another_kind_is_made_anew(project: Path, manifest: bytes) -> None:
     indexed(project)
@@ -205,3 +234,10 @@ def test_where_it_cannot_be_kept_it_says_so(project: Path) -> None:
     store.write_text("")
     with pytest.raises(OSError, match=r"exists|directory"):
         build(Order([str(project)], str(store)))
+
+
+def test_of_texts_at_hand() -> None:
+    index = Index.of({"a.py": AREA.encode(), "b.py": SUM.encode()})
+    assert follows(index, "    return width * ") == ["height"]
+    assert index.matches("    return one", frozenset({"b.py"})) == []
+    assert Index.of({}).matches("return ") == []

@@ -10,10 +10,7 @@ arXiv 2311.08252).
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
-
-import msgspec
 
 from engine.contract import FillRequest, Source
 from engine.decoding.limits import Spelling, Written
@@ -27,22 +24,11 @@ DRAFT = 12  # tokens
 LIKELY = 0.2  # a draft goes on while this is the chance that all of it will be agreed with
 
 
-WORD = re.compile(r"\s*(\w+)")
-
-
 class Copy(NamedTuple):
     """A token that followed elsewhere, and what speaks for it."""
 
     token: int
     evidence: Evidence
-
-
-class Left(NamedTuple):
-    """A copy that was not gone on with: its tokens from there on, and how many the fill had."""
-
-    candidate: Candidate
-    ahead: list[int]
-    known: int
 
 
 class Copier:
@@ -68,7 +54,6 @@ class Copier:
         self._ahead: list[int] = []
         self._begun = False  # whether the candidate was followed already
         self._followed: list[tuple[int, Candidate]] = []  # characters and where they came from
-        self._left: Left | None = None
         self._search()
 
     @property
@@ -91,7 +76,6 @@ class Copier:
     def advance(self, tokens: list[int]) -> None:
         """Go on behind the next tokens of the fill."""
         for token in tokens:
-            self._left = self._left_over(token)
             self._tokens.append(token)
             copy = self.next
             self.shares.append(prior(copy.evidence) if copy and copy.token == token else 0.0)
@@ -109,8 +93,7 @@ class Copier:
         if tokens[:known] == self._tokens:
             self.advance(tokens[known:])
         else:
-            self._tokens, self._followed, self._left = list(tokens), [], None
-            self.shares = [0.0] * len(tokens)
+            self._tokens, self._followed, self.shares = list(tokens), [], [0.0] * len(tokens)
             self._search()
 
     def decided(self) -> Written:
@@ -151,31 +134,12 @@ class Copier:
         sought = line.lstrip() if "\n" in fill[len(self._taken) :] else written
         # that a line ended there is no suggestion: it may be as unfinished as this one
         candidates = [one for one in self._elsewhere.candidates(sought, written) if one.line or self._tokens]
-        self._candidate = next(iter(candidates), None) or self._resumed()
-        if self._candidate is None:
+        if not candidates:
             return
+        self._candidate = candidates[0]
         self._ahead = self._spelling.encode(("" if self._tokens else self._taken) + self._candidate.line)
         if self._candidate.ends:
             self._ahead += self._after_line(self._candidate)
-
-    def _left_over(self, token: int) -> Left | None:
-        """The copy of which the next token is not one; or the last such, while that word may go on."""
-        if self._left is not None and WORD.fullmatch(self._spelling.decode([*self._tokens[self._left.known :], token])):
-            return self._left
-        if self._candidate is None or self._ahead[:1] in ([], [token]):
-            return None
-        return Left(self._candidate, self._ahead, len(self._tokens))
-
-    def _resumed(self) -> Candidate | None:
-        """The rest of the copy that was left, behind one word in the place of one, which is changed in it too."""
-        if self._left is None:
-            return None
-        ahead = self._spelling.decode([token for token in self._left.ahead if token not in self._spelling.ends])
-        theirs, ours = WORD.match(ahead), self._spelling.decode(self._tokens[self._left.known :])
-        if theirs is None or not WORD.fullmatch(ours):
-            return None
-        rest = re.sub(rf"\b{re.escape(theirs[1])}\b", ours.strip(), ahead[theirs.end() :].partition("\n")[0])
-        return msgspec.structs.replace(self._left.candidate, line=rest, kind="resumed")
 
     def _after_line(self, candidate: Candidate) -> list[int]:
         """The end, or the beginning of the next line where one follows there that belongs to the same block."""

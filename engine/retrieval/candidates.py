@@ -3,7 +3,8 @@
 Elsewhere is the text around the cursor, the other open texts, and the index of the workspace. Each has places that end
 like what is written; those where the line goes on against what stands right of the cursor are no candidates, nor are
 those that would write a line again that stands directly above or below. Places that go on alike are one candidate,
-which the more of them speak for.
+which the more of them speak for. Places that are alike but for names go on with the cursor's names (see `renaming`);
+and what was just changed elsewhere is changed here.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ AGAIN = 8  # characters: a shorter line, such as a closing bracket, may well sta
 CLOSERS = frozenset(")]}\"'`,;: ")
 
 
-Kind: TypeAlias = Literal["copied", "renamed", "resumed", "edited"]
+Kind: TypeAlias = Literal["copied", "renamed", "edited"]
 
 
 class Indexed(NamedTuple):
@@ -45,7 +46,7 @@ class Candidate(msgspec.Struct, frozen=True):
     `length` characters before the place are the same, `voices` is the share of such places that go on like this,
     `below` whether the line after it is the one below the cursor, `here` whether it is in the file at hand. `ends` is
     whether the line ends there, as far as is known; `then` is the beginning of the next line there, its indentation,
-    and empty where that is no line of the same block.
+    and empty where that is no line of the same block. An edit has no place.
     """
 
     line: str
@@ -65,15 +66,15 @@ class Candidate(msgspec.Struct, frozen=True):
 
     def evidence(self, line_start: bool, begun: bool) -> Evidence:
         """What speaks for its next token."""
-        renamed, resumed = self.kind == "renamed", self.kind == "resumed"
-        return Evidence(self.length, self.voices, self.below, self.here, line_start, begun, renamed, resumed)
+        return Evidence(self.length, self.voices, self.below, self.here, line_start, begun, self.kind == "renamed")
 
 
 class Elsewhere:
     """Where a request may copy from; made once for it.
 
     `rest` stands right of the cursor, `below` under its line. `first` is the number of the prefix's first line;
-    `others` are the open texts, whose paths, after that of the file at hand, are `paths`, as far as they have any.
+    `others` are the open texts, whose paths, after that of the file at hand, are `paths`, as far as they have any; the
+    latest of the `edits` come first.
     """
 
     def __init__(

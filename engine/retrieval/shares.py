@@ -19,8 +19,7 @@ class Evidence(NamedTuple):
     """What speaks for a copied token besides the model; see `candidates.Candidate`.
 
     `here` tells that it is from the file at hand, `line_start` that nothing of the line is written yet, `begun` that
-    tokens of the same copy have been right, `renamed` that names of it were changed, and `resumed` that it is the rest
-    of a copy of which one word was another.
+    tokens of the same copy have been right, `renamed` that names of it were changed.
     """
 
     length: int
@@ -30,7 +29,6 @@ class Evidence(NamedTuple):
     line_start: bool
     begun: bool
     renamed: bool = False
-    resumed: bool = False
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -44,7 +42,6 @@ class Weights(msgspec.Struct, frozen=True):
     line_start: float
     begun: float
     renamed: float
-    resumed: float
     model: float
 
 

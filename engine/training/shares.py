@@ -1,8 +1,8 @@
 """Learns how far copies are believed: the weights of retrieval/shares.json, a logistic regression each.
 
-At cursors of packages that are not reported on, each with its own package as the workspace, the line is written again.
-Each token that may be copied on the way is a sample: what speaks for it, what the model gives it, whether it is right.
-Folders of packages are as `pip install --no-deps --target` leaves them, one a package.
+At cursors of packages that are not reported on, each with its own package as the workspace, a copy is followed as long
+as it is right. Each token is a sample: what speaks for it, what the model gives it, whether it is right. Folders of
+packages are as `pip install --no-deps --target` leaves them, one a package.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from engine.retrieval.build import Order, build
 from engine.retrieval.files import list_files, read_text
 from engine.retrieval.index import Index
 from engine.retrieval.shares import Evidence, Shares, Weights, factors
-from engine.tokenizer import EOM, MASK, Tokenizer
+from engine.tokenizer import MASK, Tokenizer
 from engine.window import prompt
 
 RIDGE, ROUNDS = 1.0, 30  # of the regression
@@ -73,17 +73,27 @@ def _cursor(lines: list[str], path: str, dice: random.Random) -> tuple[FillReque
 def _followed(
     passes: CausalPasses, tokenizer: Tokenizer, request: FillRequest, target: str
 ) -> Iterator[tuple[Evidence, float, bool]]:
-    """All that may be copied at a cursor and behind each token of the target, as if each was written."""
+    """The tokens of the copy at a cursor, up to the first that is wrong."""
     shape = passes.shape
     asked = prompt(request, tokenizer, shape.context, shape.marks_empty_rest, shape.sees_snippets)
-    copier = Copier(request, tokenizer, asked.blank)
-    tokens = [*tokenizer.encode(asked.blank + target), EOM][:DRAFT]
+    copier, draft, evidence = Copier(request, tokenizer, asked.blank), list[int](), list[Evidence]()
+    while len(draft) < DRAFT and (copy := copier.next) is not None:
+        draft.append(copy.token)
+        evidence.append(copy.evidence)
+        copier.advance([copy.token])
+        if copy.token in tokenizer.ends:
+            break
+    if not draft:
+        return
     passes.keep(asked.context)
-    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*tokens, MASK], read=len(tokens))])
-    for row, token in enumerate(tokens):
-        for copy in copier.copies:
-            yield copy.evidence, guess.probability(row, copy.token), copy.token == token
-        copier.advance([token])
+    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*draft, MASK], read=len(draft))])
+    for row, token in enumerate(draft):
+        written = tokenizer.decode(draft[: row + 1])
+        ends = token in tokenizer.ends
+        right = (asked.blank + target).startswith(written) and (not ends or written == asked.blank + target)
+        yield evidence[row], guess.probability(row, token), right
+        if not right:
+            return
 
 
 def learn(found: Sequence[Sample]) -> tuple[Shares, float, float]:

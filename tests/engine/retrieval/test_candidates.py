@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract import Source
+from engine.contract import Edit, Source
 from engine.retrieval.build import Order, build
 from engine.retrieval.candidates import Candidate, Elsewhere, matches, up_to
 from engine.retrieval.index import Index
@@ -85,3 +85,34 @@ def test_the_longest_place_and_the_latest_of_those_about_as_long() -> None:
     assert matches("a.foo(", "a.foo(1) b.foo(2) foo(3)", 24) == [(6, 6), (4, 22), (5, 15)]
     assert matches("bar(", "foo(1)", 6) == []
     assert matches("", "foo", 3) == []
+
+
+def test_places_that_are_alike_but_for_names() -> None:
+    user = 'def show(user):\n    if user.hidden:\n        return "none"\n    return draw(user.name, user)\n\n\n'
+    order = user.replace("user", "order").partition("draw")[0]
+    found = next(one for one in candidates(user + order + "draw(") if one.kind == "renamed")
+    assert (found.line, found.source) == ("order.name, order)", Source("/p/here.py", 4))
+    assert found.evidence(line_start=False, begun=False).renamed
+    found = next(one for one in candidates("x = 1\n" + order, "", "", user) if one.kind == "renamed")
+    assert (found.line, found.source) == ("draw(order.name, order)", Source("/p/0.py", 4))
+
+
+@pytest.mark.parametrize(
+    ("written", "rest", "line"),
+    [
+        ("x = go(a", ")", ", b"),
+        ("x = go(a, ", ")", "b"),
+        ("x = go(a", ") + 1", ", b"),
+        ("x = go(a", "", ", b)"),
+        ("x = go(a", "]", None),
+        ("x = go(a, b", ")", None),
+        ("x = no(c", ")", None),
+        ("", "", None),
+    ],
+)
+def test_what_was_just_changed_is_changed_here(written: str, rest: str, line: str | None) -> None:
+    edits = [Edit("gone", "", ""), Edit("y = go(a", ", b", ")"), Edit("z = go(a", ", old", ")")]
+    elsewhere = Elsewhere(written, rest, "", 1, [], [], [], edits)
+    found = [one for one in elsewhere.candidates(written, written) if one.kind == "edited"]
+    assert lines(found) == ([] if line is None else [line])
+    assert all(one.source is None for one in found)

@@ -408,7 +408,7 @@ def test_a_copy_that_the_model_agrees_with_costs_one_pass() -> None:
 
 
 def test_of_a_copy_stays_what_the_model_agrees_with_and_the_rest_is_denoised() -> None:
-    model = Scripted(lambda asked: [(10, 0.6), (3, 0.95), (4, 0.95)])
+    model = Scripted(lambda asked: [(10, 0.6), (3, 0.999), (4, 0.999)])
     canvas, used = Canvas.masked(MASK, 3), limits()
     reveal(model, copying_task(), canvas, EVERY_PASS, used)
     assert model.seen == [Alphabet().encode("hij"), [10, MASK, MASK]]

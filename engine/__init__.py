@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Piece, Progress, Watch
+from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Piece, Progress, Sampling, Watch
 from engine.remote.address import is_url
 
 __all__ = ["AUTO", "Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
@@ -33,39 +33,45 @@ Said = TypeVar("Said", Fill, Progress)
 class Engine:
     """A loaded model. One `fill` or `read` runs at a time: give it one worker thread."""
 
-    def __init__(self, backend: Backend, model: str = "") -> None:
-        self._backend, self._model = backend, model
+    def __init__(self, backend: Backend, model: str = "", sampling: Sampling = Sampling()) -> None:
+        self._backend, self._model, self._sampling = backend, model, sampling
 
     @classmethod
-    def load(cls, model: str = AUTO, device: str = "auto", family: str | None = None) -> "Engine":
+    def load(
+        cls, model: str = AUTO, device: str = "auto", family: str | None = None, sampling: Sampling = Sampling()
+    ) -> "Engine":
         """Load the embedded models (see engine.auto) or one of them, a public checkpoint from a folder or a hub id, or
         reach a server by its URL.
 
-        `device` is auto, cpu, cuda or mps; auto leaves the embedded model, which is made for it, on the CPU. `family`
-        is a key of `engine.models.registry`, where the config.json of a checkpoint does not tell it.
+        `device` is auto, cpu, cuda or mps, or several that share a public checkpoint, as in cuda:0,cuda:1; auto leaves
+        the embedded model, which is made for it, on the CPU. `family` is a key of `engine.models.registry`, where the
+        config.json of a checkpoint does not tell it; `sampling` counts where requests say nothing.
         Raises EngineError where the model is unknown, does not fit, or its files are missing or damaged.
         """
         if is_url(model):
+            _refuse(model, family)
             from engine.remote.model import Remote  # here, so that nothing else has to do with the network
 
-            return cls(Remote.load(model), model)
+            return cls(Remote.load(model), model, sampling)
         from engine import auto
         from engine.embedded import Embedded  # here, so that importing the types costs no onnxruntime
 
+        if model == AUTO or Embedded.holds(model):
+            _refuse(model, family)
         if model == AUTO and device in ("auto", "cpu"):
-            return cls(auto.load())
+            return cls(auto.load(), sampling=sampling)
         if model == AUTO:
             model = auto.best()
         if Embedded.holds(model) and device in ("auto", "cpu"):
-            return cls(Embedded.load(model), model)
+            return cls(Embedded.load(model), model, sampling)
         try:
             from engine import public  # here, so that the embedded model costs no torch
         except ModuleNotFoundError as missing:
             needed = "public checkpoints and GPUs need the gpu extra: pip install 'inpaint-lsp[gpu]'"
             raise EngineError(f"{needed} ({missing.name} is missing)") from None
         if Embedded.holds(model):
-            return cls(Embedded.load(model, public.choose_device(device)), model)
-        return cls(public.load(model, device, family), model)
+            return cls(Embedded.load(model, public.choose_device(device)), model, sampling)
+        return cls(public.load(model, device, family), model, sampling)
 
     @property
     def reach(self) -> int:
@@ -89,6 +95,7 @@ class Engine:
         text around it.
         """
         _check(request)
+        request = msgspec.structs.replace(request, sampling=request.sampling.over(self._sampling))
         if CRLF not in request.prefix and CRLF not in request.suffix:
             fill = self._backend.fill(_with_newlines(request), cancel, watch)
         else:
@@ -102,6 +109,12 @@ class Engine:
         which a request without a deadline waits for.
         """
         return self._backend.read(_with_newlines(request), cancel)
+
+
+def _refuse(model: str, family: str | None) -> None:
+    """Raises EngineError where a family is said of a model that is of none."""
+    if family is not None:
+        raise EngineError(f"--family is for public checkpoints, and {model} is none: leave it out, or choose another")
 
 
 def _check(request: FillRequest) -> None:

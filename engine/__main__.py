@@ -6,18 +6,14 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.contract import EngineError, Sampling
+from engine import options
+from engine.contract import EngineError
 from engine.decoding.presets import AUTO, PASSES
 from engine.languages import LANGUAGES
 
-if TYPE_CHECKING:
-    from engine import Engine
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 STEPS = {"auto": AUTO, **PASSES}
 EVALUATIONS = ["lines", "typing", "humaneval", "--help", "-h"]
 SPLITS = ["single-line", "multi-line", "random-span"]
@@ -62,51 +58,21 @@ def parser() -> argparse.ArgumentParser:
 
 def _fill(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jsonl", action="store_true", required=True, help="read and write JSON lines")
-    _model(command, "auto")
+    options.add(command, "auto")
     command.add_argument("--steps", type=_steps, default=AUTO, help=f"denoising passes: a number, {', '.join(STEPS)}")
     command.add_argument("--max-lines", type=int, help="the most lines of a fill, where the request does not say")
-    names = "by the samplers' authors' names; ours have temperature, top-p and seed"
-    group = command.add_argument_group(f"how tokens are chosen, {names}")
-    for option in Sampling.__struct_fields__:
-        group.add_argument(f"--{option.replace('_', '-')}", metavar="VALUE")
 
     def run(args: argparse.Namespace) -> None:
         from engine.jsonl import fill_lines
 
-        sampling = _sampling(args)
-        fill_lines(sys.stdin.buffer, sys.stdout.buffer, _engine(args), args.max_lines, args.steps, sampling)
+        engine = options.chosen(args).load()
+        fill_lines(sys.stdin.buffer, sys.stdout.buffer, engine, args.max_lines, args.steps)
 
     command.set_defaults(run=run)
 
 
-def _model(command: argparse.ArgumentParser, default: str = "nano") -> None:
-    command.add_argument("--model", default=default, help=f"a shipped model, a folder or a hub id (default: {default})")
-    command.add_argument("--device", choices=DEVICES, default="auto", help="where it runs (default: auto)")
-    command.add_argument("--family", help="what a folder's config.json does not tell: see `models`")
-
-
-def _sampling(args: argparse.Namespace) -> Sampling:
-    """Raises EngineError for a value that an option does not take."""
-    said: dict[str, object] = {name: value for name in Sampling.__struct_fields__ if (value := getattr(args, name))}
-    if args.suppress_tokens:
-        said["suppress_tokens"] = args.suppress_tokens.split(",")
-    try:
-        return msgspec.convert(said, Sampling, strict=False)
-    except msgspec.ValidationError as error:
-        raise EngineError(str(error)) from None
-
-
 def _steps(text: str) -> int:
     return STEPS[text] if text in STEPS else max(1, int(text))
-
-
-def _engine(args: argparse.Namespace) -> Engine:
-    """Loaded, saying on stderr what was chosen for the device."""
-    from engine import Engine
-
-    logging.basicConfig(format="inpaint: %(message)s")
-    logging.getLogger("engine").setLevel(logging.INFO)
-    return Engine.load(args.model, args.device, args.family)
 
 
 def _eval(command: argparse.ArgumentParser) -> None:
@@ -142,35 +108,36 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--limit", type=int, help="only so many problems of each split")
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    _model(humaneval)
+    options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
 
 
 def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("corpus", type=Path, help="a folder that `train corpus` wrote; its validation part is used")
     command.add_argument("--language", choices=LANGUAGES, default="python", help="of the files (default: python)")
-    _model(command)
+    options.add(command, seed=False)
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:
+    engine = options.chosen(args).load()
     if args.workspace:
         from engine.evaluation import workspace
 
-        report = workspace.compare(_engine(args), args.corpus / "validation", args.places, args.language)
+        report = workspace.compare(engine, args.corpus / "validation", args.places, args.language)
         workspace.print_report(report, args.json)
         return
     from engine.evaluation.lines import evaluate, print_table
 
-    print_table(evaluate(_engine(args), args.corpus / "validation", args.places, language=args.language))
+    print_table(evaluate(engine, args.corpus / "validation", args.places, language=args.language))
 
 
 def _run_eval_typing(args: argparse.Namespace) -> None:
     from engine.evaluation import savings
     from engine.evaluation.places import workspaces
 
-    chosen = savings.ways(_options(args.options), args.baselines, args.without, args.workspace)
+    ways = savings.ways(_options(args.options), args.baselines, args.without, args.workspace)
     places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
-    sessions = savings.run(args.model, places, chosen)
+    sessions = savings.run(options.chosen(args), places, ways)
     (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)
     if args.plot:
         savings.plot(sessions, args.plot)
@@ -186,7 +153,7 @@ def _options(text: str) -> dict[str, object]:
 def _run_eval_humaneval(args: argparse.Namespace) -> None:
     from engine.evaluation import humaneval
 
-    engine = _engine(args)
+    engine = options.chosen(args).load()
     scores = [humaneval.evaluate(engine, args.data, split, args.limit, args.seed) for split in args.split]
     if args.json:
         print(msgspec.json.encode(scores).decode())
@@ -206,7 +173,7 @@ def _models(command: argparse.ArgumentParser) -> None:
 def _serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=8012, help="(default: 8012)")
-    _model(command)
+    options.add(command)
     command.add_argument("--workers", type=int, help="processes that fill (default: one a core, or one on a GPU)")
     command.add_argument("--queue", type=int, default=64, help="requests that may wait; more are refused (default: 64)")
     command.add_argument("--keys", type=Path, help="a file of SHA-256 hashes of keys, each with a user's name")
@@ -223,21 +190,23 @@ def _serve(command: argparse.ArgumentParser) -> None:
             args.extra = "ray"
             from engine.serving.cluster import run
 
-            run(args.host, args.port, args.model, args.device, args.replicas, args.queue, args.keys, args.no_keys)
+            run(args.host, args.port, options.chosen(args), args.replicas, args.queue, args.keys, args.no_keys)
             return
         from engine.serving.serve import serve
 
-        serve(args.host, args.port, args.model, args.device, args.workers, args.queue, args.keys, args.no_keys)
+        serve(args.host, args.port, options.chosen(args), args.workers, args.queue, args.keys, args.no_keys)
 
     command.set_defaults(run=run, extra="serve")
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
-    whats = "keys: steady typing on the engine; typing: people; lsp: what a user waits for; serve: a team"
-    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp", "serve"], default="keys", help=whats)
+    whats = (
+        "keys: steady typing on the engine (default); typing: people; lsp: what a user waits for; serve: a team. "
+        "Nothing of these, but --device: what a public model costs on it, against its roofline"
+    )
+    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp", "serve"], help=whats)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command.add_argument("--model", default="nano")
-    command.add_argument("--device", choices=DEVICES, help="time a public model's passes on it, against its roofline")
+    options.add(command, device=None)
     command.add_argument("--file", type=Path, help="the file that is typed (default: one of this package)")
     command.add_argument("--corpus", type=Path, help="type files of what `train corpus` wrote, its validation part")
     command.add_argument("--lsp", action="store_true", help="type into the language server, in real time")
@@ -256,36 +225,36 @@ def _run_bench(args: argparse.Namespace) -> None:
     from engine.evaluation import latency, serving, typing
     from engine.evaluation.typist import Source
 
-    file = args.file or latency.SAMPLE
-    if args.device is not None:
-        _bench_device(args, file)
-    elif args.what == "keys":
-        latency.bench(args.model, file, args.json)
+    file, choice = args.file or latency.SAMPLE, options.chosen(args)
+    if args.what is None and args.device is not None:
+        _bench_device(choice, file, args.json)
+    elif args.what in (None, "keys"):
+        latency.bench(choice.load(), file, args.json)
     elif args.what == "lsp":
-        serving.bench(args.model, args.json)
+        serving.bench(choice, args.json)
     elif args.what == "serve" and args.overhead:
         from engine.evaluation import overhead
 
-        overhead.bench(args.model, args.ray, file, args.json)
+        overhead.bench(choice, args.ray, file, args.json)
     elif args.what == "serve":
         from engine.evaluation import team
 
         workers = [] if args.workers is None else ["--workers", str(args.workers)]
         sources = [Source(file.name, latency.read(file))]
-        team.bench(args.url, args.model, workers, sources, args.typists, args.seconds, args.json)
+        team.bench(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds, args.json)
     else:
         source = Source(file.name, latency.read(file))
         sources = typing.from_corpus(args.corpus / "validation") if args.corpus else [source]
-        typing.bench(args.model, sources, args.lines, args.lsp, args.json, args.plot)
+        typing.bench(choice, sources, args.lines, args.lsp, args.json, args.plot)
 
 
-def _bench_device(args: argparse.Namespace, file: Path) -> None:
+def _bench_device(choice: options.Choice, file: Path, as_json: bool) -> None:
     try:
         from engine.evaluation import device
     except ModuleNotFoundError as missing:
         needed = "timing public models needs the gpu extra: pip install 'inpaint-lsp[gpu]'"
         raise EngineError(f"{needed} ({missing.name} is missing)") from None
-    device.bench(args.model, args.device, file, args.json)
+    device.bench(choice, file, as_json)
 
 
 def _train(command: argparse.ArgumentParser) -> None:

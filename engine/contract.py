@@ -41,6 +41,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                     Fast-dLLM's: confidence_threshold (all above `threshold`, at least one)
     alg_temp        above 0, the rows are drawn too, by what `alg` ranks them by
     block_length    rows of a bidirectional canvas that are revealed before the next so many are
+    left_pad        models in blocks: one begins at the canvas, as if tokens that nobody sees stood before the window
+                    (dllm's BD3-LM sampler); otherwise they lie at multiples of their length from the window's start
     cfg_scale       classifier-free guidance, against the canvas with nothing around it
     suppress_tokens           ids that are never written
     logits_eos_inf            the fill does not end before its canvas does
@@ -57,6 +59,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     alg_temp: NotNegative | None = None
     threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     block_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    left_pad: bool | None = None
     cfg_scale: NotNegative | None = None
     suppress_tokens: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=6)] | None = None
     logits_eos_inf: bool | None = None

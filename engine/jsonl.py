@@ -32,12 +32,11 @@ def fill_lines(
     engine: Engine,
     max_lines: int | None,
     steps: int = 1,
-    sampling: Sampling | None = None,
 ) -> None:
     """Answer each line as it comes; a bad line gets an error of its own and the rest go on. What a line says of a limit
     or option counts for it.
     """
-    usual = FillRequest(prefix="", max_lines=max_lines, max_tokens=256, steps=steps, sampling=sampling or Sampling())
+    usual = FillRequest(prefix="", max_lines=max_lines, max_tokens=256, steps=steps)
     for line in source:
         if line.strip():
             target.write(msgspec.json.encode(_answer(engine, line, usual)) + b"\n")
@@ -55,7 +54,7 @@ def _answer(engine: Engine, line: bytes, usual: FillRequest) -> dict[str, object
         suffix=asked.suffix,
         path=asked.path,
         max_lines=usual.max_lines if asked.max_lines is None else asked.max_lines,
-        sampling=asked.sampling.over(usual.sampling),
+        sampling=asked.sampling,
     )
     try:
         fill = engine.fill(request, threading.Event())

@@ -186,6 +186,8 @@ class Public(Backend):
         if request.drafts:
             policy = algorithms.chosen(request.sampling, policy, self.vocabulary.ends, one_each=expands)
         if block:
+            pad = -len(task.gap.before) % block if request.sampling.left_pad else 0
+            task = msgspec.structs.replace(task, gap=msgspec.structs.replace(task.gap, pad=pad))
             return blocks.fill(sequence, task, block, policy, limits)
         size = CANVAS // 2 if request.max_lines == 1 else CANVAS
         canvas = Canvas.masked(task.mask, min(size, limits.tokens) if expands else length.probe(sequence, task, limits))

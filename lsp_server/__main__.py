@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from engine import AUTO, Engine
+from engine import AUTO, Engine, EngineError, options
+from engine.contract import Sampling
 from lsp_server.completer import Completer, LoadEngine
 from lsp_server.log import default_file, set_up
-from lsp_server.settings import DEVICES, Settings
+from lsp_server.settings import Settings
 
 NO_LOG = "none"
 
@@ -28,8 +29,12 @@ def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.loa
     parser = command_line()
     arguments = parser.parse_args(argv)
     settings = Settings(model=arguments.model, device=arguments.device)
-    if arguments.family is not None:
-        load_engine = partial(Engine.load, family=arguments.family)
+    try:
+        choice = options.chosen(arguments)
+    except EngineError as error:
+        parser.error(str(error))
+    if choice.family is not None or choice.sampling != Sampling():
+        load_engine = partial(load_engine, family=choice.family, sampling=choice.sampling)
     if arguments.place is not None:
         from lsp_server.terminal import try_place
 
@@ -51,13 +56,9 @@ def command_line() -> argparse.ArgumentParser:
     way.add_argument("--stdio", action="store_true", help="serve an editor on standard input and output")
     way.add_argument("--tcp", metavar="HOST:PORT", type=address, help="serve one editor on a TCP port")
     way.add_argument("--try", metavar="FILE:LINE:COLUMN", dest="place", help="show the completion at a place of a file")
-    parser.add_argument(
-        "--model", metavar="NAME|DIR", default=AUTO, help="the model (default: auto, the embedded ones)"
-    )
     way.add_argument("--doctor", action="store_true", help="say whether completion works here: for a bug report")
     parser.add_argument("--log", metavar="FILE", help=f"where requests are logged, without text; {NO_LOG}: nowhere")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the model runs (default: auto)")
-    parser.add_argument("--family", help="what a checkpoint's config.json does not tell (python -m engine models)")
+    options.add(parser, AUTO)
     return parser
 
 

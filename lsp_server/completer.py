@@ -48,7 +48,7 @@ class Filler(Protocol):
     def read(self, request: FillRequest, cancel: threading.Event) -> bool: ...
 
 
-LoadEngine: TypeAlias = Callable[[str, str], Filler]  # of a model's name or folder, and of a device
+LoadEngine: TypeAlias = Callable[..., Filler]  # of a model, a device, and what else Engine.load takes
 
 
 class Job(NamedTuple):

@@ -18,7 +18,6 @@ from engine.retrieval.exclusions import anywhere, may_read
 Json: TypeAlias = Any  # whatever a client sends
 Dial: TypeAlias = Literal["quiet", "balanced", "eager"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-DEVICES: tuple[Device, ...] = get_args(Device)
 Milliseconds = Annotated[float, msgspec.Meta(ge=1, le=60_000)]
 
 

@@ -41,6 +41,7 @@ class Sequence:
         self._passes, self._spare = passes, spare or queue.LifoQueue()
         self._most_stale = most_stale
         self._stale, self._serves, self._comparable = 0, min(1, most_stale), False
+        self._pad = 0  # of the blocks of what is held
         self._sampling, self._generator = Sampling(), torch.Generator(passes.device)
         self._borrowed: list[Sequence] = []
 
@@ -116,8 +117,9 @@ class Sequence:
         start = len(question.before)
         shape, shift = self._passes.model.shape, self._passes.shift
         if shape.block:
-            kept = common(self.held, tokens) // shape.block * shape.block
-            begin, end = min(kept, start - shift), len(tokens)
+            kept = common(self.held, tokens) if question.pad == self._pad else 0
+            whole = max(0, (kept + question.pad) // shape.block * shape.block - question.pad)
+            begin, end, self._pad = min(whole, start - shift), len(tokens), question.pad
         elif self._fresh(tokens, range(start, start + len(question.canvas))):
             begin, end = start - shift, start + len(question.canvas)
         else:

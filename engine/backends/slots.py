@@ -31,7 +31,7 @@ from engine.models.transformer import Transformer, visible
 
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 BANNED = 9
-EXTRA = 5 + BANNED  # numbers of a sequence besides its rows: total, begin and end of the canvas, forced row, guide
+EXTRA = 6 + BANNED  # numbers of a sequence besides its rows: total, begin and end of canvas, forced row, guide, pad
 
 
 class Asked(msgspec.Struct):
@@ -225,9 +225,9 @@ class Slots:
         which = slice(None) if alone is None else slice(alone, alone + 1)
         noise = self._noise[canvas][which] if kind.shaped else None
         tokens, positions, stands, extra = numbers.split((rows, rows, canvas, EXTRA), dim=1)
-        total, start, stop, forced, guide = extra[:, :-BANNED].split(1, dim=1)
+        total, start, stop, forced, guide, pad = extra[:, :-BANNED].split(1, dim=1)
         wanted = start - self.shift - positions[:, :1] + torch.arange(canvas, device=self.device)
-        seen = visible(positions, total, self.capacity, self.model.shape.block)
+        seen = visible(positions, total, self.capacity, self.model.shape.block, pad=pad)
         memory = self._memory[:, :, which]
         sequences = torch.arange(len(numbers), device=self.device)[:, None]
         was = memory[-1][:, sequences, :, positions]
@@ -270,7 +270,8 @@ def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, ki
     forced = 0 if question.forced is None else question.forced[0]
     banned = (question.banned * BANNED)[:BANNED]
     guide = asked.slot if asked.guide is None else asked.guide
-    numbers[-EXTRA:] = [asked.total, asked.start, asked.start + len(question.canvas), forced, guide, *banned]
+    stop = asked.start + len(question.canvas)
+    numbers[-EXTRA:] = [asked.total, asked.start, stop, forced, guide, question.pad, *banned]
 
 
 def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: Asked) -> Said:

@@ -1,7 +1,8 @@
 """Block after block, for models whose later blocks are hidden from earlier ones; the suffix is part of the prompt.
 
 Blocks lie where training laid them, at multiples of their length from the start of the window: the first canvas is
-what the prompt left of its last block. A block of one token is autoregression.
+what the prompt left of its last block; the gap's `pad` may make that a whole one. A block of one token is
+autoregression.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def fill(model: Passes, task: Task, block: int, policy: Policy, limits: Limits) 
     whole = Canvas.masked(task.mask, 0)
     while not whole.ended and len(whole.tokens) < limits.tokens and not limits.late():
         before = [*task.gap.before, *whole.tokens]
-        canvas = Canvas.masked(task.mask, block - len(before) % block)
+        canvas = Canvas.masked(task.mask, block - (task.gap.pad + len(before)) % block)
         share = math.ceil(policy.passes * len(canvas.tokens) / ROWS)
         gap = msgspec.structs.replace(task.gap, before=before)
         forced, stop = partial(task.forced, done=whole.tokens), partial(_stop, task, whole)

@@ -91,7 +91,7 @@ def reveal(model: Passes, task: Task, canvas: Canvas, policy: Policy, limits: Li
         copied = _copied(copier, task, canvas, forced, limits) if copier else []
         stands, start = list(canvas.tokens), open_rows[0]
         stands[start : start + len(copied)] = copied
-        question = Question(task.gap.before, stands, task.gap.after, task.banned(canvas), forced)
+        question = Question(task.gap.before, stands, task.gap.after, task.banned(canvas), forced, pad=task.gap.pad)
         [guess] = limits.guess(model, [question])
         passes += 1
         if policy.revoke and passes < policy.passes:

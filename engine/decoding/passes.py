@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """A gap in tokens. `taken` is text before the cursor that the fill must spell again, `spelled` how tokens do."""
+    """A gap in tokens. `taken` is text before the cursor that the fill must spell again, `spelled` how tokens do. Of a
+    model in blocks, these lie as if `pad` tokens stood before.
+    """
 
     before: list[int]
     after: list[int]
     taken: str = ""
     spelled: str = ""
+    pad: int = 0
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -27,7 +30,8 @@ class Question(msgspec.Struct, frozen=True):
 
     No row may be one of `banned`, one to nine. `forced` is a row and the tokens that it must be one of. The first
     `read` rows are a draft to be verified: a causal model reads them as text and guesses each of them, and the row
-    after them, from what is on its left; a canvas of which nothing is read (None) is denoised as a whole.
+    after them, from what is on its left; a canvas of which nothing is read (None) is denoised as a whole. `pad` is the
+    gap's.
     """
 
     before: list[int]
@@ -36,6 +40,7 @@ class Question(msgspec.Struct, frozen=True):
     banned: list[int] = []
     forced: tuple[int, list[int] | NDArray[np.int64]] | None = None
     read: int | None = None
+    pad: int = 0
 
 
 class Guess(Protocol):

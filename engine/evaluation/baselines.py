@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import Any
 
 import msgspec
 
@@ -39,11 +40,11 @@ def server_without(name: str) -> tuple[str, ...]:
     return (sys.executable, "-c", SERVE_WITHOUT.format(name=name), "--stdio")
 
 
-def model_alone(model: str, device: str) -> Alone:
-    return Alone(Engine.load(model, device))
+def model_alone(model: str, device: str, **options: Any) -> Alone:
+    return Alone(Engine.load(model, device, **options))
 
 
-def copies_alone(model: str, device: str) -> Copies:
+def copies_alone(model: str, device: str, **options: Any) -> Copies:
     from engine.embedded import WEIGHTS
 
     return Copies(Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json"))

@@ -1,8 +1,10 @@
-"""What a public model costs on a device, beside what the device could do at best.
+"""What a public model costs on a device, beside what the device could do at best: all that a GPU has to show, in one
+run of some minutes.
 
 A pass reads all weights and its keys and values once, and multiplies each row with the weights: it cannot be faster
 than those bytes over the device's copy bandwidth or those operations over its matrix rate, both measured here in the
-same run (the roofline). All numbers come from the passes and fills that users get.
+same run (the roofline, of GPUs only: what a CPU's caches hold is not read from its memory). All numbers come from the
+passes and fills that users get.
 """
 
 from __future__ import annotations
@@ -12,39 +14,43 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import torch
 from torch import Tensor
 
-from engine import public
+from engine import Engine, public
 from engine.backends.slots import Asked, Slots, bucket
 from engine.contract import EngineError, FillRequest
-from engine.decoding import presets
 from engine.decoding.passes import Question
 from engine.embedded import Embedded
 from engine.evaluation.latency import Times, read, times, typing
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.room import parameters
+from engine.models.vocabulary import Vocabulary
+from engine.options import Choice
 
 LONG = 1000  # tokens before, and tokens to write
-LINES = 30  # fills of a line
+LINES = 24  # fills of a line
 RUNS = 10  # of what is timed
-STEPS = presets.PASSES["balanced"]  # of each fill
+STEPS = (12, 20, 30)  # passes of a fill, at most
+FEWEST = STEPS[0]
 
 
 class Pass(msgspec.Struct):
-    """`roofline` is the share of the device's best that a pass reaches, in [0, 1]."""
+    """`roofline` is the share of the device's best that a pass reaches, in [0, 1]; None on a CPU."""
 
     rows: int
     canvas: int
     sequences: int
     ms: float
+    passes_s: float  # of all sequences together
     gigabytes: float
     gigaflop: float
     bound: str
-    roofline: float
+    roofline: float | None
 
 
 class Long(msgspec.Struct):
@@ -54,76 +60,109 @@ class Long(msgspec.Struct):
 
 
 class Lines(msgspec.Struct):
-    """Fills of the rest of a line. `tokens_a_pass` are those accepted; `complete` is the share that the model or the
-    line's end ended."""
+    """Fills of the rest of a line in at most `steps` passes. `tokens_a_pass` are those accepted; `complete` is the
+    share that the model or the line's end ended.
+    """
 
+    steps: int
     ms: Times
     passes: float  # a fill, mean
     tokens_a_pass: float
     complete: float
 
 
+class Together(msgspec.Struct):
+    """So many users at once, each with a line of their own."""
+
+    users: int
+    fills_s: float
+
+
 class Report(msgspec.Struct):
+    """`peak_gb` is the most memory of the device that was taken, which `room` has planned; None on a CPU."""
+
     model: str
     device: str
     room: str
+    peak_gb: float | None
     copy_gb_s: float
     matrix_tflop_s: float
     passes: list[Pass]
     long: Long
-    line: Lines
+    lines: list[Lines]
+    together: list[Together]
 
 
-def bench(model: str, device: str, file: Path, as_json: bool) -> None:
+def bench(choice: Choice, file: Path, as_json: bool) -> None:
     """Raises EngineError where the device is missing, or the model is none of the registry's."""
-    if Embedded.holds(model):
+    if Embedded.holds(choice.model):
         raise EngineError("this times public models: give --model a folder or hub id, such as fredzzp/open-dcoder-0.5B")
-    report = measure(model, device, read(file))
+    report = measure(choice, read(file))
     if as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:
         print_table(report)
 
 
-def measure(model: str, device: str, text: str, lines: int = LINES, runs: int = RUNS, long: int = LONG) -> Report:
-    where = public.choose_device(device)
+def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, long: int = LONG) -> Report:
+    model, where = choice.model, public.choose_device(choice.device)
     dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
     config = checkpoint.read_config(model)
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
         raise EngineError("DiffusionGemma runs in transformers' own passes, which this bench does not know")
-    loaded = checkpoint.load(model, config, where, dtype)
+    loaded = checkpoint.load(model, config, where, dtype, choice.family)
     passes = public.prepared(loaded)
     backend = public.made(loaded, passes)
-    backend.fill(public.WARM_UP, threading.Event())
+    engine = Engine(backend, model, choice.sampling)
+    engine.fill(public.WARM_UP, threading.Event())
     best = copy_bandwidth(where), matrix_rate(where, dtype)
-    return Report(
+    report = Report(
         model=model,
         device=device_name(where),
         room=str(loaded.room),
+        peak_gb=None,
         copy_gb_s=best[0] / 1e9,
         matrix_tflop_s=best[1] / 1e12,
         passes=[_pass(passes, loaded, count, rows, best, runs) for count, rows in _sizes(passes, loaded)],
-        long=_long(backend, text, min(long, loaded.plan.shape.context // 3)),
-        line=_lines(backend, text, lines),
+        long=_long(engine, backend.vocabulary, text, min(long, loaded.plan.shape.context // 3)),
+        lines=[_lines(engine, text, lines, steps) for steps in STEPS],
+        together=[_together(engine, text, lines, users) for users in _counts(passes)],
     )
+    if where.type == "cuda":
+        report.peak_gb = torch.cuda.max_memory_allocated(where) / 1e9
+    return report
+
+
+def _counts(passes: Slots) -> list[int]:
+    """Sequences at once: one, and twice as many up to all."""
+    return [count for count in (1, 2, 4, 8) if count <= passes.slots]
 
 
 def _sizes(passes: Slots, loaded: checkpoint.Checkpoint) -> list[tuple[int, int]]:
     """Sequences and rows of the passes that are timed: a canvas, and half a window with its canvas."""
     rows = (bucket(public.CANVAS // 2), bucket(min(loaded.room.window, loaded.plan.shape.context) // 2))
-    return [(count, each) for count in sorted({1, passes.slots}) for each in rows]
+    return [(count, each) for count in _counts(passes) for each in rows]
 
 
-def _lines(backend: public.Public, text: str, count: int) -> Lines:
+def _together(engine: Engine, text: str, count: int, users: int) -> Together:
+    requests = [msgspec.structs.replace(typed, steps=FEWEST) for typed in typing(text, count)]
+    with ThreadPoolExecutor(users) as pool:
+        started = time.perf_counter()
+        fills = list(pool.map(lambda request: engine.fill(request, threading.Event()), requests))
+    return Together(users, len(fills) / (time.perf_counter() - started))
+
+
+def _lines(engine: Engine, text: str, count: int, steps: int) -> Lines:
     """A line is typed: a fill at each character, as a server asks for it."""
     fills, spent = [], []
     for typed in typing(text, count):
-        request = msgspec.structs.replace(typed, steps=STEPS)
+        request = msgspec.structs.replace(typed, steps=steps)
         started = time.perf_counter()
-        fills.append(backend.fill(request, threading.Event()))
+        fills.append(engine.fill(request, threading.Event()))
         spent.append((time.perf_counter() - started) * 1000)
     passes = sum(fill.passes for fill in fills)
     return Lines(
+        steps=steps,
         ms=times(spent),
         passes=passes / count,
         tokens_a_pass=sum(fill.tokens for fill in fills) / passes,
@@ -191,36 +230,43 @@ def _pass(
         canvas=canvas,
         sequences=count,
         ms=spent * 1000,
+        passes_s=count / spent,
         gigabytes=read_bytes / 1e9,
         gigaflop=work / 1e9,
         bound="bandwidth" if memory > matrix else "matrix rate",
-        roofline=max(memory, matrix) / spent,
+        roofline=max(memory, matrix) / spent if passes.device.type == "cuda" else None,
     )
 
 
-def _long(backend: public.Public, text: str, tokens: int) -> Long:
+def _long(engine: Engine, vocabulary: Vocabulary, text: str, tokens: int) -> Long:
     """As many tokens written as stand before, canvas after canvas."""
-    vocabulary = backend.vocabulary
     prompt = vocabulary.decode((vocabulary.encode(text) * tokens)[:tokens])
     written, started = 0, time.perf_counter()
     while written < tokens:
-        request = FillRequest(prefix=prompt, max_tokens=min(public.CANVAS, tokens - written), steps=STEPS)
-        fill = backend.fill(request, threading.Event())
+        request = FillRequest(prefix=prompt, max_tokens=min(public.CANVAS, tokens - written), steps=FEWEST)
+        fill = engine.fill(request, threading.Event())
         prompt += fill.text or "\n"
         written += max(1, fill.tokens)
     return Long(tokens, written, written / (time.perf_counter() - started))
 
 
 def print_table(report: Report) -> None:
-    print(f"{report.model} on {report.device}: {report.room}")
+    peak = "" if report.peak_gb is None else f"; taken were {report.peak_gb:.2f} GB at most"
+    print(f"{report.model} on {report.device}: {report.room}{peak}")
     print(f"the device copies {report.copy_gb_s:.0f} GB/s and multiplies {report.matrix_tflop_s:.1f} TFLOP/s")
-    print("sequences  rows  canvas       ms       GB    GFLOP  of the roofline")
+    print("sequences  rows  canvas       ms  passes/s       GB    GFLOP")
     for each in report.passes:
+        share = "" if each.roofline is None else f"  {each.roofline:.0%} of the roofline ({each.bound})"
         print(
-            f"{each.sequences:9d}{each.rows:6d}{each.canvas:8d}{each.ms:9.2f}{each.gigabytes:9.2f}{each.gigaflop:9.1f}"
-            f"  {each.roofline:.0%} ({each.bound})"
+            f"{each.sequences:9d}{each.rows:6d}{each.canvas:8d}{each.ms:9.2f}{each.passes_s:10.0f}"
+            f"{each.gigabytes:9.2f}{each.gigaflop:9.1f}{share}"
         )
-    long, line = report.long, report.line
+    long = report.long
     print(f"{long.prompt} -> {long.written} tokens: {long.tokens_s:.0f} tokens/s")
-    print(f"a line: p50 {line.ms.p50:.1f} ms, p95 {line.ms.p95:.1f} ms, {line.passes:.1f} passes, ", end="")
-    print(f"{line.tokens_a_pass:.2f} tokens accepted a pass, {line.complete:.0%} complete")
+    for line in report.lines:
+        print(f"a line in at most {line.steps} passes: p50 {line.ms.p50:.1f} ms, p95 {line.ms.p95:.1f} ms, ", end="")
+        print(
+            f"{line.passes:.1f} passes, {line.tokens_a_pass:.2f} tokens accepted a pass, {line.complete:.0%} complete"
+        )
+    for group in report.together:
+        print(f"{group.users} at once: {group.fills_s:.1f} fills/s")

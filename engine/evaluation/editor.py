@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from engine.contract import EngineError
+from engine.options import Choice
 
 SERVER = (sys.executable, "-m", "lsp_server", "--stdio")
 AUTOMATIC, ERROR = 2, 1
@@ -61,7 +62,7 @@ class Editor:
     @contextlib.asynccontextmanager
     async def start(
         cls,
-        model: str = "nano",
+        choice: Choice = Choice(),
         command: tuple[str, ...] = SERVER,
         options: dict[str, Json] | None = None,
         root: str | None = None,
@@ -69,7 +70,7 @@ class Editor:
         """Spawns the server, which loads its model while the client goes on; `root` is the URI of the workspace."""
         pipe, quiet = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL  # it complains over the protocol too
         process = await asyncio.create_subprocess_exec(
-            *command, "--model", model, stdin=pipe, stdout=pipe, stderr=quiet, limit=LONGEST
+            *command, *choice.arguments(), stdin=pipe, stdout=pipe, stderr=quiet, limit=LONGEST
         )
         editor = cls(process)
         reading = asyncio.create_task(editor._read())

@@ -70,8 +70,8 @@ class Bench(msgspec.Struct):
     ways: list[Way]
 
 
-def bench(model: str, file: Path, as_json: bool) -> None:
-    result = measure(Engine.load(model), read(file))
+def bench(loaded: Engine, file: Path, as_json: bool) -> None:
+    result = measure(loaded, read(file))
     if as_json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     else:

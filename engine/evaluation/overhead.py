@@ -20,6 +20,7 @@ from engine.evaluation import latency
 from engine.evaluation.promise import Promise, print_promises
 from engine.evaluation.team import started
 from engine.evaluation.typing import print_table
+from engine.options import Choice
 
 KEYS, COLD = 300, 5  # that are typed, and of these not counted
 HERE, HTTP, RAY = "in process", "HTTP", "Ray Serve"
@@ -43,18 +44,18 @@ class Way(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def engines(model: str, ray: bool) -> Iterator[dict[str, Engine]]:
+def engines(choice: Choice, ray: bool) -> Iterator[dict[str, Engine]]:
     """Raises EngineError where a server does not start."""
     with contextlib.ExitStack() as stack:
-        loaded = {HERE: Engine.load(model)}
+        loaded = {HERE: choice.load()}
         for name, options in ((HTTP, ["--workers", "1"]), (RAY, ["--ray"])):
             if name != RAY or ray:
-                loaded[name] = Engine.load(stack.enter_context(started(model, options))[0])
+                loaded[name] = Engine.load(stack.enter_context(started([*choice.arguments(), *options]))[0])
         yield loaded
 
 
-def measure(model: str, ray: bool, text: str, keys: int = KEYS) -> list[Way]:
-    with engines(model, ray) as loaded:
+def measure(choice: Choice, ray: bool, text: str, keys: int = KEYS) -> list[Way]:
+    with engines(choice, ray) as loaded:
         ways = [Way(name, []) for name in loaded]
         for request in latency.typing(text, COLD + keys):
             for way in ways:
@@ -64,9 +65,9 @@ def measure(model: str, ray: bool, text: str, keys: int = KEYS) -> list[Way]:
     return [Way(way.name, way.ms[COLD:]) for way in ways]
 
 
-def bench(model: str, ray: bool, file: Path, as_json: bool) -> None:
+def bench(choice: Choice, ray: bool, file: Path, as_json: bool) -> None:
     """Raises EngineError, and ModuleNotFoundError without the extras bench, serve and (with `ray`) ray."""
-    here, *others = ways = measure(model, ray, latency.read(file))
+    here, *others = ways = measure(choice, ray, latency.read(file))
     promises = [way.promise(here) for way in others]
     if as_json:
         sys.stdout.write(msgspec.json.encode({"ways": ways, "promises": promises}).decode() + "\n")

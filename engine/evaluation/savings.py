@@ -31,6 +31,7 @@ from engine.evaluation import baselines
 from engine.evaluation.editor import SERVER, Editor, position
 from engine.evaluation.latency import Times, times
 from engine.evaluation.places import Place, Workspace
+from engine.options import Choice
 
 LEAST = 2  # characters that are worth a key that accepts them
 UNHURRIED = {"deadlineAutomaticMs": 60_000, "deadlineInvokedMs": 60_000}
@@ -109,15 +110,14 @@ def ways(options: dict[str, Json], with_baselines: bool, without: Sequence[str],
 # ---------------------------------------------------------------- typing
 
 
-async def typed(way: Way, model: str, workspaces: Sequence[Workspace], tell: Callable[[int], None]) -> Session:
+async def typed(way: Way, choice: Choice, workspaces: Sequence[Workspace], tell: Callable[[int], None]) -> Session:
     """Types all places, each package in a workspace of its own. Raises EngineError where the server cannot start."""
     session = Session(way.name)
     for workspace in workspaces:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder).resolve()
             workspace.write(root)
-            command = (*way.command, "--model", model)
-            async with Editor.start(model, command, {**way.options, **UNHURRIED}, root.as_uri()) as editor:
+            async with Editor.start(choice, way.command, {**way.options, **UNHURRIED}, root.as_uri()) as editor:
                 await editor.loaded()
                 await editor.indexed()
                 for place in workspace.places:
@@ -258,15 +258,15 @@ class Report(msgspec.Struct):
     suggestions: dict[str, list[Suggestion]]
 
 
-def run(model: str, workspaces: Sequence[Workspace], chosen: Sequence[Way]) -> list[Session]:
+def run(choice: Choice, workspaces: Sequence[Workspace], ways: Sequence[Way]) -> list[Session]:
     """Every way in turn, with progress on stderr. Raises EngineError."""
     from tqdm import tqdm
 
     lines = sum(place.todo.count("\n") + 1 for workspace in workspaces for place in workspace.places)
     sessions = []
-    for way in chosen:
+    for way in ways:
         with tqdm(total=lines, desc=way.name, unit="line", disable=None) as bar:
-            sessions.append(asyncio.run(typed(way, model, workspaces, bar.update)))
+            sessions.append(asyncio.run(typed(way, choice, workspaces, bar.update)))
     return sessions
 
 

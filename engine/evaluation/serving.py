@@ -16,14 +16,15 @@ import engine
 from engine.evaluation.editor import Editor, position
 from engine.evaluation.latency import SAMPLE, matrix_product_ms
 from engine.evaluation.promise import Promise, print_promises
+from engine.options import Choice
 
 KEYS, HITS, FILES = 200, 100, 8
 SMALL, LARGE = 200, 20_000  # lines
 
 
-def bench(model: str, as_json: bool) -> None:
+def bench(choice: Choice, as_json: bool) -> None:
     """Raises EngineError, and ModuleNotFoundError without the bench extra."""
-    promises, reference = asyncio.run(measure(model)), matrix_product_ms()
+    promises, reference = asyncio.run(measure(choice)), matrix_product_ms()
     if as_json:
         report = {"matrix_product_ms": reference, "promises": promises}
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
@@ -32,11 +33,11 @@ def bench(model: str, as_json: bool) -> None:
         print(f"a 512³ matrix product: {reference:.2f} ms")
 
 
-async def measure(model: str) -> list[Promise]:
+async def measure(choice: Choice) -> list[Promise]:
     import psutil  # of the bench extra
 
     start = time.perf_counter()
-    async with Editor.start(model) as editor:
+    async with Editor.start(choice) as editor:
         await editor.loaded()
         spawned = time.perf_counter() - start
         warm = await typed_keys(editor)

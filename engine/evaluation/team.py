@@ -204,9 +204,9 @@ class Person:
 
 
 @contextlib.contextmanager
-def started(model: str, options: Sequence[str]) -> Iterator[tuple[str, int]]:
+def started(options: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Our server: its URL and process. Raises EngineError where it does not start."""
-    command = (*OURS, "--port", str(_free_port()), "--model", model, *options)
+    command = (*OURS, "--port", str(_free_port()), *options)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     said = ""
@@ -230,14 +230,13 @@ def _free_port() -> int:
 
 def measured(
     url: str | None,
-    model: str,
     options: Sequence[str],
     sources: Sequence[Source],
     typists: Sequence[int],
     seconds: float,
 ) -> list[Load]:
     with contextlib.ExitStack() as stack:
-        address, pid = (url, None) if url else stack.enter_context(started(model, options))
+        address, pid = (url, None) if url else stack.enter_context(started(options))
         server = Server(parsed(address).base, what_is(address), pid)
         return [asyncio.run(load(server, sources, count, seconds)) for count in typists]
 
@@ -252,7 +251,6 @@ def what_is(url: str) -> Served:
 
 def bench(
     url: str | None,
-    model: str,
     options: Sequence[str],
     sources: Sequence[Source],
     typists: Sequence[int],
@@ -260,7 +258,7 @@ def bench(
     as_json: bool,
 ) -> None:
     """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
-    loads = measured(url, model, options, sources, typists, seconds)
+    loads = measured(url, options, sources, typists, seconds)
     reference = matrix_product_ms()
     if as_json:
         sys.stdout.write(msgspec.json.encode({"matrix_product_ms": reference, "loads": loads}).decode() + "\n")

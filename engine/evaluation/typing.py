@@ -26,6 +26,7 @@ from engine.corpus import Corpus
 from engine.evaluation.editor import Answer, Editor, Reply, position, reply
 from engine.evaluation.latency import matrix_product_ms, times
 from engine.evaluation.typist import SCENARIOS, Key, Screen, Source, Typist
+from engine.options import Choice
 
 if TYPE_CHECKING:
     import psutil
@@ -240,8 +241,8 @@ def _shown(answer: Answer | None, result: Replay) -> Reply:
     return came
 
 
-async def over_lsp(model: str, sources: Sequence[Source], lines: int) -> list[Replay]:
-    async with Editor.start(model) as editor:
+async def over_lsp(choice: Choice, sources: Sequence[Source], lines: int) -> list[Replay]:
+    async with Editor.start(choice) as editor:
         await editor.loaded()
         return [
             await replay_over_lsp(editor, client, Typist(scenario, sources, lines))
@@ -264,13 +265,15 @@ def from_corpus(folder: Path, language: str = "python") -> list[Source]:
     return random.Random(0).sample([file for file in files if file.text.count("\n") >= LONG_ENOUGH], FILES)
 
 
-def bench(model: str, sources: Sequence[Source], lines: int, lsp: bool, as_json: bool, picture: Path | None) -> None:
+def bench(
+    choice: Choice, sources: Sequence[Source], lines: int, lsp: bool, as_json: bool, picture: Path | None
+) -> None:
     """Play all scenarios and report. Raises EngineError, and ModuleNotFoundError without the bench extra."""
     Meter()
     if lsp:
-        results = asyncio.run(over_lsp(model, sources, lines))
+        results = asyncio.run(over_lsp(choice, sources, lines))
     else:
-        engine = Engine.load(model)
+        engine = choice.load()
         results = [replay(engine, Typist(scenario, sources, lines)) for scenario in SCENARIOS]
     reference = matrix_product_ms()
     if picture:

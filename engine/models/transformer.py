@@ -61,17 +61,25 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
 
 
-def visible(positions: Tensor, total: Tensor, capacity: int, block: int, canvas: int | None = None) -> Tensor:
+def visible(
+    positions: Tensor,
+    total: Tensor,
+    capacity: int,
+    block: int,
+    canvas: int | None = None,
+    pad: Tensor | None = None,
+) -> Tensor:
     """Which of `capacity` keys each row sees, from its position (batch, rows): bool (batch, rows, capacity).
 
     Of each sequence the first `total` (batch, 1) keys count. Rows at or after the position `canvas` see all of those
-    whatever the block.
+    whatever the block. Blocks lie as if `pad` (batch, 1) positions stood before the first.
     """
     keys = torch.arange(capacity, device=positions.device)
     counts = (keys < total)[:, None]
     if not block:
         return counts.expand(-1, positions.shape[1], -1)
-    seen = keys // block <= (positions // block)[..., None]
+    shift = torch.zeros_like(total) if pad is None else pad
+    seen = ((keys + shift) // block)[:, None] <= ((positions + shift) // block)[..., None]
     if canvas is not None:
         seen = seen | (positions >= canvas)[..., None]
     return seen & counts

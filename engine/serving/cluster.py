@@ -20,7 +20,8 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 from starlette.applications import Starlette
 
-from engine.contract import EngineError
+from engine.contract import EngineError, Sampling
+from engine.options import Choice
 from engine.serving import answered, app
 from engine.serving.keys import ENVIRONMENT, Keys
 from engine.serving.serve import keys_for
@@ -43,6 +44,8 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: str = "nano"
     device: str = "auto"
+    family: str | None = None
+    sampling: Sampling = Sampling()
     cpus: float = 1
     gpus: float = 0
     workers: int = 1
@@ -61,9 +64,8 @@ class Replica:
         self._keys = Keys.read(Path(options.keys) if options.keys else None)
         if not (self._keys or options.no_keys):
             raise EngineError(f"give keys in a file or in {ENVIRONMENT}, or say no_keys: true")
-        self._service = Service(
-            options.model, command(options.model, options.device), options.workers, options.queue, must_load=True
-        )
+        choice = Choice(model=options.model, device=options.device, family=options.family, sampling=options.sampling)
+        self._service = Service(options.model, command(choice), options.workers, options.queue, must_load=True)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return app.application(self._service, self._keys, local=False)
@@ -97,15 +99,14 @@ def application(arguments: dict[str, Any]) -> serve.Application:
 
 
 def run(
-    host: str, port: int, model: str, device: str, replicas: list[int], queue: int, keys: Path | None, open_to_all: bool
+    host: str, port: int, choice: Choice, replicas: list[int], queue: int, keys: Path | None, open_to_all: bool
 ) -> None:
     """Serve on the cluster that is there, or on one of this machine, until a signal. Raises EngineError."""
     known = keys_for(host, keys, open_to_all)
     options = Options(
-        model=model,
-        device=device,
+        **msgspec.structs.asdict(choice),
         queue=queue,
-        gpus=1 if device == "cuda" else 0,
+        gpus=choice.device.count("cuda"),
         min_replicas=replicas[0],
         max_replicas=replicas[-1],
         keys=str(keys.resolve()) if keys else "",
@@ -119,5 +120,5 @@ def run(
             f"Ray does not start ({error}): try again, or start a cluster with `ray start --head`"
         ) from None
     serve.run(application(msgspec.to_builtins(options)), name=NAME)
-    logger.info("%s is served on http://%s:%d by Ray", model, host, port)
+    logger.info("%s is served on http://%s:%d by Ray", choice.model, host, port)
     threading.Event().wait()

@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from engine.contract import EngineError
+from engine.options import Choice
 from engine.serving.app import application, is_local
 from engine.serving.keys import ENVIRONMENT, Keys
 from engine.serving.service import Service
@@ -21,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 def serve(
-    host: str, port: int, model: str, device: str, workers: int | None, queue: int, keys: Path | None, open_to_all: bool
+    host: str, port: int, choice: Choice, workers: int | None, queue: int, keys: Path | None, open_to_all: bool
 ) -> None:
     """Serve until SIGINT or SIGTERM. Raises EngineError where it cannot: no model, a taken port, no keys."""
     known = keys_for(host, keys, open_to_all)
-    service = Service(model, command(model, device), workers or default_count(model, device), queue)
+    service = Service(choice.model, command(choice), workers or default_count(choice), queue)
     asyncio.run(serve_on(listening(host, port), service, known))
 
 

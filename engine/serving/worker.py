@@ -5,6 +5,7 @@ It ends with its standard input, so none outlives its server. What a library pri
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import BinaryIO, Protocol
 
-from engine import Cancelled, Engine, EngineError
+from engine import Cancelled, Engine, EngineError, options
 from engine.contract import Fill, FillRequest, Progress, Watch
 from engine.serving.frames import (
     Broken,
@@ -31,6 +32,8 @@ from engine.serving.frames import (
     read,
     request_of,
 )
+
+MEMORY = 256  # MB, of the KV memories: 30 texts of nano's
 
 
 class Served(Protocol):
@@ -107,11 +110,18 @@ def main(load: Callable[[], Served]) -> None:
     os._exit(0)  # a fill that runs is for nobody
 
 
-def load(model: str, device: str, megabytes: str) -> Engine:
-    engine = Engine.load(model, device)
-    engine.remember(float(megabytes))
+def command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m engine.serving.worker")
+    options.add(parser)
+    return parser
+
+
+def load() -> Engine:
+    """As the command line says. Raises EngineError."""
+    engine = options.chosen(command_line().parse_args()).load()
+    engine.remember(MEMORY)
     return engine
 
 
 if __name__ == "__main__":
-    main(partial(load, *sys.argv[1:]))
+    main(load)

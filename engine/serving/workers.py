@@ -20,6 +20,7 @@ import msgspec
 
 from engine.contract import Cancelled, EngineError, FillRequest, Progress
 from engine.embedded import Embedded
+from engine.options import Choice
 from engine.serving.frames import (
     Broken,
     Filled,
@@ -37,8 +38,6 @@ from engine.serving.frames import (
 )
 
 PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a process that ended is started again; twice as long each time
-
-MEMORY = 256  # MB, of a process's KV memories: 30 texts of nano's
 
 logger = logging.getLogger(__name__)
 
@@ -149,16 +148,16 @@ class Process:
             self._input.write(frame(order))
 
 
-def command(model: str, device: str, megabytes: float = MEMORY) -> Sequence[str]:
-    """That starts a process, with so much room for the KV memories of many texts."""
-    return sys.executable, "-m", "engine.serving.worker", model, device, str(megabytes)
+def command(choice: Choice) -> Sequence[str]:
+    """That starts a process."""
+    return sys.executable, "-m", "engine.serving.worker", *choice.arguments()
 
 
-def default_count(model: str, device: str) -> int:
+def default_count(choice: Choice) -> int:
     """How many processes use the machine well: public checkpoints use all of it in one."""
-    if not Embedded.holds(model) or device not in ("auto", "cpu"):
+    if not Embedded.holds(choice.model) or choice.device not in ("auto", "cpu"):
         return 1
-    return max(1, cores() // Embedded.threads(model))
+    return max(1, cores() // Embedded.threads(choice.model))
 
 
 def cores() -> int:

@@ -16,6 +16,7 @@ from engine import EngineError, FillRequest
 from engine.evaluation.baselines import copies_alone
 from engine.evaluation.places import Place, Workspace, workspaces
 from engine.evaluation.savings import Way, acceptable, figures, is_right, kind_of, next_key, typed
+from engine.options import Choice
 
 SCRIPTED = (sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio")
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
@@ -73,7 +74,7 @@ async def test_figures_of_known_suggestions(tmp_path: Path) -> None:
     wrong = a_place(script, "area = 1", path="b.py")
     work = Workspace("p", {"a.py": "", "b.py": ""}, [right, wrong])
     told: list[int] = []
-    session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), "nano", [work], told.append), 60)
+    session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), Choice(), [work], told.append), 60)
     first, second = session.suggestions[:2]
     assert (first.right, first.accepted, first.kind, first.confidence) == (True, 21, "line start", 0.9)
     assert (second.right, second.accepted) == (False, 6)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +22,16 @@ import torch
 from lsp_client import INVOKED, REAL, ROOT, LspClient
 
 import engine
+from engine import Engine, EngineError
 from engine.__main__ import main
+from engine.contract import FillRequest, Sampling
 from engine.corpus import FileEntry
 from engine.decoding import presets
 from engine.evaluation import device
+from engine.options import Choice, chosen
+from engine.serving import worker
+from engine.serving.workers import Asked, Process, command
+from lsp_server import __main__ as lsp_server
 
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
 LINES = [
@@ -31,6 +39,11 @@ LINES = [
     {"id": 2, "prefix": "\tif x:\r\n\t\ts = 'h\u00e9\u2713", "suffix": "\r\n", "max_lines": 2},
     {"id": 3, "prefix": "", "suffix": ""},
 ]
+
+
+def untold(at: Path) -> Path:
+    """A checkpoint whose config.json does not say what it is."""
+    return tiny.qwen3(at / "Qwen3-diffusion-mdlm", {"model_type": "a2d-qwen3"})[0]
 
 
 def filled(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[dict[str, Any]]:
@@ -57,7 +70,7 @@ def test_files_of_the_current_folder_are_not_imported(command: list[str], tmp_pa
     folder = tiny.FAMILIES["sdar"](tmp_path)[0]
     for name in ("__future__", "threading", "msgspec", "torch", "transformers", "tokenizers", "pygls"):
         (folder / f"{name}.py").write_text("raise SystemExit('imported a file of the folder')")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # more wait for one another
     ran = subprocess.run(
         [sys.executable, "-m", *command],
         input=json.dumps(LINES[0]),
@@ -88,20 +101,31 @@ def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["copy_gb_s"] > 0 and report["matrix_tflop_s"] > 0
     for each in report["passes"]:
-        assert 0 < each["roofline"] < 1
+        assert each["roofline"] is None  # of GPUs only
         assert each["gigabytes"] > 0 and each["gigaflop"] > 0
-    assert {each["sequences"] for each in report["passes"]} == {1, 4}
+        assert each["passes_s"] == pytest.approx(1000 * each["sequences"] / each["ms"])
+    assert {each["sequences"] for each in report["passes"]} == {1, 2, 4}
     assert report["long"]["written"] >= report["long"]["prompt"] > 100
-    assert report["line"]["ms"]["p50"] > 0
-    assert 0 <= report["line"]["complete"] <= 1
+    assert [each["steps"] for each in report["lines"]] == [12, 20, 30]
+    for line in report["lines"]:
+        assert 0 < line["ms"]["p50"] <= line["ms"]["p95"]
+        assert 1 <= line["passes"] <= line["steps"] + 3  # a probe, and respelled rows
+        assert 0 <= line["complete"] <= 1
+    assert [each["users"] for each in report["together"]] == [1, 2, 4]
 
 
 def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = device.measure(str(tiny.FAMILIES["sdar"](tmp_path)[0]), "cpu", tiny.TEXT, lines=3, runs=2, long=30)
+    choice = Choice(model=str(tiny.FAMILIES["sdar"](tmp_path)[0]), device="cpu")
+    report = device.measure(choice, tiny.TEXT, lines=3, runs=2, long=30)
     device.print_table(report)
     printed = capsys.readouterr().out
     assert "30 -> " in printed
-    assert "of the roofline" in printed
+    assert all(f"a line in at most {steps} passes: p50" in printed for steps in (12, 20, 30))
+    assert "4 at once" in printed
+    assert "roofline" not in printed
+    report.passes[0].roofline = 0.5
+    device.print_table(report)
+    assert "50% of the roofline" in capsys.readouterr().out
 
 
 def test_bench_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -121,9 +145,12 @@ def test_eval_measures_a_public_model(tmp_path: Path, capsys: pytest.CaptureFixt
     (folder / "corpus.bin").write_bytes(text)
     np.save(folder / "index.npy", np.array([0, len(text)]))
     (folder / "files.jsonl").write_bytes(msgspec.json.encode(FileEntry("inpaint", "engine/__init__.py", len(text))))
-    model = tiny.FAMILIES["stable-diffcoder"](tmp_path)[0]
-    assert main(["eval", str(folder.parent), "--places", "3", "--model", str(model), "--device", "cpu"]) == 0
+    model = untold(tmp_path)
+    asked = ["eval", str(folder.parent), "--places", "3", "--model", str(model), "--device", "cpu"]
+    assert main([*asked, "--family", "tiny-a2d", "--alg", "entropy", "--cache", "fast"]) == 0
     assert "3 places" in capsys.readouterr().out
+    assert main([*asked, "--family", "sdar"]) == 2
+    assert "cannot be of the family 'sdar'" in capsys.readouterr().err
 
 
 def test_models_lists_what_is_supported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,10 +159,17 @@ def test_models_lists_what_is_supported(capsys: pytest.CaptureFixture[str]) -> N
     assert all(family in listed for family in ("DreamOn", "LLaDA", "SDAR", "BD3-LM", "DiffusionGemma"))
 
 
-async def test_the_language_server_completes_with_a_public_model(tmp_path: Path) -> None:
-    folder = tiny.FAMILIES["dreamon"](tmp_path)[0]
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [(tiny.FAMILIES["dreamon"], []), (lambda at: (untold(at), None), ["--family", "tiny-a2d", "--alg", "entropy"])],
+    ids=["told", "untold"],
+)
+async def test_the_language_server_completes_with_a_public_model(
+    make: Callable[[Path], tuple[Path, object]], options: list[str], tmp_path: Path
+) -> None:
+    folder = make(tmp_path)[0]
     inserted: list[str] = []
-    async with LspClient.start([*REAL, "--model", str(folder)], cwd=ROOT) as client:
+    async with LspClient.start([*REAL, "--model", str(folder), *options], cwd=ROOT) as client:
         await client.initialize()
         stop = threading.Event()
         for n in range(2400):
@@ -148,3 +182,44 @@ async def test_the_language_server_completes_with_a_public_model(tmp_path: Path)
         assert not [each for each in client.received if each.get("method") == "window/showMessage"]
         assert await client.leave() == 0
         assert "Traceback" not in await client.stderr()
+
+
+def test_a_choice_is_told_to_another_process_in_full() -> None:
+    """Of an evaluation to its language server, of a bench and a server to their workers."""
+    sampling = Sampling(temperature=0.0, alg="p2", suppress_tokens=(3, 4), pad_eos_to_right=False, cache="fast", seed=0)
+    choice = Choice(model="a b", device="cuda:0,cuda:1", family="sdar", sampling=sampling)
+    for parser in (lsp_server.command_line(), worker.command_line()):
+        assert chosen(parser.parse_args(choice.arguments())) == choice
+
+
+async def test_a_worker_loads_what_the_servers_options_say(tmp_path: Path) -> None:
+    choice = Choice(model=str(untold(tmp_path)), device="cpu", family="tiny-a2d", sampling=Sampling(temperature=5.0))
+    process, changed = Process(command(choice)), asyncio.Event()
+    running = asyncio.create_task(process.run(changed.set))
+    await asyncio.wait_for(changed.wait(), 300)
+    assert process.failure is None
+    request = FillRequest(prefix="x = ", suffix="\n", max_tokens=12, copies=False)
+    texts = []
+    for sampling in (Sampling(), Sampling(seed=0), Sampling(temperature=0.0)):
+        asked = Asked(msgspec.structs.replace(request, sampling=sampling), None)
+        process.start(asked)
+        texts.append((await asyncio.wait_for(asked.answer, 300)).fill.text)
+    assert texts[0] == texts[1] != texts[2]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def test_options_that_a_model_has_not_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for model in ("auto", "nano", "http://127.0.0.1:9"):
+        assert main(["fill", "--jsonl", "--model", model, "--family", "sdar"]) == 2
+        error = capsys.readouterr().err
+        assert f"{model} is none" in error
+        assert error.count("\n") == 1
+    engine = Engine.load("nano", sampling=Sampling(alg="entropy"))
+    with pytest.raises(EngineError, match="the model has no option alg"):
+        engine.fill(FillRequest(prefix="x = "), threading.Event())
+    with pytest.raises(SystemExit):
+        lsp_server.main(["--stdio", "--top-p", "7"])
+    assert "top_p" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import tiny_checkpoints as tiny
 import torch
-from transformers import Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
@@ -230,11 +230,34 @@ def test_the_length_probe_takes_the_length_that_the_model_is_surest_of() -> None
     assert used.passes == 1
 
 
+@pytest.mark.parametrize(
+    ("tokens", "lines", "best", "tried", "taken"),
+    [
+        (300, None, 300, [4, 12, 28, 64, 128, 256, 300], 300),
+        (300, None, 128, [4, 12, 28, 64, 128, 256], 128),
+        (300, None, 12, [4, 12, 28, 64], 12),
+        (300, 1, 300, [4, 12, 28, 64], 64),
+        (64, None, 300, [4, 12, 28, 64], 64),
+    ],
+)
+def test_longer_lengths_are_tried_while_the_model_is_surer_and_the_request_allows_them(
+    tokens: int, lines: int | None, best: int, tried: list[int], taken: int
+) -> None:
+    model = Scripted(lambda asked: [(5, 1 / (1 + abs(len(asked.canvas) - best)))] * len(asked.canvas))
+    used = limits(tokens=tokens)
+    used.request = msgspec.structs.replace(used.request, max_lines=lines)
+    assert length.probe(model, task(), used) == taken
+    assert [len(canvas) for canvas in model.seen] == tried
+
+
 def test_blocks_lie_at_multiples_of_their_length_and_end_at_the_limit() -> None:
     model = Scripted(lambda asked: [(5, 0.99)] * len(asked.canvas))
     canvas = blocks.fill(model, task(gap=Gap([9] * 6, [])), 4, EVERY_PASS, limits(tokens=5))
     assert [len(seen) for seen in model.seen] == [2, 4]
     assert canvas.tokens == [5] * 5
+    model.seen.clear()
+    blocks.fill(model, task(gap=Gap([9] * 6, [], pad=2)), 4, EVERY_PASS, limits(tokens=5))
+    assert [len(seen) for seen in model.seen] == [4, 4]
 
 
 def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
@@ -353,6 +376,41 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
         made = blocks.fill(model, asked, block, Policy(rule=confidence.above(2.0), passes=999), limits(10))
         assert made.tokens == text[len(PROMPT) :][:10]
     assert model.encoded == len(PROMPT) % block + shift * (len(PROMPT) % block == 0)
+
+
+def test_left_padded_blocks_are_those_of_a_prompt_with_padding_before_it(tmp_path: Path) -> None:
+    """As in dllm's BD3-LM sampler: padding fills the prompt's first block, has no place and is seen by no row."""
+    folder, _ = tiny.FAMILIES["tiny-a2d-blocks"](tmp_path)
+    read = loaded(folder)
+    block = read.plan.shape.block
+    pad = -len(PROMPT) % block
+    assert pad
+    reference = Qwen3ForCausalLM.from_pretrained(folder, key_mapping={}, attn_implementation="eager")
+    text = [0] * pad + PROMPT
+    while len(text) < pad + len(PROMPT) + 10:
+        canvas = [tiny.MASK] * block
+        while tiny.MASK in canvas:
+            ids = torch.tensor([[*text, *canvas]])
+            hidden = tiny.block_mask(ids.shape[1], block)
+            hidden[..., :pad] = torch.finfo(torch.float32).min
+            places = (torch.arange(ids.shape[1]) - pad).clamp_min(0)[None]
+            with torch.no_grad():
+                logits = reference(input_ids=ids, attention_mask=hidden, position_ids=places).logits[0, len(text) :]
+            logits[:, tiny.MASK] = -torch.inf
+            sure, tokens = logits.softmax(-1).max(-1)
+            row = max((r for r in range(block) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
+            canvas[row] = int(tokens[row])
+        text += canvas
+    model = Sequence(Slots(read.model, False, capacity=512))
+    policy, expected = Policy(rule=confidence.above(2.0), passes=999), text[pad + len(PROMPT) :][:10]
+    made = []
+    for padding in (pad, 0, pad, pad):  # what is held of other blocks does not serve
+        gap = Gap(PROMPT, [], pad=padding)
+        asked = Task(gap, tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
+        model.begin()
+        made.append(blocks.fill(model, asked, block, policy, limits(10)).tokens)
+        assert model.encoded == (0 if len(made) == 4 else len(PROMPT))
+    assert made[0] == made[2] == made[3] == expected != made[1]
 
 
 def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_after(tmp_path: Path) -> None:

@@ -79,6 +79,22 @@ def test_a_threshold_of_nothing_reveals_all_at_once(llada: public.Public) -> Non
     assert fill(llada, alg="confidence_threshold", threshold=1.0).passes > REQUEST.steps
 
 
+def test_where_the_end_is_revealed_last_or_never_the_canvas_is_full(llada: public.Public) -> None:
+    """LLaDA's two dials, at a temperature at which the end is as likely as any other token."""
+    request = FillRequest(prefix="x = ", max_tokens=12, steps=12, copies=False)
+
+    def tokens(**options: Any) -> list[int]:
+        found = []
+        for seed in range(8):
+            sampling = Sampling(temperature=50.0, alg="low_confidence", seed=seed, **options)
+            fill = llada.fill(msgspec.structs.replace(request, sampling=sampling), threading.Event())
+            found.append(fill.tokens)
+        return found
+
+    assert min(tokens(logits_eos_inf=True)) >= min(tokens())
+    assert sum(tokens(confidence_eos_eot_inf=True)) >= sum(tokens())
+
+
 def test_suppressed_tokens_are_not_written(llada: public.Public) -> None:
     """At a temperature of twenty, all are likely."""
     request = FillRequest(prefix="x = ", max_tokens=12, steps=12, copies=False)
@@ -152,6 +168,22 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
     assert ours(False) == plain(False) != plain(True)
 
 
+def test_left_padding_begins_a_block_at_the_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = loaded("tiny-a2d-blocks", tmp_path)
+    backend, block = public.made(read, public.prepared(read)), read.plan.shape.block
+    first: list[int] = []
+    ask = Sequence.ask
+    monkeypatch.setattr(Sequence, "ask", lambda self, asked: first.append(len(asked.canvas)) or ask(self, asked))
+    for typed in ("x = 1", "x = 12", "x = 12 "):
+        for left_pad in (True, None):
+            first.clear()
+            request = FillRequest(prefix=typed, suffix="\n", max_tokens=12, copies=False)
+            options = Sampling(left_pad=left_pad)
+            backend.fill(msgspec.structs.replace(request, sampling=options), threading.Event())
+            window = len(backend.vocabulary.gap(request, 400).before)
+            assert first[0] == (block if left_pad else block - window % block)
+
+
 def test_generation_config_counts_where_it_is_a_diffusion_samplers(tmp_path: Path) -> None:
     folder = tiny.FAMILIES["dream"](tmp_path)[0]
 
@@ -172,19 +204,19 @@ def test_the_command_line_and_a_line_of_json(tmp_path: Path, monkeypatch: pytest
     lines = [line, {**line, "sampling": {"temperature": 0}}, {**line, "sampling": {"alg": "best"}}]
     options = ["--device", "cpu", "--steps", "4", "--temperature", "2", "--suppress-tokens", "40,41"]
     heard: list[Sampling] = []
-    run = public.Public.fill
+    run = Sequence.begin
 
-    def listening(self: public.Public, request: FillRequest, *rest: Any) -> Fill:
-        heard.append(request.sampling)
-        return run(self, request, *rest)
+    def listening(self: Sequence, sampling: Sampling) -> None:
+        heard.append(sampling)
+        run(self, sampling)
 
-    monkeypatch.setattr(public.Public, "fill", listening)
+    monkeypatch.setattr(Sequence, "begin", listening)
     asked, answered = io.BytesIO("\n".join(map(json.dumps, lines)).encode()), io.BytesIO()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=asked))
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=answered))
     assert main(["fill", "--jsonl", "--model", str(folder), *options]) == 0
     *_, wrong = (json.loads(each) for each in answered.getvalue().splitlines())
-    said = Sampling(temperature=2.0, suppress_tokens=(40, 41))
+    said = Sampling(temperature=2.0, suppress_tokens=(40, 41), cache="exact")
     assert heard[-2:] == [said, msgspec.structs.replace(said, temperature=0.0)]
     assert "best" in wrong["error"]
     assert main(["fill", "--jsonl", "--model", str(folder), "--top-p", "7"]) == 2

@@ -14,6 +14,7 @@ from servers import REAL, ROOT, serving
 
 from engine import EngineError
 from engine.embedded import GRAPH
+from engine.options import Choice
 from engine.serving import workers
 from engine.serving.keys import Keys
 
@@ -65,9 +66,9 @@ def test_a_process_has_the_cores_of_a_pass(tmp_path: Path, monkeypatch: pytest.M
     shape = {"context": 384, "canvas": 16, "ngram_buckets": 0, "threads": 2}
     (tmp_path / "config.json").write_text(json.dumps(shape))
     (tmp_path / GRAPH).touch()
-    assert workers.default_count("nano", "auto") == 8
-    assert workers.default_count(str(tmp_path), "cpu") == 4
-    assert workers.default_count("nano", "cuda") == workers.default_count("some/checkpoint", "auto") == 1
+    assert workers.default_count(Choice()) == 8
+    assert workers.default_count(Choice(model=str(tmp_path), device="cpu")) == 4
+    assert workers.default_count(Choice(device="cuda")) == workers.default_count(Choice(model="some/checkpoint")) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"secret", b"\xff"])

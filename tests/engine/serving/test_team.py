@@ -10,6 +10,7 @@ from engine.__main__ import main
 from engine.evaluation import overhead
 from engine.evaluation.latency import SAMPLE, read
 from engine.evaluation.team import Load
+from engine.options import Choice
 
 
 def test_a_team_types_and_every_request_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +35,7 @@ def test_what_is_promised_of_a_team_is_told_from_what_is_not() -> None:
 
 
 def test_what_a_server_adds_is_what_its_fills_take_longer() -> None:
-    here, served = overhead.measure("nano", False, read(SAMPLE), keys=4)
+    here, served = overhead.measure(Choice(), False, read(SAMPLE), keys=4)
     assert (here.name, served.name) == ("in process", "HTTP")
     assert len(here.ms) == len(served.ms) == 4
     here, served = overhead.Way("in process", [1.0, 90.0, 3.0]), overhead.Way("HTTP", [3.5, 92.0, 5.2])

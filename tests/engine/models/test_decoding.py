@@ -243,7 +243,7 @@ def test_the_length_probe_takes_the_length_that_the_model_is_surest_of() -> None
 def test_longer_lengths_are_tried_while_the_model_is_surer_and_the_request_allows_them(
     tokens: int, lines: int | None, best: int, tried: list[int], taken: int
 ) -> None:
-    model = Scripted(lambda asked: [(5, 1 / (1 + abs(len(asked.canvas) - best)))] * len(asked.canvas))
+    model = Scripted(lambda asked: [(5, 0.99 - abs(len(asked.canvas) - best) / 1000)] * len(asked.canvas))
     used = limits(tokens=tokens)
     used.request = msgspec.structs.replace(used.request, max_lines=lines)
     assert length.probe(model, task(), used) == taken

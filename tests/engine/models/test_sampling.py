@@ -217,7 +217,7 @@ def test_the_command_line_and_a_line_of_json(tmp_path: Path, monkeypatch: pytest
     assert main(["fill", "--jsonl", "--model", str(folder), *options]) == 0
     *_, wrong = (json.loads(each) for each in answered.getvalue().splitlines())
     said = Sampling(temperature=2.0, suppress_tokens=(40, 41), cache="exact")
-    assert heard[-2:] == [said, msgspec.structs.replace(said, temperature=0.0)]
+    assert set(heard[-8:]) == {said, msgspec.structs.replace(said, temperature=0.0)}  # four lengths each
     assert "best" in wrong["error"]
     assert main(["fill", "--jsonl", "--model", str(folder), "--top-p", "7"]) == 2
     assert "top_p" in capsys.readouterr().err

@@ -41,6 +41,17 @@ def test_of_the_file_the_open_texts_and_the_index(tmp_path: Path) -> None:
     assert (best.line, best.here, best.source) == ("th * height", True, Source("/p/here.py", 5))
 
 
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [("from ", "shapes import Shape, scale"), ("from shapes imp", "ort Shape, scale"), ("    scale(", "shape, by=2):")],
+)
+def test_imports_and_signatures_that_the_index_knows(tmp_path: Path, written: str, line: str) -> None:
+    (tmp_path / "shapes.py").write_text("class Shape:\n    pass\n\n\ndef scale(shape, by=2):\n    pass\n")
+    (tmp_path / "draw.py").write_text("from shapes import Shape, scale\n")
+    build(Order([str(tmp_path)], str(tmp_path / "store")))
+    assert line in lines(candidates("x = 1\n" + written, index=Index.open(tmp_path / "store")))
+
+
 def test_places_that_go_on_alike_speak_for_it() -> None:
     found = candidates("-\nx = go(1)\n+\nx = go(2)\n*\nx = go(2)\n/\nx = go(")
     assert lines(found) == ["2)", "1)"]

@@ -129,8 +129,9 @@ def _check(request: FillRequest) -> None:
 
 
 def _with_newlines(request: FillRequest) -> FillRequest:
-    prefix, suffix, *related = (text.replace(CRLF, "\n") for text in (request.prefix, request.suffix, *request.related))
-    return msgspec.structs.replace(request, prefix=prefix, suffix=suffix, related=tuple(related))
+    prefix, suffix = (text.replace(CRLF, "\n") for text in (request.prefix, request.suffix))
+    related, others = (tuple(text.replace(CRLF, "\n") for text in texts) for texts in (request.related, request.others))
+    return msgspec.structs.replace(request, prefix=prefix, suffix=suffix, related=related, others=others)
 
 
 def _with_crlf(said: Said) -> Said:

@@ -92,6 +92,8 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     at hand and of the related texts, whose text in an index is older; `edits` are what was changed lately, the latest
     first, and may be made at the cursor again. A fill ends before the line that makes it less
     confident than `min_confidence` (if that is its first, within it). Without `drafts` a pass brings one token.
+    `others` are fills of the gap that are known: this one begins with another token; it is empty, or one of them again,
+    where there is no other.
 
     Denoised tokens surer than `trust` are taken at once. At 1 it is for the model to say which: the embedded models
     verify all, so that their text is the same whatever the drafts were; public ones have their family's rule. That is
@@ -116,6 +118,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     drafts: bool = True
     copies: bool = True
     trust: float = 1.0
+    others: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
 
 

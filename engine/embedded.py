@@ -173,7 +173,7 @@ class Embedded:
                 limits.passed()
         reading = limits.passes
         copier = copying.Copier(request, self._tokenizer, asked.blank)
-        first = self._tokenizer.after.get(asked.blank)
+        first = self._tokenizer.first(asked.blank, request.others)
         written = draft_verify.decode(
             passes,
             Gap([*asked.context, *asked.lead], [], asked.blank),

@@ -150,6 +150,7 @@ class Public(Backend):
         spelling = Middle(self.vocabulary, gap)
         limits = Limits(request, spelling, cancel, watch)
         limits.spelled = spelling.added
+        known = self.vocabulary.after(gap, request.others)
         copier = copying.Copier(request, spelling, gap.taken)
         limits.tokens = most = min(most + respelled, self._room - window - self._shape.block)
         task = Task(
@@ -157,7 +158,7 @@ class Public(Backend):
             self.vocabulary.mask,
             partial(self._settle, limits),
             partial(_banned, self._never(request.sampling), self._infill.expand, most),
-            partial(_forced, self.vocabulary, gap.spelled),
+            partial(_forced, self.vocabulary, gap.spelled, known),
             copier,
         )
         written = _written(self._decode(sequence, task, limits), limits)
@@ -285,9 +286,9 @@ def _banned(never: list[int], expand: int | None, most: int, canvas: Canvas) -> 
 
 
 def _forced(
-    vocabulary: Vocabulary, spelled: str, canvas: Canvas, done: list[int] | None = None
+    vocabulary: Vocabulary, spelled: str, known: tuple[str, ...], canvas: Canvas, done: list[int] | None = None
 ) -> tuple[int, list[int]] | None:
-    """The row that must go on spelling what was taken back before the cursor."""
-    row = vocabulary.boundary(spelled, canvas.tokens, done)
+    """The row that must go on spelling what was taken back before the cursor, or begin otherwise than others do."""
+    forced = vocabulary.boundary(spelled, canvas.tokens, done, known)
     canvas.probabilities += [1.0] * (len(canvas.tokens) - len(canvas.probabilities))
-    return row
+    return forced

@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from engine.contract import EngineError
 
@@ -41,6 +43,7 @@ class Tokenizer:
         self._bpe = bpe
         self.vocab: int = bpe.get_vocab_size()
         spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
+        self._spelled = spelled
         self._line_starts = frozenset(i for i, text in enumerate(spelled) if text.startswith(NEWLINE))
         self.after = {
             blank: np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(spelling)])
@@ -85,9 +88,28 @@ class Tokenizer:
         shared = prefix[-1:] in self.after if self._indentation_is_shared else _ends_with_one_blank(prefix)
         return (prefix[:-1], prefix[-1]) if shared else (prefix, "")
 
+    def first(self, blank: str, others: tuple[str, ...] = ()) -> NDArray[np.int64] | None:
+        """What a fill may begin with that spells a blank from before the cursor, and whose first word is none of those
+        that others begin with; None for anything.
+        """
+        allowed = self.after.get(blank)
+        if not others:
+            return allowed
+        known = ["".join(self._spelled[token] for token in self.encode(blank + other)) for other in others]
+        every = range(len(SPECIALS), self.vocab) if allowed is None else allowed
+        return np.array([i for i in every if i != EOM and not begins(self._spelled[i], known)])
+
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens; special tokens have none. Bytes that are no UTF-8 come out as U+FFFD."""
         return self._bpe.decode(tokens, skip_special_tokens=True)
+
+
+def begins(token: str, texts: Sequence[str]) -> bool:
+    """Whether one of the texts begins with a token, all spelled as byte-level BPE does; a new line or its indentation
+    alone does not count.
+    """
+    indents = token.startswith((NEWLINE, TAB)) and not token.strip(NEWLINE + BLANK + TAB)
+    return not indents and any(text.startswith(token) for text in texts)
 
 
 def _ends_with_one_blank(text: str) -> bool:

@@ -30,6 +30,7 @@ class Context(NamedTuple):
     before: str
     after: str
     related: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 class Entry(NamedTuple):
@@ -52,11 +53,12 @@ class Cache:
         """What the model sees; or saw `typed` characters ago."""
         end = len(request.prefix) - typed
         before, after = request.prefix[max(0, end - self._reach) : end], request.suffix[: self._reach]
-        return Context(request.path, before, after, request.related)
+        return Context(request.path, before, after, request.related, request.others)
 
     def find(self, request: FillRequest) -> Fill | None:
         """What is left of the fill of the first entry that answers the request, at no pass."""
-        for index, entry in enumerate(self._entries):
+        first = sorted(enumerate(self._entries), key=lambda each: bool(each[1].context.others))
+        for index, entry in first:  # the best fill, and then those that were to differ from it
             typed = self._typed(entry, request)
             if typed is not None:
                 enough = max(request.min_confidence, ENOUGH) if request.min_confidence else 0.0
@@ -69,11 +71,14 @@ class Cache:
     def _typed(self, entry: Entry, request: FillRequest) -> int | None:
         """How many characters of the entry's fill have been typed; None where it is no answer to the request.
 
-        What comes after all of them is another question.
+        What comes after all of them is another question. A fill that was to differ from others is one among them to
+        the same question only; once it is typed in part, it is what is meant.
         """
-        for typed in range(max(1, len(entry.fill.text))):
+        same = request.others == entry.context.others
+        for typed in range(not same, 1 if request.others else max(1, len(entry.fill.text))):
             end = entry.context.before[-NEAR:] + entry.fill.text[:typed]  # most entries differ there
-            if request.prefix.endswith(end) and self.context(request, typed) == entry.context:
+            seen = self.context(request, typed)._replace(others=entry.context.others)
+            if request.prefix.endswith(end) and seen == entry.context:
                 return None if typed == 0 and asks_for_more(request, entry.request) else typed
         return None
 

@@ -145,7 +145,7 @@ class Completer:
             answer = asyncio.shield((joined or self._start(request)).answer)
         self._answer = answer
         try:
-            if previous is not None and not previous.done():
+            if previous is not None and previous is not self._task and not previous.done():
                 await asyncio.wait({previous})
             fill = await answer if answer is not None else fill
         except asyncio.CancelledError:
@@ -156,6 +156,18 @@ class Completer:
             return None
         self.read_ahead(request)
         return fill
+
+    async def fills(self, uri: str, request: FillRequest | None, most: int) -> list[Fill]:
+        """The fill, and others that differ from it while the deadline lasts; none where a newer request came."""
+        found, started, asked = list[Fill](), time.perf_counter(), request
+        while asked is not None and len(found) < most:
+            fill = await self.fill(uri, asked)
+            if fill is None:
+                return []
+            found.append(fill)
+            asked = another(asked, fill, (time.perf_counter() - started) * 1000)
+            started = time.perf_counter()
+        return found
 
     def _ready(self) -> bool:
         return self._engine is not None and self.loading.done()
@@ -324,6 +336,14 @@ def checked(fill: Fill) -> Fill:
     if not 0 <= fill.confidence <= 1:
         raise ValueError(f"a confidence of {fill.confidence}")
     return fill
+
+
+def another(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | None:
+    """What asks for another fill in the time that is left; None where there is none, or no other fill."""
+    left = None if request.deadline_ms is None else request.deadline_ms - took_ms
+    if not fill.text or fill.text in request.others or (left is not None and left <= 0):
+        return None
+    return msgspec.structs.replace(request, others=(*request.others, fill.text), deadline_ms=left)
 
 
 def keep(cache: Cache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:

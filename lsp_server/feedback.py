@@ -4,6 +4,8 @@ A completion stays the same one as long as it leads to the same text. Typing wha
 asks the server again, but it keeps its id, is counted once, and has one outcome: the best that a client told. Beside
 the confidence it says whether the model's confidence deserves the name (`minConfidence`).
 
+Several that are offered at once are one, of which the user sees the first until another is accepted.
+
 The one dismissed last stays away while it leads to the same text: typing what it suggests does not bring it back,
 closing the document does.
 """
@@ -68,6 +70,7 @@ class Feedback:
         self._tried = 0  # on that line, and not accepted
         self._learned_from = 0  # completions that `judged` has forgotten
         self._dismissed: LeadsTo | None = None  # what the one dismissed last would have made
+        self._instead: dict[str, int] = {}  # the UTF-16 units of what was offered beside the newest one, by id
 
     @property
     def completions(self) -> list[Completion]:
@@ -96,7 +99,8 @@ class Feedback:
         line: Hashable = None,
     ) -> str:
         """Note a completion that the client will show; `line` stands for the line that it is on. Returns its id."""
-        left = len(text.encode("utf-16-le")) // 2
+        left = units(text)
+        self._instead = {}
         self.statistics.took(language, latency_ms)
         if leads_to == self._dismissed:
             self._dismissed = None  # asked for by key, and so wanted after all
@@ -115,6 +119,12 @@ class Feedback:
             del self._completions[next(iter(self._completions))]
         return new.id
 
+    def offer(self, identifier: str, text: str) -> str:
+        """Note what a client will offer beside the newest completion, whose id is given. Returns an id of its own."""
+        own = f"{identifier}.{len(self._instead) + 1}"
+        self._instead[own] = units(text)
+        return own
+
     def is_dismissed(self, leads_to: LeadsTo) -> bool:
         return leads_to == self._dismissed
 
@@ -125,12 +135,13 @@ class Feedback:
 
     def note(self, identifier: str, outcome: Outcome, characters: int = 0) -> None:
         """Note what became of a completion; one that is unknown or forgotten is passed over."""
-        completion = self._completions.get(identifier)
+        completion = self._completions.get(identifier.partition(".")[0])
         if completion is None:
             return
+        completion.left = self._instead.get(identifier, completion.left)
         completion.characters += characters
         self.statistics.accepted(completion.language, completion.left if outcome == "accepted" else characters)
-        if outcome == "dismissed" and identifier == next(reversed(self._completions)):
+        if outcome == "dismissed" and completion.id == next(reversed(self._completions)):
             self._dismissed = self._leads_to
         if WORST_FIRST.index(outcome) <= WORST_FIRST.index(completion.outcome):
             return
@@ -143,3 +154,8 @@ class Feedback:
         if outcome == "accepted":
             self._tried -= 1
             self._leads_to = None  # the same again, after an undo, is another
+
+
+def units(text: str) -> int:
+    """The length in UTF-16 units, as clients count."""
+    return len(text.encode("utf-16-le")) // 2

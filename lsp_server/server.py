@@ -31,6 +31,7 @@ from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.decision import to_show
 from lsp_server.edits import Edits
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
+from lsp_server.filters import presentable
 from lsp_server.log import JOURNAL
 from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Position, pieces
 from lsp_server.notebooks import Notebooks, with_cells
@@ -46,6 +47,7 @@ requests = logging.getLogger(JOURNAL)
 
 DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
+SEVERAL = 3  # completions that are offered to who asks for some by key
 RELATED = 6  # documents that a completion may copy from
 EDITS = 20  # changes that may be made again
 
@@ -457,17 +459,21 @@ class Question(NamedTuple):
 
 
 async def inline_completion(ls: InpaintServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
-    """One item or none. An empty list hides ghost text; null would leave an old one standing."""
+    """One item or none; several where they are asked for by key. An empty list hides ghost text; null would leave an
+    old one standing.
+    """
     started = time.perf_counter()
     question = read_question(ls, params)
     request = question.request if question else None
     ls.focus, ls.silence = params.text_document.uri, "nothing" if question and not request else None
+    most = SEVERAL if question and question.invoked else 1
     with ls.thinking():
-        fill = await ls.completer.fill(params.text_document.uri, request)
+        fills = await ls.completer.fills(params.text_document.uri, request, most)
     took = (time.perf_counter() - started) * 1000
-    requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, fill.passes if fill else "none")
-    if question is None or request is None or fill is None:
+    requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, fills[0].passes if fills else "none")
+    if question is None or request is None or not fills:
         return types.InlineCompletionList(items=[])
+    fill = fills[0]
     ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
     line = params.text_document.uri, params.position.line
     text, chance = to_show(fill, question.gap, ls.settings, question.invoked, ls.feedback, line)
@@ -483,7 +489,10 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
     identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, line)
-    return types.InlineCompletionList(items=[completion_item(question, text, identifier)])
+    others = dict.fromkeys(presentable(other, question.gap) for other in fills[1:])
+    offers = {ls.feedback.offer(identifier, other): other for other in others if other not in ("", text)}
+    items = [completion_item(question, each, own) for own, each in ({identifier: text} | offers).items()]
+    return types.InlineCompletionList(items=items)
 
 
 def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Question | None:

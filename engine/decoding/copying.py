@@ -10,6 +10,7 @@ arXiv 2311.08252).
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from engine.contract import FillRequest, Source
@@ -21,6 +22,7 @@ from engine.window import after_cursor
 
 REACH = 24_000  # characters before and after the cursor that are searched
 DRAFT = 12  # tokens
+FIRST = re.compile(r"\s*(\w+|\S)")
 LIKELY = 0.2  # a draft goes on while this is the chance that all of it will be agreed with
 
 
@@ -38,7 +40,7 @@ class Copier:
     """
 
     def __init__(self, request: FillRequest, spelling: Spelling, taken: str = "") -> None:
-        self._spelling = spelling
+        self._spelling, self._others = spelling, [first_word(other) for other in request.others]
         prefix = request.prefix[-REACH:]
         rest, _, following = after_cursor(prefix, request.suffix[:REACH])
         first = 1 + request.prefix.count("\n", 0, len(request.prefix) - len(prefix))
@@ -134,6 +136,8 @@ class Copier:
         sought = line.lstrip() if "\n" in fill[len(self._taken) :] else written
         # that a line ended there is no suggestion: it may be as unfinished as this one
         candidates = [one for one in self._elsewhere.candidates(sought, written) if one.line or self._tokens]
+        if len(fill) <= len(self._taken):
+            candidates = [one for one in candidates if first_word(one.line) not in self._others]
         if not candidates:
             return
         self._candidate = candidates[0]
@@ -149,6 +153,12 @@ class Copier:
 
     def _size(self, token: int) -> int:
         return len(self._spelling.decode([token]))
+
+
+def first_word(text: str) -> str:
+    """The first word of a text, or the first sign."""
+    found = FIRST.match(text)
+    return found[1] if found else ""
 
 
 def mixed(guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:

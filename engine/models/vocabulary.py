@@ -23,6 +23,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from engine.contract import EngineError, FillRequest
 from engine.decoding.passes import Gap
 from engine.models.family import Infill
+from engine.tokenizer import begins
 
 # what transformers' Qwen2 tokenizer cuts a text with before it merges bytes
 QWEN_PATTERN = (
@@ -95,39 +96,57 @@ class Vocabulary:
         start, whole = self.decode(before[-4:]), self.decode([*before[-4:], *tokens])
         return whole[len(start) :] if whole.startswith(start) else self.decode(tokens)
 
-    def boundary(self, spelled: str, tokens: list[int], done: list[int] | None = None) -> tuple[int, list[int]] | None:
+    def boundary(
+        self, spelled: str, tokens: list[int], done: list[int] | None = None, known: tuple[str, ...] = ()
+    ) -> tuple[int, list[int]] | None:
         """The row that must go on spelling what was taken back, and the tokens that do; None once it is spelled.
+        Where a fill is to differ from what is `known` to follow, the row that it differs in.
 
         `done` are the tokens of the blocks before. A row that spells something else is masked again, and a canvas that
         has become too short for it gets a row more, unless blocks follow.
         """
         rest = spelled
         for token in done or []:
-            text = self._bpe.id_to_token(token) or ""
+            text = self._text(token)
             rest = "" if text.startswith(rest) else rest.removeprefix(text)
         for row, token in enumerate(tokens):
-            text = "" if token == self.mask else self._bpe.id_to_token(token) or ""
-            if not rest or (text and text.startswith(rest)):
+            text = "" if token == self.mask else self._text(token)
+            if not rest and (done or not known or (text and not begins(text, known))):
                 return None
-            if not text or not rest.startswith(text):
+            if rest and text.startswith(rest) and text != rest:
+                return None
+            if not rest or not text or not rest.startswith(text):
                 tokens[row] = self.mask
-                return row, self._spelling(rest)
+                return row, self._spelling(rest, known)
             rest = rest[len(text) :]
         if not rest or done is not None:
             return None
         tokens.append(self.mask)
-        return len(tokens) - 1, self._spelling(rest)
+        return len(tokens) - 1, self._spelling(rest, known)
 
     @cached_property
     def _spellings(self) -> list[tuple[str, int]]:
         special = self.ends | {self.mask, self.infill.expand}
         return sorted((text, token) for text, token in self._bpe.get_vocab().items() if token not in special)
 
-    def _spelling(self, rest: str) -> list[int]:
+    def _spelling(self, rest: str, known: tuple[str, ...]) -> list[int]:
         """All tokens that are a beginning of `rest`, or that it is a beginning of."""
-        longer = slice(self._at(rest), self._at(rest + "\U0010ffff"))
         shorter = (self._bpe.token_to_id(rest[:end]) for end in range(1, len(rest)))
-        return [*(token for token in shorter if token is not None), *(token for _, token in self._spellings[longer])]
+        return [*(token for token in shorter if token is not None), *self.unlike(rest, known)]
+
+    def unlike(self, rest: str, known: tuple[str, ...]) -> list[int]:
+        """Tokens that `rest` is a beginning of, and that go on otherwise than all that is `known` to follow it."""
+        among = self._spellings[self._at(rest) : self._at(rest + "\U0010ffff")]
+        begun = [rest + each for each in known]
+        return [token for text, token in among if text == rest or not begins(text, begun)]
+
+    def after(self, gap: Gap, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """How tokens spell texts that a gap may be filled with."""
+        wholes = (self.encode(gap.taken + text) for text in texts)
+        return tuple("".join(map(self._text, whole))[len(gap.spelled) :] for whole in wholes)
+
+    def _text(self, token: int) -> str:
+        return self._bpe.id_to_token(token) or ""
 
     def _at(self, text: str) -> int:
         return bisect.bisect_left(self._spellings, (text,))

@@ -16,7 +16,7 @@ from engine.contract import DRAWN, EngineError, Fill, FillRequest, Piece
 
 Json: TypeAlias = Any
 SENT = (  # beside what the API has itself; paths of files and indexes of them stay here
-    "path", "max_lines", "deadline_ms", "steps", "related", "min_confidence", "drafts", "copies", "trust",
+    "path", "max_lines", "deadline_ms", "steps", "related", "min_confidence", "drafts", "copies", "trust", "others",
 )  # fmt: skip
 FILES = 6  # that llama.cpp is sent
 

@@ -44,6 +44,7 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     drafts: bool = True
     copies: bool = True
     trust: Share = 1.0
+    others: Annotated[list[str], msgspec.Meta(max_length=16)] = []
     canvas: bool = False
 
 
@@ -138,6 +139,7 @@ def question(
         copies=more.copies,
         trust=more.trust,
         sampling=sampling,
+        others=tuple(more.others),
     )
     return Question(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
 

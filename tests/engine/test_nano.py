@@ -15,6 +15,7 @@ import pytest
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest, checksums
 from engine.backends.memory import MEMORIES
 from engine.contract import confidence
+from engine.decoding.copying import first_word
 from engine.decoding.limits import goes_round
 from engine.embedded import WEIGHTS, Embedded
 from engine.tokenizer import EOM
@@ -46,6 +47,16 @@ def request(place: int, **kwargs: object) -> FillRequest:
 
 def fill(nano: Embedded, asked: FillRequest) -> Fill:
     return Engine(nano).fill(asked, threading.Event())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_other_fills_begin_otherwise(nano: Embedded, place: int) -> None:
+    texts: tuple[str, ...] = ()
+    for _ in range(3):
+        made = fill(nano, request(place, max_lines=1, others=texts))
+        assert made.text
+        assert first_word(made.text) not in map(first_word, texts)
+        texts = (*texts, made.text)
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

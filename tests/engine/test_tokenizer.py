@@ -49,6 +49,17 @@ def test_typing_changes_the_last_word_only(tokenizer: Tokenizer) -> None:
         assert not changed or re.fullmatch(PATTERN, changed)
 
 
+def test_another_fill_begins_with_another_word(tokenizer: Tokenizer) -> None:
+    assert tokenizer.first("") is None
+    assert tokenizer.first(" ") is tokenizer.after[" "]
+    others = tokenizer.first(" ", ("return x", "raise"))
+    assert others is not None
+    words = {tokenizer.decode([token]) for token in others}
+    assert not words & {"", " ", " r", " re", " return", " raise"}
+    assert words >= {" if", " self"}
+    assert len(words) > 100 and all(word.startswith(" ") for word in words)
+
+
 def test_a_line_starts_with_its_newline(tokenizer: Tokenizer) -> None:
     starts = [tokenizer.starts_line(token) for token in tokenizer.encode("a\n    b\n\nc")]
     assert starts == [False, True, False, True, True, False]

@@ -5,9 +5,9 @@
 A document's first line is the engine's script, JSON in a comment: `#{"text": "x"}` fills with x; `"confidence"` is the
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
 `"gate"` exists, if one is named; `"started"` is a file to make in a pass, `"stopped"` one to make when cancelled;
-`"error"` is raised; `"copied"` is the document's line that the fill is said to be copied from; `"echo"` fills with the
-line up to the cursor; `"report"` fills with the counts of what the engine has done. Without a script the fill is the
-request itself, as JSON.
+`"others"` are the fills of who asks for others; `"error"` is raised; `"copied"` is the document's line that the fill is
+said to be copied from; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the
+engine has done. Without a script the fill is the request itself, as JSON.
 A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
 """
 
@@ -37,6 +37,7 @@ class Script(msgspec.Struct, forbid_unknown_fields=True):
     gate: str = ""
     started: str = ""
     stopped: str = ""
+    others: list[str] = []
     error: str = ""
     copied: int = 0
     echo: bool = False
@@ -59,6 +60,9 @@ class ScriptedEngine:
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
         first = request.prefix.partition("\n")[0]
         script = msgspec.json.decode(first[1:], type=Script) if first.startswith("#{") else None
+        if request.others:
+            known = script.others[len(request.others) - 1 :] if script else []
+            return fill_with(known[0] if known else "", 1.0)
         if script is None:
             return fill_with(msgspec.json.encode(request).decode(), 1.0)
         if script.report:

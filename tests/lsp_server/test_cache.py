@@ -45,6 +45,18 @@ def a_cache(request: FillRequest, text: str, reach: int = 100) -> Cache:
     return cache
 
 
+def test_of_several_fills_the_one_that_is_typed_is_meant() -> None:
+    asked = a_request("x = ")
+    for_another = msgspec.structs.replace(asked, others=("read()",))
+    cache = a_cache(asked, "read()")
+    assert found(cache, for_another) is None
+    cache.add(for_another, a_fill("result"))
+    assert (found(cache, asked), found(cache, for_another)) == ("read()", "result")
+    assert found(cache, a_request("x = re")) == "ad()"
+    assert found(cache, a_request("x = res")) == "ult"
+    assert found(cache, msgspec.structs.replace(for_another, prefix="x = res")) is None
+
+
 def test_the_same_request_is_answered() -> None:
     cache = a_cache(a_request("x = "), "hello")
     assert found(cache, a_request("x = ")) == "hello"

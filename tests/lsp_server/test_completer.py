@@ -101,6 +101,21 @@ async def test_an_equal_request_joins_the_work(completer: Completer, engine: Ste
     assert (completer.work.joined, completer.work.started, completer.work.finished) == (2, 1, 1)
 
 
+async def test_of_several_fills_none_is_left_when_the_text_changes(completer: Completer, engine: SteppedEngine) -> None:
+    several = asyncio.create_task(completer.fills(URI, FillRequest(prefix="a"), 3))
+    engine.release.release(3)
+    await until(engine, 4)  # the second one is under way
+    completer.edited(URI)
+    assert await asyncio.wait_for(several, PATIENCE) == []
+    engine.release.release(3)
+
+
+async def test_several_fills_end_with_the_first_that_is_known(completer: Completer, engine: SteppedEngine) -> None:
+    engine.release.release(9)
+    fills = await asyncio.wait_for(completer.fills(URI, FillRequest(prefix="a", deadline_ms=60_000), 3), PATIENCE)
+    assert [fill.text for fill in fills] == ["aaa", "aaa"]
+
+
 async def test_a_request_with_more_time_does_not_join(completer: Completer, engine: SteppedEngine) -> None:
     await asking(completer, "a")
     await until(engine, 1)

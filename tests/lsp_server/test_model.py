@@ -64,7 +64,7 @@ async def test_from_starting_to_the_first_completion() -> None:
 
 async def test_the_model_completes_what_everybody_writes(loaded: LspClient) -> None:
     loaded.open("file:///project/first.py", "import numpy as \n\nimport os\n")
-    [item] = await loaded.complete("file:///project/first.py", 0, 16, INVOKED)
+    [item, *_] = await loaded.complete("file:///project/first.py", 0, 16, INVOKED)
     assert item["insertText"].splitlines()[0] == "np"
 
 
@@ -73,15 +73,24 @@ async def test_the_same_question_gets_the_same_answer(loaded: LspClient) -> None
     for n in range(3):
         uri = f"file:///project/{n}/shapes.py"
         loaded.open(uri, SOURCE)
-        [item] = await loaded.complete(uri, LINE, CHARACTER, INVOKED)
+        [item, *_] = await loaded.complete(uri, LINE, CHARACTER, INVOKED)
         answers.append(item["insertText"])
     assert answers[0] == answers[1] == answers[2]
 
 
+async def test_by_key_there_are_several_that_differ(loaded: LspClient) -> None:
+    items = await loaded.complete(URI, LINE, CHARACTER, INVOKED)
+    texts = [item["insertText"] for item in items]
+    assert texts[0].startswith("radius")
+    assert 2 <= len(texts) == len({text.split()[0] for text in texts}) <= 3
+    assert await loaded.complete(URI, LINE, CHARACTER, INVOKED) == items
+    assert len(await loaded.complete(URI, LINE, CHARACTER)) <= 1
+
+
 async def test_typing_what_is_suggested_shortens_it(loaded: LspClient) -> None:
-    [item] = await loaded.complete(URI, LINE, CHARACTER, INVOKED)
+    [item, *_] = await loaded.complete(URI, LINE, CHARACTER, INVOKED)
     loaded.insert(URI, LINE, CHARACTER, item["insertText"][:2])
-    [rest] = await loaded.complete(URI, LINE, CHARACTER + 2, INVOKED)
+    [rest, *_] = await loaded.complete(URI, LINE, CHARACTER + 2, INVOKED)
     assert rest["insertText"] == item["insertText"][2:]
 
 
@@ -162,5 +171,5 @@ async def test_a_line_of_another_open_document(loaded: LspClient) -> None:
     line = "    with connect(settings.warehouse, timeout=settings.patience) as warehouse:"
     loaded.open("file:///project/stock.py", f"def stock(settings):\n{line}\n        pass\n")
     loaded.open("file:///project/orders.py", f"def orders(settings):\n{line[:40]}")
-    [item] = await loaded.complete("file:///project/orders.py", 1, 40, INVOKED)
+    [item, *_] = await loaded.complete("file:///project/orders.py", 1, 40, INVOKED)
     assert line[:40] + item["insertText"] == line

@@ -227,6 +227,21 @@ async def test_dismissed_and_asked_for_again(scripted: LspClient) -> None:
     assert await counts(scripted) == NOTHING | {"shown": 1, "accepted": 1}
 
 
+async def test_several_that_are_offered_count_as_one(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open(URI, script("hello", others=["hello", "other(1)", "more"]) + "x = ")
+    items = await scripted.complete(URI, 1, 4, INVOKED)
+    assert [item["insertText"] for item in items] == ["hello"]  # the same again ends it
+    scripted.open(URI, script("hello", others=["other(1)", "more", "and more"]) + "x = ")
+    items = await scripted.complete(URI, 1, 4, INVOKED)
+    assert [item["insertText"] for item in items] == ["hello", "other(1)", "more"]
+    assert await counts(scripted) == NOTHING | {"shown": 2}
+    await accept(scripted, items[1])
+    assert await counts(scripted) == NOTHING | {"shown": 2, "accepted": 1}
+    days = (await scripted.request("inpaint/statistics"))["days"]
+    assert [(day["language"], day["characters"]) for day in days] == [("python", len("other(1)"))]
+
+
 async def test_another_completion_is_another(scripted: LspClient) -> None:
     await scripted.initialize()
     scripted.open(URI, script("hello") + "x = \ny = ")

@@ -131,7 +131,7 @@ async def test_the_server_copies_from_the_workspace_and_says_where_from(project:
         await client.wait_for("inpaint/status", '"state": "ready"')
         uri = (project / "volume.py").as_uri()
         client.open(uri, "def volume(width, height):\n    return width * he")
-        [item] = await client.complete(uri, 1, 21, INVOKED)
+        [item, *_] = await client.complete(uri, 1, 21, INVOKED)
         assert item["insertText"] == "ight * factor"
         source = f"{(project / 'area.py').as_posix()}:2"
         await client.wait_for("inpaint/status", source)

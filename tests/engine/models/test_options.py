@@ -50,6 +50,15 @@ def test_other_texts_are_copied_from(engine: Engine) -> None:
     assert not fill(engine, prefix, max_lines=1).text.startswith(TAIL)
 
 
+@pytest.mark.parametrize("copies", [True, False])
+def test_another_fill_begins_otherwise(engine: Engine, copies: bool) -> None:
+    for prefix in (GAP.prefix.removesuffix("wi"), f"{GAP.prefix} + "):
+        first = fill(engine, prefix, max_lines=1, copies=copies)
+        other = fill(engine, prefix, max_lines=1, copies=copies, others=(first.text,))
+        assert first.text or not copies  # of random weights, little can be asked for
+        assert not first.text or first.text[:3] != other.text[:3]
+
+
 def test_without_drafts_a_pass_brings_one_token(engine: Engine) -> None:
     for copies in (True, False):
         made = fill(engine, max_tokens=8, drafts=False, copies=copies)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx2
 
 from engine.contract import Cancelled
+from engine.remote.streams import Resets
 
 T = TypeVar("T")
 
@@ -50,7 +51,9 @@ class Client:
         self._http = self.wait(self._opened(), threading.Event())
 
     async def _opened(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=self._base, headers=self._headers, timeout=TIMEOUT, http2=True)
+        http = httpx2.AsyncClient(base_url=self._base, headers=self._headers, timeout=TIMEOUT, http2=True)
+        self._extensions = {"trace": Resets(http)}
+        return http
 
     def get(self, path: str, cancel: threading.Event) -> Answer:
         """Raises Unreachable and Cancelled."""
@@ -93,7 +96,7 @@ class Client:
             raise Unreachable(str(error) or type(error).__name__) from None
 
     async def _once(self, method: str, path: str, body: Any) -> Answer:
-        async with self._http.stream(method, path, json=body) as response:
+        async with self._http.stream(method, path, json=body, extensions=self._extensions) as response:
             parts = bytearray()
             async for part in response.aiter_bytes():
                 parts += part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from servers import REAL, SCRIPTED, Server, script, serving, wait_until
 
 from engine import Cancelled, Engine, EngineError, FillRequest
 from engine.contract import Sampling
-from engine.remote import model
+from engine.remote import client, model
 from engine.remote.address import parsed
 from engine.remote.keys import key_for
 
@@ -140,6 +141,13 @@ def test_the_embedded_model_answers_while_the_server_is_away(monkeypatch: pytest
 
 def test_a_server_that_is_away_from_the_start_is_no_error() -> None:
     assert fill(Engine.load("http://127.0.0.1:1")).instead.startswith("127.0.0.1 is away")
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        remote = Engine.load(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "did not answer in time" in fill(remote).instead
 
 
 # ---------------------------------------------------------------- others

@@ -13,6 +13,7 @@ import pytest
 from servers import REAL, ROOT, serving
 
 from engine import EngineError
+from engine.__main__ import main
 from engine.embedded import GRAPH
 from engine.options import Choice
 from engine.serving import workers
@@ -59,6 +60,15 @@ def test_a_taken_port_is_said() -> None:
 
 def test_a_model_that_cannot_be_loaded_is_said() -> None:
     assert "no model 'nothing'" in refusal("--port", "0", "--model", "nothing")
+
+
+def test_a_ray_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(**_: object) -> None:
+        raise Exception("the node timed out")
+
+    monkeypatch.setattr("ray.serve.start", broken)
+    assert main(["serve", "--ray"]) == 2
+    assert "Ray does not start (the node timed out)" in capsys.readouterr().err
 
 
 def test_a_process_has_the_cores_of_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

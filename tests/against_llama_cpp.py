@@ -41,7 +41,7 @@ def compared(model: str, typists: Sequence[int], seconds: float) -> list[tuple[t
     sources, loads = [Source(SAMPLE.name, read(SAMPLE))], []
     for count in typists:
         pair = []
-        for start in (team.started(model, []), llama_cpp.llama_cpp_server(cores(), min(count, SLOTS))):
+        for start in (team.started(["--model", model]), llama_cpp.llama_cpp_server(cores(), min(count, SLOTS))):
             with start as (url, pid):
                 server = team.Server(team.parsed(url).base, team.what_is(url), pid)
                 pair.append(asyncio.run(team.load(server, sources, count, seconds)))
@@ -62,6 +62,8 @@ def main() -> None:
     print_table(
         [{"server": name, **row} for pair in rows for name, row in zip(("ours", "llama.cpp"), pair, strict=True)]
     )
+    if any(2 * load.cancelled > len(load.latency_ms) for pair in loads for load in pair):
+        print("\nMost keys of a row came before an answer: its percentiles tell of the typists' pace, not of a server.")
     print("\nours by llama.cpp's:")
     print_table([{"typists": a["typists"], **{name: ratio(a[name], b[name]) for name in RATIOS}} for a, b in rows])
 

@@ -25,6 +25,7 @@ from engine.decoding.denoise import Policy, Rule, Task, left_to_right, reveal
 from engine.decoding.limits import Limits, Written
 from engine.decoding.passes import Gap
 from engine.models import checkpoint, diffusion_gemma
+from engine.models.family import Config
 from engine.models.transformer import Shape
 from engine.models.vocabulary import CHARACTERS, Vocabulary
 from engine.window import after_cursor
@@ -40,17 +41,33 @@ def load(name: str, device: str = "auto", family: str | None = None) -> Backend:
     """A public checkpoint from a folder or hub id, warmed up; `family` where its config.json does not tell. Raises
     EngineError with what to do.
     """
-    where = choose_device(device)
-    dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
+    devices = choose_devices(device)
     config = checkpoint.read_config(name)
     backend: Backend
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
-        backend = diffusion_gemma.DiffusionGemma.load(name, config, where, dtype)
+        if len(devices) > 1:
+            raise EngineError("DiffusionGemma runs on one device: give one by --device")
+        backend = diffusion_gemma.DiffusionGemma.load(name, config, devices[0], dtype_on(devices[0]))
     else:
-        read = checkpoint.load(name, config, where, dtype, family)
-        backend = made(read, prepared(read))
+        backend = made(*ready(name, config, devices, family))
     backend.fill(WARM_UP, threading.Event())
     return backend
+
+
+def ready(
+    name: str, config: Config, devices: list[torch.device], family: str | None
+) -> tuple[checkpoint.Checkpoint, Slots]:
+    """A checkpoint and its passes, on a device or shared among several."""
+    if len(devices) > 1:
+        from engine.backends import ranks  # here, for torch's distributed tensors cost a second
+
+        return ranks.load(name, config, devices, dtype_on(devices[0]), family)
+    read = checkpoint.load(name, config, devices[0], dtype_on(devices[0]), family)
+    return read, prepared(read)
+
+
+def dtype_on(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def prepared(read: checkpoint.Checkpoint) -> Slots:
@@ -266,17 +283,33 @@ def _rule(request: FillRequest, usual: Rule) -> Rule:
     return usual if request.trust == 1 else confidence.above(request.trust)
 
 
+def choose_devices(names: str) -> list[torch.device]:
+    """One, or several that share a model. Raises EngineError where this machine has not all of them."""
+    devices = [choose_device(name) for name in names.split(",")]
+    if len({device.type for device in devices}) > 1:
+        raise EngineError(
+            "no part of a model is offloaded to the CPU or to disk, where each pass would wait for it: give GPUs only, "
+            "such as cuda:0,cuda:1, or cpu alone, or choose a smaller or quantised model"
+        )
+    if devices[0].type != "cpu" and len(set(devices)) < len(devices):
+        raise EngineError(f"{names} names a card twice: give each once")
+    return devices
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` takes a GPU where there is one. Raises EngineError for a device that this machine has not."""
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = "cuda" if present["cuda"] else "mps" if present["mps"] else "cpu"
-    if name not in present:
+    kind, _, number = name.partition(":")
+    if kind not in present:
         raise EngineError(f"no device {name!r}: give auto, {', '.join(present)}")
-    if not present[name]:
+    if not present[kind]:
         raise EngineError(
-            f"torch finds no {name} device on this machine; give --device cpu, or install torch for {name}"
+            f"torch finds no {kind} device on this machine; give --device cpu, or install torch for {kind}"
         )
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise EngineError(f"no device {name!r}: this machine has {torch.cuda.device_count()}, counted from cuda:0")
     return torch.device(name)
 
 

@@ -140,7 +140,10 @@ class Slots:
     def copy(self, source: int, target: int) -> None:
         """The keys and values of one slot to another."""
         with self._turn:
-            self._memory[:, :, target] = self._memory[:, :, source]
+            self._copied(source, target)
+
+    def _copied(self, source: int, target: int) -> None:
+        self._memory[:, :, target] = self._memory[:, :, source]
 
     def _serve(self) -> None:
         """Pass what waits longest, and all that fits its bucket."""

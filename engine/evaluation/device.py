@@ -40,7 +40,9 @@ FEWEST = STEPS[0]
 
 
 class Pass(msgspec.Struct):
-    """`roofline` is the share of the device's best that a pass reaches, in [0, 1]; None on a CPU."""
+    """`roofline` is the share of the device's best that a pass reaches, in [0, 1]; None on a CPU. Of devices that share
+    a model, all is what one does.
+    """
 
     rows: int
     canvas: int
@@ -105,20 +107,19 @@ def bench(choice: Choice, file: Path, as_json: bool) -> None:
 
 
 def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, long: int = LONG) -> Report:
-    model, where = choice.model, public.choose_device(choice.device)
-    dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
+    model, devices = choice.model, public.choose_devices(choice.device)
+    where, dtype = devices[0], public.dtype_on(devices[0])
     config = checkpoint.read_config(model)
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
         raise EngineError("DiffusionGemma runs in transformers' own passes, which this bench does not know")
-    loaded = checkpoint.load(model, config, where, dtype, choice.family)
-    passes = public.prepared(loaded)
+    loaded, passes = public.ready(model, config, devices, choice.family)
     backend = public.made(loaded, passes)
     engine = Engine(backend, model, choice.sampling)
     engine.fill(public.WARM_UP, threading.Event())
     best = copy_bandwidth(where), matrix_rate(where, dtype)
     report = Report(
         model=model,
-        device=device_name(where),
+        device=" and ".join(map(device_name, devices)),
         room=str(loaded.room),
         peak_gb=None,
         copy_gb_s=best[0] / 1e9,
@@ -221,9 +222,9 @@ def _pass(
     kept = 2 * shape.layers * shape.kv_heads * shape.head_dim * model.embed.weight.element_size()
     head = model.head.weight
     blocks = sum(weight.numel() * weight.element_size() for weight in model.blocks.parameters())
-    read_bytes = blocks + head.numel() * head.element_size() + kept * passes.capacity * count
+    read_bytes = (blocks + head.numel() * head.element_size() + kept * passes.capacity * count) / shape.ranks
     scores = 4 * shape.layers * shape.heads * shape.head_dim * passes.capacity
-    work = count * (rows * (2 * parameters(shape) + scores) + bucket(canvas) * 2 * head.numel())
+    work = count * (rows * (2 * parameters(shape) + scores) + bucket(canvas) * 2 * head.numel()) / shape.ranks
     memory, matrix = read_bytes / best[0], work / best[1]
     return Pass(
         rows=rows,

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 
 from engine.contract import EngineError, Sampling
-from engine.models import quantised, registry, room, validation
+from engine.models import quantised, registry, room, sharing, validation
 from engine.models.family import Config, Plan
 from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.room import Room
@@ -43,18 +44,29 @@ class Checkpoint(msgspec.Struct):
     sampling: Sampling = Sampling()  # of its generation_config.json
 
 
-def load(name: str, config: Config, device: torch.device, dtype: torch.dtype, family: str | None = None) -> Checkpoint:
+def load(
+    name: str,
+    config: Config,
+    device: torch.device,
+    dtype: torch.dtype,
+    family: str | None = None,
+    mesh: DeviceMesh | None = None,
+    free: int | None = None,
+) -> Checkpoint:
     """`name` is a folder or a hub id, `config` what `read_config` says of it, `family` a key of the registry where that
-    does not tell. Raises EngineError with what to do.
+    does not tell. On a mesh of devices, this is the part of one, and each has `free` bytes. Raises EngineError with
+    what to do.
     """
     block = quantised.block(config, name)
     found, plan = registry.plan(config, name, family)
-    chosen = room.fit(plan.shape, dtype, free_bytes(device), name, device)
+    if mesh is not None:
+        plan = msgspec.structs.replace(plan, shape=msgspec.structs.replace(plan.shape, ranks=mesh.size()))
+    chosen = room.fit(plan.shape, dtype, free_bytes(device) if mesh is None else free, name, device)
     logger.info("%s is %s: %s; on %s: %s", name, found.name, _seen(plan), device, chosen)
     folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
     vocabulary = Vocabulary.load(_tokenizer_folder(folder, plan), plan.infill)
     with torch.inference_mode():
-        model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8)
+        model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8, mesh)
     validation.ids(vocabulary.all_ids(), model.shape.vocab, name)
     return Checkpoint(
         msgspec.structs.replace(plan, infill=vocabulary.infill), model, vocabulary, chosen, _sampling(folder)
@@ -143,10 +155,7 @@ def fetch(name: str, patterns: list[str]) -> Path:
 def require_bytes(weights: int, device: torch.device, name: str) -> None:
     needed, free = weights * SPARE, free_bytes(device)
     if free is not None and needed > free:
-        raise EngineError(
-            f"{name} needs {needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are free; "
-            "close other programs or choose a smaller model"
-        )
+        raise room.too_large(name, needed, free, device)
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -159,10 +168,15 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def read_weights(
-    tensors: Tensors, plan: Plan, device: torch.device, dtype: torch.dtype, int8: bool = False
+    tensors: Tensors,
+    plan: Plan,
+    device: torch.device,
+    dtype: torch.dtype,
+    int8: bool = False,
+    mesh: DeviceMesh | None = None,
 ) -> Transformer:
-    """The blocks' products in int8 where asked for. Raises EngineError where a file or a weight is missing, damaged,
-    too many or of the wrong shape.
+    """The blocks' products in int8 where asked for; on a mesh, a rank's part of the model. Raises EngineError where a
+    file or a weight is missing, damaged, too many or of the wrong shape.
     """
     rows = len(tensors.read(plan.sources["embed.weight"].names[0]))
     shape = msgspec.structs.replace(plan.shape, vocab=rows)  # embeddings are often padded beyond what config.json says
@@ -170,6 +184,8 @@ def read_weights(
         model = Transformer(shape).to(dtype)
         if int8:
             shrink(model.blocks)
+        if mesh is not None:
+            sharing.share(model, mesh)
     model = model.to_empty(device=device)
     if shape.tied:
         model.head.weight = model.embed.weight  # to_empty parts them
@@ -185,6 +201,7 @@ def read_weights(
         if isinstance(module, Int8Linear) and name.endswith("weight"):
             found, scale = quantise(found)
             module.scale.copy_(scale)
-        parameter.data.copy_(found)
+        local, part = sharing.own(parameter.data, found, sharing.fused(shape, name))
+        local.copy_(part)
     tensors.require_all_read()
     return model.eval().requires_grad_(False)

@@ -42,18 +42,27 @@ class Room(msgspec.Struct, frozen=True):
 
 
 def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: torch.device) -> Room:
-    """The best that fits in `free` bytes (None: not known, so the best). Raises EngineError where nothing does."""
+    """The best that fits in `free` bytes (None: not known, so the best). Of a model that devices share, what one
+    has. Raises EngineError where nothing does.
+    """
     most = WINDOWS[0] if shape.block and device.type == "cuda" else RECOMPUTED
     windows = sorted({min(window, max(1, shape.context - CANVAS)) for window in WINDOWS if window <= most})[::-1]
-    for int8 in (False, True):
-        weights = weight_bytes(shape, dtype, int8)
+    for int8 in (False, True) if shape.ranks == 1 else (False,):
+        weights = weight_bytes(shape, dtype, int8) // shape.ranks
         for window, slots in itertools.product(windows, (SLOTS, 1)):
             room = _room(shape, dtype.itemsize, Room(int8, window, slots, 0, weights, 0.0))
             if free is None or room.taken <= free:
                 return room
-    raise EngineError(
-        f"{name} needs {room.taken / 1e9:.1f} GB on {device}, where {(free or 0) / 1e9:.1f} GB are free; "
-        "close other programs or choose a smaller model"
+    raise too_large(name, room.taken, free or 0, device)
+
+
+def too_large(name: str, needed: float, free: float, device: torch.device) -> EngineError:
+    why = f"{name} needs {needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are free"
+    if device.type == "cpu":
+        return EngineError(f"{why}; close other programs or choose a smaller model")
+    return EngineError(
+        f"{why}, and no part of it is offloaded to the CPU or to disk; close other programs, share it among cards "
+        "(--device cuda:0,cuda:1), or choose a smaller or quantised model"
     )
 
 
@@ -79,7 +88,7 @@ def _outline(shape: Shape) -> Transformer:
 def _room(shape: Shape, size: int, asked: Room) -> Room:
     """With capacity and memory, for numbers of so many bytes."""
     capacity = -(-min(asked.window + CANVASES, shape.context + 1) // 8) * 8
-    kept = 2 * shape.layers * shape.kv_heads * shape.head_dim * capacity * size
+    kept = 2 * shape.layers * shape.kv_heads // shape.ranks * shape.head_dim * capacity * size
     bias = shape.heads // shape.kv_heads * capacity * capacity * size
     rows = capacity * (12 * shape.dim + 3 * shape.mlp) * size + CANVAS * shape.vocab * LOGITS
     taken = asked.weights + asked.slots * (kept + bias + rows) + WORK

@@ -59,6 +59,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     rope_stretch: Positive = 1.0  # positions are divided by it ("linear" scaling)
     yarn: Yarn | None = None
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
+    ranks: Size = 1  # devices, each of which has a part of the heads and of the MLP, see models.sharing
 
 
 def visible(
@@ -148,10 +149,11 @@ class Block(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.widths = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.kv_heads * shape.head_dim)
+        fused = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        self.widths = [width // shape.ranks for width in fused]
         self.attn_norm = norm(shape)
-        self.qkv = nn.Linear(shape.dim, sum(self.widths), bias=shape.qkv_bias)
-        self.out = nn.Linear(self.widths[0], shape.dim, bias=shape.out_bias)
+        self.qkv = nn.Linear(shape.dim, sum(fused), bias=shape.qkv_bias)
+        self.out = nn.Linear(fused[0], shape.dim, bias=shape.out_bias)
         if shape.qk_norm:
             self.q_norm, self.k_norm = RMSNorm(shape.head_dim, shape.eps), RMSNorm(shape.head_dim, shape.eps)
         self.mlp_norm = norm(shape)
@@ -159,7 +161,9 @@ class Block(nn.Module):
         self.down = nn.Linear(shape.mlp, shape.dim, bias=shape.mlp_bias)
 
     def forward(self, x: Tensor, memory: Tensor, around: Around) -> Tensor:
-        """x (batch, rows, dim); memory (2, batch, kv_heads, capacity, head_dim), which the rows are written to."""
+        """x (batch, rows, dim); memory (2, batch, kv_heads / ranks, capacity, head_dim), to which the rows' keys and
+        values are written.
+        """
         x = x + self._attend(self.attn_norm(x), memory, around)
         up = self.up(self.mlp_norm(x))
         if self.shape.gated:
@@ -183,7 +187,7 @@ class Block(nn.Module):
         of, at = around.places
         keys[of, :, at] = k.transpose(1, 2)
         values[of, :, at] = v.transpose(1, 2)
-        shared = q.reshape(batch, self.shape.kv_heads, -1, self.shape.head_dim)
+        shared = q.reshape(batch, self.shape.kv_heads // self.shape.ranks, -1, self.shape.head_dim)
         attended = F.scaled_dot_product_attention(shared, keys, values, attn_mask=around.bias)
         out: Tensor = self.out(attended.reshape(q.shape).transpose(1, 2).reshape(batch, rows, -1))
         return out
@@ -207,9 +211,12 @@ class Transformer(nn.Module):
         self._scale = 1.0
 
     def memory(self, capacity: int, batch: int = 1) -> Tensor:
-        """Room for the keys and values of `capacity` positions: (layers, 2, batch, kv_heads, capacity, head_dim)."""
-        shape = self.shape
-        return self.embed.weight.new_zeros(shape.layers, 2, batch, shape.kv_heads, capacity, shape.head_dim)
+        """Room for the keys and values of `capacity` positions:
+        (layers, 2, batch, kv_heads / ranks, capacity, head_dim).
+        """
+        shape, like = self.shape, self.embed.weight
+        size = shape.layers, 2, batch, shape.kv_heads // shape.ranks, capacity, shape.head_dim
+        return torch.zeros(size, dtype=like.dtype, device=like.device)
 
     def forward(self, tokens: Tensor, positions: Tensor, memory: Tensor, seen: Tensor, wanted: Tensor) -> Tensor:
         """Logits (batch, n, vocab) of the rows `wanted` (batch, n), the only ones that go through the head, which for

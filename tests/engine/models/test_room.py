@@ -41,8 +41,19 @@ def test_a_large_card_gets_all_and_a_small_one_what_fits() -> None:
     small = chosen(DREAM_7B, 12)
     assert small.int8
     assert small.weights < 0.6 * large.weights
-    with pytest.raises(EngineError, match=r"some/model needs \d+\.\d GB on cuda, where 6.0 GB are free"):
+    with pytest.raises(EngineError, match=r"some/model needs \d+\.\d GB on cuda, where 6.0 GB are free") as refused:
         chosen(DREAM_7B, 6)
+    assert "no part of it is offloaded to the CPU or to disk" in str(refused.value)
+    assert "--device cuda:0,cuda:1" in str(refused.value)
+
+
+def test_two_cards_share_what_one_does_not_hold() -> None:
+    """Each has half of the weights, in full."""
+    shared = msgspec.structs.replace(DREAM_7B, ranks=2)
+    found = chosen(shared, 12)
+    assert not found.int8
+    assert found.weights == chosen(DREAM_7B, 80).weights // 2
+    assert chosen(DREAM_7B, 12).int8
 
 
 def test_weights_are_counted_as_published() -> None:

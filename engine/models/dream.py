@@ -4,6 +4,8 @@ DiffuCoder and DreamOn; Open-dCoder; Fast-dLLM v2.
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.models.family import (
     BLOCKS,
     BOTH_SIDES,
@@ -20,6 +22,9 @@ from engine.models.llama import BUILT, plan
 
 DREAM_MASK = 151666  # NVlabs/Fast-dLLM, dream/model/configuration_dream.py
 # DreamOn: BOS before, EOS after, <|expand|> 151667 (DreamLM/DreamOn, demo/quickstart.py and eval/evaluate.py)
+DREAMON_CONTEXT = (
+    2048  # `max_tokens` of its sampler, whatever its config.json says (DreamLM/DreamOn, eval/generator.py)
+)
 FAST_DLLM_MASK = 151665  # FAST_DLLM_MASK_ID in NVlabs/Fast-dLLM, v2/generation_functions.py
 FAST_DLLM_BLOCK = 32
 
@@ -37,7 +42,12 @@ def _dream(config: Config) -> Plan:
         bos=True,
         eos=True,
     )
-    return plan(config, infill, qkv_bias=True)
+    found = plan(config, infill, qkv_bias=True)
+    if infill.expand is None:
+        return found
+    return msgspec.structs.replace(
+        found, shape=msgspec.structs.replace(found.shape, context=min(found.shape.context, DREAMON_CONTEXT))
+    )
 
 
 def _open_dcoder(config: Config) -> Plan:

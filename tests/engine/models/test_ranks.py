@@ -15,9 +15,9 @@ from engine.contract import FillRequest, Sampling
 from engine.public import choose_devices
 
 REQUESTS = [
-    FillRequest(prefix="def add(a, b):\n    retur", suffix="\n\n\nclass Point:\n", max_tokens=12),
-    FillRequest(prefix="x = 1\n" * 20, suffix="\n", max_tokens=40, copies=False),
-    FillRequest(prefix="x", suffix=")" * 30, max_tokens=12, sampling=Sampling(temperature=2.0, seed=3)),
+    FillRequest(prefix="def add(a, b):\n    retur", suffix="\n\n\nclass Point:\n", max_tokens=8),
+    FillRequest(prefix="x = 1\n" * 20, suffix="\n", max_tokens=10, steps=4, copies=False),
+    FillRequest(prefix="x", suffix=")" * 30, max_tokens=6, sampling=Sampling(temperature=2.0, seed=3)),
 ]
 
 

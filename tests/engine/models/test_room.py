@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from engine.contract import EngineError
-from engine.models import checkpoint, room
+from engine.models import checkpoint, registry, room
 from engine.models.int8 import Int8Linear, quantise
 from engine.models.room import Room
 from engine.models.transformer import Shape
@@ -71,6 +71,15 @@ def test_the_window_is_what_the_memory_and_the_model_hold() -> None:
     short = chosen(msgspec.structs.replace(in_blocks, context=1024), 80)
     assert short.window + room.CANVAS == 1024
     assert short.capacity >= 1024
+
+
+def test_dreamon_sees_no_more_than_it_was_trained_on() -> None:
+    config = {**tiny.LLAMA_LIKE, **tiny.DREAM, "max_position_embeddings": 131072}
+    for expand, context in (({"expand_token_id": tiny.EXPAND}, 2048), ({}, 131072)):
+        shape = registry.plan({**config, **expand}, "some/model")[1].shape
+        found = chosen(shape, 80)
+        assert shape.context == context
+        assert found.capacity <= context + 8
 
 
 def test_what_was_chosen_is_a_sentence() -> None:

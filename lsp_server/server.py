@@ -38,7 +38,7 @@ from lsp_server.notebooks import Notebooks, with_cells
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS
-from lsp_server.status import STATUS, Cost, Reason, status
+from lsp_server.status import STATUS, Cost, Reason, learned, status
 from lsp_server.transport import FAILURE, watch
 from lsp_server.workspace import Workspace, site_packages
 
@@ -155,9 +155,16 @@ class InpaintServer(LanguageServer):
     def refusal(self) -> Reason | None:
         """Why no completion comes in the document that the user looks at, wherever in it."""
         document = self.documents.get(self.focus)
-        if document is None or self.settings.allow(document.file, document.language):
+        if document is None:
             return None
+        if self.settings.allow(document.file, document.language):
+            return None if self.knows(document.language) else "untrained"
         return "language" if document.language in self.settings.disabled_languages else "excluded"
+
+    def knows(self, language: str) -> bool:
+        """Whether the model was trained on a language: in another, only who asks by key is answered."""
+        known = learned(self.settings.model)
+        return known is None or language in known
 
     def keep_statistics(self) -> None:
         if self.settings.statistics:
@@ -512,13 +519,14 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     texts = tuple(other.beginning for other in others)
     line = without_end(document.line(start.line))
     edits = tuple(edit for each in (document, *others) for edit in each.edits.made(but=line))[:EDITS]
+    request = fill_request(gap, document.path, texts, ls.settings, invoked, files, ls.files.indexes, edits)
     return Question(
         gap=gap,
         typed=typed,
         range=types.Range(document.position(start), document.position(end)),
         line_end=document.line_end if ls.inserts_verbatim else "\n",
         invoked=invoked,
-        request=fill_request(gap, document.path, texts, ls.settings, invoked, files, ls.files.indexes, edits),
+        request=request if invoked or ls.knows(document.language) else None,
     )
 
 

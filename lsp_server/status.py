@@ -17,11 +17,12 @@ from lsp_server.statistics import Outcome
 
 STATUS = "inpaint/status"
 State: TypeAlias = Literal["loading", "idle", "thinking", "off", "error"]
-Reason: TypeAlias = Literal["excluded", "language", "unsure", "dismissed", "nothing"]
+Reason: TypeAlias = Literal["excluded", "language", "untrained", "unsure", "dismissed", "nothing"]
 EXPLANATIONS: dict[Reason | None, str | None] = {
     None: None,
     "excluded": "This file is left alone: a pattern for files to leave alone names it.",
     "language": "This language is turned off.",
+    "untrained": "The model was not trained on this language. Asked by key, it tries.",
     "unsure": "The model was not sure enough to show what it would write here. Asked by key, it shows it.",
     "dismissed": "What the model would write here was dismissed. Asked by key, it shows it again.",
     "nothing": "The model has nothing to add here.",
@@ -30,6 +31,11 @@ LEARNED = {  # the languages of the models of ours; others are said to know all
     "nano": ["python"],
     "small": [*dict.fromkeys(NAMES.values())],
 }
+
+
+def learned(model: str) -> list[str] | None:
+    """The languages that a model is for, as the protocol names them; None where it is said to know all."""
+    return LEARNED.get(best() if model == AUTO else model)
 
 
 class Cost(NamedTuple):
@@ -65,7 +71,7 @@ def status(
         "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
         "model": settings.model,
         "answered": (cost and cost.model) or None,
-        "learned": LEARNED.get(best() if settings.model == AUTO else settings.model),
+        "learned": learned(settings.model),
         "latencyMs": cost and round(cost.latency_ms, 2),
         "passes": cost and cost.passes,
         "fromCache": cost and cost.passes == 0,

@@ -75,14 +75,16 @@ async def test_why_nothing_is_shown(scripted: LspClient) -> None:
         ("nothing.py", "python", script("") + "x = "),
         (".env", "python", script("hello") + "x = "),
         ("a.md", "markdown", script("hello") + "x = "),
+        ("a.c", "c", script("hello") + "x = "),
     ):
         scripted.open(f"file:///project/{name}", text, language)
         assert await scripted.complete(f"file:///project/{name}", 1, 4) == []
-    for reason in ("unsure", "nothing", "excluded", "language"):
+    for reason in ("unsure", "nothing", "excluded", "language", "untrained"):
         said = await scripted.wait_for("inpaint/status", f'"reason": "{reason}"')
         assert said["state"] == "idle"
         assert said["message"]
-    assert len(await scripted.complete("file:///project/unsure.py", 1, 4, INVOKED)) == 1
+    for name in ("unsure.py", "a.c"):
+        assert len(await scripted.complete(f"file:///project/{name}", 1, 4, INVOKED)) == 1
     assert (await scripted.wait_for("inpaint/status", '"shown": 1'))["reason"] is None
 
 

@@ -9,7 +9,7 @@ export type State = "loading" | "idle" | "thinking" | "shown" | "off" | "error" 
 /** The parameters of the server's notification `inpaint/status`. */
 export interface ServerStatus {
   state: Exclude<State, "shown" | "snoozed" | "excluded">;
-  reason: "excluded" | "language" | "unsure" | "dismissed" | "nothing" | null; // why nothing is shown
+  reason: "excluded" | "language" | "untrained" | "unsure" | "dismissed" | "nothing" | null; // why nothing is shown
   message: string | null; // what is wrong, or that reason as a sentence
   model: string;
   answered: string | null;

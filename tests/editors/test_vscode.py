@@ -13,6 +13,7 @@ import json
 import os
 import re
 import signal
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -533,6 +534,20 @@ def test_ghost_text_stays_beside_a_menu_that_selects_nothing(scripted: Workbench
     assert looks == [LINE_OF_IT]
 
 
+def test_ghost_text_goes_on_from_the_menus_inline_preview(scripted: Workbench, folder: Path) -> None:
+    scripted.configure(server="scripted", **{"editor.suggest.preview": True, "inpaint.maxLines": 9})
+    said_of_a_word(scripted, file := folder / "sq.py")
+    scripted.type("a")
+    scripted.wait_for(lambda: scripted.ghost() == "dd_parser('x')" and scripted.state() == "shown")
+    since = len(scripted.wire())
+    scripted.keys("Control+Space")
+    scripted.wait_for(lambda: scripted.suggested(since) and scripted.ghost() == "dd_parser('x')")
+    scripted.keys("Enter")  # takes the menu's entry alone
+    scripted.wait_for(lambda: scripted.ghost() == "('x')")
+    scripted.keys("Tab")
+    assert scripted.saved(file, expected := script("add_parser('x')") + WORD + LINE_OF_IT + "\n") == expected
+
+
 def test_the_cells_of_a_notebook_are_context_for_each_other(scripted: Workbench, folder: Path) -> None:
     def cell(kind: str, text: str) -> dict[str, Any]:
         code = {"execution_count": None, "outputs": []} if kind == "code" else {}
@@ -702,6 +717,23 @@ def test_several_side_by_side(several: Workbench, folder: Path) -> None:
 def written_as(file: Path, text: str) -> Path:
     file.write_text(text)
     return file
+
+
+def test_the_package_has_what_the_extension_needs_and_nothing_else(tools: Tools) -> None:
+    names = {name.removeprefix("extension/") for name in zipfile.ZipFile(tools.vsix).namelist()}
+    [wheel] = [name for name in names if re.fullmatch(r"dist/server/inpaint_lsp-.*\.whl", name)]
+    listed = {
+        "package.json",
+        "readme.md",
+        "changelog.md",
+        "LICENSE.txt",
+        "icon.png",
+        "ghost-text.png",
+        "ghost-text.gif",
+    }
+    steps = {f"walkthrough/{name}.md" for name in ("install", "keys", "privacy")}
+    code = {"dist/extension.js", "dist/server/requirements.txt", wheel}
+    assert names == {"extension.vsixmanifest", "[Content_Types].xml", *listed, *steps, *code}
 
 
 def test_the_settings_are_those_of_the_server() -> None:

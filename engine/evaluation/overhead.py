@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from engine import Engine
+from engine import Engine, EngineError
 from engine.evaluation import latency
 from engine.evaluation.promise import Promise, print_promises
 from engine.evaluation.team import started
@@ -60,7 +60,8 @@ def measure(choice: Choice, ray: bool, text: str, keys: int = KEYS) -> list[Way]
         for request in latency.typing(text, COLD + keys):
             for way in ways:
                 spent, fill = latency.timed(loaded[way.name], request)
-                assert not fill.instead, fill.instead  # else another model would be measured
+                if fill.instead:  # another model would be measured
+                    raise EngineError(f"{way.name}: {fill.instead}")
                 way.ms.append(spent)
     return [Way(way.name, way.ms[COLD:]) for way in ways]
 

@@ -67,6 +67,10 @@ def listening(host: str, port: int) -> socket.socket:
     """Raises EngineError where the address is taken, or none of this machine."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         raise EngineError(f"cannot listen on {host} port {port} ({error}): choose another --host or --port") from None
+    # connections inherit it: asyncio would set it for sockets alone that name their protocol, and these do not, so that
+    # the second part of each answer waited 40 ms for the client's acknowledgement of the first
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

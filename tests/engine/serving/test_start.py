@@ -18,6 +18,7 @@ from engine.embedded import GRAPH
 from engine.options import Choice
 from engine.serving import workers
 from engine.serving.keys import Keys
+from engine.serving.serve import listening
 
 COMMAND = [sys.executable, "-m", "engine", "serve"]
 
@@ -69,6 +70,13 @@ def test_a_ray_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr("ray.serve.start", broken)
     assert main(["serve", "--ray"]) == 2
     assert "Ray does not start (the node timed out)" in capsys.readouterr().err
+
+
+def test_no_part_of_an_answer_waits_for_an_acknowledgement() -> None:
+    with listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()[:2]):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_process_has_the_cores_of_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

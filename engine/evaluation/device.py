@@ -35,7 +35,7 @@ from engine.options import Choice
 LONG = 1000  # tokens before, and tokens to write
 LINES = 24  # fills of a line
 RUNS = 10  # of what is timed
-STEPS = (12, 20, 30)  # passes of a fill, at most
+STEPS = (12, 20, 30)  # denoising passes that fills are asked for with
 FEWEST = STEPS[0]
 
 
@@ -62,8 +62,8 @@ class Long(msgspec.Struct):
 
 
 class Lines(msgspec.Struct):
-    """Fills of the rest of a line in at most `steps` passes. `tokens_a_pass` are those accepted; `complete` is the
-    share that the model or the line's end ended.
+    """Fills of the rest of a line with so many `steps` a canvas, or for 32 rows in blocks. `tokens_a_pass` are those
+    accepted; `complete` is the share that the model or the line's end ended.
     """
 
     steps: int
@@ -265,7 +265,7 @@ def print_table(report: Report) -> None:
     long = report.long
     print(f"{long.prompt} -> {long.written} tokens: {long.tokens_s:.0f} tokens/s")
     for line in report.lines:
-        print(f"a line in at most {line.steps} passes: p50 {line.ms.p50:.1f} ms, p95 {line.ms.p95:.1f} ms, ", end="")
+        print(f"a line at {line.steps} steps: p50 {line.ms.p50:.1f} ms, p95 {line.ms.p95:.1f} ms, ", end="")
         print(
             f"{line.passes:.1f} passes, {line.tokens_a_pass:.2f} tokens accepted a pass, {line.complete:.0%} complete"
         )

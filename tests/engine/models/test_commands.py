@@ -120,7 +120,7 @@ def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytes
     device.print_table(report)
     printed = capsys.readouterr().out
     assert "30 -> " in printed
-    assert all(f"a line in at most {steps} passes: p50" in printed for steps in (12, 20, 30))
+    assert all(f"a line at {steps} steps: p50" in printed for steps in (12, 20, 30))
     assert "4 at once" in printed
     assert "roofline" not in printed
     report.passes[0].roofline = 0.5

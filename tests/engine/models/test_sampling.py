@@ -21,11 +21,11 @@ from engine.__main__ import main
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
 from engine.contract import EngineError, Fill, FillRequest, Sampling
-from engine.decoding import blocks, confidence
+from engine.decoding import algorithms, blocks, confidence
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Task
 from engine.decoding.limits import Limits
-from engine.decoding.passes import Gap
+from engine.decoding.passes import Gap, Summary
 from engine.models import checkpoint
 
 REQUEST = FillRequest(prefix="def add(a, b):\n", suffix="\n\nclass Point:\n", max_tokens=24, steps=6, copies=False)
@@ -79,20 +79,19 @@ def test_a_threshold_of_nothing_reveals_all_at_once(llada: public.Public) -> Non
     assert fill(llada, alg="confidence_threshold", threshold=1.0).passes > REQUEST.steps
 
 
-def test_where_the_end_is_revealed_last_or_never_the_canvas_is_full(llada: public.Public) -> None:
-    """LLaDA's two dials, at a temperature at which the end is as likely as any other token."""
-    request = FillRequest(prefix="x = ", max_tokens=12, steps=12, copies=False)
-
-    def tokens(**options: Any) -> list[int]:
-        found = []
-        for seed in range(8):
-            sampling = Sampling(temperature=50.0, alg="low_confidence", seed=seed, **options)
-            fill = llada.fill(msgspec.structs.replace(request, sampling=sampling), threading.Event())
-            found.append(fill.tokens)
-        return found
-
-    assert min(tokens(logits_eos_inf=True)) >= min(tokens())
-    assert sum(tokens(confidence_eos_eot_inf=True)) >= sum(tokens())
+def test_the_end_is_revealed_last_or_never_where_llada_is_told_so(llada: public.Public) -> None:
+    end = llada.vocabulary.eos
+    assert end is not None
+    guess = Summary([end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sure=[0.9, 0.5, 0.7], margins=[0.0] * 3)
+    first = {}
+    for last in (None, True):
+        options = Sampling(alg="low_confidence", confidence_eos_eot_inf=last)
+        usual = Policy(rule=confidence.above(), passes=3)
+        policy = algorithms.chosen(options, usual, llada.vocabulary.ends, one_each=False)
+        first[last] = [policy.rule(guess, [0, 1, 2], count) for count in (1, 2, 3)]
+    assert first == {None: [[0], [0, 2], [0, 2, 1]], True: [[2], [2, 1], [2, 1, 0]]}
+    assert end in llada._never(Sampling(logits_eos_inf=True))
+    assert end not in llada._never(Sampling())
 
 
 def test_suppressed_tokens_are_not_written(llada: public.Public) -> None:

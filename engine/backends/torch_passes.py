@@ -1,20 +1,30 @@
-"""The embedded model in torch, for a GPU: passes over keys and values that live on the device."""
+"""The embedded model in torch, for a GPU: passes over keys and values that live on the device.
+
+As those of the public models (see `slots`) they have few shapes: rows are padded to a bucket, the memory has one size,
+and all numbers of a pass go to the device in one copy. So a pass is captured as a CUDA graph when its bucket is first
+needed, and replayed from then on. A graph reads and writes at fixed addresses: the memory in use is copied to the
+working one, which they know, and back when another is used, which costs microseconds there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from engine import stored
-from engine.backends.memory import BLOCKED, SPARE, CausalPasses, ModelShape, Rows, likeliest
+from engine.backends.memory import BLOCKED, SPARE, CausalPasses, Memory, ModelShape, Rows, likeliest
+from engine.backends.slots import bucket, captured
 from engine.contract import EngineError
 from engine.decoding.passes import Summary
 from engine.models.denoiser import Denoiser
-from engine.models.trunk import Trunk, TrunkConfig
+from engine.models.trunk import Trunk, TrunkConfig, attend, rotary
 from engine.tokenizer import MASK
 
 DENOISER = "denoiser."  # what the names of its weights begin with
@@ -39,44 +49,72 @@ def read_model(weights: Path) -> tuple[Trunk, Denoiser | None]:
         raise EngineError(f"the weights {weights} are damaged ({error}); install the model again") from None
 
 
+class Bucket(msgspec.Struct):
+    """A pass of one shape: `numbers` lie at the same place in every pass, `host` is where they are written."""
+
+    host: Tensor
+    numbers: Tensor
+    run: Callable[[], Tensor]
+
+
 class TorchPasses(CausalPasses):
     rows_are_free = True
 
     def __init__(self, trunk: Trunk, shape: ModelShape, device: torch.device, denoiser: Denoiser | None = None) -> None:
         config = trunk.config
         layers = config.layers + (denoiser.shape.layers if denoiser else 0)
-        size = (layers, config.kv_heads, shape.context + SPARE, config.head_dim)
+        size = (layers, config.kv_heads, shape.context + SPARE + 1, config.head_dim)  # the last is for rows of padding
         super().__init__(shape, {part: torch.zeros(size, device=device) for part in ("keys", "values")})
         self._trunk, self._device = trunk.to(device), device
         self._denoiser = denoiser.to(device) if denoiser else None
         self.denoises = denoiser is not None
+        self._captures = device.type == "cuda"
+        self._capture = partial(captured, torch.cuda.graph_pool_handle()) if self._captures else None
+        self._in_use = self._memories[0]
+        self._working = self._in_use.parts
+        if self._captures:
+            self._working = {name: part.clone() for name, part in self._working.items()}
+        self._buckets: dict[tuple[int, int], Bucket] = {}  # by rows, and rows of which logits are wanted
+
+    def keep(self, tokens: list[int]) -> int:
+        """See CausalPasses.keep."""
+        self._store()
+        return super().keep(tokens)
+
+    def _store(self) -> None:
+        """Bring the memory in use up to date, before it is copied or another one is used."""
+        if self._captures:
+            for name, part in self._working.items():
+                self._in_use.parts[name].copy_(part)
+
+    def _use(self, memory: Memory) -> None:
+        """Have passes read and write this memory."""
+        if not self._captures:
+            self._working = memory.parts
+        elif memory is not self._in_use:
+            for name, part in memory.parts.items():
+                self._working[name].copy_(part)
+        self._in_use = memory
 
     @torch.inference_mode()
     def forward(
         self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
     ) -> Rows:
         """See CausalPasses.forward."""
-        memory, layers = self._memories[0], self._trunk.config.layers
+        memory = self._memories[0]
         start, n, m = len(memory.tokens), len(tokens), len(tokens) + len(canvas)
-        ids = torch.tensor(tokens + canvas, device=self._device)
-        positions = torch.arange(start, start + m, device=self._device)
-        bias = torch.zeros(m, start + m, device=self._device)
-        bias[:n, start:] = torch.full((n, m), BLOCKED, device=self._device).triu(1)
-        logits, keys, values, streams = self._trunk.step(
-            ids,
-            torch.from_numpy(self._ngrams(tokens, np.array(tokens + canvas, np.int64))).to(self._device),
-            positions,
-            memory.parts["keys"][:layers, :, :start],
-            memory.parts["values"][:layers, :, :start],
-            bias,
-            torch.arange(m - results, m, device=self._device),
-            self._denoiser.shape.depths if self._denoiser else (),
-        )
-        if self._denoiser:
-            own = self._denoiser.memory(torch.cat(streams, dim=-1)[None], positions[None])
-            keys, values = (torch.cat((part, *(each[at] for each in own))) for at, part in enumerate((keys, values)))
-        memory.parts["keys"][:, :, start : start + n] = keys[:, :, :n]
-        memory.parts["values"][:, :, start : start + n] = values[:, :, :n]
+        rows, wanted = bucket(m), bucket(results)
+        ids = np.array(tokens + canvas, np.int64)
+        numbers = np.zeros(5 * rows + wanted, np.int64)
+        numbers[:m] = ids
+        numbers[rows : rows + 2 * m] = self._ngrams(tokens, ids).ravel()
+        numbers[3 * rows : 4 * rows] = self._pad
+        numbers[3 * rows : 3 * rows + m] = np.arange(start, start + m)
+        last = numbers[4 * rows : 4 * rows + m]  # that a row sees
+        last[:n], last[n:] = np.arange(start, start + n), start + m - 1
+        numbers[5 * rows : 5 * rows + results] = np.arange(m - results, m)
+        self._use(memory)
+        logits = self._passed((rows, wanted), numbers, partial(self._forward, rows=rows))[:results]
         memory.tokens += tokens
         best = logits.softmax(-1).max(-1)
         found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
@@ -89,16 +127,72 @@ class TorchPasses(CausalPasses):
     def denoise(self, canvas: list[int]) -> Summary:
         """See CausalPasses.denoise."""
         assert self._denoiser is not None
-        memory, layers = self._memories[0], self._trunk.config.layers
-        start, ids = len(memory.tokens), torch.tensor(canvas, device=self._device)[None]
-        parts = (memory.parts[part][layers:, None, :, :start] for part in ("keys", "values"))
+        memory, size = self._memories[0], len(canvas)
+        self._use(memory)
+        numbers = np.array([*canvas, len(memory.tokens)], np.int64)
+        logits = self._passed((0, size), numbers, self._denoise)
+        best = logits.softmax(-1).max(-1)
+        return Summary(self._denoiser.tokens[best.indices].tolist(), best.values.tolist(), [], [], stands=canvas)
+
+    @property
+    def _pad(self) -> int:
+        """The place that rows of padding write to."""
+        return self._memories[0].room - 1
+
+    def _passed(self, kind: tuple[int, int], numbers: NDArray[np.int64], run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run a pass of a bucket, which is made when it is first needed."""
+        if kind not in self._buckets:
+            host = torch.empty(len(numbers), dtype=torch.int64, pin_memory=self._captures)
+            host.numpy()[:] = numbers
+            place = host.to(self._device)
+            ready = partial(run, place)
+            self._buckets[kind] = Bucket(host, place, ready if self._capture is None else self._capture(ready))
+        found = self._buckets[kind]
+        found.host.numpy()[:] = numbers
+        found.numbers.copy_(found.host, non_blocking=True)
+        return found.run()
+
+    def _forward(self, numbers: Tensor, rows: int) -> Tensor:
+        """Logits (wanted, vocab) of a pass whose keys and values go to the working memory.
+
+        numbers are ids (rows,), n-grams (rows, 2), positions (rows,), the last positions that rows see (rows,) and the
+        rows of which logits are wanted.
+        """
+        trunk, config = self._trunk, self._trunk.config
+        ids, ngrams, positions, last, wanted = numbers.split((rows, 2 * rows, rows, rows, len(numbers) - 5 * rows))
+        keys, values = self._working["keys"], self._working["values"]
+        bias = torch.where(torch.arange(keys.shape[2], device=self._device) <= last[:, None], 0.0, BLOCKED)
+        x = trunk.embedded(ids[None], ngrams.view(1, rows, 2))
+        cos, sin = rotary(positions[None], config)
+        streams = []
+        for number, block in enumerate(trunk.blocks):
+            if self._denoiser and number in self._denoiser.shape.depths:
+                streams.append(x)
+            q, k, v = block.project(x, cos, sin)  # type: ignore[operator]
+            keys[number].index_copy_(1, positions, k[0])
+            values[number].index_copy_(1, positions, v[0])
+            x = block.finish(x, attend(q, keys[number, None], values[number, None], bias))  # type: ignore[operator]
+        if self._denoiser:
+            for number, (k, v) in enumerate(self._denoiser.memory(torch.cat(streams, -1), positions[None])):
+                keys[config.layers + number].index_copy_(1, positions, k[0])
+                values[config.layers + number].index_copy_(1, positions, v[0])
+        logits: Tensor = trunk.head(trunk.norm(x)[0, wanted])
+        return logits
+
+    def _denoise(self, numbers: Tensor) -> Tensor:
+        """Logits (c, frequent tokens) of a canvas; numbers are its ids (c,) and its first position."""
+        assert self._denoiser is not None
+        ids, start = numbers[None, :-1], numbers[-1]
+        own = slice(self._trunk.config.layers, None)
+        keys, values = self._working["keys"][own, None], self._working["values"][own, None]
+        size = ids.shape[1]
+        seen = torch.arange(keys.shape[3] + size, device=self._device)
         hidden = self._denoiser(
             self._trunk.embed(ids),
             ids == MASK,
-            torch.arange(start, start + len(canvas), device=self._device)[None],
-            list(zip(*parts, strict=True)),
-            torch.zeros(len(canvas), start + len(canvas), device=self._device),
+            (start + torch.arange(size, device=self._device))[None],
+            list(zip(keys, values, strict=True)),
+            torch.where((seen < start) | (seen >= keys.shape[3]), 0.0, BLOCKED).expand(size, -1),
         )
-        logits = hidden[0] @ self._trunk.embed.weight[self._denoiser.tokens].T
-        best = logits.softmax(-1).max(-1)
-        return Summary(self._denoiser.tokens[best.indices].tolist(), best.values.tolist(), [], [], stands=canvas)
+        logits: Tensor = hidden[0] @ self._trunk.embed.weight[self._denoiser.tokens].T
+        return logits

@@ -297,6 +297,11 @@ def _train(command: argparse.ArgumentParser) -> None:
     export.add_argument("--bits", type=int, choices=[4, 5, 6, 8], default=8, help="of the blocks' weights as stored")
     export.set_defaults(run=_run_export)
 
+    hub = steps.add_parser("hub", help="write an exported model as a Llama checkpoint, as hubs have them")
+    hub.add_argument("--model", type=Path, required=True, help="a folder that `train export` wrote")
+    hub.add_argument("--out", type=Path, required=True)
+    hub.set_defaults(run=_run_hub)
+
     shares = steps.add_parser("shares", help="learn how far copies are believed")
     shares.add_argument(
         "packages", type=Path, nargs="+", help="folders of installed packages, none that is reported on"
@@ -343,6 +348,12 @@ def _run_export(args: argparse.Namespace) -> None:
     from engine.training import export
 
     export.run(args.state, args.tokenizer, args.corpus, args.out, args.bits)
+
+
+def _run_hub(args: argparse.Namespace) -> None:
+    from engine.training import hub
+
+    hub.write(args.model, args.out)
 
 
 def _run_shares(args: argparse.Namespace) -> None:

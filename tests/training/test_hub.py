@@ -1,0 +1,72 @@
+"""The trunk as a Llama checkpoint: transformers computes what we do, and the engine reads it back as a public model."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from engine import Engine, EngineError, FillRequest
+from engine.backends.torch_passes import read_model
+from engine.embedded import WEIGHTS
+from engine.models.trunk import Trunk, TrunkConfig
+from engine.models.vocabulary import SUFFIX_FIRST
+from engine.tokenizer import BOS, EOM, MID, PRE, SUF, Tokenizer
+from engine.training import hub
+from engine.training.dataset import SamplerConfig
+from engine.training.export import write
+from engine.training.validation import shape_of
+
+TOKENIZER = WEIGHTS / "nano" / "tokenizer.json"
+SHAPE = {"vocab": 8192, "dim": 96, "layers": 2, "heads": 6, "shared": 3, "head_dim": 16, "mlp": 128}
+KIND = {"gated": True, "weighted_norms": True, "qk_norm": False, "embed_norm": False, "tied": True, "ngram_buckets": 0}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    trunk = Trunk(TrunkConfig(**SHAPE, **KIND))
+    for weight in trunk.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    folder = tmp_path_factory.mktemp("exported")
+    write(trunk, None, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    hub.write(exported, made := tmp_path_factory.mktemp("hub") / "made")
+    return made
+
+
+def test_transformers_computes_the_same(exported: Path, checkpoint: Path) -> None:
+    trunk, _ = read_model(exported / "model.safetensors")
+    tokens = torch.randint(10, 8192, (40,), generator=torch.Generator().manual_seed(2))
+    empty = torch.zeros(2, 2, 0, 16)
+    bias = torch.full((40, 40), -1e4).triu(1)
+    ngrams, positions = torch.zeros(40, 2, dtype=torch.long), torch.arange(40)
+    theirs = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    with torch.no_grad():
+        ours, *_ = trunk.bfloat16().float().step(tokens, ngrams, positions, empty, empty, bias, positions)
+        torch.testing.assert_close(theirs(tokens[None]).logits[0], ours, atol=1e-3, rtol=1e-3)
+
+
+def test_the_tokenizer_is_ours_with_the_marks_that_others_know(checkpoint: Path) -> None:
+    theirs, text = AutoTokenizer.from_pretrained(checkpoint), "def area(width):\n    return width * 2\n"
+    assert theirs(text)["input_ids"] == Tokenizer.load(TOKENIZER).encode(text)
+    assert theirs.convert_tokens_to_ids(list(SUFFIX_FIRST)) == [SUF, PRE, MID]
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (BOS, EOM)
+
+
+def test_the_engine_fills_with_it_as_with_a_public_model(checkpoint: Path) -> None:
+    engine = Engine.load(str(checkpoint), "cpu", "autoregressive")
+    fill = engine.fill(FillRequest(prefix="import os\n\ndef f(", suffix="):\n", max_tokens=6), threading.Event())
+    assert fill.tokens == 6
+
+
+def test_another_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="not shaped as a Llama"):
+        hub.write(WEIGHTS / "nano", tmp_path / "out")

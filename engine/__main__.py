@@ -107,6 +107,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--split", choices=SPLITS, nargs="+", default=SPLITS)
     humaneval.add_argument("--limit", type=int, help="only so many problems of each split")
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
+    humaneval.add_argument("--prefix-only", action="store_true", help="do not show the model what follows a gap")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
@@ -154,7 +155,8 @@ def _run_eval_humaneval(args: argparse.Namespace) -> None:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
-    scores = [humaneval.evaluate(engine, args.data, split, args.limit, args.seed) for split in args.split]
+    how = args.limit, args.seed, args.prefix_only
+    scores = [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
     if args.json:
         print(msgspec.json.encode(scores).decode())
     else:

@@ -81,8 +81,12 @@ def runs(single: Sequence[Problem]) -> Iterator[Problem]:
                 yield msgspec.structs.replace(first, task_id=task, suffix=last.suffix, canonical_solution=missing)
 
 
-def evaluate(filler: Backend, folder: Path, split: str, limit: int | None, seed: int) -> Score:
-    """Fill and run `limit` problems of a split, drawn by the seed, or all. Raises EngineError."""
+def evaluate(
+    filler: Backend, folder: Path, split: str, limit: int | None, seed: int, prefix_only: bool = False
+) -> Score:
+    """Fill and run `limit` problems of a split, drawn by the seed, or all; where `prefix_only`, the model is not shown
+    what follows a gap. Raises EngineError.
+    """
     from tqdm import tqdm
 
     drawn = problems(folder, split)
@@ -91,7 +95,8 @@ def evaluate(filler: Backend, folder: Path, split: str, limit: int | None, seed:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         texts, running = [], []
         for problem in tqdm(drawn, desc=split, unit="problem", disable=None):
-            texts.append(filled(filler, problem, split))
+            shown = msgspec.structs.replace(problem, suffix="") if prefix_only else problem
+            texts.append(filled(filler, shown, split))
             running.append(pool.submit(problem.solved_by, texts[-1]))
         results = [each.result() for each in running]
     exact = sum(text == problem.canonical_solution for text, problem in zip(texts, drawn, strict=True))

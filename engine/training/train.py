@@ -46,11 +46,11 @@ from engine.training.dataset import Sampler, SamplerConfig, to_torch
 from engine.training.muon import Muon
 from engine.training.objective import KINDS, DraftObjective, Objective
 from engine.training.tokenizer import frequent
-from engine.training.validation import SHOWN, draft_quality, quality
+from engine.training.validation import CANARY, SHOWN, draft_quality, quality
 
 SAVE_SECONDS = 300
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
-LOG += SHOWN
+LOG += [*SHOWN, *CANARY]
 
 
 Loss = Callable[..., tuple[Tensor, Tensor]]
@@ -78,6 +78,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     canvases_from: float = 0.0  # share of the tokens trained without canvases first
     weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
     validate_every: int = 250  # steps
+    canary: str = ""  # folder of HumanEval-Infilling, some of which each validation asks; none: it does not
     drafts: int = 32  # canvases a row, of a denoiser
     seed: int = 0
 
@@ -404,6 +405,7 @@ def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, 
             objective = DraftObjective(trainer.trunk, trainer.model, trainer.config.drafts, torch.float32)
             shown = draft_quality(objective, trainer.config.sampler, words, folder)
         else:
-            shown = quality(trainer.model, trainer.config.sampler, words, folder)
+            canary = Path(trainer.config.canary) if trainer.config.canary else None
+            shown = quality(trainer.model, trainer.config.sampler, words, folder, canary)
         torch._foreach_copy_([p.data for p in parameters], raw)
     return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown

@@ -1,6 +1,7 @@
 """What the losses do not tell of a model in training: how right canvases are at each place, and how fills end up.
 
-Fills are those of `python -m engine eval`, in float32; tokens a pass above one are those that a draft brought.
+Fills are those of `python -m engine eval`, in float32; tokens a pass above one are those that a draft brought. What a
+base knew may go while its model learns to fill: HumanEval's lines tell, with what follows them and without.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from engine.backends.memory import ModelShape
 from engine.backends.torch_passes import TorchPasses
 from engine.corpus import Corpus
 from engine.embedded import Embedded
+from engine.evaluation import humaneval
 from engine.evaluation.lines import evaluate
 from engine.models.trunk import Trunk
 from engine.tokenizer import Tokenizer
@@ -23,7 +25,9 @@ from engine.training.objective import DraftObjective
 
 PLACES = 8  # of a canvas
 FILLS = 60
+PROBLEMS = 40
 SHOWN = [*(f"right_at_{place}" for place in range(1, PLACES + 1)), "exact", "tokens_a_pass"]
+CANARY = {"humaneval": False, "humaneval_prefix_only": True}
 
 
 def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
@@ -37,12 +41,19 @@ def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
     )
 
 
-def quality(model: Trunk, config: SamplerConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, float]:
-    """Values of `SHOWN` on the corpus in a folder."""
+def quality(
+    model: Trunk, config: SamplerConfig, tokenizer: Tokenizer, folder: Path, canary: Path | None = None
+) -> dict[str, float]:
+    """Values of `SHOWN` on the corpus in a folder, and of `CANARY` on the problems in another."""
     passes = TorchPasses(model, shape_of(model, config), torch.device("cpu"))
     passes.rows_are_free = config.canvases > 0
-    fills = evaluate(Embedded(passes, tokenizer), folder, FILLS, copies=False)
+    embedded = Embedded(passes, tokenizer)
+    fills = evaluate(embedded, folder, FILLS, copies=False)
     shown = {"exact": fills.exact, "tokens_a_pass": fills.tokens_a_pass}
+    if canary is not None:
+        for name, prefix_only in CANARY.items():
+            score = humaneval.evaluate(embedded, canary, "single-line", PROBLEMS, 0, prefix_only)
+            shown[name] = score.passed / score.problems
     if config.canvases:
         batch = Sampler(Corpus(folder), tokenizer, config, seed=99).batch(16)
         right, counted = right_by_position(model, batch, config.canvas)

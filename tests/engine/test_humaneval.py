@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import EngineError
+from engine import EngineError, Fill, FillRequest
 from engine.__main__ import main
-from engine.evaluation.humaneval import Problem, problems
+from engine.evaluation.humaneval import Problem, evaluate, problems
 from engine.evaluation.sandbox import passes
 
 HEAD, LINES = "def f(x):\n", ["    y = x + 1\n", "    z = y * 2\n", "    return z\n"]
@@ -81,6 +81,22 @@ def test_the_shipped_model_is_scored(folder: Path, capsys: pytest.CaptureFixture
     single, several = json.loads(capsys.readouterr().out)
     assert (single["problems"], several["problems"]) == (3, 6)
     assert 0 <= single["passed"] <= 3
+
+
+def test_of_the_prefix_alone_the_model_is_not_shown_what_follows(folder: Path) -> None:
+    asked: list[FillRequest] = []
+
+    class Filler:
+        def fill(self, request: FillRequest, cancel: object, watch: object = None) -> Fill:
+            asked.append(request)
+            text = next(line for line in LINES if not request.prefix.endswith(line) and line not in request.prefix)
+            numbers = dict.fromkeys(("passes", "tokens", "encoded", "reused"), 1)
+            return Fill(text=text, confidence=1.0, encode_ms=1.0, decode_ms=1.0, complete=True, **numbers)
+
+    for prefix_only in (True, False):
+        score = evaluate(Filler(), folder, "single-line", None, 0, prefix_only)  # type: ignore[arg-type]
+        assert (score.passed, score.problems) == (3, 3)  # run with what follows, all the same
+    assert [bool(request.suffix) for request in asked] == [False] * 3 + [True, True, False]
 
 
 def test_eval_alone_is_eval_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

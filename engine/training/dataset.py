@@ -33,7 +33,7 @@ from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SU
 from engine.window import shown
 
 NONE = -1
-INDEXED = 1 << 20  # bytes of a package that snippets are taken from
+INDEXED = 1 << 18  # bytes of a package, and one file more, that snippets are taken from
 MISSES = 8  # gaps that are none, or do not fit, after which a row is full
 
 
@@ -109,9 +109,10 @@ class Sampler:
         package = self._packages[self.corpus.files[number].package]
         texts, size = dict[str, bytes](), 0
         for other in self.random.sample(package, len(package)):
-            text = self.corpus.text(other).encode()
-            if other != number and size + len(text) <= INDEXED:
-                texts[self.corpus.files[other].path] = text
+            if size >= INDEXED:
+                break
+            if other != number:
+                texts[self.corpus.files[other].path] = text = self.corpus.text(other).encode()[:INDEXED]
                 size += len(text)
         request = FillRequest(prefix="", indexes=(Index.of(texts),))
         return shown("\n".join([*lines[:last], ""]), request, self.tokenizer, self.config.context)

@@ -26,6 +26,7 @@ from engine.decoding import copying, draft_verify
 from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
+from engine.tabs import Seen
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 from engine.window import CHARACTERS, Prompt, prompt
 
@@ -121,18 +122,20 @@ class Embedded:
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill."""
-        plans = self._plans(request)
-        return self._filled(_in_time(plans, request) or plans[0], plans, request, cancel, watch)
+        seen = Seen.of(request)
+        plans = self._plans(seen.request)
+        return self._filled(_in_time(plans, request) or plans[0], plans, seen, cancel, watch)
 
     def fill_in_time(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill | None:
         """As `fill`, or None where not even a line is likely to be there within the deadline."""
-        plans = self._plans(request)
+        seen = Seen.of(request)
+        plans = self._plans(seen.request)
         plan = _in_time(plans, request)
-        return None if plan is None else self._filled(plan, plans, request, cancel, watch)
+        return None if plan is None else self._filled(plan, plans, seen, cancel, watch)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
         """See Engine.read. The short window is read first."""
-        for plan in self._plans(request):
+        for plan in self._plans(Seen.of(request).request):
             plan.passes.keep(plan.asked.context)
             while unread := plan.asked.context[len(plan.passes.sequence) :]:
                 _check(cancel)
@@ -155,13 +158,11 @@ class Embedded:
                 plans.append(Plan(passes, asked, seconds))
         return plans
 
-    def _filled(
-        self, plan: Plan, plans: list[Plan], request: FillRequest, cancel: threading.Event, watch: Watch | None
-    ) -> Fill:
-        drawn = bool(request.sampling.temperature)
+    def _filled(self, plan: Plan, plans: list[Plan], seen: Seen, cancel: threading.Event, watch: Watch | None) -> Fill:
+        request, drawn = seen.request, bool(seen.request.sampling.temperature)
         if drawn:
             request = msgspec.structs.replace(request, trust=1.0)
-        limits = Limits(request, self._tokenizer, cancel, watch)
+        limits = Limits(request, self._tokenizer, cancel, seen.watched(watch))
         passes, asked = plan.passes, plan.asked
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :]
         limits.respelled_lines = asked.blank.count("\n")
@@ -193,12 +194,14 @@ class Embedded:
             reused=reused,
         )
         pieces = [piece._replace(copied=share) for piece, share in zip(fill.pieces, copier.shares, strict=False)]
-        return msgspec.structs.replace(
-            fill,
-            model=self._name,
-            whole_window=plan is plans[-1],
-            source=copier.source(len(fill.text)),
-            pieces=tuple(pieces),
+        return seen.restored(
+            msgspec.structs.replace(
+                fill,
+                model=self._name,
+                whole_window=plan is plans[-1],
+                source=copier.source(len(fill.text)),
+                pieces=tuple(pieces),
+            )
         )
 
 

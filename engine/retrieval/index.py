@@ -66,7 +66,7 @@ class Index:
 
     def __init__(self, segments: list[Segment] | None = None, manifest: Manifest | None = None) -> None:
         self.manifest = manifest or Manifest()
-        self._segments = segments or []
+        self.segments = segments or []
         self._dead = [frozenset(part.dead) for part in self.manifest.parts]
 
     @classmethod
@@ -95,13 +95,13 @@ class Index:
         the caller has.
         """
         sought = written[-MOST_SOUGHT:].encode("utf-8", "replace")
-        places = [(found, number) for number, one in enumerate(self._segments) for found in one.matches(sought, most)]
+        places = [(found, number) for number, one in enumerate(self.segments) for found in one.matches(sought, most)]
         places.sort(key=lambda each: -each[0].length)
         matches = list[Found]()
         for (length, place), number in places:
-            path = self._segments[number].file(place)
+            path = self.segments[number].file(place)
             if path not in hidden and path not in self._dead[number]:
-                after = self._segments[number].after(place).decode("utf-8", "ignore")
+                after = self.segments[number].after(place).decode("utf-8", "ignore")
                 matches.append(Found(length, after, path, number, place))
                 if len(matches) == most:
                     break
@@ -109,11 +109,11 @@ class Index:
 
     def line(self, match: Found) -> int:
         """The line of a match in its file, from 1."""
-        return self._segments[match.segment].line(match.place)
+        return self.segments[match.segment].line(match.place)
 
     def around(self, match: Found, before: int = BEFORE, after: int = AHEAD) -> tuple[str, str]:
         """The text before and after a match's place, about so many characters of each."""
-        segment = self._segments[match.segment]
+        segment = self.segments[match.segment]
         return (
             segment.before(match.place, before).decode("utf-8", "ignore"),
             segment.after(match.place, after).decode("utf-8", "ignore"),

@@ -61,7 +61,7 @@ async def test_a_change_is_made_again_at_the_next_place(tmp_path: Path) -> None:
         before = await client.complete(uri, 2, 21, INVOKED)
         for number, key in enumerate(", zoom=7"):
             client.insert(uri, 0, 21 + number, key)
-        [item] = await client.complete(uri, 2, 21, INVOKED)
+        [item, *_] = await client.complete(uri, 2, 21, INVOKED)
         assert item["insertText"] == ", zoom=7"
         assert [each["insertText"] for each in before] != [", zoom=7"]
         assert await client.leave() == 0

@@ -177,12 +177,12 @@ def test_a_share_of_contexts_begins_with_snippets_of_the_package(corpus: Corpus,
     rows = [shown.row() for _ in range(6)]
     assert any((row.tokens[: wide.context] == PATH).sum() > 1 for row in rows)
     lines = corpus.text(3).split("\n")
-    snippets = shown._shown(3, lines, 40)
+    at, snippets = next((n, found) for n in range(20, len(lines)) if (found := shown._shown(3, lines, n)))
     assert 0 < len(snippets) <= wide.context * SNIPPETS_SHARE
     index = Index.of({file.path: corpus.text(n).encode() for n, file in enumerate(corpus.files) if n != 3})
-    request = FillRequest(prefix="\n".join(lines[:41]), indexes=(index,))
+    request = FillRequest(prefix="\n".join(lines[: at + 1]), indexes=(index,))
     asked = prompt(request, tokenizer, wide.context, sees_snippets=True)
-    context, _, _ = shown._context(lines, 40, "", snippets)
+    context, _, _ = shown._context(lines, at, "", snippets)
     assert asked.context[: len(snippets) + 2] == context[: len(snippets) + 2]
     assert prompt(request, tokenizer, wide.context).context[1] == SUF
     plain = Sampler(corpus, tokenizer, msgspec.structs.replace(wide, snippets=0.0), seed=1)

@@ -170,8 +170,11 @@ def test_special_tokens_are_where_they_belong(rows: list[Batch]) -> None:
         assert len(SPECIALS) > PAD
 
 
-def test_a_share_of_contexts_begins_with_snippets_of_the_package(corpus: Corpus, tokenizer: Tokenizer) -> None:
+def test_a_share_of_contexts_begins_with_snippets_of_the_package(
+    corpus: Corpus, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As at inference, and with the rest of the row as without."""
+    monkeypatch.setattr("engine.training.dataset.INDEXED", 1 << 30)  # all of it
     wide = msgspec.structs.replace(CONFIG, context=768, snippets=1.0)
     shown = Sampler(corpus, tokenizer, wide, seed=1)
     rows = [shown.row() for _ in range(6)]

@@ -98,8 +98,9 @@ class Worker:
 def main(load: Callable[[], Served]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they are for the server, which drains
-    source, target = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr
+    # reports have a descriptor that no child inherits, and which no library prints to
+    source, target = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         engine = load()
     except EngineError as error:

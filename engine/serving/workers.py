@@ -93,9 +93,10 @@ class Process:
                 process.stdin.close()
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-            code = await process.wait()
+                # to the end of its output too, or its pipes are closed when the event loop no longer is there
+                await process.communicate()
             if self.failure is None:
-                logger.error("The worker %d ended (exit code %s) and is started again.", self.pid, code)
+                logger.error("The worker %d ended (exit code %s) and is started again.", self.pid, process.returncode)
             changed()
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

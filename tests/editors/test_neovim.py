@@ -93,8 +93,12 @@ def test_accepting_by_lines(edit: Open) -> None:
 
 
 def counts(editor: Neovim) -> dict[str, int]:
-    """What became of the suggestions; how many were shown depends on how fast the keys are typed."""
-    counts = editor.lua("return require('inpaint.server').status.counts")
+    """What became of the suggestions; how many were shown depends on how fast the keys are typed.
+
+    It is asked for, for the status may be of before what the last test did.
+    """
+    answers = editor.lua("return vim.tbl_values(vim.lsp.buf_request_sync(0, 'inpaint/statistics', vim.NIL, 60000))")
+    counts = answers[0]["result"]["counts"]
     assert counts.pop("shown") >= sum(counts.values())
     return dict(counts)
 

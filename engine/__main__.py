@@ -296,7 +296,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     export.add_argument("--tokenizer", type=Path, required=True)
     export.add_argument("--corpus", type=Path, required=True, help="for the model card's list of packages")
     export.add_argument("--out", type=Path, required=True)
-    export.add_argument("--bits", type=int, choices=[4, 5, 6, 8], default=8, help="of the blocks' weights as stored")
+    export.add_argument("--bits", type=int, choices=[4, 5, 6, 8], default=8, help="of the weights as stored")
     export.set_defaults(run=_run_export)
 
     hub = steps.add_parser("hub", help="write an exported model as a Llama checkpoint, as hubs have them")

@@ -173,7 +173,7 @@ class Embedded:
                 passes.read(unread[:SLICE])
                 limits.passed()
         reading = limits.passes
-        copier = copying.Copier(request, self._tokenizer, asked.blank)
+        copier = copying.Copier(request, self._tokenizer, asked.blank, self._name)
         first = self._tokenizer.first(asked.blank, request.others)
         written = draft_verify.decode(
             passes,

@@ -8,8 +8,8 @@ of the most benefit is shown, if it has any:
 
 The chance is said by small gradient-boosted trees (Friedman 2001) from what is at hand anyway: the probabilities of the
 tokens, whether they were copied and for how long a match, the kind of place, how much was typed of the fill already.
-They are fitted by `python -m lsp_server.learning` and read from decision.json. In a session their log-odds shift with
-what the user accepts, by at most MOST_SHIFT.
+They are fitted by `python -m lsp_server.learning`, for each model a file of decisions/. In a session their log-odds
+shift with what the user accepts, by at most MOST_SHIFT.
 """
 
 from __future__ import annotations
@@ -88,9 +88,12 @@ class Decision:
         self._trees = np.arange(len(self._feature))
 
     @classmethod
-    @lru_cache(maxsize=1)
-    def load(cls) -> Decision:
-        data = files("lsp_server").joinpath("decision.json").read_bytes()
+    @lru_cache
+    def load(cls, model: str) -> Decision:
+        """Another model than ours is judged as nano is."""
+        learned = files("lsp_server") / "decisions"
+        path = learned / f"{model}.json"
+        data = (path if path.is_file() else learned / "nano.json").read_bytes()
         return cls(msgspec.json.decode(data, type=Trees))
 
     def log_odds(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,7 +126,7 @@ def to_show(fill: Fill, gap: Gap, settings: Settings, invoked: bool, feedback: F
     if settings.min_confidence is not None or not fill.pieces:
         least = LIKELIER if settings.min_confidence is None else settings.min_confidence
         return whole if fill.confidence >= least else Shown("", fill.confidence)
-    decision = Decision.load()
+    decision = Decision.load(fill.model)
     tried = list(cuts(fill, text, gap, feedback.tried(line)))
     best = decision.chosen(tried, text, decision.prices[settings.show], shift(feedback.judged()))
     return Shown(filtered(best.text, gap), best.chance)

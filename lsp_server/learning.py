@@ -1,5 +1,5 @@
-"""Makes decision.json: python -m lsp_server.learning CORPUS, with the validation part of a corpus of packages that
-neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
+"""Makes a model's decision: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
+packages that neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
 
 Lines of them are typed key by key, and at every key all beginnings of the fill are noted, with their features and
 whether they are right. A policy is then played on these notes: what is shown by its decision and right is accepted, and
@@ -30,7 +30,7 @@ from lsp_server.decision import FEATURES, Decision, Trees, cuts
 from lsp_server.filters import filtered, without_doubtful_lines
 from lsp_server.settings import Dial, Settings
 
-OUT = Path(__file__).with_name("decision.json")
+OUT = Path(__file__).with_name("decisions")
 LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
     "quiet": (0.68, 0.3),
     "balanced": (0.52, 0.5),
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--lines", type=int, default=600, help="lines that are typed of each corpus (default: 600)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=OUT, help="the file to write (default: the shipped one)")
+    parser.add_argument("--out", type=Path, help="the file to write (default: the shipped one)")
     arguments = parser.parse_args()
     from tqdm import tqdm
 
@@ -222,7 +222,7 @@ def main() -> None:
     notes = [note(engine, one, place, settings) for one, place in tqdm(places, unit="place")]
     trees = learned(notes)
     trees.prices = priced(*cross_validated(notes))
-    arguments.out.write_bytes(msgspec.json.encode(trees))
+    (arguments.out or OUT / f"{arguments.model}.json").write_bytes(msgspec.json.encode(trees))
     print(f"{len(places)} places, prices {trees.prices}")
 
 

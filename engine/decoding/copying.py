@@ -17,7 +17,7 @@ from engine.contract import FillRequest, Source
 from engine.decoding.limits import Spelling, Written
 from engine.decoding.passes import Guess
 from engine.retrieval.candidates import Candidate, Elsewhere
-from engine.retrieval.shares import Evidence, prior, share
+from engine.retrieval.shares import Evidence, Weights, prior, share, trust
 from engine.window import after_cursor
 
 REACH = 24_000  # characters before and after the cursor that are searched
@@ -31,15 +31,17 @@ class Copy(NamedTuple):
 
     token: int
     evidence: Evidence
+    weights: Weights  # see `share`
 
 
 class Copier:
     """Copies for one request, token by token: what it says depends on the tokens before, not on how they were found.
 
-    `taken` is text before the cursor that the fill spells again.
+    `taken` is text before the cursor that the fill spells again, `model` what decides with the copies.
     """
 
-    def __init__(self, request: FillRequest, spelling: Spelling, taken: str = "") -> None:
+    def __init__(self, request: FillRequest, spelling: Spelling, taken: str = "", model: str = "nano") -> None:
+        self._weights = trust(model)
         self._spelling, self._others = spelling, [first_word(other) for other in request.others]
         prefix = request.prefix[-REACH:]
         rest, _, following = after_cursor(prefix, request.suffix[:REACH])
@@ -61,7 +63,7 @@ class Copier:
     @property
     def next(self) -> Copy | None:
         evidence = self._evidence(begun=self._begun)
-        return Copy(self._ahead[0], evidence) if evidence is not None and self._ahead else None
+        return Copy(self._ahead[0], evidence, self._weights) if evidence is not None and self._ahead else None
 
     @property
     def left(self) -> int:
@@ -167,7 +169,7 @@ def mixed(guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:
     if copy is None:
         return token, probability
     copied = guess.probability(row, copy.token)
-    copy_share = share(copy.evidence, copied)
+    copy_share = share(copy.evidence, copied, copy.weights)
     if copy.token == token:
         return token, copy_share
     own = (1 - copy_share) * probability / (1 - copied)

@@ -46,10 +46,10 @@ class Weights(msgspec.Struct, frozen=True):
 
 
 class Shares(msgspec.Struct, frozen=True):
-    """For when the model has not been asked, and for when it has."""
+    """For when no model has been asked, and for when one has, by its name."""
 
     prior: Weights
-    with_model: Weights
+    with_model: dict[str, Weights]
 
 
 SHARES = msgspec.json.decode(Path(__file__).with_name("shares.json").read_bytes(), type=Shares)
@@ -60,9 +60,14 @@ def prior(evidence: Evidence) -> float:
     return _share(SHARES.prior, evidence, 0.5)
 
 
-def share(evidence: Evidence, probability: float) -> float:
-    """How often such a token is right that the model gives this probability; one of 0 is not known."""
-    return _share(SHARES.with_model, evidence, probability) if probability else prior(evidence)
+def trust(model: str) -> Weights:
+    """For copies beside this model; another than ours is taken for nano."""
+    return SHARES.with_model.get(model, SHARES.with_model["nano"])
+
+
+def share(evidence: Evidence, probability: float, weights: Weights) -> float:
+    """How often such a token is right that a model gives this probability; one of 0 is not known."""
+    return _share(weights, evidence, probability) if probability else prior(evidence)
 
 
 def factors(evidence: Evidence, probability: float) -> tuple[float, ...]:

@@ -50,15 +50,12 @@ def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress
 
 
 def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:
-    """All that a backend loads; weights are stored in so many bits, those of the vocabulary in 8."""
+    """All that a backend loads; matrices are stored in so many bits."""
     out.mkdir(parents=True, exist_ok=True)
     named = dict(trunk.named_parameters())
     if denoiser is not None:
         named |= {f"{DENOISER}{name}": tensor for name, tensor in denoiser.state_dict().items()}
-    weights = {
-        name: packed(weight.detach().numpy(), bits if "blocks." in name or "fuse" in name else 8)
-        for name, weight in named.items()
-    }
+    weights = {name: packed(weight.detach().numpy(), bits) for name, weight in named.items()}
     config, longest = trunk.config, POSITIONS * shape.context
     stored.write(out / "model.safetensors", weights, msgspec.json.encode(config).decode())
     onnx.save(build(config, longest, weights), out / "graph.onnx")

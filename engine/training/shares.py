@@ -29,7 +29,7 @@ from engine.languages import LANGUAGES
 from engine.retrieval.build import Order, build
 from engine.retrieval.files import list_files, read_text
 from engine.retrieval.index import Index
-from engine.retrieval.shares import Evidence, Shares, Weights, factors
+from engine.retrieval.shares import SHARES, Evidence, Shares, Weights, factors
 from engine.tokenizer import MASK, Tokenizer
 from engine.window import prompt
 
@@ -96,8 +96,8 @@ def _followed(
             return
 
 
-def learn(found: Sequence[Sample]) -> tuple[Shares, float, float]:
-    """The weights, and the mean log loss without and with the model, each package predicted from the others."""
+def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
+    """The weights and then the mean log losses, without and with the model, each package predicted from the others."""
     right = np.array([sample.right for sample in found], float)
     packages = np.array([sample.package for sample in found])
     fitted = []
@@ -109,8 +109,8 @@ def learn(found: Sequence[Sample]) -> tuple[Shares, float, float]:
             predicted[held] = _shares(known[held], regression(known[~held], right[~held]))
         loss = -np.mean(np.log(np.where(right > 0, predicted, 1 - predicted)))
         fitted.append((Weights(*map(float, regression(known, right))), float(loss)))
-    (prior, without), (with_model_, with_) = fitted
-    return Shares(prior, with_model_), without, with_
+    (prior, without), (weights, with_) = fitted
+    return prior, weights, without, with_
 
 
 def regression(known: Floats, right: Floats) -> Floats:
@@ -136,6 +136,7 @@ def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:
     shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
     passes, tokenizer = OnnxPasses.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
     found = list(samples(passes, tokenizer, packages, places))
-    shares, without, with_model = learn(found)
+    prior, weights, without, with_model = learn(found)
+    shares = Shares(prior, SHARES.with_model | {model: weights})
     out.write_bytes(msgspec.json.format(msgspec.json.encode(shares)) + b"\n")
     print(f"{len(found)} tokens: log loss {without:.3f} without the model, {with_model:.3f} with it; written to {out}")

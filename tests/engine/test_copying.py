@@ -10,7 +10,7 @@ from engine.contract import FillRequest
 from engine.decoding.copying import Copier
 from engine.embedded import WEIGHTS
 from engine.retrieval.candidates import LONGEST, longest_match
-from engine.retrieval.shares import prior, share
+from engine.retrieval.shares import prior, share, trust
 from engine.tokenizer import EOM, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
@@ -111,8 +111,9 @@ def test_the_more_speaks_for_it_the_larger_the_share() -> None:
     assert prior(short.next.evidence) < prior(evidence)
     assert prior(evidence) < prior(evidence._replace(below=True))
     assert prior(evidence._replace(line_start=True)) < prior(evidence) > prior(evidence._replace(voices=0.1))
-    assert share(evidence, 0.001) < share(evidence, 0.5) < share(evidence, 1.0) < 1
-    assert share(evidence, 0) == prior(evidence)
+    for weights in map(trust, ("nano", "small")):
+        assert share(evidence, 0.001, weights) < share(evidence, 0.5, weights) < share(evidence, 1.0, weights) < 1
+        assert share(evidence, 0, weights) == prior(evidence)
     assert long.draft()
     assert long.decided().tokens[-1] == EOM
 

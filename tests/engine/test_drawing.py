@@ -22,7 +22,7 @@ from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap, Question
 from engine.embedded import WEIGHTS
-from engine.retrieval.shares import Evidence, share
+from engine.retrieval.shares import Evidence, share, trust
 from engine.tokenizer import MASK, SPECIALS, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
@@ -56,10 +56,11 @@ def test_the_nucleus_is_what_together_has_top_p(top_p: float, kept: set[int]) ->
 
 def test_a_copy_has_its_share_and_the_model_the_rest() -> None:
     evidence = Evidence(4, 0.1, False, False, True, False)
-    part = share(evidence, 0.3)
+    weights = trust("nano")
+    part = share(evidence, 0.3, weights)
     expected = CHANCES * (1 - part) / 0.7
     expected[2] = part
-    assert shares(Draw(Sampling(temperature=1.0)), Copy(2, evidence)) == pytest.approx(expected, abs=0.03)
+    assert shares(Draw(Sampling(temperature=1.0)), Copy(2, evidence, weights)) == pytest.approx(expected, abs=0.03)
 
 
 def test_probabilities_are_those_before_the_temperature() -> None:

@@ -96,7 +96,10 @@ def evaluate(
         texts, running = [], []
         for problem in tqdm(drawn, desc=split, unit="problem", disable=None):
             shown = msgspec.structs.replace(problem, suffix="") if prefix_only else problem
-            texts.append(filled(filler, shown, split))
+            text = filled(filler, shown, split)
+            if prefix_only and problem.canonical_solution.endswith("\n"):
+                text = text.removesuffix("\n") + "\n"  # whoever does not see the next line cannot know that it is there
+            texts.append(text)
             running.append(pool.submit(problem.solved_by, texts[-1]))
         results = [each.result() for each in running]
     exact = sum(text == problem.canonical_solution for text, problem in zip(texts, drawn, strict=True))

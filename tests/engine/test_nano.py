@@ -245,7 +245,7 @@ def test_a_folder_is_a_model(folder: Path) -> None:
 
 
 def test_an_unknown_model_is_told_with_what_there_is() -> None:
-    with pytest.raises(EngineError, match=r"no model 'nanoo': give a shipped one \(nano\)"):
+    with pytest.raises(EngineError, match=r"no model 'nanoo': give a shipped one \(nano\b"):
         Engine.load("nanoo")
 
 

@@ -17,6 +17,10 @@ class EngineError(Exception):
     """The engine cannot do what was asked; the message says in one sentence what to do about it."""
 
 
+class Refusal(EngineError):
+    """The request asks for what this model does not have."""
+
+
 class Cancelled(Exception):
     """The request was cancelled between two forward passes."""
 
@@ -126,13 +130,13 @@ DRAWN = ("temperature", "top_p", "seed")
 
 
 def takes(request: FillRequest, *options: str) -> None:
-    """Raises EngineError where others of the samplers' options are asked of a model that has these. What is 0 or False
+    """Raises Refusal where others of the samplers' options are asked of a model that has these. What is 0 or False
     changes nothing.
     """
     said = msgspec.structs.asdict(request.sampling)
     if other := next((name for name, value in said.items() if value and name not in options), None):
         has = f"has only {', '.join(options)}" if options else "has none"
-        raise EngineError(f"the model has no option {other}: of the samplers' options it {has}")
+        raise Refusal(f"the model has no option {other}: of the samplers' options it {has}")
 
 
 class Piece(NamedTuple):

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from engine.contract import EngineError
+from engine.contract import EngineError, Refusal
 from engine.serving.asked import Answer, Api, BadRequest, Head, Json, Question, error
 from engine.serving.keys import Keys
 from engine.serving.llama_cpp import Infill
@@ -185,6 +185,8 @@ async def _translated(work: Awaitable[T]) -> T:
         raise Refused(429, "too many requests wait; try again", "rate_limit_error", **RETRY) from None
     except Away:
         raise Refused(503, "the worker ended; try again", "server_error", **RETRY) from None
+    except Refusal as wrong:
+        raise Refused(400, str(wrong), "invalid_request_error") from None
     except EngineError as failure:
         raise Refused(500, str(failure), "server_error") from None
 

@@ -57,10 +57,11 @@ class Stopped(msgspec.Struct, tag=True):
 
 
 class Broken(msgspec.Struct, tag=True):
-    """The fill failed; `error` says how, without text of the request."""
+    """The fill failed; `error` says how, without text of the request. One that was `refused` asked for too much."""
 
     number: int
     error: str
+    refused: bool = False
 
 
 Order: TypeAlias = Start | Stop

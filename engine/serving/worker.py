@@ -17,7 +17,7 @@ from functools import partial
 from typing import BinaryIO, Protocol
 
 from engine import Cancelled, Engine, EngineError, options
-from engine.contract import Fill, FillRequest, Progress, Watch
+from engine.contract import Fill, FillRequest, Progress, Refusal, Watch
 from engine.serving.frames import (
     Broken,
     Filled,
@@ -78,7 +78,7 @@ class Worker:
         except Cancelled:
             report = Stopped(order.number)
         except EngineError as error:
-            report = Broken(order.number, str(error))
+            report = Broken(order.number, str(error), isinstance(error, Refusal))
         except Exception as error:
             traceback.print_tb(error.__traceback__)  # without the message, which may have text of the request in it
             report = Broken(order.number, f"the engine failed ({type(error).__name__}); its log says more")

@@ -18,7 +18,7 @@ from functools import partial
 
 import msgspec
 
-from engine.contract import Cancelled, EngineError, FillRequest, Progress
+from engine.contract import Cancelled, EngineError, FillRequest, Progress, Refusal
 from engine.embedded import Embedded
 from engine.options import Choice
 from engine.serving.frames import (
@@ -119,7 +119,7 @@ class Process:
         if isinstance(report, Filled):
             answer.set_result(report)
         elif isinstance(report, Broken):
-            answer.set_exception(EngineError(report.error))
+            answer.set_exception((Refusal if report.refused else EngineError)(report.error))
         else:
             answer.set_exception(Cancelled())
 

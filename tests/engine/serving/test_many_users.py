@@ -106,6 +106,12 @@ def test_a_less_indented_line_ends_an_infill(server: Server) -> None:
     assert server.post("/infill", body).json()["content"] == "a\n    b\n"
 
 
+def test_what_the_model_does_not_have_is_the_clients_error(server: Server) -> None:
+    answer = server.post("/v1/completions", {"prompt": "x = 1  # no dials\n", "temperature": 0.5})
+    assert answer.status_code == 400
+    assert "no option temperature" in answer.json()["error"]["message"]
+
+
 def test_an_engine_that_fails_is_an_error_without_the_text(server: Server) -> None:
     answer = server.post("/v1/completions", {"prompt": script(error="SECRET_MARKER")})
     assert answer.status_code == 500

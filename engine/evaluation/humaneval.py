@@ -82,7 +82,13 @@ def runs(single: Sequence[Problem]) -> Iterator[Problem]:
 
 
 def evaluate(
-    filler: Backend, folder: Path, split: str, limit: int | None, seed: int, prefix_only: bool = False
+    filler: Backend,
+    folder: Path,
+    split: str,
+    limit: int | None,
+    seed: int,
+    prefix_only: bool = False,
+    copies: bool = True,
 ) -> Score:
     """Fill and run `limit` problems of a split, drawn by the seed, or all; where `prefix_only`, the model is not shown
     what follows a gap. Raises EngineError.
@@ -96,7 +102,7 @@ def evaluate(
         texts, running = [], []
         for problem in tqdm(drawn, desc=split, unit="problem", disable=None):
             shown = msgspec.structs.replace(problem, suffix="") if prefix_only else problem
-            text = filled(filler, shown, split)
+            text = filled(filler, shown, split, copies)
             if prefix_only and problem.canonical_solution.endswith("\n"):
                 text = text.removesuffix("\n") + "\n"  # whoever does not see the next line cannot know that it is there
             texts.append(text)
@@ -106,9 +112,11 @@ def evaluate(
     return Score(split, len(drawn), sum(map(bool, results)), exact, results.count(None))
 
 
-def filled(filler: Backend, problem: Problem, split: str) -> str:
+def filled(filler: Backend, problem: Problem, split: str, copies: bool = True) -> str:
     lines = 1 if split == "single-line" else None
-    request = FillRequest(prefix=problem.prompt, suffix=problem.suffix, max_lines=lines, max_tokens=MOST_TOKENS)
+    request = FillRequest(
+        prefix=problem.prompt, suffix=problem.suffix, max_lines=lines, max_tokens=MOST_TOKENS, copies=copies
+    )
     return filler.fill(request, threading.Event()).text
 
 

@@ -81,7 +81,8 @@ def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies
     """How the model fills; alone with drafts on canvases in every pass, so that accepted tokens are counted too."""
     passes = OnnxPasses.load(out, shape)
     passes.rows_are_free = not copies
-    return evaluate(Embedded(passes, Tokenizer.load(out / "tokenizer.json")), validation, PLACES, copies, language)
+    filler = Embedded(passes, Tokenizer.load(out / "tokenizer.json"), out.name)
+    return evaluate(filler, validation, PLACES, copies, language)
 
 
 def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> None:

@@ -1,8 +1,9 @@
 """Learns how far copies are believed: the weights of retrieval/shares.json, a logistic regression each.
 
-At cursors of packages that are not reported on, each with its own package as the workspace, a copy is followed as long
-as it is right. Each token is a sample: what speaks for it, what the model gives it, whether it is right. Folders of
-packages are as `pip install --no-deps --target` leaves them, one a package.
+At cursors of packages that are not reported on, each with its own package as the workspace, what the user wrote is
+followed token by token, as a fill is that the model begins and a copy goes on with. Each copied token is a sample: what
+speaks for it, what the model gives it, whether it is right. Without a model, copies are believed as nano's samples say.
+Folders of packages are as `pip install --no-deps --target` leaves them, one a package.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.contract import FillRequest
-from engine.decoding.copying import DRAFT, Copier
+from engine.decoding.copying import Copier
 from engine.decoding.passes import Question
 from engine.embedded import WEIGHTS
 from engine.evaluation.lines import place_at
@@ -30,11 +31,12 @@ from engine.retrieval.build import Order, build
 from engine.retrieval.files import list_files, read_text
 from engine.retrieval.index import Index
 from engine.retrieval.shares import SHARES, Evidence, Shares, Weights, factors
-from engine.tokenizer import MASK, Tokenizer
+from engine.tokenizer import EOM, MASK, Tokenizer
 from engine.window import prompt
 
 RIDGE, ROUNDS = 1.0, 30  # of the regression
 SHORTEST = 20  # lines of a file
+LONGEST = 24  # tokens of a target
 
 Floats = NDArray[np.float64]
 
@@ -73,27 +75,21 @@ def _cursor(lines: list[str], path: str, dice: random.Random) -> tuple[FillReque
 def _followed(
     passes: CausalPasses, tokenizer: Tokenizer, request: FillRequest, target: str
 ) -> Iterator[tuple[Evidence, float, bool]]:
-    """The tokens of the copy at a cursor, up to the first that is wrong."""
+    """What is copied at each token of the target, as if those before it were written already."""
     shape = passes.shape
     asked = prompt(request, tokenizer, shape.context, shape.marks_empty_rest, shape.sees_snippets)
-    copier, draft, evidence = Copier(request, tokenizer, asked.blank), list[int](), list[Evidence]()
-    while len(draft) < DRAFT and (copy := copier.next) is not None:
-        draft.append(copy.token)
-        evidence.append(copy.evidence)
-        copier.advance([copy.token])
-        if copy.token in tokenizer.ends:
-            break
-    if not draft:
+    copier, tokens = Copier(request, tokenizer, asked.blank), [*tokenizer.encode(asked.blank + target), EOM][:LONGEST]
+    copies = []
+    for row, token in enumerate(tokens):
+        if (copy := copier.next) is not None:
+            copies.append((row, copy))
+        copier.advance([token])
+    if not copies:
         return
     passes.keep(asked.context)
-    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*draft, MASK], read=len(draft))])
-    for row, token in enumerate(draft):
-        written = tokenizer.decode(draft[: row + 1])
-        ends = token in tokenizer.ends
-        right = (asked.blank + target).startswith(written) and (not ends or written == asked.blank + target)
-        yield evidence[row], guess.probability(row, token), right
-        if not right:
-            return
+    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*tokens, MASK], read=len(tokens))])
+    for row, copy in copies:
+        yield copy.evidence, guess.probability(row, copy.token), copy.token == tokens[row]
 
 
 def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
@@ -137,6 +133,6 @@ def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:
     passes, tokenizer = OnnxPasses.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
     found = list(samples(passes, tokenizer, packages, places))
     prior, weights, without, with_model = learn(found)
-    shares = Shares(prior, SHARES.with_model | {model: weights})
+    shares = Shares(prior if model == "nano" else SHARES.prior, SHARES.with_model | {model: weights})
     out.write_bytes(msgspec.json.format(msgspec.json.encode(shares)) + b"\n")
     print(f"{len(found)} tokens: log loss {without:.3f} without the model, {with_model:.3f} with it; written to {out}")

@@ -527,11 +527,11 @@ def test_loading_is_said(edit: Open, tmp_path: Path) -> None:
 
 
 def test_a_language_that_the_model_does_not_know_is_said_to_be(edit: Open) -> None:
-    editor = edit(script("x"), name="a.js", ready="off", init=ALONE)
-    editor.nvim.command("Inpaint enable javascript")  # which starts the server
+    editor = edit(script("x"), name="a.lua", ready="off", init=ALONE)
+    editor.nvim.command("Inpaint enable lua")  # which starts the server
     editor.wait_for_status("idle")
-    editor.wait_for(lambda: "has learned python only" in editor.messages())
-    assert "has learned python only" in editor.said()
+    editor.wait_for(lambda: "expect little in lua" in editor.messages())
+    assert "rust only: expect little of it here" in editor.said()
 
 
 def test_snoozed_and_awake(edit: Open) -> None:

@@ -19,7 +19,7 @@ local function add_filetype(filetype)
   server.when_known(function()
     if not server.has_learned(filetype) then
       local learned = table.concat(server.status.learned, ", ")
-      server.say(("the model has learned %s only: expect little in %s"):format(learned, filetype), vim.log.levels.WARN)
+      server.say(("expect little in %s: the model has learned %s only"):format(filetype, learned), vim.log.levels.WARN)
     end
   end)
 end

@@ -91,7 +91,7 @@ def evaluate(
     copies: bool = True,
 ) -> Score:
     """Fill and run `limit` problems of a split, drawn by the seed, or all; where `prefix_only`, the model is not shown
-    what follows a gap. Raises EngineError.
+    what follows a gap; without `copies` it is alone. Raises EngineError.
     """
     from tqdm import tqdm
 

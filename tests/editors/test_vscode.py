@@ -503,6 +503,14 @@ def said_of_a_word(editor: Workbench, file: Path) -> None:
     editor.wait_for(lambda: editor.ghost() == "add_parser('x')")
 
 
+def its_first_letter(editor: Workbench) -> int:
+    """Type it, and wait for the server's answer, as the ghost text is there before it is asked; the wire's length."""
+    since = len(editor.wire())
+    editor.type("a")
+    editor.wait_for(lambda: editor.suggested(since) == ["dd_parser('x')"] and editor.ghost() == "dd_parser('x')")
+    return len(editor.wire())
+
+
 def test_ghost_text_is_gone_from_the_opening_of_the_menu_until_the_answer_for_its_entry(
     scripted: Workbench, folder: Path
 ) -> None:
@@ -510,9 +518,7 @@ def test_ghost_text_is_gone_from_the_opening_of_the_menu_until_the_answer_for_it
     be it the same text. So it asks once more, and until then shows nothing.
     """
     said_of_a_word(scripted, folder / "sm.py")
-    scripted.type("a")
-    scripted.wait_for(lambda: scripted.ghost() == "dd_parser('x')" and scripted.state() == "shown")
-    since = len(scripted.wire())
+    since = its_first_letter(scripted)
     with scripted.looks() as looks:
         scripted.keys("Control+Space")
         scripted.wait_for(lambda: scripted.suggested(since) and scripted.ghost() == "dd_parser('x')")
@@ -539,9 +545,7 @@ def test_ghost_text_stays_beside_a_menu_that_selects_nothing(scripted: Workbench
 def test_ghost_text_goes_on_from_the_menus_inline_preview(scripted: Workbench, folder: Path) -> None:
     scripted.configure(server="scripted", **{"editor.suggest.preview": True, "inpaint.maxLines": 9})
     said_of_a_word(scripted, file := folder / "sq.py")
-    scripted.type("a")
-    scripted.wait_for(lambda: scripted.ghost() == "dd_parser('x')" and scripted.state() == "shown")
-    since = len(scripted.wire())
+    since = its_first_letter(scripted)
     scripted.keys("Control+Space")
     scripted.wait_for(lambda: scripted.suggested(since) and scripted.ghost() == "dd_parser('x')")
     scripted.keys("Enter")  # takes the menu's entry alone

@@ -39,6 +39,23 @@ class Indexed(NamedTuple):
     of: Index
     found: Found
 
+    @property
+    def source(self) -> Source:
+        return Source(self.found.path, self.of.line(self.found))
+
+
+class Opened(NamedTuple):
+    """A place in an open text, whose first line has the number `first`; which line it is in is counted when asked."""
+
+    path: str
+    text: str
+    at: int
+    first: int
+
+    @property
+    def source(self) -> Source:
+        return Source(self.path, self.first + self.text.count("\n", 0, self.at))
+
 
 class Candidate(msgspec.Struct, frozen=True):
     """A continuation of the cursor's line, without what stands right of the cursor.
@@ -56,13 +73,13 @@ class Candidate(msgspec.Struct, frozen=True):
     voices: float
     below: bool
     here: bool
-    place: Indexed | Source | None
+    place: Indexed | Opened | Source | None
     kind: Kind = "copied"
 
     @property
     def source(self) -> Source | None:
         place = self.place
-        return Source(place.found.path, place.of.line(place.found)) if isinstance(place, Indexed) else place
+        return place if place is None or isinstance(place, Source) else place.source
 
     def evidence(self, line_start: bool, begun: bool) -> Evidence:
         """What speaks for its next token."""
@@ -124,15 +141,14 @@ class Elsewhere:
                 yield Candidate(rest, True, "", length, 1.0, False, True, None, "edited")
                 break
 
-    def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Source]]:
+    def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Opened]]:
         """Length of the match, what follows, and where that is."""
         line = written.rfind("\n") + 1  # the cursor's own has no end yet, and would be copied for ever
         for length, place in matches(sought, written, line):
-            source = Source(self._path, self._first + written.count("\n", 0, place))
-            yield length, written[place : place + AHEAD], source
+            yield length, written[place : place + AHEAD], Opened(self._path, written, place, self._first)
         for path, text, first in self._texts:
             for length, place in matches(sought, text, len(text)):
-                yield length, text[place : place + AHEAD], Source(path, first + text.count("\n", 0, place))
+                yield length, text[place : place + AHEAD], Opened(path, text, place, first)
         for index in self._indexes:
             for found in index.matches(sought, self._hidden, MOST):
                 if found.length >= SHORTEST:
@@ -145,7 +161,7 @@ class Elsewhere:
                 yield min(length, LONGEST), after, Source(path, first + line)
 
     def _candidate(
-        self, head: str, length: int, text: str, place: Indexed | Source, kind: Kind = "copied"
+        self, head: str, length: int, text: str, place: Indexed | Opened | Source, kind: Kind = "copied"
     ) -> Candidate | None:
         """None where the line goes on against what stands around the cursor."""
         line, end, after = text.partition("\n")
@@ -156,7 +172,7 @@ class Elsewhere:
         if whole == self._above or (len(whole) >= AGAIN and whole == self._next.strip()):
             return None
         below = bool(self._next) and after.lstrip("\n").partition("\n")[0].rstrip() == self._next
-        here = isinstance(place, Source) and place.path == self._path
+        here = not isinstance(place, Indexed) and place.path == self._path
         following = after.partition("\n")[0]
         indent = following[: len(following) - len(following.lstrip())]
         goes_on = following.strip() and len(indent) >= len(head) - len(head.lstrip())

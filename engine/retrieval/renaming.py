@@ -19,6 +19,7 @@ from typing import NamedTuple
 ABOVE = 8  # lines that are read
 MOST = 8  # places of a text that are looked at, the last ones
 KEPT = 16  # texts whose shapes are remembered
+LINES_KEPT = 4096  # as many as a text at hand has, which begins elsewhere at each key where a file is long
 WORD, TOKEN = re.compile(r"\w+"), re.compile(r"\w+|\s+|.")
 PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|_+|.")  # of a name
 NO_NAMES = frozenset(keyword.kwlist) | {
@@ -42,7 +43,7 @@ def renamed(above: str, head: str, text: str) -> Iterator[Renamed]:
     lines, places = _shaped(text)
     ours = above.rsplit("\n", ABOVE)[-ABOVE:]
     written = TOKEN.findall(head)
-    for number in places.get(tuple(WORD.sub("w", line) for line in ours[-2:]), [])[-MOST:]:
+    for number in places.get(tuple(map(_shape, ours[-2:])), [])[-MOST:]:
         theirs = TOKEN.findall(lines[number])
         known = len(written)
         if len(theirs) < known:
@@ -53,24 +54,28 @@ def renamed(above: str, head: str, text: str) -> Iterator[Renamed]:
             itertools.chain(reversed(theirs[:known]), _backwards(lines[max(0, number - ABOVE) : number])),
             itertools.chain(reversed(written[:known]), _backwards(ours)),
         )
+        if length <= sum(map(len, written[:known])) or all(a == b for a, b in names.items()):
+            continue
         begun = "".join(written[known:])
         follows = _with_names("".join(theirs[known:]), names)
-        if (
-            length > sum(map(len, written[:known]))
-            and follows.startswith(begun)
-            and any(a != b for a, b in names.items())
-        ):
+        if follows.startswith(begun):
             yield Renamed(length, "\n".join([follows[len(begun) :], *lines[number + 1 : number + 2]]), number)
 
 
 @lru_cache(maxsize=KEPT)
 def _shaped(text: str) -> tuple[list[str], dict[tuple[str, ...], list[int]]]:
     """The lines, and those below each two shapes."""
-    lines, shapes = text.split("\n"), WORD.sub("w", text).split("\n")
+    lines = text.split("\n")
+    shapes = [_shape(line) for line in lines]
     places = defaultdict[tuple[str, ...], list[int]](list)
     for number in range(2, len(lines)):
         places[shapes[number - 2], shapes[number - 1]].append(number)
     return lines, places
+
+
+@lru_cache(maxsize=LINES_KEPT)
+def _shape(line: str) -> str:
+    return WORD.sub("w", line)
 
 
 def _backwards(lines: list[str]) -> Iterator[str]:

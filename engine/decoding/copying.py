@@ -123,8 +123,8 @@ class Copier:
 
     def _evidence(self, begun: bool) -> Evidence | None:
         """What speaks for the next token of the candidate."""
-        line_start = self._at_line_start and not begun
-        return self._candidate.evidence(line_start, begun) if self._candidate else None
+        line_start, late = self._at_line_start and not begun, bool(self._tokens) and not begun
+        return self._candidate.evidence(line_start, begun, late) if self._candidate else None
 
     def _search(self) -> None:
         self._candidate, self._ahead, self._begun = None, [], False
@@ -169,7 +169,7 @@ def mixed(guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:
     if copy is None:
         return token, probability
     copied = guess.probability(row, copy.token)
-    copy_share = share(copy.evidence, copied, copy.weights)
+    copy_share = share(copy.evidence, copied, probability, copy.weights)
     if copy.token == token:
         return token, copy_share
     own = (1 - copy_share) * probability / (1 - copied)

@@ -48,7 +48,7 @@ def _mixture(chances: NDArray[np.float64], copy: Copy | None) -> NDArray[np.floa
     if copy is None:
         return chances
     copied = chances[copy.token]
-    copy_share = share(copy.evidence, float(copied), copy.weights)
+    copy_share = share(copy.evidence, float(copied), float(chances.max()), copy.weights)
     mixed: NDArray[np.float64] = chances * ((1 - copy_share) / max(1 - copied, 1e-9))
     mixed[copy.token] = copy_share
     return mixed

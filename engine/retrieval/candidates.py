@@ -81,9 +81,10 @@ class Candidate(msgspec.Struct, frozen=True):
         place = self.place
         return place if place is None or isinstance(place, Source) else place.source
 
-    def evidence(self, line_start: bool, begun: bool) -> Evidence:
+    def evidence(self, line_start: bool, begun: bool, late: bool = False) -> Evidence:
         """What speaks for its next token."""
-        return Evidence(self.length, self.voices, self.below, self.here, line_start, begun, self.kind == "renamed")
+        of_it = (self.length, self.voices, self.below, self.here)
+        return Evidence(*of_it, line_start, begun, self.kind == "renamed", late)
 
 
 class Elsewhere:

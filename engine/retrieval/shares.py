@@ -19,7 +19,8 @@ class Evidence(NamedTuple):
     """What speaks for a copied token besides the model; see `candidates.Candidate`.
 
     `here` tells that it is from the file at hand, `line_start` that nothing of the line is written yet, `begun` that
-    tokens of the same copy have been right, `renamed` that names of it were changed.
+    tokens of the same copy have been right, `renamed` that names of it were changed, `late` that it would go on with
+    what somebody else began: the model, most of the time.
     """
 
     length: int
@@ -29,10 +30,13 @@ class Evidence(NamedTuple):
     line_start: bool
     begun: bool
     renamed: bool = False
+    late: bool = False
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """Of the logarithm of the length, the other evidence as it is, and the log-odds that the model gives the token."""
+    """Of the logarithm of the length, the other evidence as it is, the log-odds that the model gives the token, those of
+    its own choice, and how many nats likelier that is: a copy is seldom right where the model is sure of another token.
+    """
 
     bias: float
     length: float
@@ -42,7 +46,10 @@ class Weights(msgspec.Struct, frozen=True):
     line_start: float
     begun: float
     renamed: float
+    late: float
     model: float
+    choice: float
+    doubt: float
 
 
 class Shares(msgspec.Struct, frozen=True):
@@ -57,7 +64,7 @@ SHARES = msgspec.json.decode(Path(__file__).with_name("shares.json").read_bytes(
 
 def prior(evidence: Evidence) -> float:
     """How often such a token is right."""
-    return _share(SHARES.prior, evidence, 0.5)
+    return _share(SHARES.prior, evidence, 0.5, 0.5)
 
 
 def trust(model: str) -> Weights:
@@ -65,17 +72,24 @@ def trust(model: str) -> Weights:
     return SHARES.with_model.get(model, SHARES.with_model["nano"])
 
 
-def share(evidence: Evidence, probability: float, weights: Weights) -> float:
-    """How often such a token is right that a model gives this probability; one of 0 is not known."""
-    return _share(weights, evidence, probability) if probability else prior(evidence)
+def share(evidence: Evidence, probability: float, likeliest: float, weights: Weights) -> float:
+    """How often such a token is right that a model gives this probability, and its own choice the other; a probability
+    of 0 is not known.
+    """
+    return _share(weights, evidence, probability, likeliest) if probability else prior(evidence)
 
 
-def factors(evidence: Evidence, probability: float) -> tuple[float, ...]:
+def factors(evidence: Evidence, probability: float, likeliest: float) -> tuple[float, ...]:
     """What the weights but the bias are multiplied with."""
-    probability = min(max(probability, SURE), 1 - SURE)
-    return (math.log(evidence.length), *evidence[1:], math.log(probability / (1 - probability)))
+    model, choice = (min(max(each, SURE), 1 - SURE) for each in (probability, likeliest))
+    return (math.log(evidence.length), *evidence[1:], _odds(model), _odds(choice), max(0.0, math.log(choice / model)))
 
 
-def _share(weights: Weights, evidence: Evidence, probability: float) -> float:
+def _odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _share(weights: Weights, evidence: Evidence, probability: float, likeliest: float) -> float:
     bias, *others = msgspec.structs.astuple(weights)
-    return 1 / (1 + math.exp(-bias - sum(w * x for w, x in zip(others, factors(evidence, probability), strict=True))))
+    known = factors(evidence, probability, likeliest)
+    return 1 / (1 + math.exp(-bias - sum(w * x for w, x in zip(others, known, strict=True))))

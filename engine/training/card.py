@@ -34,9 +34,12 @@ def card(
     progress: Progress,
     losses: dict[str, dict[str, float]],
     qualities: dict[tuple[str, str], Quality],
+    drafts: bool,
     report: Path,
 ) -> str:
-    """`losses` are by the precision of the weights and kind, `qualities` by language and way of filling."""
+    """`losses` are by the precision of the weights and kind, `qualities` by language and way of filling; `drafts` is
+    whether the model has learned to draft on canvases.
+    """
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = [package for package in packages if package.use == "train" and package.files]
     held_out = sorted({package.package for package in packages if package.use == "validation"})
@@ -63,7 +66,7 @@ An embedded model of Inpaint: a decoder-only transformer of {parameters:.1f}M pa
 
 ## Training
 
-{progress.tokens / 1e6:.1f}M context tokens, and half as many in branches and canvases, in {progress.hours:.1f} hours on
+{progress.tokens / 1e6:.1f}M context tokens, and half as many in branches{" and canvases" if drafts else ""}, in {progress.hours:.1f} hours on
 two CPU cores, {progress.step} steps. The weights are the average over the last steps.
 
 ## Evaluation
@@ -76,7 +79,7 @@ Nats a token on packages never trained on, and what storing the weights in few b
 
 The rest of a line exactly right at cursor places of these packages ({", ".join(held_out)}), which are those of
 `python -m engine eval lines`. As shipped, the engine copies from the text around the cursor where that is likelier
-right; alone, the model fills without, and drafts on canvases.
+right; alone, the model fills without{", and drafts on canvases" if drafts else ""}.
 
 | language | | places | {" | ".join(starts)} | tokens a pass |
 |---|---|---|{"---|" * len(starts)}---|

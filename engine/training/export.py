@@ -77,10 +77,10 @@ def losses(trunk: Trunk, config: TrainConfig, tokenizer: Path, validation: Path)
     return describe(torch.stack([objective(*to_torch(sampler.batch(2)))[1] for _ in range(ROWS // 2)]).sum(0))
 
 
-def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies: bool) -> Quality:
-    """How the model fills; alone with drafts on canvases in every pass, so that accepted tokens are counted too."""
+def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies: bool, drafts: bool) -> Quality:
+    """How the model fills; with `drafts` on canvases in every pass, so that accepted tokens are counted too."""
     passes = OnnxPasses.load(out, shape)
-    passes.rows_are_free = not copies
+    passes.rows_are_free = drafts
     filler = Embedded(passes, Tokenizer.load(out / "tokenizer.json"), out.name)
     return evaluate(filler, validation, PLACES, copies, language)
 
@@ -98,12 +98,13 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         "float32": losses(trunk, config, tokenizer, validation),
         "as stored": losses(read_model(out / "model.safetensors")[0], config, tokenizer, validation),
     }
+    learned = config.sampler.canvases > 0 or denoiser is not None
     qualities = {
-        (language, way): judged(out, shape, validation, language, copies=way == AS_SHIPPED)
+        (language, way): judged(out, shape, validation, language, way == AS_SHIPPED, way == ALONE and learned)
         for language in sorted(Corpus(validation).languages)
         for way in (AS_SHIPPED, ALONE)
     }
-    text = card(out.name, trunk, progress, made, qualities, corpus / "report.json")
+    text = card(out.name, trunk, progress, made, qualities, learned, corpus / "report.json")
     (out / "README.md").write_text(text, encoding="utf-8")
     checksums.write(out)
     for (language, way), quality in qualities.items():

@@ -45,6 +45,7 @@ class Sample(NamedTuple):
     package: str
     evidence: Evidence
     probability: float  # that the model gives the token
+    likeliest: float  # that it gives its own choice
     right: bool
 
 
@@ -74,7 +75,7 @@ def _cursor(lines: list[str], path: str, dice: random.Random) -> tuple[FillReque
 
 def _followed(
     passes: CausalPasses, tokenizer: Tokenizer, request: FillRequest, target: str
-) -> Iterator[tuple[Evidence, float, bool]]:
+) -> Iterator[tuple[Evidence, float, float, bool]]:
     """What is copied at each token of the target, as if those before it were written already."""
     shape = passes.shape
     asked = prompt(request, tokenizer, shape.context, shape.marks_empty_rest, shape.sees_snippets)
@@ -87,9 +88,12 @@ def _followed(
     if not copies:
         return
     passes.keep(asked.context)
-    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*tokens, MASK], read=len(tokens))])
+    first = tokenizer.first(asked.blank)
+    forced = None if first is None else (0, first)
+    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*tokens, MASK], forced=forced, read=len(tokens))])
     for row, copy in copies:
-        yield copy.evidence, guess.probability(row, copy.token), copy.token == tokens[row]
+        right = copy.token == tokens[row]
+        yield copy.evidence, guess.probability(row, copy.token), guess.probabilities[row], right
 
 
 def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
@@ -98,7 +102,7 @@ def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
     packages = np.array([sample.package for sample in found])
     fitted = []
     for with_model in (False, True):
-        known = np.array([factors(one.evidence, one.probability if with_model else 0.5) for one in found])
+        known = np.array([factors(one.evidence, *(one[2:4] if with_model else (0.5, 0.5))) for one in found])
         predicted = np.empty(len(found))
         for package in set(packages):
             held = packages == package

@@ -112,8 +112,13 @@ def test_the_more_speaks_for_it_the_larger_the_share() -> None:
     assert prior(evidence) < prior(evidence._replace(below=True))
     assert prior(evidence._replace(line_start=True)) < prior(evidence) > prior(evidence._replace(voices=0.1))
     for weights in map(trust, ("nano", "small")):
-        assert share(evidence, 0.001, weights) < share(evidence, 0.5, weights) < share(evidence, 1.0, weights) < 1
-        assert share(evidence, 0, weights) == prior(evidence)
+        shares = [share(evidence, *likely, weights) for likely in ((0.001, 0.9), (0.5, 0.5), (1.0, 1.0))]
+        assert shares == sorted(set(shares))
+        assert shares[-1] < 1
+        assert share(evidence, 0, 0, weights) == prior(evidence)
+    assert share(evidence, 0.1, 0.9, trust("small")) < share(evidence, 0.1, 0.1, trust("small"))
+    late = evidence._replace(late=True)
+    assert share(late, 0.1, 0.9, trust("small")) < share(evidence, 0.1, 0.9, trust("small"))
     assert long.draft()
     assert long.decided().tokens[-1] == EOM
 

@@ -42,9 +42,9 @@ def test_the_likeliest_of_model_and_copier() -> None:
     rows = Rows([1], [0.6], logits)
     weak, strong = Evidence(4, 0.1, False, False, True, False), Evidence(60, 1.0, True, True, False, False)
     assert mixed(rows, 0, None) == (1, 0.6)
-    assert mixed(rows, 0, Copy(1, weak, NANO)) == (1, share(weak, 0.6, NANO))
-    assert mixed(rows, 0, Copy(2, weak, NANO)) == (1, pytest.approx((1 - share(weak, 0.3, NANO)) * 0.6 / 0.7))
-    assert mixed(rows, 0, Copy(2, strong, NANO)) == (2, pytest.approx(share(strong, 0.3, NANO)))
+    assert mixed(rows, 0, Copy(1, weak, NANO)) == (1, share(weak, 0.6, 0.6, NANO))
+    assert mixed(rows, 0, Copy(2, weak, NANO)) == (1, pytest.approx((1 - share(weak, 0.3, 0.6, NANO)) * 0.6 / 0.7))
+    assert mixed(rows, 0, Copy(2, strong, NANO)) == (2, pytest.approx(share(strong, 0.3, 0.6, NANO)))
 
 
 def test_a_draft_ends_where_it_is_unlikely_or_over() -> None:

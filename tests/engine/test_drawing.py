@@ -57,7 +57,7 @@ def test_the_nucleus_is_what_together_has_top_p(top_p: float, kept: set[int]) ->
 def test_a_copy_has_its_share_and_the_model_the_rest() -> None:
     evidence = Evidence(4, 0.1, False, False, True, False)
     weights = trust("nano")
-    part = share(evidence, 0.3, weights)
+    part = share(evidence, 0.3, float(max(CHANCES)), weights)
     expected = CHANCES * (1 - part) / 0.7
     expected[2] = part
     assert shares(Draw(Sampling(temperature=1.0)), Copy(2, evidence, weights)) == pytest.approx(expected, abs=0.03)

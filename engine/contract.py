@@ -92,9 +92,10 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
     it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
     `related` are other texts of the project, the likeliest to be of use first, of which is copied as of the text around
-    the cursor, and `indexes` know other files; without `copies` nothing is. `files` are the absolute paths of the file
-    at hand and of the related texts, whose text in an index is older; `edits` are what was changed lately, the latest
-    first, and may be made at the cursor again. A fill ends before the line that makes it less
+    the cursor, and `indexes` know other files; without `copies` nothing is, and without `snippets` the model is shown
+    nothing of them. `files` are the absolute paths of the file at hand, of the related texts, and of further files
+    whose text in an index is older than another; `edits` are what was changed lately, the latest first, and may be made
+    at the cursor again. A fill ends before the line that makes it less
     confident than `min_confidence` (if that is its first, within it). Without `drafts` a pass brings one token.
     `others` are fills of the gap that are known: this one begins with another token; it is empty, or one of them again,
     where there is no other.
@@ -121,6 +122,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     min_confidence: float = 0.0
     drafts: bool = True
     copies: bool = True
+    snippets: bool = True
     trust: float = 1.0
     others: tuple[str, ...] = ()
     sampling: Sampling = Sampling()

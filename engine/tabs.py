@@ -97,7 +97,9 @@ class Untabbed(Index):
     def __init__(self, index: Index) -> None:
         super().__init__(index.segments, index.manifest)
 
-    def matches(self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16) -> list[Found]:
+    def matches(
+        self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16, suffix: str = ""
+    ) -> list[Found]:
         """See Index.matches."""
         tabbed = with_tabs(written)
         head = head_of(tabbed)
@@ -107,7 +109,7 @@ class Untabbed(Index):
                 length=len(without_tabs(tabbed[len(tabbed) - found.length :])),
                 after=continued(without_tabs, head, found.after),
             )
-            for found in super().matches(tabbed, hidden, most)
+            for found in super().matches(tabbed, hidden, most, suffix)
         ]
 
     def around(self, match: Found, before: int = BEFORE, after: int = AHEAD) -> tuple[str, str]:

@@ -56,7 +56,7 @@ def prompt(
     prefix, blank = tokenizer.split_blank(request.prefix)
     rest, newline, following = after_cursor(request.prefix, request.suffix[: budget * CHARACTERS])
     head = [BOS]
-    if sees_snippets:
+    if sees_snippets and request.snippets:
         head += shown(request.prefix[: request.prefix.rfind("\n") + 1], request, tokenizer, budget)
     if request.path:
         head += _path(request.path, tokenizer)

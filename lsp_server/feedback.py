@@ -85,6 +85,11 @@ class Feedback:
         """Forget how completions went so far."""
         self._learned_from = self.counts["shown"]
 
+    def reset(self) -> None:
+        """Forget the statistics too."""
+        self.statistics.reset()
+        self.unlearn()
+
     def tried(self, line: Hashable) -> int:
         """How many completions were shown on a line, one after the other, and not accepted."""
         return self._tried if line == self._line else 0

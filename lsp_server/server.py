@@ -38,7 +38,7 @@ from lsp_server.notebooks import Notebooks, with_cells
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS
-from lsp_server.status import STATUS, Cost, Reason, learned, status
+from lsp_server.status import STATUS, Cost, Reason, knows, status
 from lsp_server.transport import FAILURE, watch
 from lsp_server.workspace import Workspace, site_packages
 
@@ -57,7 +57,7 @@ class Document(Buffer):
 
     def __init__(self, uri: str, language: str, encoding: str, root: str | None) -> None:
         super().__init__(encoding=encoding)
-        self.language, self.edits = language, Edits()
+        self.language, self.edits, self.unsaved = language, Edits(), False
         self.file = PurePath(to_fs_path(uri) or urlparse(uri)[2])
         inside = root is not None and self.file.is_relative_to(root)
         self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
@@ -158,13 +158,8 @@ class InpaintServer(LanguageServer):
         if document is None:
             return None
         if self.settings.allow(document.file, document.language):
-            return None if self.knows(document.language) else "untrained"
+            return None if knows(self.settings.model, document.language) else "untrained"
         return "language" if document.language in self.settings.disabled_languages else "excluded"
-
-    def knows(self, language: str) -> bool:
-        """Whether the model was trained on a language: in another, only who asks by key is answered."""
-        known = learned(self.settings.model)
-        return known is None or language in known
 
     def keep_statistics(self) -> None:
         if self.settings.statistics:
@@ -374,6 +369,9 @@ def folders_changed(ls: InpaintServer, params: types.DidChangeWorkspaceFoldersPa
 
 def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
     ls.files.files_changed([to_fs_path(params.text_document.uri) or ""])
+    if (document := ls.documents.get(params.text_document.uri)) is not None:
+        document.unsaved = False
+        index_imports(ls, document)
 
 
 def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
@@ -401,6 +399,7 @@ async def did_change(ls: InpaintServer, params: DidChange) -> None:
     if document is None:
         return
     ls.completer.edited(uri)
+    document.unsaved = True
     try:
         await apply(document, params.content_changes)
     except (ValueError, msgspec.DecodeError):
@@ -482,6 +481,9 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
         return types.InlineCompletionList(items=[])
     fill = fills[0]
     ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
+    if not (question.invoked or knows(fill.model, question.gap.language)):
+        ls.silence = "untrained"  # nano answers while small, which knows more, is loading
+        return types.InlineCompletionList(items=[])
     line = params.text_document.uri, params.position.line
     text, chance = to_show(fill, question.gap, ls.settings, question.invoked, ls.feedback, line)
     if not text:
@@ -515,7 +517,8 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     gap = with_cells(ls, params.text_document.uri, gap_at(document, start, end, typed, document.language))
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
     others = related(ls, document)
-    files = tuple(other.file.as_posix() for other in (document, *others))
+    unsaved = [other for other in ls.documents.values() if other.unsaved and other not in (document, *others)]
+    files = tuple(other.file.as_posix() for other in (document, *others, *unsaved))
     texts = tuple(other.beginning for other in others)
     line = without_end(document.line(start.line))
     edits = tuple(edit for each in (document, *others) for edit in each.edits.made(but=line))[:EDITS]
@@ -526,7 +529,7 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
         range=types.Range(document.position(start), document.position(end)),
         line_end=document.line_end if ls.inserts_verbatim else "\n",
         invoked=invoked,
-        request=request if invoked or ls.knows(document.language) else None,
+        request=request if invoked or knows(ls.settings.model, document.language) else None,
     )
 
 
@@ -589,7 +592,7 @@ def statistics(ls: InpaintServer, params: Json) -> Json:
 
 
 def reset_statistics(ls: InpaintServer, params: Json) -> None:
-    ls.feedback.statistics.reset()
+    ls.feedback.reset()
 
 
 def own_version() -> str:

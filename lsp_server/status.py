@@ -38,6 +38,12 @@ def learned(model: str) -> list[str] | None:
     return LEARNED.get(best() if model == AUTO else model)
 
 
+def knows(model: str, language: str) -> bool:
+    """Whether a model was trained on a language: in another, only who asks by key is answered."""
+    known = learned(model)
+    return known is None or language in known
+
+
 class Cost(NamedTuple):
     """What a fill has cost: from the request's arrival to its answer; no passes where it came from the cache.
 

@@ -1,4 +1,5 @@
-"""What the workspace brings: the same cursors with nothing to copy from, the file, open files, and the index.
+"""What the workspace brings: the same cursors with nothing to copy from, the file, open files, the index, and snippets
+of it that the model is shown, if it has learned to see some.
 
 Each reserved package is a workspace, indexed as a user's is. The file under test is known without the line at the
 cursor, as the other ways know it: what the index has of it is hidden, as that of any open file. Open files are the
@@ -26,7 +27,7 @@ from engine.retrieval.index import Index
 
 OPEN, BEGINNING = 6, 60_000  # files, characters of each
 LENGTHS = (0, 8, 16, 32)  # characters: the lower ends of classes of match length
-WAYS = ("nothing", "the file", "open files", "index")
+WAYS = ("nothing", "the file", "open files", "index", "index and snippets")
 
 
 class Hit(msgspec.Struct):
@@ -95,7 +96,9 @@ def _ways(request: FillRequest, path: str, index: Index) -> Iterator[tuple[str, 
     yield "nothing", msgspec.structs.replace(request, copies=False)
     yield "the file", request
     yield "open files", msgspec.structs.replace(request, files=known, related=texts)
-    yield "index", msgspec.structs.replace(request, files=known, related=texts, indexes=(index,))
+    indexed = msgspec.structs.replace(request, files=known, related=texts, indexes=(index,))
+    yield "index", msgspec.structs.replace(indexed, snippets=False)
+    yield "index and snippets", indexed
 
 
 def _exact(hits: list[Hit]) -> dict[str, float]:

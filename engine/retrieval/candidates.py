@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -92,7 +93,7 @@ class Elsewhere:
 
     `rest` stands right of the cursor, `below` under its line. `first` is the number of the prefix's first line;
     `others` are the open texts, whose paths, after that of the file at hand, are `paths`, as far as they have any; the
-    latest of the `edits` come first.
+    latest of the `edits` come first. More paths are of files that are not copied from.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Elsewhere:
         self._first, self._cursor = first, first + prefix.count("\n")
         self._indexes, self._hidden, self._edits = indexes, frozenset(paths), edits
         self._path, *names = paths or [""]
+        self._suffix = PurePath(self._path).suffix
         named = zip(itertools.chain(names, itertools.repeat("")), others, strict=False)
         self._texts = [(self._path, below, self._cursor), *((path, text, 1) for path, text in named)]
 
@@ -151,7 +153,7 @@ class Elsewhere:
             for length, place in matches(sought, text, len(text)):
                 yield length, text[place : place + AHEAD], Opened(path, text, place, first)
         for index in self._indexes:
-            for found in index.matches(sought, self._hidden, MOST):
+            for found in index.matches(sought, self._hidden, MOST, self._suffix):
                 if found.length >= SHORTEST:
                     yield found.length, found.after[:AHEAD], Indexed(index, found)
 

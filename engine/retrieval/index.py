@@ -90,16 +90,21 @@ class Index:
         """How many files it knows."""
         return sum(len(part.files) - len(part.dead) for part in self.manifest.parts)
 
-    def matches(self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16) -> list[Found]:
-        """Places that end like `written`, the longest first, but for files that are `hidden`: those whose newer text
-        the caller has.
+    def matches(
+        self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16, suffix: str = ""
+    ) -> list[Found]:
+        """Places that end like `written`, the longest first, of these the ones in files with this suffix; none in files
+        that are `hidden`, whose newer text the caller has.
         """
         sought = written[-MOST_SOUGHT:].encode("utf-8", "replace")
-        places = [(found, number) for number, one in enumerate(self.segments) for found in one.matches(sought, most)]
-        places.sort(key=lambda each: -each[0].length)
+        places = [
+            (length, one.file(place), number, place)
+            for number, one in enumerate(self.segments)
+            for length, place in one.matches(sought, most)
+        ]
+        places.sort(key=lambda each: (-each[0], not each[1].endswith(suffix)))
         matches = list[Found]()
-        for (length, place), number in places:
-            path = self.segments[number].file(place)
+        for length, path, number, place in places:
             if path not in hidden and path not in self._dead[number]:
                 after = self.segments[number].after(place).decode("utf-8", "ignore")
                 matches.append(Found(length, after, path, number, place))

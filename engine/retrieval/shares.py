@@ -34,8 +34,8 @@ class Evidence(NamedTuple):
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """Of the logarithm of the length, the other evidence as it is, the log-odds that the model gives the token, those of
-    its own choice, and how many nats likelier that is: a copy is seldom right where the model is sure of another token.
+    """Of the logarithm of the length, the other evidence as it is, the log-odds that the model gives the token, those
+    of its own choice, and how many nats likelier that is: a copy is seldom right where the model is sure of another.
     """
 
     bias: float

@@ -8,7 +8,8 @@ longest match.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import PurePath
 
 import msgspec
 
@@ -46,22 +47,22 @@ def _definitions(request: FillRequest, hidden: frozenset[str]) -> Iterator[Snipp
     for name in names[:NAMES]:
         for form in DEFINED_BY:
             sought = form.format(name)
-            if found := _first(request.indexes, sought, hidden, len(sought)):
+            if found := _first(request, sought, hidden, len(sought)):
                 index, place = found
                 yield _lines(index, place, 0, LINES)
                 break
 
 
 def _similar(request: FillRequest, hidden: frozenset[str]) -> Iterator[Snippet]:
-    if found := _first(request.indexes, request.prefix, hidden, SIMILAR):
+    if found := _first(request, request.prefix, hidden, SIMILAR):
         index, place = found
         yield _lines(index, place, BEFORE, 2 * LINES)
 
 
-def _first(indexes: Sequence[Index], sought: str, hidden: frozenset[str], least: int) -> tuple[Index, Found] | None:
+def _first(request: FillRequest, sought: str, hidden: frozenset[str], least: int) -> tuple[Index, Found] | None:
     """The longest match, of so many characters at least, in the first index that has one."""
-    for index in indexes:
-        for found in index.matches(sought, hidden, most=1):
+    for index in request.indexes:
+        for found in index.matches(sought, hidden, most=1, suffix=PurePath(request.path).suffix):
             if found.length >= least:
                 return index, found
     return None

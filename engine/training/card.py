@@ -66,8 +66,8 @@ An embedded model of Inpaint: a decoder-only transformer of {parameters:.1f}M pa
 
 ## Training
 
-{progress.tokens / 1e6:.1f}M context tokens, and half as many in branches{" and canvases" if drafts else ""}, in {progress.hours:.1f} hours on
-two CPU cores, {progress.step} steps. The weights are the average over the last steps.
+{progress.tokens / 1e6:.1f}M context tokens, and half as many in branches, in {progress.hours:.1f} hours on two CPU
+cores, {progress.step} steps. The weights are the average over the last steps.
 
 ## Evaluation
 

@@ -6,7 +6,7 @@ A document's first line is the engine's script, JSON in a comment: `#{"text": "x
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
 `"gate"` exists, if one is named; `"started"` is a file to make in a pass, `"stopped"` one to make when cancelled;
 `"others"` are the fills of who asks for others; `"error"` is raised; `"copied"` is the document's line that the fill is
-said to be copied from; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the
+said to be copied from; `"model"` is who has filled; `"echo"` fills with the line up to the cursor; `"report"` fills with the counts of what the
 engine has done. Without a script the fill is the request itself, as JSON.
 A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
 """
@@ -40,6 +40,7 @@ class Script(msgspec.Struct, forbid_unknown_fields=True):
     others: list[str] = []
     error: str = ""
     copied: int = 0
+    model: str = ""
     echo: bool = False
     report: bool = False
 
@@ -75,7 +76,8 @@ class ScriptedEngine:
         self.counts.filled += 1
         line = request.prefix.rpartition("\n")[2]
         source = Source(request.files[0], script.copied) if script.copied else None
-        return fill_with(line if script.echo else script.text, script.confidence, source)
+        filled = fill_with(line if script.echo else script.text, script.confidence, source)
+        return msgspec.structs.replace(filled, model=script.model)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
         return True

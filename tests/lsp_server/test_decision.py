@@ -132,7 +132,7 @@ def test_the_feedback_knows_how_it_went() -> None:
     assert feedback.tried(2) == 0
     feedback.show("d", "x", "python", 0.8, 1.0, line=3)
     assert feedback.judged() == [(0.5, 0.5), (0.6, 0.0), (0.7, 1.0)]
-    feedback.unlearn()
+    feedback.reset()
     assert feedback.judged() == []
 
 

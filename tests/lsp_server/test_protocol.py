@@ -586,3 +586,19 @@ async def test_what_an_ignore_file_names_is_neither_completed_nor_copied_from(
     scripted.open(public, "x = ")
     assert (await what_the_engine_sees(scripted, 0, 4, public))["related"] == []
     assert await scripted.complete(private, 0, 6, INVOKED) == []
+
+
+async def test_files_whose_newer_text_is_open_are_named(scripted: LspClient) -> None:
+    await scripted.initialize()
+    scripted.open("file:///project/a.py", "x = ")
+    scripted.open("file:///project/b.js", "y = 1", "javascript")
+    asked = json.loads((await scripted.complete("file:///project/a.py", 0, 4))[0]["insertText"])
+    assert asked["files"] == ["/project/a.py"]  # what is not copied from is as it is on disk
+    scripted.insert("file:///project/b.js", 0, 5, "2")
+    scripted.insert("file:///project/a.py", 0, 4, "z")
+    asked = json.loads((await scripted.complete("file:///project/a.py", 0, 5))[0]["insertText"])
+    assert asked["files"] == ["/project/a.py", "/project/b.js"]
+    scripted.notify("textDocument/didSave", {"textDocument": {"uri": "file:///project/b.js"}})
+    scripted.insert("file:///project/a.py", 0, 5, "z")
+    asked = json.loads((await scripted.complete("file:///project/a.py", 0, 6))[0]["insertText"])
+    assert asked["files"] == ["/project/a.py"]

@@ -29,9 +29,11 @@ async def test_the_server(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with LspClient.start(
         REAL, cwd=ROOT, env={**QUIET, "HOME": str(home)}, preexec_fn=no_sockets_no_writes
     ) as client:
-        await client.initialize()
+        await client.initialize(initializationOptions={"status": True, "deadlineInvokedMs": 60_000})
+        await client.wait_for("inpaint/status", '"idle"')
         client.open(URI, "import os\n\nfor name in os.listdir('.'):\n    print(name)\n\nfor name in ")
         await client.complete(URI, 5, 12, INVOKED)
+        assert (await client.request("inpaint/statistics"))["work"]["passes"] > 0
         assert await client.leave() == 0
 
 
@@ -72,6 +74,23 @@ async def test_the_log_is_all_that_is_written_and_has_no_text(tmp_path: Path) ->
     assert re.search(r"INFO lsp_server.requests: request \d+: \d+\.\d ms, passes: \d+", log)
     assert "cannot be understood" in log
     assert "secret_word" not in log
+
+
+async def test_of_a_workspace_an_index_is_kept_in_the_users_cache_and_nothing_elsewhere(tmp_path: Path) -> None:
+    home, project = tmp_path / "home", tmp_path / "project"
+    folders = {name: str(home) for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR")}
+    for folder in (home, project):
+        folder.mkdir()
+    (project / "a.py").write_text("print(1)\n")
+    async with LspClient.start(REAL, cwd=ROOT, env={**QUIET, **folders}) as client:
+        await client.initialize(rootUri=project.as_uri(), initializationOptions={"status": True})
+        await client.wait_for("inpaint/status", '"state": "ready"')
+        assert await client.leave() == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path != project / "a.py"]
+    assert written
+    [kept] = {path.relative_to(home).parts[:2] for path in written}
+    assert kept[0] == "inpaint"
+    assert (home / kept[0] / kept[1]).stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")

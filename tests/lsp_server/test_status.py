@@ -100,6 +100,16 @@ async def test_the_status_is_about_the_document_that_is_looked_at(scripted: LspC
     assert (await scripted.wait_for("inpaint/status"))["reason"] is None
 
 
+async def test_a_model_that_answers_for_another_is_silent_in_languages_of_the_others(scripted: LspClient) -> None:
+    await scripted.initialize(initializationOptions={"status": True, "model": "auto"})
+    for model, shown in (("small", 1), ("nano", 0)):
+        uri = f"file:///project/{model}.js"
+        scripted.open(uri, script("hello", model=model) + "x = ", "javascript")
+        assert len(await scripted.complete(uri, 1, 4)) == shown
+    await scripted.wait_for("inpaint/status", '"untrained"')
+    assert len(await scripted.complete(uri, 1, 4, INVOKED)) == 1
+
+
 async def test_what_was_dismissed_stays_away_until_the_text_is_another(scripted: LspClient) -> None:
     await scripted.initialize(initializationOptions={"status": True})
     scripted.open(URI, script("hello") + "x = ")

@@ -108,6 +108,15 @@ def test_hidden_files_are_not_looked_at(project: Path) -> None:
     assert {Path(found.path).name for found in index.matches("    return ", hidden)} == {"sum.py"}
 
 
+def test_of_two_that_are_alike_the_one_in_the_same_language_comes_first(project: Path) -> None:
+    for name in ("a.js", "b.py", "c.js", "d.py"):
+        (project / name).write_text("shared = value_of_all")
+    index = indexed(project)
+    for suffix in (".py", ".js"):
+        found = [Path(one.path).suffix for one in index.matches("shared = ", suffix=suffix)[:4]]
+        assert found == [suffix] * 2 + [other for other in (".py", ".js") if other != suffix] * 2
+
+
 def test_changes_and_deletions_are_taken_over(project: Path) -> None:
     index = indexed(project)
     (project / "area.py").write_text(AREA.replace("height\n", "depth\n"))

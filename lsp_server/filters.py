@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from engine import Fill
+from engine.languages import NAMES
 from lsp_server.cursor import Gap, is_word
 from lsp_server.syntax import breaks
 
@@ -22,6 +23,7 @@ Filter: TypeAlias = Callable[[str, Gap], str]
 
 PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
+IN_BRACES = frozenset(NAMES.values()) - {"python"}
 OPENERS = (":", "(", "[", "{", ",", "=", "\\")
 LIKELIER = 0.5
 LINE = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
@@ -131,18 +133,22 @@ def without_unfinished_tail(text: str, gap: Gap) -> str:
 
 def well_indented(text: str, gap: Gap) -> str:
     """The lines before the first that is indented otherwise than its place in the file asks for."""
-    if gap.language != "python":
+    if gap.language != "python" and gap.language not in IN_BRACES:
         return text
     unit, above = indentation_unit(gap), gap.prefix[: len(gap.prefix) - len(gap.head)].split("\n")[-SAMPLE:]
     before = next((line for line in reversed(above) if line.strip()), "")
-    free = "\n".join(above).count('"""') % 2 == 1  # inside a docstring
+    quotes = "`" if gap.language in IN_BRACES else '"""'
+    free = "\n".join(above).count(quotes) % 2 == 1  # inside a docstring, or a template
     brackets = max(0, sum(map(opened, above)))
     starts_line = not gap.head.strip()
     kept: list[str] = []
     for number, line in enumerate((gap.head + text).split("\n")):
         given = number == 0 and (not starts_line or not text[:1].isspace())  # the user's own indentation
         if line.strip():
-            if not given and not free and not fits(line, before, unit, brackets):
+            fitting = (
+                fits_in_braces(line, before, unit) if gap.language in IN_BRACES else fits(line, before, unit, brackets)
+            )
+            if not (given or free or fitting):
                 break
             before, brackets = line, brackets + opened(line)
         kept.append(line)
@@ -161,6 +167,14 @@ def fits(line: str, before: str, unit: str, brackets: int) -> bool:
     return len(level) <= len(above) and len(level) % len(unit) == 0
 
 
+def fits_in_braces(line: str, before: str, unit: str) -> bool:
+    """Whether a line is indented with what the file is indented with, and at most a unit deeper than the one before it.
+    Lines within a comment begin with a star.
+    """
+    level, above = indentation(line), indentation(before)
+    return line.lstrip().startswith("*") or (not level.strip(unit[0]) and len(level) <= len(above) + len(unit))
+
+
 def indentation(line: str) -> str:
     return line[: len(line) - len(line.lstrip())]
 
@@ -171,7 +185,8 @@ def opened(line: str) -> int:
 
 
 def indentation_unit(gap: Gap) -> str:
-    """What most lines of the file are indented deeper than the one above them; four blanks where none is.
+    """What most first lines of blocks are indented deeper than the one above them; four blanks where there is none, and
+    in Go a tab.
 
     The cursor's line counts though it may be blank: in a new file it is all that there is.
     """
@@ -179,13 +194,14 @@ def indentation_unit(gap: Gap) -> str:
     written = [line for line in above if line.strip()]
     lines = [*written, *filter(None, [own]), *(line for line in gap.following.split("\n")[:SAMPLE] if line.strip())]
     indents = list(map(indentation, lines))
-    after_colon = zip(indents, indents[1:], lines, strict=False)
+    opener = "{" if gap.language in IN_BRACES else ":"
+    openers = zip(indents, indents[1:], lines, strict=False)
     units = Counter(
         below.removeprefix(above)
-        for above, below, line in after_colon
-        if line.rstrip().endswith(":") and len(below) > len(above) and below.startswith(above)
+        for above, below, line in openers
+        if line.rstrip().endswith(opener) and len(below) > len(above) and below.startswith(above)
     )
-    return units.most_common(1)[0][0] if units else "    "
+    return units.most_common(1)[0][0] if units else "\t" if gap.language == "go" else "    "
 
 
 def sound(text: str, gap: Gap) -> str:

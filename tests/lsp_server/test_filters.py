@@ -42,6 +42,9 @@ def test_white_space_at_the_end_goes(text: str, expected: str) -> None:
         ("x = | + tail", "head + tail", "head"),  # the rest of the line as a whole
         ("x = |+ a", "b+ a", "b"),
         ("x = |a", "banana", ""),  # a character is no repetition, but would grow together with it
+        ("größe = |ß", "stra", ""),
+        ("größe = größe + |é()", "caf", ""),
+        ("größe = |(é)", "größe2", "größe2"),
         ("foo(|)", ")", ""),  # nothing but what is there
         ("foo(|)  # why", "x)\ny", "x"),  # where the line goes on there is no place for another
     ],
@@ -148,6 +151,23 @@ def test_nothing_breaks_a_file_in_any_language(language: str, marked: str, right
 )
 def test_lines_are_indented_as_the_file_is(marked: str, text: str, expected: str) -> None:
     assert shown(marked, text, "python") == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "marked", "text", "expected"),
+    [
+        ("javascript", "if (a) {\n  b();\n  |\n}\n", "c();\n  d();", "c();\n  d();"),
+        ("javascript", "if (a) {\n  b();\n  |\n}\n", "c();\n      d();", "c();"),
+        ("javascript", "if (a) {\n  b();\n  |\n}\n", "c()\n    .d();", "c()\n    .d();"),
+        ("typescript", "/**\n |\n */\n", "* one\n * two", "* one\n * two"),
+        ("typescript", "const a = `\n|\n`;\n", "one\n         two", "one\n         two"),
+        ("go", "func f() {\n\tg()\n\t|\n}\n", "if x {\n\t\th()\n\t}", "if x {\n\t\th()\n\t}"),
+        ("go", "func f() {\n\tg()\n\t|\n}\n", "h()\n    i()", "h()"),
+        ("rust", "fn f() {\n    g();\n    |\n}\n", "h();\n            i();", "h();"),
+    ],
+)
+def test_lines_in_braces_are_at_most_a_unit_deeper(language: str, marked: str, text: str, expected: str) -> None:
+    assert shown(marked, text, language) == expected
 
 
 @pytest.mark.parametrize(

@@ -204,10 +204,11 @@ def _serve(command: argparse.ArgumentParser) -> None:
 
 def _bench(command: argparse.ArgumentParser) -> None:
     whats = (
-        "keys: steady typing on the engine (default); typing: people; lsp: what a user waits for; serve: a team. "
+        "keys: steady typing on the engine (default); typing: people; lsp: what a user waits for; serve: a team; "
+        "index: a large workspace. "
         "Nothing of these, but --device: what a public model costs on it, against its roofline"
     )
-    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp", "serve"], help=whats)
+    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp", "serve", "index"], help=whats)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(command, device=None)
     command.add_argument("--file", type=Path, help="the file that is typed (default: one of this package)")
@@ -217,6 +218,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--plot", type=Path, help="write a latency histogram of `typing` to this PNG")
     command.add_argument("--typists", type=int, nargs="+", default=[1, 10, 50], help="of `serve` (default: 1 10 50)")
     command.add_argument("--seconds", type=float, default=20, help="of `serve`, for each number (default: 20)")
+    command.add_argument("--files", type=int, default=10_000, help="of `index`, of 10 kB each (default: 10000)")
     command.add_argument("--url", help="of a server that `serve` asks, instead of starting one")
     command.add_argument("--workers", type=int, help="of the server that `serve` starts")
     command.add_argument("--overhead", action="store_true", help="of `serve`: what HTTP adds to a fill, for one typist")
@@ -235,6 +237,10 @@ def _run_bench(args: argparse.Namespace) -> None:
         latency.bench(choice.load(), file, args.json)
     elif args.what == "lsp":
         serving.bench(choice, args.json)
+    elif args.what == "index":
+        from engine.evaluation import indexing
+
+        indexing.bench(choice, args.files, args.json)
     elif args.what == "serve" and args.overhead:
         from engine.evaluation import overhead
 

@@ -64,6 +64,13 @@ def test_the_engine_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
+def test_bench_of_an_index_names_what_is_promised() -> None:
+    done = run("bench", "index", "--files", "20", "--json", "--model", "nano")
+    promises = json.loads(done.stdout)
+    assert [each["unit"] for each in promises] == ["s", "s", "MB", "ms", "ms", "ms"]
+    assert all(each["value"] > 0 for each in promises[:-1])
+
+
 def test_the_bench_prints_what_it_measures() -> None:
     done = run("bench", "--json")
     result = json.loads(done.stdout)

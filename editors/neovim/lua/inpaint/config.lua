@@ -3,7 +3,8 @@ local M = {}
 
 M.defaults = {
   cmd = {}, -- how to start the language server; empty: the first that is found
-  filetypes = { "python" }, -- where to complete
+  -- where to complete: what `small` has learned
+  filetypes = { "python", "javascript", "javascriptreact", "typescript", "typescriptreact", "go", "rust" },
   enabled = true, -- false: only after `:Inpaint enable`
   debounce_ms = 0, -- how long to wait after a key before asking
   display = "always", -- ghost text; "mark": a mark until asked by key; "key": nothing until then

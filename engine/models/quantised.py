@@ -31,7 +31,7 @@ def block(config: Mapping[str, Any], name: str) -> list[int] | None:
             f"the weights of {name} are quantised in a way that Inpaint does not read ({method!r}); it reads "
             f"{READABLE}; take the checkpoint that is not quantised"
         )
-    found: list[int] | None = how.get("weight_block_size") if how is not None else None
+    found: list[int] | None = how["weight_block_size"] if how is not None and _is_fp8(how) else None
     return found
 
 
@@ -41,6 +41,7 @@ def _is_fp8(how: Mapping[str, Any]) -> bool:
         how.get("quant_method") == "fp8"
         and how.get("fmt", "e4m3") == "e4m3"
         and isinstance(size, list)
+        and len(size) == 2
         and all(isinstance(each, int) and each > 0 for each in size)
     )
 

@@ -78,7 +78,7 @@ class Tensors:
         for name in names.split("|"):
             try:
                 tensor = quantised.read(self._stored, name, self._block)
-            except (ValueError, RuntimeError) as error:
+            except (ValueError, RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
                 raise EngineError(f"{name} of {self.folder} cannot be read ({error}); download it again") from None
             if tensor is None:
                 continue

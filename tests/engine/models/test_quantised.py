@@ -111,11 +111,23 @@ def test_a_part_that_is_missing_is_a_sentence(part: str, tmp_path: Path) -> None
         load(folder)
 
 
-def test_scales_of_another_shape_are_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "part", "instead", "why"),
+    [
+        ("fp8 in blocks", "weight_scale_inv", torch.ones(5, 1), r"scales of shape \[5, 1\]"),
+        ("fp8 by row", "weight", torch.tensor(1.0).to(torch.float8_e4m3fn), "0-d"),
+        ("int4 in groups", "weight_g_idx", torch.full((32,), 99), "out of"),
+        ("int4 in groups", "weight_scale", torch.ones(48, 0), "zero"),
+        ("int4 in groups", "weight_shape", torch.tensor(32), "int"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_a_sentence(
+    form: str, part: str, instead: Tensor, why: str, tmp_path: Path
+) -> None:
     folder = tiny.FAMILIES["dream"](tmp_path)[0]
-    rewritten(folder, "fp8 in blocks")
+    rewritten(folder, form)
     weights = load_file(folder / "model.safetensors")
-    weights["model.layers.0.mlp.up_proj.weight_scale_inv"] = torch.ones(5, 1)
+    weights[f"model.layers.0.mlp.up_proj.{part}"] = instead
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(EngineError, match=r"cannot be read \(scales of shape \[5, 1\]\)"):
+    with pytest.raises(EngineError, match=rf"cannot be read \(.*{why}"):
         load(folder)

@@ -9,10 +9,11 @@ cancellation, deadline and confidence.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -22,11 +23,12 @@ from engine.decoding.limits import Limits, Written
 from engine.models import checkpoint, validation
 from engine.models.family import Config
 from engine.models.tensors import Tensors
-from engine.models.vocabulary import CHARACTERS, recent
+from engine.models.vocabulary import CHARACTERS, read_json, recent
 
 MODEL_TYPE = "diffusion_gemma"
 WINDOW = 2048  # tokens
 PASSES = 48
+LARGEST_CANVAS = 4096  # tokens
 FENCE = "```"
 QUESTION = "Complete this file. Answer with its code only, from the first line on.{path} The file ends with:\n\n{rest}"
 
@@ -39,6 +41,18 @@ def _sentence(what: str) -> Iterator[None]:
     except Exception as error:  # of any kind: KeyError, TypeError, jinja's, its own
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise EngineError(f"{what} ({reason}); download the checkpoint again") from None
+
+
+def _require_tokens(generation: Mapping[str, Any], name: str) -> None:
+    """Raises EngineError where what stands for a token is none."""
+    named = {option: value for option, value in generation.items() if option.endswith("_token_id")}
+    with _sentence(f"the {checkpoint.GENERATION} of {name} names no tokens"):
+        msgspec.convert(named, dict[str, int | list[int] | None])
+
+
+def asking(question: str) -> list[dict[str, str]]:
+    """As a chat."""
+    return [{"role": "user", "content": question}]
 
 
 class DiffusionGemma(Backend):
@@ -58,8 +72,8 @@ class DiffusionGemma(Backend):
             config: Any = DiffusionGemmaConfig.from_dict(dict(read))
             with torch.device("meta"):
                 size = sum(weight.numel() for weight in DiffusionGemmaForBlockDiffusion(config).parameters())
-            if config.canvas_length < 1:
-                raise ValueError("a canvas of no tokens")
+            if msgspec.convert(config.canvas_length, int) not in range(1, LARGEST_CANVAS + 1):
+                raise ValueError(f"a canvas of {config.canvas_length} tokens; it has 1 to {LARGEST_CANVAS}")
         checkpoint.require_bytes(size * dtype.itemsize, device, name)
         patterns = [checkpoint.CONFIG, *checkpoint.TOKENIZER_FILES, *checkpoint.WEIGHT_FILES, "chat_template.jinja"]
         folder = checkpoint.fetch(name, patterns)
@@ -68,7 +82,9 @@ class DiffusionGemma(Backend):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             if tokenizer.chat_template is None:
                 raise ValueError("no chat template")
+            tokenizer.apply_chat_template(asking("x = 1"), add_generation_prompt=True, tokenize=False)
         validation.ids(tokenizer.get_vocab().values(), config.text_config.vocab_size, name)
+        _require_tokens(read_json(folder / checkpoint.GENERATION), name)
         with _sentence(f"the weights of {name} cannot be loaded"):
             safe: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
             loaded: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, config=config, dtype=dtype, **safe)
@@ -120,8 +136,7 @@ class DiffusionGemma(Backend):
         path = f" It is {request.path}." if request.path else ""
         rest = f"{FENCE}\n{suffix[: WINDOW * CHARACTERS // 4]}\n{FENCE}"
         question = QUESTION.format(path=path, rest=rest)
-        chat = [{"role": "user", "content": question}]
-        text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        text = self._tokenizer.apply_chat_template(asking(question), add_generation_prompt=True, tokenize=False)
         answer = f"{FENCE}\n{recent(prefix, WINDOW * CHARACTERS)}"
         ids: Tensor = self._tokenizer(text + answer, add_special_tokens=False, return_tensors="pt")["input_ids"]
         return ids.to(self._model.device)

@@ -226,4 +226,6 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise EngineError(f"{path} is damaged ({error}); download the checkpoint again") from None
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise EngineError(f"{path} is no JSON object; download the checkpoint again")
+    return found

@@ -171,7 +171,14 @@ def test_weights_that_are_not_those_of_the_config(
 
 @pytest.mark.parametrize(
     "change",
-    [{"text_config": 3}, {"text_config": {"hidden_size": "x"}}, {"canvas_length": 0}, {"vision_config": [1]}],
+    [
+        {"text_config": 3},
+        {"text_config": {"hidden_size": "x"}},
+        {"canvas_length": 0},
+        {"canvas_length": 10**9},
+        {"canvas_length": 16.5},
+        {"vision_config": [1]},
+    ],
 )
 def test_a_config_that_makes_no_sense(change: dict[str, object], copy: Path) -> None:
     change_config(copy, **change)
@@ -183,10 +190,40 @@ def test_quantised_weights(copy: Path) -> None:
     assert "are quantised" in said(copy)
 
 
-@pytest.mark.parametrize(("file", "content"), [("tokenizer.json", "{"), ("tokenizer_config.json", "{}")])
+def templated(template: str) -> str:
+    special = {"eos_token": tiny.SPECIALS[tiny.EOS], "chat_template": template}
+    return json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special})
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", "{"),
+        ("tokenizer_config.json", "{}"),
+        ("tokenizer_config.json", templated("{% for m in %}")),
+        ("tokenizer_config.json", templated("{{ messages[0].of.nothing }}")),
+        ("tokenizer_config.json", templated("{{ raise_exception('no') }}")),
+        ("chat_template.jinja", "{% for m in %}"),
+    ],
+)
 def test_no_tokenizer_or_no_chat_template(file: str, content: str, copy: Path) -> None:
     (copy / file).write_text(content)
     assert "no tokenizer that can be read" in said(copy)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "is damaged"),
+        ("[1]", "is no JSON object"),
+        ('{"eos_token_id": "x"}', "names no tokens"),
+        ('{"eos_token_id": [0, 1.5]}', "names no tokens"),
+        ('{"pad_token_id": "x"}', "names no tokens"),
+    ],
+)
+def test_a_generation_config_that_is_none(content: str, why: str, copy: Path) -> None:
+    (copy / "generation_config.json").write_text(content)
+    assert why in said(copy)
 
 
 def test_tokens_without_an_embedding(copy: Path) -> None:

@@ -161,7 +161,8 @@ class Public(Backend):
 
     def _filled(self, sequence: Sequence, request: FillRequest, cancel: threading.Event, watch: Watch | None) -> Fill:
         most = min(request.max_tokens, self._room // 2)
-        gap = self.vocabulary.gap(request, max(8, min(self._window, self._room - most - CANVAS)))
+        canvas = max(CANVAS, self._shape.block)
+        gap = self.vocabulary.gap(request, max(8, min(self._window, self._room - most - canvas)))
         respelled = len(self.vocabulary.encode(gap.taken))
         window = len(gap.before) + len(gap.after)
         spelling = Middle(self.vocabulary, gap)

@@ -65,12 +65,12 @@ def load(
     logger.info("%s is %s: %s; on %s: %s", name, found.name, _seen(plan), device, chosen)
     folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
     vocabulary = Vocabulary.load(_tokenizer_folder(folder, plan), plan.infill)
+    infill = vocabulary.infill
+    validation.mask(vocabulary.mask, (vocabulary.eos, infill.expand, infill.delete), name)
     with torch.inference_mode():
         model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8, mesh)
     validation.ids(vocabulary.all_ids(), model.shape.vocab, name)
-    return Checkpoint(
-        msgspec.structs.replace(plan, infill=vocabulary.infill), model, vocabulary, chosen, _sampling(folder)
-    )
+    return Checkpoint(msgspec.structs.replace(plan, infill=infill), model, vocabulary, chosen, _sampling(folder))
 
 
 def _sampling(folder: Path) -> Sampling:
@@ -178,8 +178,9 @@ def read_weights(
     """The blocks' products in int8 where asked for; on a mesh, a rank's part of the model. Raises EngineError where a
     file or a weight is missing, damaged, too many or of the wrong shape.
     """
-    rows = len(tensors.read(plan.sources["embed.weight"].names[0]))
-    shape = msgspec.structs.replace(plan.shape, vocab=rows)  # embeddings are often padded beyond what config.json says
+    embed = tensors.read(plan.sources["embed.weight"].names[0])
+    rows, *_ = *embed.shape, plan.shape.vocab  # embeddings are often padded beyond what config.json says
+    shape = msgspec.structs.replace(plan.shape, vocab=rows)
     with torch.device("meta"):
         model = Transformer(shape).to(dtype)
         if int8:

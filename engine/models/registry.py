@@ -6,9 +6,11 @@ where config.json does not tell families apart that are stored alike, the user d
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.contract import EngineError
 from engine.models import a2d, dit, dream, gpt2, llada, llama, sdar, validation
-from engine.models.family import Config, Family, Plan
+from engine.models.family import Config, Family, Infill, Plan
 
 FAMILIES: tuple[Family, ...] = tuple(
     family for module in (dream, a2d, sdar, llama, llada, gpt2, dit) for family in module.FAMILIES
@@ -56,6 +58,7 @@ def plan(config: Config, name: str, key: str | None = None) -> tuple[Family, Pla
     validation.options(config, name, family.built)
     try:
         made = family.read(config)
+        msgspec.convert(msgspec.to_builtins(made.infill), Infill)
     except KeyError as missing:
         raise EngineError(f"the config.json of {name} lacks {missing}, which {family.name} needs") from None
     except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:

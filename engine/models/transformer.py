@@ -20,7 +20,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-Size = Annotated[int, msgspec.Meta(ge=1)]
+MOST = 1024  # layers, heads, numbers of a head: more than any model has, and few enough to be gone through
+LEAST_CONTEXT = 128  # positions: a canvas, and about as much around it
+LARGEST = 2**24  # what is as large makes a matrix whose size can still be told
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -37,12 +42,12 @@ class Yarn(msgspec.Struct, frozen=True):
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
     vocab: Size
     dim: Size
-    layers: Size
-    heads: Size
-    kv_heads: Size
-    head_dim: Size
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
     mlp: Size
-    context: Size  # most positions
+    context: Annotated[int, msgspec.Meta(ge=LEAST_CONTEXT, le=LARGEST)]  # most positions
     layer_norm: bool = False  # RMSNorm otherwise
     norm_bias: bool = False
     eps: Positive = 1e-6
@@ -55,11 +60,16 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     tied: bool = False
     learned_positions: bool = False  # rotary otherwise
     rope_base: Positive = 10000.0
-    rope_dim: Size | None = None  # the first dimensions of a head that are rotated; None: all
+    rope_dim: Count | None = None  # the first dimensions of a head that are rotated; None: all
     rope_stretch: Positive = 1.0  # positions are divided by it ("linear" scaling)
     yarn: Yarn | None = None
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
     ranks: Size = 1  # devices, each of which has a part of the heads and of the MLP, see models.sharing
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: weights are named layer by layer before sizes are validated."""
+        if self.layers > MOST:
+            raise ValueError(f"{self.layers} layers, and {MOST} are the most")
 
 
 def visible(

@@ -41,8 +41,9 @@ def shape(found: Shape, name: str, family: str, in_blocks: bool) -> None:
         raise _senseless(name, family, "heads that turn with the position have an even size")
     if (found.rope_dim or 0) > found.head_dim:
         raise _senseless(name, family, "more of a head is turned than it has")
-    if in_blocks and not 1 <= found.block <= min(LARGEST_BLOCK, found.context):
-        raise _senseless(name, family, f"blocks of {found.block} tokens; they have 1 to {LARGEST_BLOCK}")
+    largest = min(LARGEST_BLOCK, found.context // 2)
+    if in_blocks and not 1 <= found.block <= largest:
+        raise _senseless(name, family, f"blocks of {found.block} tokens; they have 1 to {largest}")
 
 
 def ids(tokens: Iterable[int], rows: int, name: str) -> None:
@@ -52,6 +53,15 @@ def ids(tokens: Iterable[int], rows: int, name: str) -> None:
         raise EngineError(
             f"{name} has {rows} embeddings and a token of id {max(outside)}; "
             "its tokenizer, config.json and weights do not belong together"
+        )
+
+
+def mask(token: int, others: Iterable[int | None], name: str) -> None:
+    """Raises EngineError where the mask is one of the tokens that a fill may hold."""
+    if token in others:
+        raise EngineError(
+            f"{name} has the token {token} as its mask, and to end a text, expand or delete as well; "
+            "its tokenizer and config.json do not belong together"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.contract import EngineError
+from engine import public
+from engine.contract import EngineError, FillRequest
 from engine.models import checkpoint
 from engine.models.family import Infill
+from engine.models.transformer import LEAST_CONTEXT
 from engine.models.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
@@ -126,11 +129,55 @@ def test_positions_scaled_in_an_unknown_way(sdar: Path) -> None:
         {"rms_norm_eps": math.nan},
         {"rope_parameters": [1]},
         {"tie_word_embeddings": "yes"},
+        {"mask_token_id": "3"},
+        {"mask_token_id": 3.5},
+        {"mask_token_id": True},
+        {"hidden_size": 10**12},
+        {"vocab_size": 10**18},
+        {"num_attention_heads": 10**9, "num_key_value_heads": 10**9},
+        {"num_hidden_layers": 2 * 10**6},
+        {"max_position_embeddings": 4},
+        {"max_position_embeddings": 10**12},
+        {"max_position_embeddings": 128, "block_size": 128},
     ],
 )
 def test_a_config_that_makes_no_sense(sdar: Path, change: dict[str, object]) -> None:
     change_config(sdar, **change)
     assert "describes no SDAR model" in said(sdar)
+
+
+@pytest.mark.parametrize("option", ["mask_token_id", "expand_token_id", "delete_token_id"])
+@pytest.mark.parametrize("token", ["3", 3.5, [3], {}])
+def test_a_token_id_that_is_none(option: str, token: object, tmp_path: Path) -> None:
+    folder = tiny.FAMILIES["dreamon"](tmp_path)[0]
+    change_config(folder, **{option: token})
+    assert "Expected `int | null`, got" in said(folder)
+
+
+@pytest.mark.parametrize("layers", [("sdar", "num_hidden_layers"), ("llada", "n_layers"), ("mdlm", "n_blocks")])
+def test_more_layers_than_can_be_named(layers: tuple[str, str], tmp_path: Path) -> None:
+    family, option = layers
+    folder = tiny.FAMILIES[family](tmp_path)[0]
+    change_config(folder, **{option: 10**9})
+    assert "1000000000 layers" in said(folder)
+
+
+@pytest.mark.parametrize("change", [{"mask_token_id": tiny.EOS}, {"expand_token_id": tiny.MASK}])
+def test_a_mask_that_is_another_mark_too(change: dict[str, object], tmp_path: Path) -> None:
+    folder = tiny.FAMILIES["dreamon"](tmp_path)[0]
+    change_config(folder, **change)
+    assert "as its mask, and to end a text" in said(folder)
+
+
+@pytest.mark.parametrize("family", ["dreamon", "llada", "sdar"])
+def test_the_least_context_is_enough_to_fill(family: str, tmp_path: Path) -> None:
+    folder = tiny.FAMILIES[family](tmp_path)[0]
+    option = "max_sequence_length" if family == "llada" else "max_position_embeddings"
+    blocks = {"block_size": LEAST_CONTEXT // 2} if family == "sdar" else {}
+    change_config(folder, **{option: LEAST_CONTEXT}, **blocks)
+    read = load(folder)
+    request = FillRequest(prefix=tiny.TEXT, suffix=tiny.TEXT, max_tokens=12, copies=False)
+    assert public.made(read, public.prepared(read)).fill(request, threading.Event()).tokens > 0
 
 
 @pytest.mark.parametrize(
@@ -194,6 +241,11 @@ def test_a_wrong_shape_names_the_weight(sdar: Path, name: str) -> None:
     message = said(sdar)
     assert name in message
     assert "shape" in message
+
+
+def test_a_weight_that_is_a_single_number_names_it(sdar: Path) -> None:
+    change_weight(sdar, "model.embed_tokens.weight", lambda weight: weight[0, 0].clone())
+    assert "model.embed_tokens.weight and its companions" in said(sdar)
 
 
 def test_too_little_memory_is_found_before_weights_are_looked_for(sdar: Path) -> None:
@@ -265,6 +317,7 @@ def test_token_ids_without_an_embedding(sdar: Path) -> None:
         {"quant_method": "gptq", "bits": 4},
         {"quant_method": "bitsandbytes"},
         {"quant_method": "fp8"},
+        {"quant_method": "fp8", "weight_block_size": [16]},
         {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": {"0": {}}},
         "int8",
     ],

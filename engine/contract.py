@@ -70,7 +70,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     confidence_eos_eot_inf: bool | None = None
     pad_eos_to_right: bool | None = None
     cache: Literal["exact", "fast"] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
 
     def over(self, other: Sampling) -> Sampling:
         """These options, and the other's where these say nothing."""

@@ -45,6 +45,7 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     copies: bool = True
     trust: Share = 1.0
     others: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    sampling: Sampling = Sampling()  # before what the API's own fields say
     canvas: bool = False
 
 
@@ -144,12 +145,16 @@ def question(
     return Question(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
 
 
-def sampling(temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:
-    """At temperature 0 and where none is said, the likeliest is chosen; else what has no seed gets one."""
-    if not temperature:
-        return Sampling(temperature=temperature)
-    seed = secrets.randbits(63) if seed is None else seed % 2**63
-    return Sampling(temperature=temperature, top_p=None if top_p is None else max(top_p, LEAST), seed=seed)
+def sampling(extension: Extension | None, temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:
+    """What the extension says, and the API's own fields where it says nothing. At temperature 0 and where none is said,
+    the likeliest is chosen; else what has no seed gets one.
+    """
+    more = Sampling() if extension is None else extension.sampling
+    usual = Sampling(temperature=temperature)
+    if more.over(usual).temperature:
+        seed = secrets.randbits(63) if seed is None else seed % 2**63
+        usual = Sampling(temperature=temperature, top_p=None if top_p is None else max(top_p, LEAST), seed=seed)
+    return more.over(usual)
 
 
 def cost(answer: Answer) -> Json:

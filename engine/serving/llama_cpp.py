@@ -59,7 +59,7 @@ class Infill:
                 suffix=asked.input_suffix,
                 max_tokens=UNLIMITED if asked.n_predict < 0 else asked.n_predict,
                 stops=asked.stop,
-                sampling=sampling(asked.temperature, asked.top_p, None if asked.seed == RANDOM else asked.seed),
+                sampling=sampling(more, asked.temperature, asked.top_p, None if asked.seed == RANDOM else asked.seed),
                 indent=asked.n_indent,
                 stream=asked.stream,
                 fields=tuple(asked.response_fields),

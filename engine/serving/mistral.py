@@ -51,7 +51,7 @@ class Fim:
                 suffix=asked.suffix or "",
                 max_tokens=256 if asked.max_tokens is None else asked.max_tokens,
                 stops=asked.stop,
-                sampling=sampling(asked.temperature, asked.top_p, asked.random_seed),
+                sampling=sampling(asked.inpaint, asked.temperature, asked.top_p, asked.random_seed),
                 stream=bool(asked.stream),
             )
         ]

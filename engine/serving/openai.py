@@ -62,7 +62,7 @@ class Completions:
         count = asked.n or 1
         if len(prompts) * count > MOST_CHOICES:
             raise BadRequest(f"at most {MOST_CHOICES} choices: fewer prompts, or a smaller n", "n")
-        drawn = sampling(asked.temperature, asked.top_p, asked.seed)
+        drawn = sampling(asked.inpaint, asked.temperature, asked.top_p, asked.seed)
         return [
             question(
                 asked.inpaint,
@@ -91,7 +91,7 @@ class Completions:
 
 def _numbered(drawn: Sampling, index: int) -> Sampling:
     """Of a choice: a seed of its own."""
-    return drawn if drawn.seed is None else msgspec.structs.replace(drawn, seed=drawn.seed + index)
+    return drawn if drawn.seed is None else msgspec.structs.replace(drawn, seed=(drawn.seed + index) % 2**63)
 
 
 def _head(head: Head) -> Json:

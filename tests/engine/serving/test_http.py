@@ -173,9 +173,35 @@ def test_the_extension_has_our_own_dials(server: Server, engine: Engine) -> None
     [choice] = server.post("/v1/completions", body).json()["choices"]
     assert choice["finish_reason"] == "length"
     assert choice["text"] == ""
-    answer = server.post("/v1/completions", {**GAP, "inpaint": {"stepps": 2}})
+
+
+@pytest.mark.parametrize(
+    ("extension", "said"),
+    [
+        ({"stepps": 2}, "stepps"),
+        ({"sampling": {"algo": "p2"}}, "algo"),
+        ({"sampling": {"alg": "best"}}, "best"),
+        ({"sampling": {"seed": 2**64}}, "seed"),
+        ({"sampling": {"alg": "p2"}}, "the model has no option alg"),
+    ],
+)
+def test_dials_that_there_are_not_are_refused(server: Server, extension: dict[str, object], said: str) -> None:
+    answer = server.post("/v1/completions", {**GAP, "inpaint": extension})
     assert answer.status_code == 400
-    assert "stepps" in answer.json()["error"]["message"]
+    assert said in str(answer.json()["error"])
+
+
+def test_the_extension_has_the_samplers_dials(server: Server) -> None:
+    def texts(sampling: dict[str, object], path: str = "/v1/completions", **body: object) -> list[str]:
+        asked = {**GAP, "max_tokens": 12, **body, "inpaint": {"sampling": sampling}}
+        return [choice["text"] for choice in server.post(path, asked).json()["choices"]]
+
+    drawn = {"temperature": 1.5, "top_p": 0.95}
+    two = texts({}, **drawn, seed=3, n=2)
+    assert texts({**drawn, "seed": 3}, temperature=0, seed=9, n=2) == two
+    assert texts(drawn, seed=3, n=2) == two
+    assert texts({"temperature": 1.5}, "/v1/fim/completions", top_p=0.95, random_seed=3) == two[:1]
+    assert len({text for _ in range(2) for text in texts(drawn, n=2)}) > 2  # another seed each time
 
 
 @pytest.mark.parametrize(

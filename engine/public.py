@@ -19,7 +19,7 @@ from tqdm import tqdm
 from engine.backends.sequence import Sequence
 from engine.backends.slots import BUCKETS, Slots, bucket
 from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch
-from engine.decoding import algorithms, blocks, confidence, copying, dreamon, entropy, length, presets
+from engine.decoding import algorithms, blocks, confidence, copying, dreamon, entropy, length, needs, presets
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Rule, Task, left_to_right, reveal
 from engine.decoding.limits import Limits, Written
@@ -145,9 +145,13 @@ class Public(Backend):
         """See Engine.remember. Slots are as many as there is room for anyway."""
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
-        """See Engine.fill. Several threads may call it at once."""
+        """See Engine.fill. Several threads may call it at once. Options without an effect are refused, but for those of
+        the checkpoint itself.
+        """
         drawn = bool(request.sampling.temperature)  # and a copy is not
         usual = request.sampling.over(self._usual)
+        case = needs.Case(usual.alg, request.drafts, self._shape.block, self._infill.expand is not None)
+        needs.require(request.sampling, USUAL, case)
         request = msgspec.structs.replace(request, sampling=usual, copies=request.copies and not drawn)
         sequence = self._spare.get()
         try:

@@ -28,6 +28,7 @@ from engine.models.vocabulary import Vocabulary, read_json
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONFIG, GENERATION = "config.json", "generation_config.json"
+OTHER_NAMES = {"remasking": "alg"}  # LLaDA's
 AUTOREGRESSIVE = {"temperature", "top_p", "top_k", "suppress_tokens"}
 TOKENIZER_FILES = ["tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", GENERATION]
@@ -77,7 +78,8 @@ def _sampling(folder: Path) -> Sampling:
     """The options of generation_config.json where that is a diffusion sampler's. A file that names no option of such
     is what the model had before it was one, made for autoregression.
     """
-    found = read_json(folder / GENERATION)
+    said = read_json(folder / GENERATION)
+    found = {ours: said.get(theirs) for theirs, ours in OTHER_NAMES.items()} | said
     options = {name: found[name] for name in Sampling.__struct_fields__ if found.get(name) is not None}
     if not options.keys() - AUTOREGRESSIVE:
         return Sampling()

@@ -20,7 +20,7 @@ from engine import public
 from engine.__main__ import main
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
-from engine.contract import EngineError, Fill, FillRequest, Sampling
+from engine.contract import EngineError, Fill, FillRequest, Refusal, Sampling
 from engine.decoding import algorithms, blocks, confidence
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Task
@@ -130,6 +130,59 @@ def test_guidance_without_a_second_sequence_is_refused(tmp_path: Path) -> None:
         fill(backend, cfg_scale=1.0)
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, public.Public]:
+    read = {name: loaded(name, tmp_path_factory.mktemp(name)) for name in ("llada", "dreamon", "sdar")}
+    return {name: public.made(each, public.prepared(each)) for name, each in read.items()}
+
+
+@pytest.mark.parametrize(
+    ("model", "drafts", "options", "refused"),
+    [
+        ("llada", True, {"left_pad": True}, "left_pad"),
+        ("sdar", True, {"left_pad": True}, None),
+        ("llada", True, {"left_pad": False}, None),
+        ("llada", True, {"pad_eos_to_right": True}, "pad_eos_to_right"),
+        ("dreamon", True, {"pad_eos_to_right": True}, None),
+        ("sdar", True, {"cache": "fast"}, "cache"),
+        ("sdar", True, {"cache": "exact"}, None),
+        ("llada", True, {"cache": "fast"}, None),
+        ("llada", True, {"alg_temp": 0.5}, "alg_temp"),
+        ("llada", True, {"alg": "origin", "alg_temp": 0.5}, "alg_temp"),
+        ("llada", True, {"alg": "random", "alg_temp": 0.5}, "alg_temp"),
+        ("llada", True, {"alg": "entropy", "alg_temp": 0.5}, None),
+        ("llada", True, {"alg": "entropy", "alg_temp": 0.0}, None),
+        ("llada", True, {"confidence_eos_eot_inf": True}, "confidence_eos_eot_inf"),
+        ("llada", True, {"alg": "origin", "confidence_eos_eot_inf": True}, "confidence_eos_eot_inf"),
+        ("llada", True, {"alg": "random", "confidence_eos_eot_inf": True}, None),
+        ("llada", True, {"alg": "entropy", "threshold": 0.5}, "threshold"),
+        ("llada", True, {"alg": "confidence_threshold", "threshold": 0.5}, None),
+        ("llada", True, {"threshold": 0.5}, None),
+        ("llada", False, {"alg": "entropy"}, "alg"),
+        ("llada", False, {"threshold": 0.5}, "threshold"),
+        ("llada", False, {"temperature": 1.0}, None),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    model: str, drafts: bool, options: dict[str, Any], refused: str | None, models: dict[str, public.Public]
+) -> None:
+    request = FillRequest(
+        prefix="x = ", suffix="\n", max_tokens=4, steps=2, drafts=drafts, sampling=Sampling(**options)
+    )
+    if refused is None:
+        models[model].fill(request, threading.Event())
+    else:
+        with pytest.raises(Refusal, match=f"^{refused} has no effect here, for it needs "):
+            models[model].fill(request, threading.Event())
+
+
+def test_options_of_the_checkpoint_are_not_refused_and_count_for_the_requests(tmp_path: Path) -> None:
+    usual = Sampling(alg="entropy", threshold=0.5, left_pad=True, cache="exact")
+    read = msgspec.structs.replace(loaded("llada", tmp_path), sampling=usual)
+    backend = public.made(read, public.prepared(read))
+    assert fill(backend).pieces != fill(backend, alg_temp=1.0).pieces
+
+
 def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: Path) -> None:
     """Held to a plain loop over whole passes, without caches."""
     folder, reference = tiny.FAMILIES["fast-dllm-v2"](tmp_path)
@@ -192,6 +245,8 @@ def test_generation_config_counts_where_it_is_a_diffusion_samplers(tmp_path: Pat
         return checkpoint.load(str(folder), config, torch.device("cpu"), torch.float32).sampling
 
     assert read(alg="entropy", alg_temp=0.0, top_p=0.95) == Sampling(alg="entropy", alg_temp=0.0, top_p=0.95)
+    assert read(remasking="low_confidence") == Sampling(alg="low_confidence")  # LLaDA's name
+    assert read(remasking="random", alg="p2") == Sampling(alg="p2")
     assert read(do_sample=True, temperature=0.7, top_p=0.8, top_k=20) == Sampling()
     with pytest.raises(EngineError, match=r"generation_config.json of .* has an option that is none"):
         read(alg="best")

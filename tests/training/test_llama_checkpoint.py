@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine import Engine, EngineError, FillRequest
+from engine import Engine, EngineError, FillRequest, public
 from engine.backends.torch_passes import read_model
 from engine.embedded import WEIGHTS
 from engine.models.trunk import Trunk, TrunkConfig
@@ -65,6 +65,20 @@ def test_the_engine_fills_with_it_as_with_a_public_model(checkpoint: Path) -> No
     engine = Engine.load(str(checkpoint), "cpu", "autoregressive")
     fill = engine.fill(FillRequest(prefix="import os\n\ndef f(", suffix="):\n", max_tokens=6), threading.Event())
     assert fill.tokens == 6
+
+
+def test_small_writes_what_transformers_writes_with_it(tmp_path: Path) -> None:
+    """The model as shipped, by the road of hub folders."""
+    hub.write(WEIGHTS / "small", tmp_path / "small")
+    small = public.load(str(tmp_path / "small"), "cpu", "autoregressive")
+    assert isinstance(small, public.Public)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
+    request = FillRequest(prefix="def fibonacci(n):\n", max_tokens=8, copies=False)
+    ids = torch.tensor([small.vocabulary.gap(request, 100).before])
+    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
+    fill = small.fill(request, threading.Event())
+    assert small.vocabulary.decode(expected[0, ids.shape[1] :].tolist()) == fill.text
+    assert fill.tokens == fill.passes == 8
 
 
 def test_another_shape_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from engine.contract import EngineError, FillRequest
 from engine.models import checkpoint
 from engine.models.family import Infill
 from engine.models.transformer import LEAST_CONTEXT
+from engine.models.validation import LARGEST_BLOCK
 from engine.models.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
@@ -169,14 +170,20 @@ def test_a_mask_that_is_another_mark_too(change: dict[str, object], tmp_path: Pa
     assert "as its mask, and to end a text" in said(folder)
 
 
-@pytest.mark.parametrize("family", ["dreamon", "llada", "sdar"])
-def test_the_least_context_is_enough_to_fill(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("dreamon", {"max_position_embeddings": LEAST_CONTEXT}),
+        ("llada", {"max_sequence_length": LEAST_CONTEXT}),
+        ("sdar", {"max_position_embeddings": LEAST_CONTEXT, "block_size": LEAST_CONTEXT // 2}),
+        ("sdar", {"max_position_embeddings": 2 * LARGEST_BLOCK, "block_size": LARGEST_BLOCK}),
+    ],
+)
+def test_the_least_context_is_enough_to_fill(family: str, change: dict[str, object], tmp_path: Path) -> None:
     folder = tiny.FAMILIES[family](tmp_path)[0]
-    option = "max_sequence_length" if family == "llada" else "max_position_embeddings"
-    blocks = {"block_size": LEAST_CONTEXT // 2} if family == "sdar" else {}
-    change_config(folder, **{option: LEAST_CONTEXT}, **blocks)
+    change_config(folder, **change)
     read = load(folder)
-    request = FillRequest(prefix=tiny.TEXT, suffix=tiny.TEXT, max_tokens=12, copies=False)
+    request = FillRequest(prefix=tiny.TEXT * 9, suffix=tiny.TEXT, max_tokens=12, copies=False)
     assert public.made(read, public.prepared(read)).fill(request, threading.Event()).tokens > 0
 
 

@@ -124,7 +124,19 @@ async def _completed(request: Request, service: Service, api: Api) -> Response:
 
 
 async def _answers(service: Service, asked: list[Question], user: str, session: str) -> list[Answer]:
-    return [await service.whole(question, user, session) for question in asked]
+    """In order. As many as there is room for are filled together; where one fails, the others are cancelled."""
+    room = asyncio.Semaphore(service.turns.room)
+
+    async def answer(question: Question) -> Answer:
+        async with room:
+            return await service.whole(question, user, session)
+
+    answering = [asyncio.ensure_future(answer(question)) for question in asked]
+    try:
+        return await asyncio.gather(*answering)
+    finally:
+        for each in answering:
+            each.cancel()
 
 
 async def _events(

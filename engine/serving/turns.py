@@ -55,6 +55,13 @@ class Turns:
     def running(self) -> int:
         return sum(process.running for process in self.processes)
 
+    @property
+    def room(self) -> int:
+        """How many fills one who asks for several does well to ask for at once: no more than run at the same time, and
+        not so many that they alone fill the queue.
+        """
+        return max(1, min(self._most, sum(process.parallel for process in self.processes)))
+
     async def fill(
         self, user: str, session: str, request: FillRequest, watch: Callable[[Progress], None] | None = None
     ) -> tuple[Filled, float]:

@@ -1,4 +1,4 @@
-"""`engine serve` with a scripted worker: QUEUE as the only argument, on PORT of the environment or any."""
+"""`engine serve` with scripted workers: QUEUE and how many, by default one, on PORT of the environment or any."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from engine.serving.serve import listening, serve_on
 from engine.serving.service import Service
 
 
-def main(queue: int) -> None:
+def main(queue: int, workers: int = 1) -> None:
     logging.basicConfig(format="inpaint: %(message)s")
     logging.getLogger("engine").setLevel(logging.INFO)
     worker = [sys.executable, str(Path(__file__).with_name("scripted_worker.py"))]
     asyncio.run(
         serve_on(
-            listening("127.0.0.1", int(os.environ.get("PORT", "0"))), Service("scripted", worker, 1, queue), Keys({})
+            listening("127.0.0.1", int(os.environ.get("PORT", "0"))),
+            Service("scripted", worker, workers, queue),
+            Keys({}),
         )
     )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

@@ -30,10 +30,19 @@ def own() -> Iterator[Server]:
         yield started
 
 
+@pytest.fixture
+def two() -> Iterator[Server]:
+    """With two workers, ready."""
+    with serving([*SCRIPTED, str(QUEUE), "2"]) as started:
+        wait_until(lambda: started.metric("inpaint_workers_ready") == 2)
+        yield started
+
+
 class Gate:
     """A fill that runs until it is opened."""
 
     def __init__(self, server: Server, folder: Path, **options: object) -> None:
+        folder.mkdir(exist_ok=True)
         self.file, self.stopped, self.begun = folder / "gate", folder / "stopped", folder / "begun"
         files = {"gate": str(self.file), "started": str(self.begun), "stopped": str(self.stopped)}
         self.body = {"prompt": script("held", passes=2, **files), **options}
@@ -74,6 +83,29 @@ def test_a_full_queue_refuses_at_once(server: Server, tmp_path: Path) -> None:
         gate.file.touch()
         assert [answer.result().json()["choices"][0]["text"] for answer in waiting] == ["waited"] * QUEUE
     assert held.result().json()["choices"][0]["text"] == "held"
+
+
+def test_the_choices_of_a_request_are_filled_together_and_never_fill_the_queue(two: Server, tmp_path: Path) -> None:
+    first, second = Gate(two, tmp_path / "1"), Gate(two, tmp_path / "2")
+    last = [script(str(index)) for index in range(2 * QUEUE)]
+    with ThreadPoolExecutor(1) as client:
+        body = {"prompt": [first.body["prompt"], second.body["prompt"], *last]}
+        answer = client.submit(two.post, "/v1/completions", body)
+        wait_until(lambda: first.begun.exists() and second.begun.exists())
+        assert two.metric("inpaint_waiting") == 0  # the others wait for those before them
+        second.file.touch()
+        first.file.touch()
+        choices = answer.result().json()["choices"]
+    assert [choice["text"] for choice in choices] == ["held", "held", *map(str, range(2 * QUEUE))]
+
+
+def test_where_a_choice_fails_the_others_are_cancelled(two: Server, tmp_path: Path) -> None:
+    gate = Gate(two, tmp_path)
+    failing = script(error="wrong", gate=str(gate.begun))  # not before the other has begun
+    answer = two.post("/v1/completions", {"prompt": [gate.body["prompt"], failing]})
+    assert answer.status_code == 500
+    gate.file.touch()
+    wait_until(gate.stopped.exists)
 
 
 def test_a_deadline_that_passes_in_the_queue_is_answered_then(server: Server, tmp_path: Path) -> None:

@@ -185,6 +185,12 @@ def _serve(command: argparse.ArgumentParser) -> None:
         "--ray", action="store_true", help="on the Ray cluster that is there, or on one of this machine"
     )
     command.add_argument("--replicas", type=int, nargs="+", default=[1], help="with --ray: the least, and the most")
+    command.add_argument(
+        "--gpus",
+        type=float,
+        help="with --ray: of a replica, as 0.5 (default: as --device says; "
+        "auto is one for a public checkpoint where the cluster has any)",
+    )
 
     def run(args: argparse.Namespace) -> None:
         logging.basicConfig(format="inpaint: %(message)s")
@@ -193,7 +199,8 @@ def _serve(command: argparse.ArgumentParser) -> None:
             args.extra = "ray"
             from engine.serving.cluster import run
 
-            run(args.host, args.port, options.chosen(args), args.replicas, args.queue, args.keys, args.no_keys)
+            choice = options.chosen(args)
+            run(args.host, args.port, choice, args.replicas, args.gpus, args.queue, args.keys, args.no_keys)
             return
         from engine.serving.serve import serve
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 from starlette.applications import Starlette
 
 from engine.contract import EngineError, Sampling
+from engine.embedded import Embedded
 from engine.options import Choice
 from engine.serving import answered, app
 from engine.serving.keys import ENVIRONMENT, Keys
@@ -99,19 +101,17 @@ def application(arguments: dict[str, Any]) -> serve.Application:
 
 
 def run(
-    host: str, port: int, choice: Choice, replicas: list[int], queue: int, keys: Path | None, open_to_all: bool
+    host: str,
+    port: int,
+    choice: Choice,
+    replicas: list[int],
+    gpus: float | None,
+    queue: int,
+    keys: Path | None,
+    open_to_all: bool,
 ) -> None:
     """Serve on the cluster that is there, or on one of this machine, until a signal. Raises EngineError."""
     known = keys_for(host, keys, open_to_all)
-    options = Options(
-        **msgspec.structs.asdict(choice),
-        queue=queue,
-        gpus=choice.device.count("cuda"),
-        min_replicas=replicas[0],
-        max_replicas=replicas[-1],
-        keys=str(keys.resolve()) if keys else "",
-        no_keys=not known,
-    )
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", answered.PATH)  # for a cluster that starts here
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port))
@@ -119,6 +119,24 @@ def run(
         raise EngineError(
             f"Ray does not start ({error}): try again, or start a cluster with `ray start --head`"
         ) from None
+    options = Options(
+        **msgspec.structs.asdict(choice),
+        queue=queue,
+        gpus=gpus_for(choice) if gpus is None else gpus,
+        min_replicas=replicas[0],
+        max_replicas=replicas[-1],
+        keys=str(keys.resolve()) if keys else "",
+        no_keys=not known,
+    )
     serve.run(application(msgspec.to_builtins(options)), name=NAME)
     logger.info("%s is served on http://%s:%d by Ray", choice.model, host, port)
     threading.Event().wait()
+
+
+def gpus_for(choice: Choice) -> int:
+    """How many a replica asks for: without one, Ray hides from it all that its machine has. The embedded models do well
+    without, other models on the device `auto` get one where the cluster has any.
+    """
+    if choice.device != "auto" or Embedded.holds(choice.model):
+        return choice.device.count("cuda")
+    return int("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]

@@ -25,8 +25,9 @@ from ray.serve.config import HTTPOptions
 from servers import ROOT, free_port
 
 from engine import Engine, EngineError
+from engine.options import Choice
 from engine.serving import answered
-from engine.serving.cluster import NAME, application
+from engine.serving.cluster import NAME, application, gpus_for
 
 STORE = 80_000_000  # bytes of a node's shared memory, the least that Ray takes
 PATIENCE = 600.0  # seconds: a start takes long on a machine that is busy otherwise
@@ -176,6 +177,17 @@ def test_a_node_more_takes_a_replica_more_while_the_team_types(cluster: Cluster,
     assert sum(statuses.values()) == 12 * TYPISTS
     assert set(statuses) <= {200, 503}, statuses
     wait_until(lambda: running() == 3)
+    assert team(url, 2) == {200: 2 * TYPISTS}
+
+
+def test_replicas_share_a_gpu(cluster: Cluster, url: str) -> None:
+    """One that Ray believes in: the model runs on the CPU."""
+    public = Choice(model="some/checkpoint")
+    assert gpus_for(public) == 0
+    cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE)
+    assert [gpus_for(choice) for choice in (public, Choice(), Choice(device="cuda:0,cuda:1"))] == [1, 0, 2]
+    serve.run(application({"min_replicas": 2, "cpus": 0.5, "gpus": 0.5, "device": "cpu", "no_keys": True}), name=NAME)
+    wait_until(lambda: running() == 2 and not ray.available_resources().get("GPU"))
     assert team(url, 2) == {200: 2 * TYPISTS}
 
 

@@ -504,7 +504,13 @@ def test_the_workspace_is_said_and_read_anew(edit: Open, tmp_path: Path) -> None
         ("a.py", script("x"), {"server": {"disabledGlobs": ["a.py"]}}, "excluded", "a pattern"),
         ("a.py", script("x"), {"server": {"disabledLanguages": ["python"]}}, "off", "language is turned off"),
         ("a.py", script("x"), {"display": "key"}, "idle", "until asked by key"),
-        ("a.txt", "x", {"filetypes": ["python"]}, "off", 'The filetype "text" is none of those it completes in: python.'),
+        (
+            "a.txt",
+            "x",
+            {"filetypes": ["python"]},
+            "off",
+            'The filetype "text" is none of those it completes in: python.',
+        ),
     ],
 )
 def test_the_reason_is_said(

@@ -63,17 +63,19 @@ function languageEntry(language: string, status: Status): Entry {
   return { label: on ? `$(circle-slash) Disable for ${language}` : `$(check) Enable for ${language}`, description, command: "inpaint.toggleLanguage" };
 }
 
-/** The embedded model, a folder or a hub id; the server loads it as soon as the setting changes. */
+/** The embedded model, a folder, a hub id or a server; the language server takes it as soon as the setting changes. */
 export async function chooseModel(): Promise<void> {
   const current = setting<string>("model");
   const folder: QuickPickItem = { label: "$(folder) Folder of another…" };
   const hub: QuickPickItem = { label: "$(cloud-download) Hub id of another…" };
+  const url: QuickPickItem = { label: "$(server) URL of a server…" };
   const models: QuickPickItem[] = [{ label: EMBEDDED, description: "embedded" }];
   if (current !== EMBEDDED) {
     models.push({ label: current });
   }
-  const chosen = await window.showQuickPick([...models, folder, hub], { title: "Model", placeHolder: `Now: ${current}` });
-  const model = chosen === folder ? await chooseFolder() : chosen === hub ? await enterHubId() : chosen?.label;
+  const others = new Map([[folder, chooseFolder], [hub, enterHubId], [url, enterUrl]]);
+  const chosen = await window.showQuickPick([...models, ...others.keys()], { title: "Model", placeHolder: `Now: ${current}` });
+  const model = chosen && (await (others.get(chosen)?.() ?? chosen.label));
   if (model) {
     await change("model", model);
   }
@@ -86,4 +88,16 @@ async function chooseFolder(): Promise<string | undefined> {
 
 function enterHubId(): Thenable<string | undefined> {
   return window.showInputBox({ title: "Model", prompt: "Its id on the hub; it is downloaded, once", placeHolder: "owner/name" });
+}
+
+async function enterUrl(): Promise<string | undefined> {
+  const prompt = "It is sent the text around the cursor, and of other open files";
+  const url = await window.showInputBox({ title: "Model", prompt, placeHolder: "https://host", validateInput: wrongUrl });
+  return url?.trim();
+}
+
+/** Why a text is no URL of a server; undefined where it is one. */
+function wrongUrl(text: string): string | undefined {
+  const url = text.trim();
+  return /^https?:\/\//i.test(url) && URL.canParse(url) ? undefined : "A URL begins with https:// or http://, and names a host";
 }

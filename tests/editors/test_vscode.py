@@ -25,6 +25,8 @@ from lsp_client import REAL, LspClient, script
 from PIL import Image, ImageChops, ImageSequence
 from playwright.sync_api import Error
 from screenshot import film, take
+from servers import REAL as TEAM
+from servers import Server, serving
 from vscode import USER_SETTINGS, StartError, Workbench, write
 from vscode_install import EXTENSION, ROOT, Tools
 
@@ -89,6 +91,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(folder: Path) -> Place:
     with ThreadPoolExecutor() as elsewhere:  # for here Playwright's event loop may be
         return elsewhere.submit(asyncio.run, find_place(folder)).result()
+
+
+@pytest.fixture(scope="module")
+def team() -> Iterator[Server]:
+    """A server of ours, to be the model."""
+    with serving(TEAM) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +406,51 @@ def test_a_model_that_is_missing_is_said_to_be(editor: Workbench, folder: Path) 
     editor.wait_for_state("idle")
 
 
+def test_ghost_text_comes_from_a_server(editor: Workbench, folder: Path, place: Place, team: Server) -> None:
+    opened(editor, folder / "w.py")
+    filled = team.metric("inpaint_fill_passes_count")
+    editor.configure(**{"inpaint.model": team.url})
+    editor.wait_for(lambda: told_where_text_goes(editor))
+    editor.insert(place.typed)
+    editor.wait_for_ghost()
+    assert team.metric("inpaint_fill_passes_count") > filled
+
+
+def test_the_url_of_a_server_is_chosen_as_the_model(editor: Workbench, folder: Path, team: Server) -> None:
+    write(folder / ".vscode" / "settings.json", {**SHARED, "inpaint.model": "nano"})  # where the choice is written then
+    opened(editor, folder / "x.py")
+    since = len(editor.wire())
+    editor.command("Inpaint: Choose Model…")
+    editor.page.locator(".quick-input-list .monaco-list-row:has-text('URL of a server…')").click()
+    editor.page.wait_for_selector(".quick-input-message:has-text('sent the text around the cursor')")
+    for wrong in ("gpu.example", "ftp://gpu.example", "https://"):
+        editor.page.fill(".quick-input-widget input", wrong)
+        editor.keys("Enter")
+        editor.page.wait_for_selector(".quick-input-message:has-text('A URL begins with')")
+    editor.page.fill(".quick-input-widget input", f" {team.url} ")
+    editor.keys("Enter")
+    editor.wait_for(lambda: told_where_text_goes(editor))
+    sent = editor.messages("client", "workspace/didChangeConfiguration", since)
+    assert [message["params"]["settings"]["model"] for message in sent] == [team.url]
+    write(folder / ".vscode" / "settings.json", SHARED)
+    editor.wait_for(lambda: len(editor.messages("client", "workspace/didChangeConfiguration", since)) == 2)
+
+
+def told_where_text_goes(editor: Workbench) -> bool:
+    return any("127.0.0.1 is sent the text around the cursor" in text for text in editor.notifications())
+
+
+def test_the_sample_of_the_walkthrough_is_completed_at_a_space(editor: Workbench) -> None:
+    editor.configure(**{"inpaint.minConfidence": None})  # as it is for whoever follows the walkthrough
+    since = len(editor.wire())
+    editor.command("Inpaint: Open a Sample File")
+    editor.wait_for(lambda: "untitled:" in str(editor.messages("client", "textDocument/didFocus", since)))  # it rests
+    assert editor.place() == (12, 15)
+    editor.type(" ")
+    assert editor.wait_for_ghost() == "self.balance"
+    editor.command("View: Revert and Close Editor")
+
+
 def test_a_python_without_inpaint_is_said_to_be(editor: Workbench, folder: Path) -> None:
     opened(editor, folder / "t.py")
     editor.configure(str(folder / "no-python"))
@@ -621,6 +675,7 @@ def test_an_excluded_file_is_said_to_be(scripted: Workbench, folder: Path) -> No
     written(scripted, folder / "sd.py", "urn a")
     scripted.wait_for_state("excluded")
     assert "left alone" in scripted.menu()
+    assert "left alone" in scripted.tooltip()
 
 
 def test_a_language_that_the_model_does_not_know_is_said_to_be(scripted: Workbench, folder: Path) -> None:

@@ -228,6 +228,14 @@ class Workbench:
             self.keys("Escape", "Control+1")
         return "\n".join(said)
 
+    def tooltip(self) -> str:
+        """What the status bar item says while the mouse is over it."""
+        self.page.mouse.move(0, 0)  # it may be there since a click
+        self.page.hover("[id='inpaint.inpaint.inpaint.status']")
+        said = self.wait_for(lambda: self.texts(".monaco-hover .hover-contents"))
+        self.page.mouse.move(0, 0)
+        return "\n".join(said).replace("\u00a0", " ")
+
     def state(self) -> str:
         return self.status().split(", ")[1]
 

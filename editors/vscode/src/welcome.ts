@@ -10,7 +10,11 @@ const SAMPLE = `class Account:
 
     def deposit(self, amount):
         self.balance += amount
-        return`;
+        return self.balance
+
+    def withdraw(self, amount):
+        self.balance -= amount
+        return`; // of which both embedded models are sure
 
 /** Once and never again. */
 export async function welcome(context: ExtensionContext): Promise<void> {

@@ -45,7 +45,7 @@ ENVIRONMENT = {
 
 def started() -> Cluster:
     """One node. Ray gives up after 30 seconds, which no setting makes longer: on a busy machine it is begun again."""
-    head = {"num_cpus": 2, "object_store_memory": STORE, "include_dashboard": False}
+    head = {"num_cpus": 2, "num_gpus": 0, "object_store_memory": STORE, "include_dashboard": False}
     end = time.monotonic() + PATIENCE
     while True:
         nodes = Cluster()
@@ -170,7 +170,7 @@ def test_a_replica_that_dies_costs_nobody_an_answer(url: str) -> None:
 
 def test_a_node_more_takes_a_replica_more_while_the_team_types(cluster: Cluster, url: str) -> None:
     def grow() -> None:
-        cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=STORE)
         serve.run(application({"min_replicas": 3, "cpus": 1, "no_keys": True}), name=NAME)
 
     statuses = team(url, 12, meanwhile=grow)

@@ -36,7 +36,7 @@ LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most
     "balanced": (0.52, 0.5),
     "eager": (0.4, 1.3),
 }
-PRICES = np.geomspace(2, 100, 24)
+PRICES = np.geomspace(2, 100, 96)
 FOLDS = 2
 RATE = 0.1  # at which the trees learn
 TRIED = FEATURES.index("tried")

@@ -182,8 +182,10 @@ def test_where_a_language_alone_is_open_it_says_that_the_model_may_not_know_it(
     assert "which the model may not know" in menu
     workbench.command("Inpaint: Enable or Disable for This Language")  # which starts the server
     workbench.wait_for(lambda: any("has learned python only" in text for text in workbench.notifications()))
+    first = workbench.server_pid()
     write(folder / ".vscode" / "settings.json", SHARED)
     workbench.wait_for_state("off")
+    workbench.wait_for(lambda: workbench.server_pid() != first)  # the languages are settled at its start
 
 
 # ---------------------------------------------------------------- ghost text

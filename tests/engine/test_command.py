@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
 
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
 
@@ -50,29 +47,6 @@ def test_an_unknown_model_is_one_sentence_and_code_2() -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "no model 'no-such-model'" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("config", "why"),
-    [
-        (None, "has no config.json"),
-        ("{", "cannot be read"),
-        ('{"model_type": "sdar"}', "lacks"),
-        (
-            '{"model_type": "mdlm", "hidden_dim": 8, "n_heads": 1, "vocab_size": 9, "n_blocks": 1, "model_length": 1}',
-            "no MDLM",
-        ),
-    ],
-)
-def test_a_folder_that_is_no_checkpoint_is_one_sentence_and_code_2(
-    config: str | None, why: str, tmp_path: Path
-) -> None:
-    if config is not None:
-        (tmp_path / "config.json").write_text(config)
-    done = run("fill", "--jsonl", "--model", str(tmp_path), "--device", "cpu")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert why in done.stderr
 
 
 def test_nothing_in_nothing_out() -> None:

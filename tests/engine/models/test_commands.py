@@ -223,3 +223,27 @@ def test_options_that_a_model_has_not_are_refused(
     with pytest.raises(SystemExit):
         lsp_server.main(["--stdio", "--top-p", "7"])
     assert "top_p" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (None, "has no config.json"),
+        ("{", "cannot be read"),
+        ('{"model_type": "sdar"}', "lacks"),
+        (
+            '{"model_type": "mdlm", "hidden_dim": 8, "n_heads": 1, "vocab_size": 9, "n_blocks": 1, "model_length": 1}',
+            "no MDLM",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_one_sentence_and_code_2(
+    config: str | None, why: str, tmp_path: Path
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    command = [sys.executable, "-m", "engine", "fill", "--jsonl", "--model", str(tmp_path), "--device", "cpu"]
+    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert why in done.stderr

@@ -133,11 +133,12 @@ def without_unfinished_tail(text: str, gap: Gap) -> str:
 
 def well_indented(text: str, gap: Gap) -> str:
     """The lines before the first that is indented otherwise than its place in the file asks for."""
-    if gap.language != "python" and gap.language not in IN_BRACES:
+    in_braces = gap.language in IN_BRACES
+    if gap.language != "python" and not in_braces:
         return text
     unit, above = indentation_unit(gap), gap.prefix[: len(gap.prefix) - len(gap.head)].split("\n")[-SAMPLE:]
     before = next((line for line in reversed(above) if line.strip()), "")
-    quotes = "`" if gap.language in IN_BRACES else '"""'
+    quotes = "`" if in_braces else '"""'
     free = "\n".join(above).count(quotes) % 2 == 1  # inside a docstring, or a template
     brackets = max(0, sum(map(opened, above)))
     starts_line = not gap.head.strip()
@@ -145,9 +146,7 @@ def well_indented(text: str, gap: Gap) -> str:
     for number, line in enumerate((gap.head + text).split("\n")):
         given = number == 0 and (not starts_line or not text[:1].isspace())  # the user's own indentation
         if line.strip():
-            fitting = (
-                fits_in_braces(line, before, unit) if gap.language in IN_BRACES else fits(line, before, unit, brackets)
-            )
+            fitting = fits_in_braces(line, before, unit) if in_braces else fits(line, before, unit, brackets)
             if not (given or free or fitting):
                 break
             before, brackets = line, brackets + opened(line)

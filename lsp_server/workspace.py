@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,11 +22,10 @@ import msgspec
 import watchfiles
 
 import engine
-from engine.retrieval.build import Order, Progress, store_of
+from engine.retrieval.build import BUILD, Order, Progress, store_of
 from engine.retrieval.files import Limits
 from engine.retrieval.index import Index
 
-BUILD = (sys.executable, "-m", "engine.retrieval.build")
 ROOT = Path(engine.__file__).parents[1]  # where that module is found, not in the folder that the server was started in
 SETTLED = 1.5  # seconds without an event, after which files are read again
 SHARE = 0.1  # of the time that refreshing may take

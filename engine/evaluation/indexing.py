@@ -24,10 +24,9 @@ import numpy as np
 from engine.contract import Backend, FillRequest
 from engine.evaluation.promise import Promise, print_promises
 from engine.options import Choice
-from engine.retrieval.build import Order
+from engine.retrieval.build import BUILD, Order
 from engine.retrieval.index import Index
 
-BUILD = (sys.executable, "-m", "engine.retrieval.build")
 LOOKUPS, FILLS = 500, 60
 PIECE = 10_000  # characters a file
 

@@ -26,6 +26,7 @@ from engine.retrieval.files import Limits, list_files, read_text
 from engine.retrieval.index import MANIFEST, IndexedFile, Manifest, Part, open_part, read_manifest
 from engine.retrieval.segment import Segment
 
+BUILD = (sys.executable, "-m", "engine.retrieval.build")  # the process, which takes an order and tells of its progress
 SEGMENT = 24 << 20  # bytes of text; sorting takes seven times as many bytes of memory
 SMALL = 4 << 20  # a smaller segment is made again with the next files
 UNUSED = 24 * 3600  # seconds

@@ -34,6 +34,7 @@ from lsp_server.settings import Dial, Settings
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
 RECENT = 40  # completions
 COMMENTS = {"python": "#"}  # "//" elsewhere
+SCRIPTS = ("javascript", "javascriptreact", "typescript", "typescriptreact")
 LEAST = 1e-6  # probability
 DOCSTRING = 4_000  # characters in which one begins
 OF_CUTS = (
@@ -42,7 +43,7 @@ OF_CUTS = (
 )  # fmt: skip
 OF_PLACES = (
     "typed", "head", "indentation", "inside word", "after blank", "after dot", "after bracket", "after quote",
-    "line start", "block", "comment", "docstring", "python", "line goes on", "tried",
+    "line start", "block", "comment", "docstring", "python", "line goes on", "tried", "script", "go", "rust",
 )  # fmt: skip
 FEATURES = OF_CUTS + OF_PLACES
 WORD_AT_END = re.compile(r"\w*$")
@@ -211,4 +212,7 @@ def place_features(fill: Fill, gap: Gap, tried: int) -> list[float]:
         float(gap.language == "python"),
         float(bool(gap.rest.strip())),
         float(tried),
+        float(gap.language in SCRIPTS),
+        float(gap.language == "go"),
+        float(gap.language == "rust"),
     ]

@@ -1,19 +1,26 @@
 """Makes a model's decision: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
 packages that neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
 
-Lines of them are typed key by key, and at every key all beginnings of the fill are noted, with their features and
-whether they are right. A policy is then played on these notes: what is shown by its decision and right is accepted, and
+Lines of them are typed key by key, in each language that the model knows, and at every key all beginnings of the fill
+are noted, with their features and whether they are right. A third of the places each is typed in a file alone, with the
+index of its package, and with that and other open files, as the server has them. Of the lines, Python has as many as
+the other languages together. A policy is then played on these notes: what is shown by its decision and right is accepted, and
 what the keys would have been is skipped. The trees are fitted twice, the second time to the keys that the first ones
 leave. The prices of the dial are the lowest that keep the precision of its settings, played with trees that have not
-seen the package (cross-validation by package).
+seen the package (cross-validation by package). A card beside the decision says what it was learned of, and how good it
+is on packages that it has not seen.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
+import sys
+import tempfile
 import threading
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -21,14 +28,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import Engine
+from engine import Engine, EngineError
 from engine.evaluation.places import Place, Workspace, workspaces
 from engine.evaluation.savings import acceptable, counted, is_right, next_key
+from engine.evaluation.workspace import opened_with
+from engine.languages import LANGUAGES
+from engine.retrieval.build import Order, build
+from engine.retrieval.index import Index
 from lsp_server.cache import Cache
 from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
 from lsp_server.decision import FEATURES, Decision, Trees, cuts
 from lsp_server.filters import filtered, without_doubtful_lines
+from lsp_server.learning_card import card
 from lsp_server.settings import Dial, Settings
+from lsp_server.status import knows
 
 OUT = Path(__file__).with_name("decisions")
 LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
@@ -37,7 +50,8 @@ LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most
     "eager": (0.4, 1.3),
 }
 PRICES = np.geomspace(2, 100, 96)
-FOLDS = 2
+FOLDS = 4
+SETTINGS = Settings(deadline_automatic_ms=60_000)
 RATE = 0.1  # at which the trees learn
 TRIED = FEATURES.index("tried")
 TRIES = 4  # more are as many
@@ -53,6 +67,14 @@ class Key(NamedTuple):
     right: NDArray[np.bool_]
 
 
+class Known(NamedTuple):
+    """What a server knows beside the file at hand: related texts, the paths of all that is open, indexes."""
+
+    related: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
+
+
 class Typed(NamedTuple):
     package: str
     place: Place
@@ -60,20 +82,60 @@ class Typed(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A policy's figures, as in engine.evaluation.savings; `visited` are the keys that were pressed."""
+    """A policy's figures, as in engine.evaluation.savings; `visited` are the keys that were pressed, `judged` the best
+    text of each of them: the chance that it is right, and whether it is.
+    """
 
     ratio: float
     precision: float
+    shown: float
     wrong: float
     visited: list[Key]
+    judged: list[tuple[float, bool]]
 
 
-def note(engine: Engine, work: Workspace, place: Place, settings: Settings) -> Typed:
+class Task(NamedTuple):
+    """A place that is to be typed, and what is known there."""
+
+    package: str
+    place: Place
+    known: Known
+
+
+def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Path) -> list[Task]:
+    """Places of about so many lines of each corpus, mixed; packages and their indexes are written into a folder.
+
+    Raises EngineError where there is no corpus.
+    """
+    made: list[Task] = []
+    for number, language in enumerate(language for language in LANGUAGES if knows(model, language)):
+        others = max(1, sum(knows(model, each) for each in LANGUAGES) - 1)
+        share = lines // (2 * others) if number else lines - lines // 2
+        for one in corpus:
+            for work in workspaces(one / "validation", share, seed, language=language):
+                root, store = (folder / kind / work.package for kind in ("files", "indexes"))
+                work.write(root)
+                build(Order([str(root)], str(store)))
+                made += situations(work, root, Index.open(store), turn=len(made))
+    random.Random(seed).shuffle(made)
+    return made
+
+
+def situations(work: Workspace, root: Path, index: Index, turn: int) -> Iterator[Task]:
+    """The file alone, with the index, with the index and open files, by turns."""
+    for number, place in enumerate(work.places, turn):
+        files, texts = opened_with(root / place.path)
+        known = (Known(), Known((), files[:1], (index,)), Known(texts, files, (index,)))[number % 3]
+        yield Task(work.package, place, known)
+
+
+def note(engine: Engine, task: Task) -> Typed:
     """All that could be shown while a place is typed."""
+    place, known = task.place, task.known
     cache, before, todo, keys = Cache(engine.reach), place.before, place.todo, list[Key]()
     while todo:
         gap = Gap(before[-BEFORE:], place.after[:AFTER], place.language)
-        request = fill_request(gap, place.path, (), settings, invoked=False)
+        request = fill_request(gap, place.path, known.related, SETTINGS, False, known.files, known.indexes)
         if request is not None:
             fill = cache.find(request)
             if fill is None:
@@ -88,7 +150,19 @@ def note(engine: Engine, work: Workspace, place: Place, settings: Settings) -> T
                 keys.append(Key(len(place.todo) - len(todo), texts, features, right))
         key = next_key(todo)
         before, todo = before + key, todo[len(key) :]
-    return Typed(work.package, place, keys)
+    return Typed(task.package, place, keys)
+
+
+def noted(engine: Engine, todo: Sequence[Task], minutes: float) -> list[Typed]:
+    """Of as many places as the time is enough for."""
+    from tqdm import tqdm
+
+    until, notes = time.monotonic() + 60 * minutes, list[Typed]()
+    for task in tqdm(todo, unit="place", disable=None):
+        notes.append(note(engine, task))
+        if time.monotonic() > until:
+            break
+    return notes
 
 
 def odds_of(notes: Sequence[Typed], decision: Decision) -> list[list[Odds]]:
@@ -106,6 +180,7 @@ def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -
     """A typist's session under a decision."""
     accepted = characters = lines = shown = right = 0
     visited: list[Key] = []
+    judged: list[tuple[float, bool]] = []
     for typed, its_odds in zip(notes, odds, strict=True):
         todo, at, seen, tried = typed.place.todo, 0, set[str](), Counter[int]()
         keys = {key.at: (key, each) for key, each in zip(typed.keys, its_odds, strict=True)}
@@ -120,6 +195,7 @@ def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -
                 chances = 1 / (1 + np.exp(-each[min(tried[row], TRIES - 1)]))
                 benefits = chances * [len(text.strip()) for text in key.texts] - (1 - chances) * price
                 best = int(benefits.argmax())
+                judged.append((float(chances[best]), bool(key.right[best])))
                 if benefits[best] > 0:
                     text = key.texts[best]
                     if todo[:at] + text not in seen:
@@ -130,7 +206,8 @@ def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -
                     tried[row] -= taken == text
                     accepted += counted(taken)
             at += len(taken or next_key(todo[at:]))
-    return Played(accepted / characters, right / max(1, shown), (shown - right) / lines, visited)
+    wrong = shown - right
+    return Played(accepted / characters, right / max(1, shown), shown / lines, wrong / lines, visited, judged)
 
 
 def fit(keys: Sequence[Key]) -> Trees:
@@ -185,6 +262,13 @@ def cross_validated(notes: Sequence[Typed]) -> tuple[list[Typed], list[list[Odds
     return ordered, odds
 
 
+def by_language(places: Iterable[tuple[Typed, list[Odds]]]) -> dict[str, list[tuple[Typed, list[Odds]]]]:
+    parts = defaultdict[str, list[tuple[Typed, list[Odds]]]](list)
+    for typed, odds in places:
+        parts[typed.place.language].append((typed, odds))
+    return parts
+
+
 def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial, float]:
     """The lowest price that keeps within a setting's limits; the highest where none does."""
     prices: dict[Dial, float] = {}
@@ -208,22 +292,39 @@ def main() -> None:
     )
     parser.add_argument("--model", default="nano")
     parser.add_argument("--lines", type=int, default=600, help="lines that are typed of each corpus (default: 600)")
+    parser.add_argument(
+        "--minutes", type=float, default=25, help="after which no further line is typed (default: 25), all mixed"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="the file to write (default: the shipped one)")
+    parser.add_argument("--out", type=Path, help="the file to write, and its card beside it (default: the shipped one)")
     arguments = parser.parse_args()
-    from tqdm import tqdm
+    try:
+        learn(arguments)
+    except EngineError as error:
+        sys.exit(f"inpaint: {error}")
 
-    settings = Settings(deadline_automatic_ms=60_000)
+
+def learn(arguments: argparse.Namespace) -> None:
+    """Raises EngineError where there is too little to learn from."""
     engine = Engine.load(arguments.model)
-    work = [
-        one for corpus in arguments.corpus for one in workspaces(corpus / "validation", arguments.lines, arguments.seed)
-    ]
-    places = [(one, place) for one in work for place in one.places]
-    notes = [note(engine, one, place, settings) for one, place in tqdm(places, unit="place")]
+    with tempfile.TemporaryDirectory() as folder:
+        todo = tasks(arguments.corpus, arguments.model, arguments.lines, arguments.seed, Path(folder).resolve())
+        notes = [typed for typed in noted(engine, todo, arguments.minutes) if typed.keys]
+    if len({typed.package for typed in notes}) < FOLDS:
+        raise EngineError(f"a decision needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
     trees = learned(notes)
-    trees.prices = priced(*cross_validated(notes))
-    (arguments.out or OUT / f"{arguments.model}.json").write_bytes(msgspec.json.encode(trees))
-    print(f"{len(places)} places, prices {trees.prices}")
+    seen, odds = cross_validated(notes)
+    trees.prices = priced(seen, odds)
+    dials = {dial: play(seen, odds, price) for dial, price in trees.prices.items()}
+    languages = {
+        language: play(*zip(*its, strict=True), trees.prices["balanced"])
+        for language, its in by_language(zip(seen, odds, strict=True)).items()
+    }
+    out = arguments.out or OUT / f"{arguments.model}.json"
+    out.write_bytes(msgspec.json.encode(trees))
+    written = card(arguments.model, notes, LIMITS, trees.prices, dials, languages)
+    out.with_suffix(".md").write_text(written, encoding="utf-8")
+    print(f"{len(notes)} places, prices {trees.prices}; written to {out} and its card")
 
 
 if __name__ == "__main__":

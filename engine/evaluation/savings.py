@@ -3,8 +3,8 @@
 A typist types a place key by key and looks at what an editor shows: the answer to an automatic request after each key.
 A suggestion is one thing as long as it leads to the same text, so ghost text that is typed through counts once. What is
 right is accepted: all of it, where it is a beginning of what is still to be typed and ends where a word does, or word
-by word its right beginning. What is wrong is typed over, and so dismissed. An acceptance takes a key, so less than two
-characters are typed.
+by word its right beginning. What is wrong is dismissed by the editors' key the first time it is seen, as the server is
+told, and typed over. An acceptance takes a key, so less than two characters are typed.
 
     completed-code ratio   characters accepted / characters of the lines, indentation left out
     precision              suggestions that were right as a whole / suggestions shown
@@ -148,6 +148,8 @@ async def _type_place(editor: Editor, root: Path, package: str, place: Place, se
                 line = first + before.count("\n")
                 suggestion = seen[before + text] = _judged(line, package, place, before, text, todo)
                 session.suggestions.append(suggestion)
+                if not accepted:
+                    editor.tell(identifier, "dismissed")
             named[identifier] = suggestion
             suggestion.accepted += counted(accepted)
             if accepted == text:

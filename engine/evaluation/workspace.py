@@ -89,16 +89,20 @@ def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict
 
 
 def _ways(request: FillRequest, path: str, index: Index) -> Iterator[tuple[str, FillRequest]]:
-    file = Path(path)
-    others = sorted(other for other in file.parent.glob(f"*{file.suffix}") if other != file)[:OPEN]
-    texts = tuple(other.read_text(encoding="utf-8")[:BEGINNING] for other in others)
-    known = (path, *(other.as_posix() for other in others))
+    known, texts = opened_with(Path(path))
     yield "nothing", msgspec.structs.replace(request, copies=False)
     yield "the file", request
     yield "open files", msgspec.structs.replace(request, files=known, related=texts)
     indexed = msgspec.structs.replace(request, files=known, related=texts, indexes=(index,))
     yield "index", msgspec.structs.replace(indexed, snippets=False)
     yield "index and snippets", indexed
+
+
+def opened_with(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The paths of a file and of the ones of its folder that are open too, and the texts of these."""
+    others = sorted(other for other in file.parent.glob(f"*{file.suffix}") if other != file)[:OPEN]
+    texts = tuple(other.read_text(encoding="utf-8")[:BEGINNING] for other in others)
+    return (file.as_posix(), *(other.as_posix() for other in others)), texts
 
 
 def _exact(hits: list[Hit]) -> dict[str, float]:

@@ -97,7 +97,9 @@ def _eval(command: argparse.ArgumentParser) -> None:
         "--baselines", action=argparse.BooleanOptionalAction, default=True, help="model and copies alone, too"
     )
     typing.add_argument("--workspace", action="store_true", help="and with the index of the workspace's files")
-    typing.add_argument("--without", nargs="+", default=[], metavar="FILTER", help="and without each of these filters")
+    typing.add_argument(
+        "--without", nargs="+", default=[], metavar="FILTER", help='and without each of these filters, "all" of them'
+    )
     typing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     typing.add_argument("--plot", type=Path, help="write precision over what is saved to this PNG")
     typing.set_defaults(run=_run_eval_typing, extra="bench")

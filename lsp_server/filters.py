@@ -3,7 +3,7 @@
 Each rule answers a complaint about other tools, and takes from a text what is worth nothing: blank lines at the end,
 the closing bracket that the editor has already typed, the line that stands above or below already, a right line's wrong
 successors, a block's head without its block, what cannot stand in its place. What each is good for is measured by
-`python -m engine eval typing --without NAME`.
+`python -m engine eval typing --without all`: what each keeps away, and ratio and precision without it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ packages that neither the model was trained on nor results are reported of (engi
 Lines of them are typed key by key, in each language that the model knows, and at every key all beginnings of the fill
 are noted, with their features and whether they are right. A third of the places each is typed in a file alone, with the
 index of its package, and with that and other open files, as the server has them. Of the lines, Python has as many as
-the other languages together. A policy is then played on these notes: what is shown by its decision and right is accepted, and
-what the keys would have been is skipped. The trees are fitted twice, the second time to the keys that the first ones
+the other languages together.
+
+A policy is then played on these notes: what is shown by its decision and right is accepted, and what the keys would
+have been is skipped. The trees are fitted twice, the second time to the keys that the first ones
 leave. The prices of the dial are the lowest that keep the precision of its settings, played with trees that have not
 seen the package (cross-validation by package). A card beside the decision says what it was learned of, and how good it
 is on packages that it has not seen.

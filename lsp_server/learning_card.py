@@ -1,5 +1,5 @@
-"""The card of a model's decision, as lsp_server.learning writes it: what it was learned of, and how far it can be trusted
-in packages that it has not seen.
+"""The card of a model's decision, as lsp_server.learning writes it: what it was learned of, and how good it is in packages
+that it has not seen.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ files. Below, each package is judged by trees that were learned of others; the f
 
 ## Prices
 
-A price is in characters: so many that a right suggestion saves outweigh a wrong one. Each is the lowest, of those tried,
+A price is in characters: so many that a right suggestion saves outweigh a wrong one. Each is the lowest that was tried
 at which precision and wrong suggestions a line are within the limits of its setting, or the highest where none is.
 Nothing is adapted to a user here.
 

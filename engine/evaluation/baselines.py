@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -38,6 +39,12 @@ def server(load: str) -> tuple[str, ...]:
 def server_without(name: str) -> tuple[str, ...]:
     """The command of the language server without one of its filters."""
     return (sys.executable, "-c", SERVE_WITHOUT.format(name=name), "--stdio")
+
+
+def filters() -> list[str]:
+    """The names of the server's filters."""
+    command = "from lsp_server.filters import FILTERS; print(*(each.__name__ for each in FILTERS))"
+    return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
 
 
 def model_alone(model: str, device: str, **options: Any) -> Alone:

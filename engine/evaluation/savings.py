@@ -27,12 +27,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from engine.contract import EngineError
 from engine.evaluation import baselines
 from engine.evaluation.editor import SERVER, Editor, position
 from engine.evaluation.latency import Times, times
 from engine.evaluation.places import Place, Workspace
 from engine.options import Choice
 
+WITHOUT = "without "
 LEAST = 2  # characters that are worth a key that accepts them
 UNHURRIED = {"deadlineAutomaticMs": 60_000, "deadlineInvokedMs": 60_000}
 WORD = re.compile(r"\s*(\w+|[^\w\s]+)")
@@ -47,7 +49,7 @@ class Suggestion(msgspec.Struct):
     """What was shown at a place, once: of which kind, how it went, and how sure the server was of it.
 
     `line` is the number of the line among all that were typed; `accepted` are the characters that were taken, all of
-    the text where it was right.
+    the text where it was right; `outcome` is what the server was told.
     """
 
     line: int
@@ -59,6 +61,7 @@ class Suggestion(msgspec.Struct):
     accepted: int
     similarity: float
     confidence: float
+    outcome: str = ""
 
 
 class Session(msgspec.Struct):
@@ -87,6 +90,20 @@ class Figures(msgspec.Struct):
     similarity: float
 
 
+class Effect(msgspec.Struct):
+    """What a filter is good for, against the same lines without it: the suggestions that are shown with and only with
+    it, and without and only without it, how many of each are right, and the ratio and the precision without it.
+    """
+
+    filter: str
+    instead: int
+    instead_right: int
+    kept_away: int
+    kept_away_right: int
+    ratio: float
+    precision: float
+
+
 class Way(NamedTuple):
     """A kind of suggestions: a server, and its options."""
 
@@ -96,14 +113,21 @@ class Way(NamedTuple):
 
 
 def ways(options: dict[str, Json], with_baselines: bool, without: Sequence[str], with_index: bool = False) -> list[Way]:
-    """The server on the open files; with the index of the workspace; its parts alone; without a filter at a time."""
+    """The server on the open files; with the index of the workspace; its parts alone; without a filter at a time.
+
+    Raises EngineError where there is no such filter.
+    """
+    known = baselines.filters() if without else []
+    without = known if list(without) == ["all"] else without
+    if unknown := [name for name in without if name not in known]:
+        raise EngineError(f"no filter {', '.join(unknown)}: there are {', '.join(known)}")
     indexed, options = {**options, "workspace": True}, {**options, "workspace": False}
     parts = {"model alone": "model_alone", "copies alone": "copies_alone"} if with_baselines else {}
     return [
         Way("Inpaint", SERVER, options),
         *([Way("with the index", SERVER, indexed)] if with_index else []),
         *(Way(name, baselines.server(load), options) for name, load in parts.items()),
-        *(Way(f"without {name}", baselines.server_without(name), options) for name in without),
+        *(Way(WITHOUT + name, baselines.server_without(name), options) for name in without),
     ]
 
 
@@ -148,7 +172,7 @@ async def _type_place(editor: Editor, root: Path, package: str, place: Place, se
                 line = first + before.count("\n")
                 suggestion = seen[before + text] = _judged(line, package, place, before, text, todo)
                 session.suggestions.append(suggestion)
-                if not accepted:
+                if not (accepted or suggestion.right):
                     editor.tell(identifier, "dismissed")
             named[identifier] = suggestion
             suggestion.accepted += counted(accepted)
@@ -162,6 +186,7 @@ async def _type_place(editor: Editor, root: Path, package: str, place: Place, se
     for completion in (await editor.statistics())["completions"]:
         if completion["id"] in named:
             named[completion["id"]].confidence = completion["confidence"]
+            named[completion["id"]].outcome = completion["outcome"]
     editor.close(uri)
     _count(session.lines, place.language, place.todo.count("\n") + 1)
     _count(session.characters, place.language, counted(place.todo))
@@ -250,12 +275,40 @@ def _figures(session: Session, part: str, languages: list[str], shown: list[Sugg
     )
 
 
+def effects(sessions: Sequence[Session]) -> list[Effect]:
+    """Of each filter that a session was typed without, against the first session, which has all of them."""
+    first, made = sessions[0], []
+    for session in sessions:
+        if session.name.startswith(WITHOUT):
+            whole = figures(session)[0]
+            instead, kept_away = _only(first, session), _only(session, first)
+            made.append(
+                Effect(
+                    filter=session.name.removeprefix(WITHOUT),
+                    instead=len(instead),
+                    instead_right=sum(one.right for one in instead),
+                    kept_away=len(kept_away),
+                    kept_away_right=sum(one.right for one in kept_away),
+                    ratio=whole.ratio,
+                    precision=whole.precision,
+                )
+            )
+    return made
+
+
+def _only(session: Session, other: Session) -> list[Suggestion]:
+    """What was shown in one session and not in the other on the same line."""
+    known = {(one.line, one.text) for one in other.suggestions}
+    return [one for one in session.suggestions if (one.line, one.text) not in known]
+
+
 class Report(msgspec.Struct):
     """All of a run, for `--json`. Latencies are those of a server without deadlines."""
 
     seed: int
     model: str
     figures: list[Figures]
+    effects: list[Effect]
     reply_ms: dict[str, Times]
     suggestions: dict[str, list[Suggestion]]
 
@@ -284,9 +337,22 @@ def print_report(model: str, seed: int, sessions: Sequence[Session]) -> None:
                 f"{row.part:24}{row.lines:7}{row.ratio:8.3f}{row.precision:7.2f}{row.shown:8.2f}{row.wrong:8.2f}"
                 f"{row.partly:8.2f}{row.helped:8.2f}{row.similarity:7.2f}"
             )
+    print_effects(sessions)
     print(
         "\nnothing shown: ratio 0, shown 0; shown, wrong and partly accepted are a line's, helped is a share of lines"
     )
+
+
+def print_effects(sessions: Sequence[Session]) -> None:
+    if made := effects(sessions):
+        print(
+            f"\n{'filter':26}{'instead':>9}{'right':>7}{'kept away':>11}{'right':>7}{'ratio without':>15}{'prec.':>7}"
+        )
+    for one in made:
+        print(
+            f"{one.filter:26}{one.instead:9}{one.instead_right:7}{one.kept_away:11}{one.kept_away_right:7}"
+            f"{one.ratio:15.3f}{one.precision:7.2f}"
+        )
 
 
 def print_json(model: str, seed: int, sessions: Sequence[Session]) -> None:
@@ -294,6 +360,7 @@ def print_json(model: str, seed: int, sessions: Sequence[Session]) -> None:
         seed=seed,
         model=model,
         figures=[row for session in sessions for row in figures(session)],
+        effects=effects(sessions),
         reply_ms={session.name: times(session.reply_ms) for session in sessions},
         suggestions={session.name: session.suggestions for session in sessions},
     )

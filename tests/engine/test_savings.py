@@ -15,7 +15,19 @@ from lsp_client import ROOT
 from engine import EngineError, FillRequest
 from engine.evaluation.baselines import copies_alone
 from engine.evaluation.places import Place, Workspace, workspaces
-from engine.evaluation.savings import Way, acceptable, figures, is_right, kind_of, next_key, typed
+from engine.evaluation.savings import (
+    Session,
+    Suggestion,
+    Way,
+    acceptable,
+    effects,
+    figures,
+    is_right,
+    kind_of,
+    next_key,
+    typed,
+    ways,
+)
 from engine.options import Choice
 
 SCRIPTED = (sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio")
@@ -84,6 +96,41 @@ async def test_figures_of_known_suggestions(tmp_path: Path) -> None:
     assert whole.ratio == 27 / 29
     assert whole.precision == 1 / len(session.suggestions)
     assert session.keys == 1 + 1 + len(" 1")
+
+
+def a_session(name: str, *shown: tuple[int, str, bool]) -> Session:
+    suggestions = [
+        Suggestion(line, "p", "python", "inside", text, right, len(text) * right, 1.0, 0.5)
+        for line, text, right in shown
+    ]
+    return Session(name, {"python": 2}, {"python": 20}, suggestions=suggestions)
+
+
+def test_a_filter_is_held_against_the_same_lines_without_it() -> None:
+    whole = a_session("Inpaint", (1, "area", True), (2, "x", False))
+    without = a_session("without sound", (1, "area", True), (2, "x:", False), (2, "yard", True))
+    [effect] = effects([whole, without, a_session("model alone")])
+    assert (effect.filter, effect.ratio, effect.precision) == ("sound", 8 / 20, 2 / 3)
+    assert (effect.instead, effect.instead_right) == (1, 0)
+    assert (effect.kept_away, effect.kept_away_right) == (2, 1)
+
+
+def test_filters_are_named_as_the_server_has_them() -> None:
+    names = [way.name for way in ways({}, False, ["all"])]
+    assert {"Inpaint", "without sound", "without well_indented"} < set(names)
+    assert [way.name for way in ways({}, False, ["sound"])] == ["Inpaint", "without sound"]
+    with pytest.raises(EngineError, match=r"no filter so: there are .*sound"):
+        ways({}, False, ["so"])
+
+
+async def test_the_server_hears_what_became_of_suggestions() -> None:
+    script = "#" + json.dumps({"text": "area = width", "confidence": 0.9}) + "\n"
+    places = [a_place(script, todo, path=path) for todo, path in (("area = width", "a.py"), ("y = 1", "b.py"))]
+    work = Workspace("p", {"a.py": "", "b.py": ""}, places)
+    session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), Choice(), [work], lambda lines: None), 60)
+    first, *wrong = session.suggestions
+    assert first.outcome == "accepted"
+    assert {one.outcome for one in wrong} == {"dismissed"}
 
 
 def a_corpus(folder: Path, files: dict[str, str]) -> Path:

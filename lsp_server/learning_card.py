@@ -1,5 +1,5 @@
-"""The card of a model's decision, as lsp_server.learning writes it: what it was learned of, and how good it is in packages
-that it has not seen.
+"""The card of a model's decision, as lsp_server.learning writes it: what it was learned of, and how good it is in
+packages that it has not seen.
 """
 
 from __future__ import annotations

@@ -344,15 +344,13 @@ def print_report(model: str, seed: int, sessions: Sequence[Session]) -> None:
 
 
 def print_effects(sessions: Sequence[Session]) -> None:
-    if made := effects(sessions):
-        print(
-            f"\n{'filter':26}{'instead':>9}{'right':>7}{'kept away':>11}{'right':>7}{'ratio without':>15}{'prec.':>7}"
-        )
+    made = effects(sessions)
+    if made:
+        names = "instead", "right", "kept away", "right", "ratio without", "precision without"
+        print(f"\n{'filter':26}" + "".join(f"{name:>19}" for name in names))
     for one in made:
-        print(
-            f"{one.filter:26}{one.instead:9}{one.instead_right:7}{one.kept_away:11}{one.kept_away_right:7}"
-            f"{one.ratio:15.3f}{one.precision:7.2f}"
-        )
+        counts = one.instead, one.instead_right, one.kept_away, one.kept_away_right
+        print(f"{one.filter:26}" + "".join(f"{n:19}" for n in counts) + f"{one.ratio:19.3f}{one.precision:19.2f}")
 
 
 def print_json(model: str, seed: int, sessions: Sequence[Session]) -> None:

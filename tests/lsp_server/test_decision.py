@@ -12,7 +12,8 @@ from engine.evaluation.places import Place
 from lsp_server.cursor import Gap
 from lsp_server.decision import FEATURES, MOST_SHIFT, Decision, Trees, cuts, shift, to_show
 from lsp_server.feedback import Feedback
-from lsp_server.learning import RATE, Key, Typed, fit, odds_of, play
+from lsp_server.learning import LIMITS, RATE, Key, Typed, fit, odds_of, play
+from lsp_server.learning_card import card, reliability
 from lsp_server.settings import Settings
 
 GAP = Gap("total = 0\n", "\n", "python")
@@ -155,3 +156,13 @@ def test_a_policy_is_played_on_notes() -> None:
     assert played.ratio == (len("turn total")) / len("return total")
     assert [key.at for key in played.visited] == [0, 1, 2]
     assert played.visited[2].features[0, FEATURES.index("tried")] == 1
+    assert [right for _, right in played.judged] == [False, False, True]
+    written = card("tiny", notes, LIMITS, dict.fromkeys(LIMITS, 1.0), dict.fromkeys(LIMITS, played), {"python": played})
+    assert f"| python | 1 | 1 | {10 / 12:.3f} | 0.50 | 2.00 | 1.00 |" in written
+    assert "| quiet | 1.0 | 0.68 | 0.3 | 0.833 |" in written
+
+
+def test_chances_are_held_against_what_was_right() -> None:
+    rows, off = reliability(np.array([0.95, 0.95, 0.25, 0.25]), np.array([1.0, 0.0, 0.0, 0.0]))
+    assert off == pytest.approx(0.5 * 0.45 + 0.5 * 0.25)
+    assert rows == ["| 0.2 to 0.3 | 2 | 0.250 | 0.000 |", "| 0.9 to 1.0 | 2 | 0.950 | 0.500 |"]

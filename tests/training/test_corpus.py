@@ -308,3 +308,12 @@ def test_a_bad_list_is_told_in_one_sentence(
 def test_an_evaluation_folder_without_problems_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no problems"):
         corpus.build(tmp_path, listed(tmp_path, "alpha\t1.0\ttrain"), tmp_path)
+
+
+def test_decisions_are_learned_from_no_package_that_is_trained_on_or_reserved() -> None:
+    decision = corpus.read_packages(corpus.PACKAGES.with_name("decision.tsv"))
+    assert not {(one.language, one.name) for one in decision} & {
+        (one.language, one.name) for one in corpus.read_packages(corpus.PACKAGES)
+    }
+    assert {one.language for one in decision} == set(LANGUAGES)
+    assert all(one.use == "validation" and one.integrity for one in decision)

@@ -319,7 +319,7 @@ def learn(arguments: argparse.Namespace) -> None:
     trees.prices = priced(seen, odds)
     dials = {dial: play(seen, odds, price) for dial, price in trees.prices.items()}
     languages = {
-        language: play(*zip(*its, strict=True), trees.prices["balanced"])
+        language: play([typed for typed, _ in its], [each for _, each in its], trees.prices["balanced"])
         for language, its in by_language(zip(seen, odds, strict=True)).items()
     }
     out = arguments.out or OUT / f"{arguments.model}.json"

@@ -24,6 +24,7 @@ from pygls.uris import to_fs_path, urlparse
 
 from engine import EngineError, FillRequest
 from engine.remote.address import is_url, parsed
+from engine.retrieval.installed import site_packages
 from lsp_server import notebooks
 from lsp_server.buffers import Buffer, Place, without_end
 from lsp_server.completer import Completer
@@ -40,7 +41,7 @@ from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS
 from lsp_server.status import STATUS, Cost, Reason, knows, status
 from lsp_server.transport import FAILURE, watch
-from lsp_server.workspace import Workspace, site_packages
+from lsp_server.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 requests = logging.getLogger(JOURNAL)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,15 +21,12 @@ import watchfiles
 
 import engine
 from engine.retrieval.build import BUILD, Order, Progress, store_of
-from engine.retrieval.files import Limits
 from engine.retrieval.index import Index
+from engine.retrieval.installed import LARGEST, MOST, imported
 
 ROOT = Path(engine.__file__).parents[1]  # where that module is found, not in the folder that the server was started in
 SETTLED = 1.5  # seconds without an event, after which files are read again
 SHARE = 0.1  # of the time that refreshing may take
-PACKAGES, PACKAGE = 16, Limits(files=2_000, bytes=8 << 20)  # the most packages, and the most of one
-IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w+)", re.MULTILINE)
-ENVIRONMENTS = (".venv", "venv", "env")  # folders of a workspace
 
 State: TypeAlias = Literal["off", "none", "building", "ready", "error"]
 
@@ -45,10 +40,10 @@ class Workspace:
         self.progress = Progress()
         self.folders: tuple[str, ...] = ()
         self.index = Index()
-        self.packages: dict[str, Index] = {}  # by the package's folder
+        self.packages: dict[str, Index] = {}  # by the package's path
         self._changed = changed
         self._globs: tuple[str, ...] = ()
-        self._imported: list[str] = []  # folders of packages that are to be indexed
+        self._imported: list[str] = []  # paths of packages that are to be indexed
         self._stale = False  # whether files have changed since they were read
         self._wake = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
@@ -100,7 +95,7 @@ class Workspace:
             "folders": list(self.folders),
             "files": len(self.index),
             "leftOut": dict(self.index.manifest.left_out),
-            "packages": [Path(folder).name for folder in self.packages],
+            "packages": [Path(package).stem for package in self.packages],
             "read": self.progress.read,
             "of": self.progress.of,
             "message": self.error,
@@ -180,35 +175,17 @@ class Workspace:
         """Index the packages that a text imports, read-only and bounded, where they are installed."""
         if environment is None or not self.folders:
             return
-        for name in dict.fromkeys(IMPORT.findall(text)):
-            folder = str(environment / name)
-            known = folder in self.packages or folder in self._imported
-            if not known and len(self.packages) + len(self._imported) < PACKAGES and os.path.isdir(folder):
-                self._imported.append(folder)
+        for package in imported(text, environment):
+            known = package in self.packages or package in self._imported
+            if not known and len(self.packages) + len(self._imported) < MOST:
+                self._imported.append(package)
                 self._wake.set()
 
     async def _read_packages(self) -> None:
         while self._imported:
-            folder = self._imported[0]
-            store = store_of([folder])
-            if await self._build(Order([folder], str(store), list(self._globs), PACKAGE, check=True)) is None:
-                self.packages[folder] = await asyncio.to_thread(Index.open, store)
+            package = self._imported[0]
+            store = store_of([package])
+            if await self._build(Order([package], str(store), list(self._globs), LARGEST, check=True)) is None:
+                self.packages[package] = await asyncio.to_thread(Index.open, store, installed=True)
                 self._changed()
             self._imported.pop(0)
-
-
-def site_packages(python: str, folders: Sequence[str]) -> Path | None:
-    """Where the packages of an interpreter are; without one, of the environment that the server was started in or of
-    the first in the folders.
-    """
-    if python:
-        places = [Path(python).expanduser().parent.parent, Path(python).expanduser().parent]
-    else:
-        active = [os.environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if name in os.environ]
-        places = [Path(place) for place in active]
-        places += [Path(folder) / name for folder in folders for name in ENVIRONMENTS]
-    for place in places:
-        for found in (*sorted(place.glob("lib/python3*/site-packages"), reverse=True), place / "Lib" / "site-packages"):
-            if found.is_dir():
-                return found
-    return None

@@ -23,6 +23,7 @@ from engine.corpus import Corpus
 from engine.evaluation.latency import Times, times
 from engine.evaluation.lines import places, share
 from engine.retrieval.build import Order, build
+from engine.retrieval.files import read_text
 from engine.retrieval.index import Index
 
 OPEN, BEGINNING = 6, 60_000  # files, characters of each
@@ -101,7 +102,7 @@ def _ways(request: FillRequest, path: str, index: Index) -> Iterator[tuple[str, 
 def opened_with(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The paths of a file and of the ones of its folder that are open too, and the texts of these."""
     others = sorted(other for other in file.parent.glob(f"*{file.suffix}") if other != file)[:OPEN]
-    texts = tuple(other.read_text(encoding="utf-8")[:BEGINNING] for other in others)
+    texts = tuple((read_text(str(other)) or "")[:BEGINNING] for other in others)
     return (file.as_posix(), *(other.as_posix() for other in others)), texts
 
 

@@ -28,10 +28,12 @@ MOST = 24  # places that are looked at in the index
 ALIKE = 0.5  # a place has a voice where its match is so long, of the longest
 PLACES = 8  # that are looked at in an open text
 AGAIN = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
+HALF = 10  # lines from the cursor at which a place is half as near
 CLOSERS = frozenset(")]}\"'`,;: ")
 
 
 Kind: TypeAlias = Literal["copied", "renamed", "edited"]
+Where: TypeAlias = Literal["here", "opened", "indexed", "installed"]
 
 
 class Indexed(NamedTuple):
@@ -62,9 +64,10 @@ class Candidate(msgspec.Struct, frozen=True):
     """A continuation of the cursor's line, without what stands right of the cursor.
 
     `length` characters before the place are the same, `voices` is the share of such places that go on like this,
-    `below` whether the line after it is the one below the cursor, `here` whether it is in the file at hand. `ends` is
-    whether the line ends there, as far as is known; `then` is the beginning of the next line there, its indentation,
-    and empty where that is no line of the same block. An edit has no place.
+    `below` whether the line after it is the one below the cursor, `where` what it is from, `away` how many lines from
+    the cursor where that is the file at hand. `ends` is whether the line ends there, as far as is known; `then` is the
+    beginning of the next line there, its indentation, and empty where that is no line of the same block. An edit has no
+    place.
     """
 
     line: str
@@ -73,19 +76,34 @@ class Candidate(msgspec.Struct, frozen=True):
     length: int
     voices: float
     below: bool
-    here: bool
+    where: Where
+    away: int | None
     place: Indexed | Opened | Source | None
     kind: Kind = "copied"
 
     @property
     def source(self) -> Source | None:
-        place = self.place
-        return place if place is None or isinstance(place, Source) else place.source
+        return None if self.place is None else source_of(self.place)
 
     def evidence(self, line_start: bool, begun: bool, late: bool = False) -> Evidence:
         """What speaks for its next token."""
-        of_it = (self.length, self.voices, self.below, self.here)
-        return Evidence(*of_it, line_start, begun, self.kind == "renamed", late)
+        return Evidence(
+            length=self.length,
+            voices=self.voices,
+            below=self.below,
+            here=self.where == "here",
+            line_start=line_start,
+            begun=begun,
+            renamed=self.kind == "renamed",
+            late=late,
+            opened=self.where == "opened",
+            installed=self.where == "installed",
+            near=0.0 if self.away is None else 1 / (1 + self.away / HALF),
+        )
+
+
+def source_of(place: Indexed | Opened | Source) -> Source:
+    return place if isinstance(place, Source) else place.source
 
 
 class Elsewhere:
@@ -141,7 +159,7 @@ class Elsewhere:
             fits = self._rest[:1] == after[:1] if self._rest else True
             if length >= SHORTEST and length > at - len(before) and fits:
                 rest = line[at:] if self._rest else (line[at:] + after).rstrip()
-                yield Candidate(rest, True, "", length, 1.0, False, True, None, "edited")
+                yield Candidate(rest, True, "", length, 1.0, False, "here", None, None, "edited")
                 break
 
     def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Opened]]:
@@ -175,12 +193,18 @@ class Elsewhere:
         if whole == self._above or (len(whole) >= AGAIN and whole == self._next.strip()):
             return None
         below = bool(self._next) and after.lstrip("\n").partition("\n")[0].rstrip() == self._next
-        here = not isinstance(place, Indexed) and place.path == self._path
+        where = self._where(place)
+        away = abs(self._cursor - source_of(place).line) if where == "here" else None
         following = after.partition("\n")[0]
         indent = following[: len(following) - len(following.lstrip())]
         goes_on = following.strip() and len(indent) >= len(head) - len(head.lstrip())
         then = "\n" + indent if goes_on and not self._rest else ""
-        return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, here, place, kind)
+        return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, where, away, place, kind)
+
+    def _where(self, place: Indexed | Opened | Source) -> Where:
+        if isinstance(place, Indexed):
+            return "installed" if place.of.installed else "indexed"
+        return "here" if place.path == self._path else "opened"
 
 
 def _by_line(found: list[Candidate]) -> list[Candidate]:

@@ -8,6 +8,7 @@ hand, and what is more than the most that is kept. The files nearest to the fold
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -63,10 +64,13 @@ class Listing(msgspec.Struct):
 
 
 def list_files(folders: Iterable[str], globs: tuple[str, ...] = (), limits: Limits = DEFAULT) -> Listing:
-    """The files of the folders; `globs` are the user's, of what to leave alone. Folders that vanish are empty."""
+    """The files of the folders; `globs` are the user's, of what to leave alone. Folders that vanish are empty. One of
+    the folders may be a single file.
+    """
     listing, kept = Listing([], Counter()), 0
     for folder in folders:
-        for found in _walk(Path(folder).absolute().as_posix(), listing.left_out):
+        top = Path(folder).absolute().as_posix()
+        for found in (_single if os.path.isfile(top) else _walk)(top, listing.left_out):
             if len(listing.files) == limits.files or kept + found.size > limits.bytes:
                 listing.left_out["beyond the limit"] += 1
             elif not may_read(PurePath(found.path), globs):
@@ -75,6 +79,16 @@ def list_files(folders: Iterable[str], globs: tuple[str, ...] = (), limits: Limi
                 listing.files.append(found)
                 kept += found.size
     return listing
+
+
+def _single(path: str, left_out: Counter[str]) -> Iterator[Found]:
+    """A file by itself."""
+    with contextlib.suppress(FileNotFoundError):  # it has vanished
+        status = os.stat(path)
+        if reason := _reason(path, status, []):
+            left_out[reason] += 1
+        else:
+            yield Found(path, status.st_size, status.st_mtime_ns)
 
 
 def _walk(top: str, left_out: Counter[str]) -> Iterator[Found]:
@@ -128,8 +142,11 @@ def _reason(path: str, status: os.stat_result, rules: list[Rules]) -> str:
 
 def _rules(folder: str) -> list[Rules]:
     """A folder's own."""
+    path = f"{folder}/{IGNORE_FILE}"
     try:
-        with open(f"{folder}/{IGNORE_FILE}", encoding="utf-8", errors="replace") as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return []  # a pipe would never end
+        with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read(LARGEST_FILE).splitlines()
     except OSError:
         return []

@@ -62,10 +62,12 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Index:
-    """A snapshot: may be read from any thread, and never changes."""
+    """A snapshot: may be read from any thread, and never changes. `installed` are other people's packages."""
 
-    def __init__(self, segments: list[Segment] | None = None, manifest: Manifest | None = None) -> None:
-        self.manifest = manifest or Manifest()
+    def __init__(
+        self, segments: list[Segment] | None = None, manifest: Manifest | None = None, installed: bool = False
+    ) -> None:
+        self.manifest, self.installed = manifest or Manifest(), installed
         self.segments = segments or []
         self._dead = [frozenset(part.dead) for part in self.manifest.parts]
 
@@ -78,11 +80,11 @@ class Index:
         return cls([segment], Manifest(parts=[part]))
 
     @classmethod
-    def open(cls, store: Path) -> Index:
+    def open(cls, store: Path, installed: bool = False) -> Index:
         """What `build` wrote there; an empty index where that is missing, damaged or of another version."""
         try:
             manifest = read_manifest(store)
-            return cls([open_part(store, part) for part in manifest.parts], manifest)
+            return cls([open_part(store, part) for part in manifest.parts], manifest, installed)
         except (OSError, ValueError):
             return cls()
 

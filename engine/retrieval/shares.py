@@ -20,7 +20,9 @@ class Evidence(NamedTuple):
 
     `here` tells that it is from the file at hand, `line_start` that nothing of the line is written yet, `begun` that
     tokens of the same copy have been right, `renamed` that names of it were changed, `late` that it would go on with
-    what somebody else began: the model, most of the time.
+    what somebody else began: the model, most of the time. `opened` and `installed` tell that it is from another open
+    text or from an installed package, and not from the index of the workspace; `near`, in [0, 1], how near to the
+    cursor it stands in the file at hand.
     """
 
     length: int
@@ -31,9 +33,12 @@ class Evidence(NamedTuple):
     begun: bool
     renamed: bool = False
     late: bool = False
+    opened: bool = False
+    installed: bool = False
+    near: float = 0.0
 
 
-class Weights(msgspec.Struct, frozen=True):
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Of the logarithm of the length, the other evidence as it is, the log-odds that the model gives the token, those
     of its own choice, and how many nats likelier that is: a copy is seldom right where the model is sure of another.
     """
@@ -47,6 +52,9 @@ class Weights(msgspec.Struct, frozen=True):
     begun: float
     renamed: float
     late: float
+    opened: float = 0.0  # of these three, weights that were learned without them have none
+    installed: float = 0.0
+    near: float = 0.0
     model: float
     choice: float
     doubt: float

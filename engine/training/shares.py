@@ -3,14 +3,17 @@
 At cursors of packages that are not reported on, each with its own package as the workspace, what the user wrote is
 followed token by token, as a fill is that the model begins and a copy goes on with. Each copied token is a sample: what
 speaks for it, what the model gives it, whether it is right. Without a model, copies are believed as nano's samples say.
-Folders of packages are as `pip install --no-deps --target` leaves them, one a package.
+Folders of packages are as `pip install --no-deps --target` leaves them, one a package. At half of the cursors other
+files of the folder are open too. The installed packages that a file imports are modules of the standard library.
 """
 
 from __future__ import annotations
 
 import random
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,15 +29,19 @@ from engine.decoding.copying import Copier
 from engine.decoding.passes import Question
 from engine.embedded import WEIGHTS
 from engine.evaluation.lines import place_at
+from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
-from engine.retrieval.build import Order, build
-from engine.retrieval.files import list_files, read_text
+from engine.retrieval.build import Order, build, store_of
+from engine.retrieval.files import Limits, list_files, read_text
 from engine.retrieval.index import Index
+from engine.retrieval.installed import LARGEST, MOST, imported
 from engine.retrieval.shares import SHARES, Evidence, Shares, Weights, factors
 from engine.tokenizer import EOM, MASK, Tokenizer
 from engine.window import prompt
 
 RIDGE, ROUNDS = 1.0, 30  # of the regression
+OPEN = 0.5  # of the cursors have other files open
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 SHORTEST = 20  # lines of a file
 LONGEST = 24  # tokens of a target
 
@@ -51,19 +58,33 @@ class Sample(NamedTuple):
 
 def samples(passes: CausalPasses, tokenizer: Tokenizer, packages: Sequence[Path], places: int) -> Iterator[Sample]:
     """Of so many cursors in Python files of each package, the same each time."""
-    for package in packages:
-        with tempfile.TemporaryDirectory() as store:
-            build(Order([str(package)], store))
-            index, dice = Index.open(Path(store)), random.Random(package.name)
+    with tempfile.TemporaryDirectory() as root:
+        indexed = cache(partial(_indexed, Path(root)))
+        for package in packages:
+            index, dice, opens = indexed(str(package)), random.Random(package.name), random.Random(package.name)
             found = [file.path for file in list_files([str(package)]).files if file.path.endswith(".py")]
             texts = {path: text for path in found if (text := read_text(path)) and text.count("\n") > SHORTEST}
             for path in tqdm(
                 dice.choices([*texts], [*map(len, texts.values())], k=places), desc=package.name, disable=None
             ):
                 request, target = _cursor(texts[path].split("\n"), path, dice)
-                request = msgspec.structs.replace(request, files=(path,), indexes=(index,))
+                known, texts_beside = opened_with(Path(path)) if opens.random() < OPEN else ((path,), ())
+                libraries = imported(texts[path], STANDARD_LIBRARY)[:MOST]
+                request = msgspec.structs.replace(
+                    request,
+                    files=known,
+                    related=texts_beside,
+                    indexes=(index, *(indexed(library, LARGEST) for library in libraries)),
+                )
                 for sample in _followed(passes, tokenizer, request, target):
                     yield Sample(package.name, *sample)
+
+
+def _indexed(root: Path, source: str, limits: Limits | None = None) -> Index:
+    """The index of a workspace; of an installed package, where there are limits."""
+    store = root / store_of([source]).name
+    build(Order([source], str(store), limits=limits or Limits()))
+    return Index.open(store, installed=limits is not None)
 
 
 def _cursor(lines: list[str], path: str, dice: random.Random) -> tuple[FillRequest, str]:
@@ -108,7 +129,8 @@ def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
             held = packages == package
             predicted[held] = _shares(known[held], regression(known[~held], right[~held]))
         loss = -np.mean(np.log(np.where(right > 0, predicted, 1 - predicted)))
-        fitted.append((Weights(*map(float, regression(known, right))), float(loss)))
+        weights = map(float, regression(known, right))
+        fitted.append((Weights(**dict(zip(Weights.__struct_fields__, weights, strict=True))), float(loss)))
     (prior, without), (weights, with_) = fitted
     return prior, weights, without, with_
 

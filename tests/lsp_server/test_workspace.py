@@ -12,7 +12,7 @@ import pytest_asyncio
 from lsp_client import INVOKED, REAL, ROOT, LspClient
 
 from lsp_server import workspace as module
-from lsp_server.workspace import Workspace, site_packages
+from lsp_server.workspace import Workspace
 
 AREA = "def area(width, height):\n    return width * height * factor\n"
 PATIENCE = 60
@@ -106,13 +106,13 @@ async def test_the_packages_that_are_imported(workspace: Workspace, project: Pat
     for name in ("shapes", "other"):
         (packages / name).mkdir(parents=True)
         (packages / name / "__init__.py").write_text("def scale(shape, by=2):\n    pass\n")
-    assert site_packages("", [str(project)]) == packages
-    assert site_packages(str(project / ".venv" / "bin" / "python"), []) == packages
-    assert site_packages("/nowhere/bin/python", []) is None
+    (packages / "lone.py").write_text("def alone(by_itself):\n    pass\n")
     workspace.open([str(project)])
-    workspace.imports("import os\nfrom shapes import scale\nimport missing\n", packages)
-    await until(lambda: workspace.report()["packages"] == ["shapes"])
-    assert any(index.matches("def scale(") for index in workspace.indexes)
+    workspace.imports("import os\nfrom shapes import scale\nimport lone, missing\n", packages)
+    await until(lambda: workspace.report()["packages"] == ["shapes", "lone"])
+    for sought in ("def scale(", "def alone("):
+        assert any(index.installed and index.matches(sought) for index in workspace.indexes)
+    assert not workspace.index.installed
 
 
 async def test_no_workspace_at_all(workspace: Workspace) -> None:

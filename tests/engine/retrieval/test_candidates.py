@@ -31,14 +31,20 @@ def test_of_the_file_the_open_texts_and_the_index(tmp_path: Path) -> None:
     build(Order([str(tmp_path)], str(tmp_path / "store")))
     index = Index.open(tmp_path / "store")
     best = candidates("def volume(width, height):\n    return wid", index=index)[0]
-    assert (best.line, best.ends, best.here) == ("th * height", True, False)
+    assert (best.line, best.ends, best.where) == ("th * height", True, "indexed")
     assert best.source == Source((tmp_path / "area.py").as_posix(), 2)
     best = candidates("a = 1\n" + AREA + "def volume(width, height):\n    return wid", "", "", "b = 1\n")[0]
-    assert (best.line, best.here, best.source) == ("th * height", True, Source("/p/here.py", 3))
+    assert (best.line, best.where, best.away, best.source) == ("th * height", "here", 2, Source("/p/here.py", 3))
     best = candidates("def volume(width, height):\n    return wid", "", "", "b = 1\n", "\n" + AREA)[0]
-    assert (best.line, best.here, best.source) == ("th * height", False, Source("/p/1.py", 3))
+    assert (best.line, best.where, best.source) == ("th * height", "opened", Source("/p/1.py", 3))
+    assert best.evidence(line_start=False, begun=False).opened
     best = candidates("def volume(width, height):\n    return wid", "", "\n\n" + AREA)[0]
-    assert (best.line, best.here, best.source) == ("th * height", True, Source("/p/here.py", 5))
+    assert (best.line, best.where, best.away, best.source) == ("th * height", "here", 3, Source("/p/here.py", 5))
+    assert best.evidence(line_start=False, begun=False).near == 1 / 1.3
+    installed = Index.open(tmp_path / "store", installed=True)
+    best = candidates("def volume(width, height):\n    return wid", index=installed)[0]
+    assert best.where == "installed"
+    assert best.evidence(line_start=False, begun=False).installed
 
 
 @pytest.mark.parametrize(
@@ -127,3 +133,4 @@ def test_what_was_just_changed_is_changed_here(written: str, rest: str, line: st
     found = [one for one in elsewhere.candidates(written, written) if one.kind == "edited"]
     assert lines(found) == ([] if line is None else [line])
     assert all(one.source is None for one in found)
+    assert all(one.where == "here" and one.evidence(line_start=False, begun=False).near == 0 for one in found)

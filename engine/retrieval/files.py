@@ -1,9 +1,9 @@
 """Which files of a folder may be read, and their text.
 
 Left out, and counted by reason: what `.gitignore` names (the rules of the nearest folder decide, as git's do), what
-may not be read at all (see `exclusions`), names that begin with a dot, virtual environments and other people's code,
-links (a circle of them would never end, and they may lead out of the folder), what is too large or not typed by
-hand, and what is more than the most that is kept. The files nearest to the folder's top are kept first.
+may not be read at all (see `exclusions`), names that begin with a dot or are no UTF-8, virtual environments and other
+people's code, links (a circle of them would never end, and they may lead out of the folder), what is too large or not
+typed by hand, and what is more than the most that is kept. The files nearest to the folder's top are kept first.
 """
 
 from __future__ import annotations
@@ -122,6 +122,8 @@ def _reason(path: str, status: os.stat_result, rules: list[Rules]) -> str:
     name, directory = path.rpartition("/")[2], stat.S_ISDIR(status.st_mode)
     if name.startswith("."):
         return "hidden"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "oddly named"  # bytes that are no UTF-8: no editor could open it by a URI
     if stat.S_ISLNK(status.st_mode):
         return "links"
     if directory and (name in OTHERS_CODE or os.path.exists(f"{path}/pyvenv.cfg")):

@@ -67,8 +67,13 @@ class Segment:
     def save(self, path: Path) -> None:
         """Writes PATH.text.npy and PATH.places.npy, whoever else does at the same time. Raises OSError."""
         for name, part in (("text", self._backwards), ("places", self._places)):
-            with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
-                np.save(file, part)
+            file = NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False)
+            try:
+                with file:
+                    np.save(file, part)
+            except OSError:
+                os.unlink(file.name)  # on a full disk it would lie in the way
+                raise
             os.replace(file.name, path.with_name(f"{path.name}.{name}.npy"))
 
     @classmethod

@@ -129,8 +129,8 @@ def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
             held = packages == package
             predicted[held] = _shares(known[held], regression(known[~held], right[~held]))
         loss = -np.mean(np.log(np.where(right > 0, predicted, 1 - predicted)))
-        weights = map(float, regression(known, right))
-        fitted.append((Weights(**dict(zip(Weights.__struct_fields__, weights, strict=True))), float(loss)))
+        learned = map(float, regression(known, right))
+        fitted.append((Weights(**dict(zip(Weights.__struct_fields__, learned, strict=True))), float(loss)))
     (prior, without), (weights, with_) = fitted
     return prior, weights, without, with_
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -65,8 +68,19 @@ def test_links_in_a_circle_pipes_and_what_may_not_be_read(tmp_path: Path) -> Non
     (tmp_path / "a" / "round").symlink_to(tmp_path)
     (tmp_path / "a" / "gone").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "a" / ".gitignore")  # nobody will ever write to it
     assert names(tmp_path) == ["a/b.py"]
     assert names(tmp_path / "nowhere") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
+def test_a_name_that_is_no_utf8_is_counted(tmp_path: Path) -> None:
+    write(tmp_path, a_dot_py="")
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).touch()
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    listing = list_files([str(tmp_path)])
+    assert [Path(file.path).name for file in listing.files] == ["a.py"]
+    assert listing.left_out == {"oddly named": 2}
 
 
 def test_a_folder_that_may_not_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +105,30 @@ def test_no_more_than_the_limits_and_it_says_so(tmp_path: Path) -> None:
     assert len(listing.files) == 2
     assert listing.left_out == {"beyond the limit": 3, "too large": 1}
     assert names(tmp_path, limits=Limits(bytes=25)) == ["a.py", "b.py", "deep/e.py"]
+
+
+class Entry(NamedTuple):
+    """Of a folder that is nowhere."""
+
+    name: str
+    mode: int
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        return os.stat_result((self.mode, *[0] * 9))
+
+
+def test_of_a_hundred_thousand_files_those_nearest_to_the_top_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scandir(folder: str) -> list[Entry]:
+        if folder == "/nowhere":
+            return [Entry(f"{number:03}", stat.S_IFDIR) for number in range(101)]
+        deep = [Entry("deep", stat.S_IFDIR)] if folder == "/nowhere/000" else []
+        return deep + [Entry(f"{number}.py", stat.S_IFREG) for number in range(990)]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    listing = list_files(["/nowhere"], (), Limits(files=2_000))
+    assert len(listing.files) == 2_000
+    assert listing.left_out == {"beyond the limit": 102 * 990 - 2_000}
+    assert {file.path.count("/") for file in listing.files} == {3}
 
 
 @pytest.mark.parametrize(

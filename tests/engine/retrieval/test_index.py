@@ -238,6 +238,27 @@ def test_the_process_says_when_it_is_done(project: Path) -> None:
         assert stat.S_IMODE(store.stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(os.name == "nt", reason="it has no limits of a process")
+def test_the_process_says_what_it_cannot_write_and_leaves_nothing_behind(project: Path) -> None:
+    """A limit of a file's size stands in for a full disk, which ends a write as early."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600));"
+        "from engine.retrieval.build import main; sys.exit(main())"
+    )
+    child = subprocess.Popen([sys.executable, "-c", limited], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin
+    assert child.stdout
+    child.stdin.write(msgspec.json.encode(order(project)) + b"\n")
+    child.stdin.flush()
+    *_, last = child.stdout.readlines()
+    child.stdin.close()
+    assert child.wait() == 1
+    store = project.parent / "store"
+    assert f"the index cannot be kept in {store}" in msgspec.json.decode(last, type=Progress).error
+    assert not list(store.iterdir())
+    assert follows(indexed(project), "    return width * ") == ["height"]
+
+
 def test_where_it_cannot_be_kept_it_says_so(project: Path) -> None:
     store = project.parent / "file"
     store.write_text("")

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -123,9 +123,13 @@ class LspClient:
             found = (m for m in self.received if m["method"] == method and containing in json.dumps(m))
             return next(found, None)
 
-        async with self.arrival:
-            await asyncio.wait_for(self.arrival.wait_for(find), PATIENCE)
+        await self.until(find)
         return find()["params"]
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Wait until what the server has sent makes something true."""
+        async with self.arrival:
+            await asyncio.wait_for(self.arrival.wait_for(true), PATIENCE)
 
     # -------------------------------------------------------------- what an editor does
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 from typing import NamedTuple
 
 import numpy as np
@@ -67,14 +67,14 @@ class Segment:
     def save(self, path: Path) -> None:
         """Writes PATH.text.npy and PATH.places.npy, whoever else does at the same time. Raises OSError."""
         for name, part in (("text", self._backwards), ("places", self._places)):
-            file = NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False)
+            handle, temporary = mkstemp(dir=path.parent, prefix=f"{path.name}.")
             try:
-                with file:
+                with open(handle, "wb") as file:
                     np.save(file, part)
+                os.replace(temporary, path.with_name(f"{path.name}.{name}.npy"))
             except OSError:
-                os.unlink(file.name)  # on a full disk it would lie in the way
+                os.unlink(temporary)  # on a full disk it would lie in the way
                 raise
-            os.replace(file.name, path.with_name(f"{path.name}.{name}.npy"))
 
     @classmethod
     def open(cls, path: Path, starts: list[int], files: list[str]) -> Segment:

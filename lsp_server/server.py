@@ -95,7 +95,7 @@ class InpaintServer(LanguageServer):
         self.completer = completer
         self.settings = settings
         self.feedback = Feedback()
-        self.files = Workspace(self.announce_soon)
+        self.files = Workspace(self.announce_soon, completer.forget)
         self.source: str | None = None  # where the last suggestion was copied from
         self.cost: Cost | None = None  # of the last fill
         self.asked = 0  # requests that wait for the engine

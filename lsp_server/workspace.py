@@ -32,16 +32,18 @@ State: TypeAlias = Literal["off", "none", "building", "ready", "error"]
 
 
 class Workspace:
-    """The indexes of a session. `changed` is called when there is something new to tell or to look things up in."""
+    """The indexes of a session. `changed` is called when there is something new to tell, `renewed` when there is
+    something else to look up: what was completed before may be out of date.
+    """
 
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None, renewed: Callable[[], None] = lambda: None) -> None:
         self.state: State = "none"
         self.error: str | None = None
         self.progress = Progress()
         self.folders: tuple[str, ...] = ()
         self.index = Index()
         self.packages: dict[str, Index] = {}  # by the package's path
-        self._changed = changed
+        self._changed, self._renewed = changed, renewed
         self._globs: tuple[str, ...] = ()
         self._imported: list[str] = []  # paths of packages that are to be indexed
         self._stale = False  # whether files have changed since they were read
@@ -144,7 +146,9 @@ class Workspace:
         self._changed()
         self.error = await self._build(Order(list(self.folders), str(store), list(self._globs), check=check, anew=anew))
         if self.error is None:
-            self.index = await asyncio.to_thread(Index.open, store)
+            before, self.index = self.index, await asyncio.to_thread(Index.open, store)
+            if self.index.manifest != before.manifest:
+                self._renewed()
         self.state = "error" if self.error else "ready"
         self._changed()
         return time.monotonic() - started
@@ -187,5 +191,6 @@ class Workspace:
             store = store_of([package])
             if await self._build(Order([package], str(store), list(self._globs), LARGEST, check=True)) is None:
                 self.packages[package] = await asyncio.to_thread(Index.open, store, installed=True)
+                self._renewed()
                 self._changed()
             self._imported.pop(0)

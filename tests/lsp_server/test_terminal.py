@@ -34,6 +34,17 @@ def test_the_completion_stands_in_its_place(tmp_path: Path) -> None:
     assert re.search(r"\d+ ms, \d+ passes, \d+ tokens, confidence [01]\.\d\d, \w+$", numbers)
 
 
+def test_it_says_where_a_completion_was_copied_from(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    area = tmp_path / "area.py"
+    area.write_text("def area(width, height):\n    return width * height * factor_of_all\n")
+    file = tmp_path / "volume.py"
+    file.write_text("def volume(width, height):\n    return width * height * ")
+    result = try_at(f"{file}:2:99")
+    assert "factor_of_all" in result.stdout
+    assert result.stdout.rstrip().endswith(f"as in {area.as_posix()}:2")
+
+
 def test_the_ghost_text_of_the_drawing() -> None:
     gap = Gap("one\nif x:\n    ", "  # here\ntwo\n")
     assert drawing(gap, "a()\n    b()", 3, PLAIN) == [

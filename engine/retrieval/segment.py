@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import mkstemp
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 import numpy as np
@@ -67,14 +68,15 @@ class Segment:
     def save(self, path: Path) -> None:
         """Writes PATH.text.npy and PATH.places.npy, whoever else does at the same time. Raises OSError."""
         for name, part in (("text", self._backwards), ("places", self._places)):
-            handle, temporary = mkstemp(dir=path.parent, prefix=f"{path.name}.")
-            try:
-                with open(handle, "wb") as file:
-                    np.save(file, part)
-                os.replace(temporary, path.with_name(f"{path.name}.{name}.npy"))
-            except OSError:
-                os.unlink(temporary)  # on a full disk it would lie in the way
-                raise
+            with (
+                ExitStack() as failed,
+                NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file,
+            ):
+                failed.callback(os.unlink, file.name)  # on a full disk it would lie in the way
+                np.save(file, part)
+                file.flush()
+                failed.pop_all()
+            os.replace(file.name, path.with_name(f"{path.name}.{name}.npy"))
 
     @classmethod
     def open(cls, path: Path, starts: list[int], files: list[str]) -> Segment:

@@ -34,5 +34,5 @@ if __name__ == "__main__":
         sys.exit(held_build(Path(sys.argv[2])))
     workspace.SETTLED, workspace.SHARE = 0.05, 100.0
     if not sys.argv[1].startswith("--"):
-        workspace.BUILD = (sys.executable, __file__, HELD, sys.argv.pop(1))
+        vars(workspace)["BUILD"] = (sys.executable, __file__, HELD, sys.argv.pop(1))
     sys.exit(main())

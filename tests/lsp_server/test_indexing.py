@@ -71,7 +71,7 @@ async def test_progress_while_the_index_is_made_and_how_many_files_it_knows(proj
         status = await client.wait_for("inpaint/status", '"read": 1, "of": 2')
         assert (status["index"]["state"], status["index"]["files"]) == ("building", 0)
         gate.touch()
-        ended = await client.wait_for("$/progress", "1 files")
+        ended = await client.wait_for("$/progress", '"message": "1 files"')
         assert (ended["token"], ended["value"]["kind"]) == (begun["token"], "end")
         await known(client, 1)
 

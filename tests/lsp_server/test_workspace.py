@@ -109,7 +109,7 @@ async def test_the_packages_that_are_imported(workspace: Workspace, project: Pat
     (packages / "lone.py").write_text("def alone(by_itself):\n    pass\n")
     workspace.open([str(project)])
     workspace.imports("import os\nfrom shapes import scale\nimport lone, missing\n", packages)
-    await until(lambda: workspace.report()["packages"] == ["shapes", "lone"])
+    await until(lambda: workspace.report()["packages"] == ["lone", "shapes"])
     for sought in ("def scale(", "def alone("):
         assert any(index.installed and index.matches(sought) for index in workspace.indexes)
     assert not workspace.index.installed

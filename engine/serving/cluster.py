@@ -31,7 +31,7 @@ from engine.serving.service import Service
 from engine.serving.workers import command
 
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-DRAINING = 10  # seconds for what runs to end when a replica goes
+DRAINING = 30  # seconds for what runs to end when a replica goes
 NAME = "inpaint"
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The `args` of the application. `cpus` and `gpus` are a replica's, and may be fractions; `workers` its processes.
 
-    A replica more is started where each has more than `target` requests at once, for a while. `keys` is a file that
-    each node has; without it and without INPAINT_API_KEYS there, replicas start only if `no_keys` is said.
+    A replica more is started where each has had more than `target` requests at once, on average of the last
+    `look_back_period_s` seconds, for `upscale_delay_s`; one goes where fewer would do for `downscale_delay_s`. `keys` is a
+    file that each node has; without it and without INPAINT_API_KEYS there, replicas start only if `no_keys` is said.
     """
 
     model: str = "nano"
@@ -55,6 +56,9 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     min_replicas: int = 1
     max_replicas: int = 1
     target: float = 2
+    look_back_period_s: float = 30
+    upscale_delay_s: float = 30
+    downscale_delay_s: float = 600
     keys: str = ""
     no_keys: bool = False
 
@@ -91,6 +95,9 @@ def application(arguments: dict[str, Any]) -> serve.Application:
             min_replicas=options.min_replicas,
             max_replicas=max(options.min_replicas, options.max_replicas),
             target_ongoing_requests=options.target,
+            look_back_period_s=options.look_back_period_s,
+            upscale_delay_s=options.upscale_delay_s,
+            downscale_delay_s=options.downscale_delay_s,
         ),
         request_router_config=RequestRouterConfig.model_validate({"request_router_class": ROUTER}),
         max_ongoing_requests=options.queue + 8 * options.workers,  # more are refused by the replica itself, by 429

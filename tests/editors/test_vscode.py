@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from llama_cpp import llama_cpp_server
 from lsp_client import REAL, LspClient, script
 from PIL import Image, ImageChops, ImageSequence
 from playwright.sync_api import Error
@@ -444,6 +445,20 @@ def test_the_url_of_a_server_is_chosen_as_the_model(editor: Workbench, folder: P
     finally:
         write(settings, SHARED)
     editor.wait_for(lambda: is_told("model", "nano"))
+
+
+def test_ghost_text_comes_from_llama_cpp(editor: Workbench, folder: Path) -> None:
+    (file := folder / "y.py").write_text("import os\n\nimport sys\n")
+    editor.open(file, 2, 1)
+    with llama_cpp_server() as (url, _):
+        editor.configure(**{"inpaint.model": url})
+        editor.wait_for(lambda: told_where_text_goes(editor))
+        editor.wait_for_state("idle")
+        editor.insert("import numpy as ")
+        assert editor.wait_for_ghost() == "np"
+        editor.keys("Tab")
+        assert editor.saved(file, expected := "import os\nimport numpy as np\nimport sys\n") == expected
+        editor.configure()  # while that server is there
 
 
 def told_where_text_goes(editor: Workbench) -> bool:

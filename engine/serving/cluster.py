@@ -40,9 +40,9 @@ logger = logging.getLogger(__name__)
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The `args` of the application. `cpus` and `gpus` are a replica's, and may be fractions; `workers` its processes.
 
-    A replica more is started where each has had more than `target` requests at once, on average of the last
-    `look_back_period_s` seconds, for `upscale_delay_s`; one goes where fewer would do for `downscale_delay_s`. `keys` is a
-    file that each node has; without it and without INPAINT_API_KEYS there, replicas start only if `no_keys` is said.
+    A replica more is started where each has had more than `target` requests at once, as the mean of the last
+    `look_back_period_s` seconds, for `upscale_delay_s`; one goes where fewer would do for `downscale_delay_s`. `keys`
+    is a file that each node has; without it and without INPAINT_API_KEYS, replicas start only if `no_keys` is said.
     """
 
     model: str = "nano"

@@ -267,6 +267,17 @@ def test_the_openai_package_is_a_client(server: Server, engine: Engine) -> None:
     assert done.usage is not None
     stream = client.completions.create(model="nano", **GAP, max_tokens=24, stream=True)
     assert "".join(part.choices[0].text for part in stream) == filled(engine, max_tokens=24)
+    asked = {"max_tokens": 24, "n": 2, "logprobs": 1, "stop": ["\n"], "temperature": 1.5, "seed": 3}
+    drawn = client.completions.create(model="nano", **GAP, **asked)
+    streamed = ["", ""]
+    for part in client.completions.create(model="nano", **GAP, **asked, stream=True):
+        streamed[part.choices[0].index] += part.choices[0].text
+    assert [choice.text for choice in drawn.choices] == streamed
+    for choice in drawn.choices:
+        assert "\n" not in choice.text
+        assert choice.logprobs is not None
+        assert "".join(choice.logprobs.tokens or []) == choice.text
+        assert len(choice.logprobs.token_logprobs or []) == len(choice.logprobs.tokens or [])
     with pytest.raises(openai.BadRequestError) as wrong:
         client.completions.create(model="nano", prompt="x", max_tokens=-1)
     assert wrong.value.param == "max_tokens"

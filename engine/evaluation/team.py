@@ -79,7 +79,7 @@ class Load(msgspec.Struct):
             Promise("refused or failed", self.refused + self.failed, "requests", 0),
         ]
         if middle := self.memory_mb[len(self.memory_mb) // 2]:  # of a server elsewhere nothing is known
-            made.append(Promise("memory at the end", self.memory_mb[-1] / middle, "of that in the middle", 1.05))
+            made.append(Promise("memory at the end", 100 * self.memory_mb[-1] / middle, "% of that in the middle", 105))
         return made
 
 

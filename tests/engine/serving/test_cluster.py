@@ -186,27 +186,21 @@ def test_a_replica_that_dies_costs_nobody_an_answer(url: str) -> None:
     assert set(team(url)) == {200}
 
 
-def test_an_application_deployed_again_answers_all_that_it_was_asked(url: str) -> None:
-    """The next test's: it grows and shrinks within seconds, where it has minutes by default."""
+def test_an_application_deployed_again_grows_on_a_node_more_under_load_and_shrinks_after_it(
+    cluster: Cluster, url: str
+) -> None:
+    """And answers all that it is asked meanwhile. The first node has cores for two replicas, and load alone asks for a
+    third. By default growing and shrinking take minutes.
+    """
     swift = {"look_back_period_s": 5, "upscale_delay_s": 0, "downscale_delay_s": 0}
-    assert set(team(url, meanwhile=lambda: deploy(min_replicas=1, max_replicas=2, target=4, **swift))) == {200}
 
-
-def test_a_replica_more_comes_under_load_and_goes_after_it(url: str) -> None:
-    wait_until(lambda: running() == 1)
-    assert set(team(url, meanwhile=lambda: wait_until(lambda: running() == 2))) == {200}
-    few = team(url, meanwhile=lambda: wait_until(lambda: running() == len(replicas()) == 1), typists=2)
-    assert set(few) == {200}
-
-
-def test_a_node_more_takes_a_replica_more_while_the_team_types(cluster: Cluster, url: str) -> None:
     def grow() -> None:
         cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=STORE)
-        deploy(min_replicas=3, cpus=1)
+        deploy(min_replicas=1, max_replicas=3, cpus=1, **swift)
+        wait_until(lambda: running() == 3)
 
     assert set(team(url, meanwhile=grow)) == {200}
-    wait_until(lambda: running() == 3)
-    assert set(team(url)) == {200}
+    assert set(team(url, meanwhile=lambda: wait_until(lambda: running() == len(replicas()) == 1), typists=1)) == {200}
 
 
 def test_replicas_share_a_gpu(cluster: Cluster, url: str) -> None:

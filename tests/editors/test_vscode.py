@@ -470,7 +470,8 @@ def test_the_sample_of_the_walkthrough_is_completed_at_a_space(editor: Workbench
     since = len(editor.wire())
     editor.command("Inpaint: Open a Sample File")
     editor.wait_for(lambda: "untitled:" in str(editor.messages("client", "textDocument/didFocus", since)))  # it rests
-    assert editor.place() == (12, 15)
+    editor.wait_for(lambda: editor.place() == (12, 15))
+    editor.page.locator(".editor-instance .monaco-editor.focused").wait_for()  # or the key goes to nobody
     editor.type(" ")
     assert editor.wait_for_ghost() == "self.balance"
     editor.command("View: Revert and Close Editor")

@@ -45,7 +45,7 @@ class Change(msgspec.Struct, gc=False):
     range: Range | None = None
 
 
-class Identifier(msgspec.Struct):
+class Identifier(msgspec.Struct, gc=False):
     uri: str
 
 
@@ -77,6 +77,72 @@ class DidChange(msgspec.Struct, rename="camel"):
 
 class DidClose(msgspec.Struct, rename="camel"):
     text_document: Identifier
+
+
+class Cell(msgspec.Struct, gc=False):
+    """Of a notebook: the URI of its document."""
+
+    document: str
+
+
+class Notebook(msgspec.Struct):
+    uri: str
+    cells: list[Cell]
+
+
+class NotebookDidOpen(msgspec.Struct, rename="camel"):
+    """`cell_text_documents` are JSON, each an Item."""
+
+    notebook_document: Notebook
+    cell_text_documents: list[msgspec.Raw]
+
+
+class Splice(msgspec.Struct, rename="camel"):
+    """Cells put in the place of others."""
+
+    start: int
+    delete_count: int
+    cells: list[Cell] | None = None
+
+
+class Structure(msgspec.Struct, rename="camel"):
+    """Which cells there are; `did_open` are JSON, each an Item."""
+
+    array: Splice
+    did_open: list[msgspec.Raw] | None = None
+    did_close: list[Identifier] | None = None
+
+
+class Content(msgspec.Struct):
+    """`changes` of a cell's text are JSON, each a Change."""
+
+    document: Identifier
+    changes: list[msgspec.Raw]
+
+
+class CellChanges(msgspec.Struct, rename="camel"):
+    """`text_content` are JSON, each a Content."""
+
+    structure: Structure | None = None
+    text_content: list[msgspec.Raw] | None = None
+
+
+class NotebookChange(msgspec.Struct):
+    cells: CellChanges | None = None
+
+
+class NotebookDidChange(msgspec.Struct, rename="camel"):
+    notebook_document: Identifier
+    change: NotebookChange
+
+
+class NotebookDidSave(msgspec.Struct, rename="camel"):
+    notebook_document: Identifier
+
+
+class NotebookDidClose(msgspec.Struct, rename="camel"):
+    notebook_document: Identifier
+    cell_text_documents: list[Identifier]
 
 
 def pieces(literal: msgspec.Raw) -> Iterator[str]:

@@ -19,7 +19,16 @@ from pygls.lsp.server import LanguageServer
 from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageServerProtocol, default_converter
 
 from lsp_server.buffers import well_formed
-from lsp_server.messages import DidChange, DidClose, DidOpen, Message
+from lsp_server.messages import (
+    DidChange,
+    DidClose,
+    DidOpen,
+    Message,
+    NotebookDidChange,
+    NotebookDidClose,
+    NotebookDidOpen,
+    NotebookDidSave,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +38,12 @@ TEXT = {
     types.TEXT_DOCUMENT_DID_OPEN: DidOpen,
     types.TEXT_DOCUMENT_DID_CHANGE: DidChange,
     types.TEXT_DOCUMENT_DID_CLOSE: DidClose,
+    types.NOTEBOOK_DOCUMENT_DID_OPEN: NotebookDidOpen,
+    types.NOTEBOOK_DOCUMENT_DID_CHANGE: NotebookDidChange,
+    types.NOTEBOOK_DOCUMENT_DID_SAVE: NotebookDidSave,
+    types.NOTEBOOK_DOCUMENT_DID_CLOSE: NotebookDidClose,
 }
-NOTEBOOKS = (types.NOTEBOOK_DOCUMENT_DID_OPEN, types.NOTEBOOK_DOCUMENT_DID_CHANGE, types.NOTEBOOK_DOCUMENT_DID_CLOSE)
-OURS = (*TEXT, *NOTEBOOKS, types.EXIT)
+OURS = (*TEXT, types.EXIT)
 Code = types.ErrorCodes
 
 
@@ -56,7 +68,7 @@ class Protocol(LanguageServerProtocol):
         self.exit_code: int | None = None  # once the client has said `exit`
         self._initialized = False
         for method in OURS:
-            del self.fm.builtin_features[method]
+            self.fm.builtin_features.pop(method, None)
 
     async def receive(self, body: bytes | bytearray) -> None:
         """Handle a message; answer one that is none with an error. One with text is done with when this returns."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
@@ -34,7 +35,7 @@ from lsp_server.edits import Edits
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
 from lsp_server.filters import presentable
 from lsp_server.log import JOURNAL
-from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Position, pieces
+from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Item, Position, pieces
 from lsp_server.notebooks import Notebooks, with_cells
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
@@ -90,7 +91,7 @@ class InpaintServer(LanguageServer):
             own_version(),
             protocol_cls=Protocol,
             converter_factory=lenient_converter,
-            notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[notebooks.ANY]),
+            notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[notebooks.ANY], save=True),
         )
         self.completer = completer
         self.settings = settings
@@ -108,7 +109,7 @@ class InpaintServer(LanguageServer):
         self.watches_client = False  # whether to end with the client's process
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
         self.following: asyncio.Future[Any] | None = None
-        self.indexing: asyncio.Future[None] | None = None
+        self.indexing: asyncio.Future[Any] | None = None
         self.files_watched = False  # by the client
 
     def configure(self, options: Json) -> None:
@@ -124,10 +125,44 @@ class InpaintServer(LanguageServer):
         if self.settings.show != before.show:
             self.feedback.unlearn()
 
-    def new_document(self, uri: str, language: str) -> Document:
-        """A document without text, not yet among those that are open."""
+    async def open_document(self, item: Item, breath: Breath) -> Document:
+        self.completer.edited(item.uri)  # it may have been closed and opened anew
         encoding = types.PositionEncodingKind(self.workspace.position_encoding).value
-        return Document(uri, language, encoding, self.workspace.root_path)
+        document = Document(item.uri, item.language_id, encoding, self.workspace.root_path)
+        await rewrite(document, item.text, breath)
+        self.documents[item.uri] = document
+        return document
+
+    async def change_document(self, uri: str, changes: list[msgspec.Raw], breath: Breath) -> None:
+        """Raises ValueError or DecodeError where a change is none; then nobody knows the text, which is forgotten."""
+        document = self.documents.get(uri)
+        if document is None:
+            return
+        self.completer.edited(uri)
+        document.unsaved = True
+        try:
+            await apply(document, changes, breath)
+        except (ValueError, msgspec.DecodeError):
+            del self.documents[uri]
+            raise
+
+    async def saved(self, uri: str, documents: Iterable[str]) -> None:
+        """A file has been saved, which has the text of these documents."""
+        self.files.files_changed([to_fs_path(uri) or ""])
+        known = [self.documents[document] for document in documents if document in self.documents]
+        for document in known:
+            document.unsaved = False
+        await self.index_imports(known, Breath())
+
+    async def index_imports(self, documents: Iterable[Document], breath: Breath) -> None:
+        """Index the packages that documents in Python import, where the user wants it."""
+        if not self.settings.packages:
+            return
+        environment = site_packages(self.settings.interpreter, self.files.folders)
+        for document in documents:
+            if document.language == "python":
+                self.files.imports(document.beginning, environment)
+                await breath.take()
 
     def close_document(self, uri: str) -> None:
         self.completer.edited(uri)
@@ -207,6 +242,7 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
     server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)(notebooks.did_open)
     server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebooks.did_change)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)(notebooks.did_save)
     server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebooks.did_close)
     server.feature(DID_FOCUS)(did_focus)
     # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
@@ -325,19 +361,12 @@ def index_folders(ls: InpaintServer) -> None:
         options = types.DidChangeWatchedFilesRegistrationOptions(watchers=watchers)
         registration = types.Registration("files", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
         ls.client_register_capability(types.RegistrationParams(registrations=[registration]))
-    for document in ls.documents.values():
-        index_imports(ls, document)
-    ls.indexing = asyncio.ensure_future(show_indexing(ls))
+    ls.indexing = asyncio.gather(ls.index_imports([*ls.documents.values()], Breath()), show_indexing(ls))
 
 
 def indexed_by(settings: Settings) -> tuple[Json, ...]:
     """The options that the index depends on."""
     return settings.enabled, settings.workspace, settings.folders, settings.packages, settings.disabled_globs
-
-
-def index_imports(ls: InpaintServer, document: Document) -> None:
-    if ls.settings.packages and document.language == "python":
-        ls.files.imports(document.beginning, site_packages(ls.settings.interpreter, ls.files.folders))
 
 
 async def show_indexing(ls: InpaintServer) -> None:
@@ -368,11 +397,8 @@ def folders_changed(ls: InpaintServer, params: types.DidChangeWorkspaceFoldersPa
     index_folders(ls)
 
 
-def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
-    ls.files.files_changed([to_fs_path(params.text_document.uri) or ""])
-    if (document := ls.documents.get(params.text_document.uri)) is not None:
-        document.unsaved = False
-        index_imports(ls, document)
+async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
+    await ls.saved(params.text_document.uri, [params.text_document.uri])
 
 
 def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
@@ -385,32 +411,18 @@ def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
 
 
 async def did_open(ls: InpaintServer, params: DidOpen) -> None:
-    item = params.text_document
-    ls.completer.edited(item.uri)  # it may have been closed and opened anew
-    document = ls.new_document(item.uri, item.language_id)
-    await rewrite(document, item.text, Breath())
-    ls.documents[item.uri] = document
+    breath = Breath()
+    document = await ls.open_document(params.text_document, breath)
     ls.announce()  # it may be the one that the user looks at
-    index_imports(ls, document)
+    await ls.index_imports([document], breath)
 
 
 async def did_change(ls: InpaintServer, params: DidChange) -> None:
-    uri = params.text_document.uri
-    document = ls.documents.get(uri)
-    if document is None:
-        return
-    ls.completer.edited(uri)
-    document.unsaved = True
-    try:
-        await apply(document, params.content_changes)
-    except (ValueError, msgspec.DecodeError):
-        del ls.documents[uri]  # nobody knows its text now
-        raise
+    await ls.change_document(params.text_document.uri, params.content_changes, Breath())
 
 
-async def apply(document: Document, changes: list[msgspec.Raw]) -> None:
+async def apply(document: Document, changes: list[msgspec.Raw], breath: Breath) -> None:
     """Make the changes. Raises ValueError or DecodeError where one is none."""
-    breath = Breath()
     for written in changes:
         change = msgspec.json.decode(written, type=Change)
         if change.range is None:
@@ -536,15 +548,15 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
 
 def related(ls: InpaintServer, document: Document) -> list[Document]:
     """The other open documents of the language, the one used last first; never one that completion is off in."""
-    others = [
+    others = (
         other
         for other in reversed(ls.documents.values())
         if other is not document
         and other.language == document.language
         and other.file != document.file  # the cells of its own notebook stand around it
         and ls.settings.allow(other.file, other.language)
-    ]
-    return others[:RELATED]
+    )
+    return list(itertools.islice(others, RELATED))
 
 
 def completion_item(question: Question, text: str, identifier: str) -> types.InlineCompletionItem:

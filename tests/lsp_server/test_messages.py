@@ -121,6 +121,29 @@ async def test_a_hundred_thousand_inserts_at_the_beginning(ls: InpaintServer) ->
     assert len(ls.documents[URI]) == 10_001
 
 
+async def test_a_notebook_of_ten_thousand_cells_and_a_long_one(ls: InpaintServer) -> None:
+    uris = [f"vscode-notebook-cell:/a.ipynb#{number}" for number in range(10_001)]
+    cells = [{"kind": 2, "document": uri} for uri in uris]
+    texts = ["import os\n"] * 10_000 + ["x = 1\n" * 1_000_000]
+    items = [
+        {"uri": uri, "languageId": "python", "version": 1, "text": text} for uri, text in zip(uris, texts, strict=True)
+    ]
+    notebook = {"uri": "file:///a.ipynb", "notebookType": "jupyter-notebook", "version": 1, "cells": cells}
+    stretches = [await tell(ls, "notebookDocument/didOpen", {"notebookDocument": notebook, "cellTextDocuments": items})]
+    assert len(ls.documents) == 10_001
+    about, identifiers = {"uri": "file:///a.ipynb", "version": 2}, [{"uri": uri} for uri in uris]
+    contents = [{"document": {"uri": uri, "version": 2}, "changes": [change(0, 0, "y")]} for uri in uris]
+    for message, params in [
+        ("didChange", {"change": {"cells": {"textContent": contents}}}),
+        ("didSave", {}),
+        ("didClose", {"cellTextDocuments": identifiers}),
+    ]:
+        assert all(document.line(0).startswith("y") for document in ls.documents.values()) or message == "didChange"
+        stretches.append(await tell(ls, f"notebookDocument/{message}", {"notebookDocument": about, **params}))
+    assert ls.documents == {}
+    assert max(stretches) < STRETCH
+
+
 @pytest.mark.parametrize("wrong", [{"text": 1}, {"text": "x", "range": {}}, {}, None])
 async def test_a_change_that_cannot_be_read_forgets_the_document(ls: InpaintServer, wrong: Any) -> None:
     await opened(ls, "x")

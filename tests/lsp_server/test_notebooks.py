@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from lsp_client import LspClient, span
+
+from lsp_server.completer import Completer
+from lsp_server.cursor import AFTER, BEFORE, Gap
+from lsp_server.messages import Cell, Notebook
+from lsp_server.notebooks import with_cells
+from lsp_server.server import Document, create_server
+from lsp_server.settings import Settings
 
 NOTEBOOK = "file:///project/a.ipynb"
 
@@ -55,3 +63,35 @@ async def test_cells_come_go_and_change(scripted: LspClient) -> None:
     gone = {"start": 0, "deleteCount": 1}
     change(scripted, structure={"array": gone, "didClose": [{"uri": uri("a")}]})
     assert await seen(scripted, "b", 0, 4) == ("two!\n\nx = ", "")
+
+
+def test_as_much_of_the_cells_as_the_model_may_read() -> None:
+    ls = create_server(Completer(), Settings())
+    cells = {name: Document(uri(name), "python", "utf-16", None) for name in ("far", "near", "here", "below", "last")}
+    for name, document in cells.items():
+        document.replace(f"# {name}\n" * 6_000)
+        ls.documents[uri(name)] = document
+    ls.notebooks.open(Notebook(NOTEBOOK, [Cell(uri(name)) for name in cells]))
+    gap = with_cells(ls, uri("here"), Gap("x = ", "", "python"))
+    assert set(gap.prefix.split()) == {"#", "near", "x", "="}
+    assert set(gap.suffix.rpartition("\n")[0].split()) == {"#", "below"}
+    assert len(gap.prefix) > BEFORE
+    assert len(gap.suffix) == AFTER
+    ls.completer.close()
+
+
+async def test_packages_that_a_cell_imports_are_indexed(scripted: LspClient, tmp_path: Path) -> None:
+    packages = tmp_path / ".venv" / "lib" / "python3.12" / "site-packages"
+    for name in ("first", "second"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "a.py").write_text("x = 1\n")
+    interpreter = str(tmp_path / ".venv" / "bin" / "python")
+    await scripted.initialize(
+        rootUri=tmp_path.as_uri(), initializationOptions={"status": True, "interpreter": interpreter}
+    )
+    open_notebook(scripted, item("a", "import first"), item("b", "x = "))
+    await scripted.wait_for("inpaint/status", '"packages": ["first"]')
+    edited = {"document": {"uri": uri("b"), "version": 2}, "changes": [{"text": "import second"}]}
+    change(scripted, textContent=[edited])
+    scripted.notify("notebookDocument/didSave", {"notebookDocument": {"uri": NOTEBOOK}})
+    await scripted.wait_for("inpaint/status", '"packages": ["first", "second"]')

@@ -245,6 +245,7 @@ def test_which_of_several_it_is(edit: Open) -> None:
     editor.wait_for(lambda: editor.row("return a") == "return a 1/2")
     editor.type("<M-]>")
     editor.wait_for(lambda: editor.row("retire") == "retire 2/2")
+    assert "workspace: reading, 3 of 12 files" in editor.said()
 
 
 def test_next_where_there_is_one_asks_for_others_and_shows_the_second(edit: Open) -> None:
@@ -574,11 +575,26 @@ def test_nothing_until_asked_by_key(edit: Open) -> None:
     editor.wait_for_ghost("urn a + b")
 
 
+def figures(editor: Neovim) -> str:
+    """The page, once it is open; the screen has not all of it."""
+    editor.wait_for(lambda: any("shown" in row and "half took" in row for row in editor.look().text()))
+    page = editor.lua("return vim.api.nvim_buf_get_lines(vim.fn.winbufnr(vim.b.lsp_floating_preview), 0, -1, true)")
+    editor.nvim.command("fclose!")
+    return "\n".join(page)
+
+
 def test_figures(edit: Open) -> None:
     editor = shown(edit, "urn a + b", init=ALONE)
     editor.type("<Tab><Esc>:Inpaint stats<CR>")
-    editor.wait_for(lambda: any("9 characters saved" in row for row in editor.look().text()))
-    assert any("1 accepted (100 %)" in row for row in editor.look().text())
+    page = figures(editor)
+    assert re.search("shown +accepted +ratio +characters saved +half took", page)
+    for name in ("all", "python", r"\d{4}-\d\d-\d\d"):
+        assert re.search(name + r" +1 +1 +100 % +9 +to \d+ ms", page)
+    assert re.search(r"to \d+ ms +1 █+", page)
+    editor.type(":Inpaint stats reset<CR>")
+    editor.wait_for(lambda: "the figures are forgotten" in editor.messages())
+    editor.type(":Inpaint stats<CR>")
+    assert "python" not in figures(editor)
 
 
 def test_the_tutor(edit: Open) -> None:

@@ -95,6 +95,22 @@ APPLY = """
         vim.lsp.util.apply_text_edits({ edit }, vim.api.nvim_get_current_buf(), encoding)
     end
 """
+NEOVIMS_OWN = """
+    local function request(method, _, callback)
+        if method == "textDocument/completion" then
+            function Answer() callback(nil, { { label = "retrieve" }, { label = "returned" } }) end
+        else
+            callback(nil, { capabilities = { completionProvider = { triggerCharacters = { "t" } } } })
+        end
+        return true, 1
+    end
+    local function nothing() end
+    local server = { request = request, notify = nothing, is_closing = nothing, terminate = nothing }
+    vim.api.nvim_create_autocmd("BufReadPost", { callback = function()
+        local client = vim.lsp.start({ name = "words", cmd = function() return server end })
+        vim.lsp.completion.enable(true, client, 0, { autotrigger = true })
+    end })
+"""
 INSTALLED = [name for name in ("nvim-cmp", "blink.cmp") if (PLUGINS / name).exists()]
 
 
@@ -156,6 +172,18 @@ def test_an_entry_of_several_lines_says_that_there_are_more(edit: Open, plugin: 
 
 def has_menu(editor: Neovim, entry: str) -> bool:
     return any(entry in row for row in editor.look().text()[2:])
+
+
+def test_neovims_own_menu_hides_the_ghost_text_when_it_opens_late(edit: Open) -> None:
+    editor = edit(script("urn a + b"), init=NEOVIMS_OWN)
+    editor.type_slowly("Goret")
+    editor.wait_for_ghost("urn a + b")
+    editor.wait_for(lambda: editor.lua("return Answer ~= nil"))
+    editor.lua("Answer()")
+    editor.wait_for(lambda: has_menu(editor, "retrieve"))
+    editor.wait_for_ghost("")
+    editor.type("<C-e>")
+    editor.wait_for_ghost("urn a + b")
 
 
 @pytest.mark.parametrize("plugin", INSTALLED)

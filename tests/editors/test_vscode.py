@@ -13,6 +13,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -178,6 +179,8 @@ def feedback(editor: Workbench, since: int) -> list[dict[str, Any]]:
 def test_where_a_language_alone_is_open_it_says_that_the_model_may_not_know_it(
     workbench: Workbench, folder: Path
 ) -> None:
+    welcome = "type in a Python file, Tab accepts"
+    workbench.wait_for(lambda: any(welcome in text for text in workbench.notifications()))
     menu = workbench.menu()
     assert "Enable for javascript" in menu
     assert "which the model may not know" in menu
@@ -690,18 +693,36 @@ def test_accept_a_line(scripted: Workbench, folder: Path) -> None:
     assert scripted.saved(file, expected := before + "a = 1\n") == expected
 
 
+def is_said(editor: Workbench, words: str) -> None:
+    """Wait until the menu says a pattern, and what shows while the mouse is over the status bar item."""
+    for said in (editor.menu, editor.tooltip):
+        editor.wait_for(lambda said=said: re.search(words, said()))
+
+
 def test_being_unsure_is_said(scripted: Workbench, folder: Path) -> None:
     scripted.configure(server="scripted", **{"inpaint.minConfidence": 0.5})
     written(scripted, folder / "sc.py", "urn a", "ret", confidence=0.1)
-    scripted.wait_for(lambda: "not sure enough" in scripted.menu())
+    is_said(scripted, "not sure enough")
+
+
+def test_loading_is_said(scripted: Workbench, folder: Path) -> None:
+    written(scripted, folder / "sl.py", "urn a")
+    scripted.configure(server="scripted", **{"inpaint.model": str(folder / "model")})
+    scripted.wait_for_state("loading")
+    is_said(scripted, "The model is being loaded")
+
+
+def test_the_reading_of_the_workspace_is_said(several: Workbench, folder: Path) -> None:
+    several.open(written_as(folder / "sr.py", "\n"))
+    several.wait_for_state("idle")
+    is_said(several, "reading, 3 of 12 files")
 
 
 def test_an_excluded_file_is_said_to_be(scripted: Workbench, folder: Path) -> None:
     scripted.configure(server="scripted", **{"inpaint.disabledGlobs": ["sd.py"]})
     written(scripted, folder / "sd.py", "urn a")
     scripted.wait_for_state("excluded")
-    assert "left alone" in scripted.menu()
-    assert "left alone" in scripted.tooltip()
+    is_said(scripted, "left alone")
 
 
 def test_a_language_that_the_model_does_not_know_is_said_to_be(scripted: Workbench, folder: Path) -> None:
@@ -709,9 +730,9 @@ def test_a_language_that_the_model_does_not_know_is_said_to_be(scripted: Workben
     scripted.open(folder / "se.js")
     scripted.wait_for_state("off")
     menu = scripted.menu()
-    assert "It completes in python only." in menu
     assert "Enable for javascript" in menu
     assert "has learned python only" in menu
+    is_said(scripted, "It completes in python only.")
 
 
 def test_snoozed_and_awake(scripted: Workbench, folder: Path) -> None:
@@ -723,11 +744,11 @@ def test_snoozed_and_awake(scripted: Workbench, folder: Path) -> None:
     scripted.insert("ret")
     scripted.settle()
     assert scripted.messages("client", "textDocument/inlineCompletion", since) == []
-    assert "snoozed until" in scripted.menu()
+    is_said(scripted, r"snoozed until \d+:\d\d")
     scripted.keys("Alt+Backslash")
     scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
     scripted.keys("Escape")
-    scripted.command("Inpaint: End Snooze")
+    scripted.menu("End the snooze")
     scripted.wait_for_state("idle")
     scripted.insert("x")
     scripted.wait_for(lambda: scripted.ghost() == "urn a + b")
@@ -768,7 +789,13 @@ def test_the_figures(scripted: Workbench, folder: Path) -> None:
         return ""
 
     scripted.wait_for(lambda: "By language" in said() and "python" in said())
-    assert "characters saved" in said()
+    by_language, by_day, latencies = re.split("By language|By day|How long they took", said())[1:]
+    figures = r"\s+1\s+1\s+100 %\s+9\s+to \d+ ms"
+    assert re.search("python" + figures, by_language)
+    assert re.search(r"\d{4}-\d\d-\d\d" + figures, by_day)
+    assert re.search(r"to \d+ ms\s+1\b", latencies)
+    scripted.command("Inpaint: Forget Statistics")
+    scripted.wait_for(lambda: "By language" in said() and "python" not in said())
 
 
 def test_the_walkthrough(scripted: Workbench) -> None:
@@ -779,12 +806,15 @@ def test_the_walkthrough(scripted: Workbench) -> None:
 
 
 def test_next_and_previous_of_several(several: Workbench, folder: Path) -> None:
+    settings = {"editor.inlineSuggest.showToolbar": "always", "inpaint.maxLines": 9}  # whose arrival is seen
+    several.configure(server="several", **settings)
     several.open(written_as(folder / "si.py", "\n"), 1, 1)
     several.insert("ret")
     several.wait_for(lambda: several.ghost() == "urn a")
-    for key, text in (("Alt+]", "ire"), ("Alt+]", "ry"), ("Alt+[", "ire")):
+    for key, text, count in (("Alt+]", "ire", "2/3"), ("Alt+]", "ry", "3/3"), ("Alt+[", "ire", "2/3")):
         several.keys(key)
         several.wait_for(lambda text=text: several.ghost() == text)
+        several.wait_for(lambda count=count: count in "".join(several.texts(".inlineSuggestionsHints")))
     several.keys("Tab")
     assert several.saved(folder / "si.py", "retire\n") == "retire\n"
 
@@ -821,6 +851,13 @@ def test_the_package_has_what_the_extension_needs_and_nothing_else(tools: Tools)
     steps = {f"walkthrough/{name}.md" for name in ("install", "keys", "privacy")}
     code = {"dist/extension.js", "dist/server/requirements.txt", wheel}
     assert names == {"extension.vsixmanifest", "[Content_Types].xml", *listed, *steps, *code}
+
+
+def test_an_older_node_packages_nothing(tools: Tools) -> None:
+    older = "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })"
+    command = [tools.node, f"--import=data:text/javascript,{older}", "package.mjs"]
+    done = subprocess.run(command, cwd=EXTENSION, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Packaging needs Node.js 22 or newer; this is 20.19.0.\n")
 
 
 def test_the_settings_are_those_of_the_server() -> None:

@@ -1,6 +1,6 @@
 """A server that offers two completions, and a third one when asked by key: to see what an editor makes of several.
 
-With the argument `one` it offers one, and three when asked by key.
+With the argument `one` it offers one, and three when asked by key. It says that it reads the workspace, for ever.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def accepted(ls: LanguageServer, *arguments: str) -> None:
 
 @server.feature(types.INITIALIZED)
 def initialized(ls: LanguageServer, params: types.InitializedParams) -> None:
-    ls.protocol.notify("inpaint/status", {"state": "idle", "model": "none", "counts": dict.fromkeys(COUNTS, 0)})
+    index = {"state": "building", "files": 0, "leftOut": {}, "packages": [], "read": 3, "of": 12, "message": None}
+    counts = dict.fromkeys(COUNTS, 0)
+    ls.protocol.notify("inpaint/status", {"state": "idle", "model": "none", "counts": counts, "index": index})
 
 
 if __name__ == "__main__":

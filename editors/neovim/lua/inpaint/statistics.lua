@@ -3,55 +3,72 @@ local server = require("inpaint.server")
 
 local M = {}
 local WIDTH, DAYS = 40, 14
+local ROW = "%-16s %6s %9s %6s %17s %12s"
 
 local function bar(value, most)
   return ("█"):rep(most > 0 and math.ceil(WIDTH * value / most) or 0)
 end
 
---- Sums of rows by one of their fields, as { name, shown, accepted, characters } in the order of the rows.
+--- Sums of rows by one of their fields, as { name, shown, accepted, characters, latencies } in the order of the rows.
 local function sums(rows, field)
   local names, by = {}, {}
   for _, row in ipairs(rows) do
     local name = field and row[field] or "all"
     if not by[name] then
-      by[name] = { name = name, shown = 0, accepted = 0, characters = 0 }
+      by[name] = { name = name, shown = 0, accepted = 0, characters = 0, latencies = {} }
       table.insert(names, name)
     end
     local sum = by[name]
     sum.shown, sum.characters = sum.shown + row.counts.shown, sum.characters + row.characters
     sum.accepted = sum.accepted + row.counts.accepted + row.counts.partlyAccepted
+    for bar, number in ipairs(row.latencies) do
+      sum.latencies[bar] = (sum.latencies[bar] or 0) + number
+    end
   end
   return vim.tbl_map(function(name)
     return by[name]
   end, names)
 end
 
-local function sentence(sum)
-  local ratio = sum.shown > 0 and 100 * sum.accepted / sum.shown or 0
-  local text = "%-12s %5d shown, %5d accepted (%2.0f %%), %6d characters saved"
-  return text:format(sum.name, sum.shown, sum.accepted, ratio, sum.characters)
+--- The name of a bar of the histogram.
+local function up_to(bounds, number)
+  return bounds[number] and ("to %d ms"):format(bounds[number]) or ("over %d ms"):format(bounds[#bounds])
+end
+
+--- The bar by which half of them have come.
+local function median(histogram)
+  local total, so_far = 0, 0
+  for _, number in ipairs(histogram) do
+    total = total + number
+  end
+  for bar, number in ipairs(histogram) do
+    so_far = so_far + number
+    if 2 * so_far >= total then
+      return bar
+    end
+  end
 end
 
 --- The lines of the page.
 ---@return string[]
 function M.lines(said)
-  local days = sums(said.days, "day")
-  local lines = vim.tbl_map(sentence, sums(said.days))
-  vim.list_extend(lines, { "", "By language" })
-  vim.list_extend(lines, vim.tbl_map(sentence, sums(said.days, "language")))
-  vim.list_extend(lines, { "", "By day" })
-  vim.list_extend(lines, vim.tbl_map(sentence, vim.list_slice(days, math.max(1, #days - DAYS + 1))))
-  vim.list_extend(lines, { "", "Milliseconds to a completion" })
-  local latencies = {}
-  for _, row in ipairs(said.days) do
-    for bucket, number in ipairs(row.latencies) do
-      latencies[bucket] = (latencies[bucket] or 0) + number
-    end
+  local days, all = sums(said.days, "day"), sums(said.days)
+  local function row(sum)
+    local ratio = sum.shown > 0 and ("%.0f %%"):format(100 * sum.accepted / sum.shown) or ""
+    local half = up_to(said.bounds, median(sum.latencies))
+    return ROW:format(sum.name, sum.shown, sum.accepted, ratio, sum.characters, half)
   end
+  local lines = { ROW:format("", "shown", "accepted", "ratio", "characters saved", "half took") }
+  vim.list_extend(lines, vim.tbl_map(row, all))
+  vim.list_extend(lines, { "", "By language" })
+  vim.list_extend(lines, vim.tbl_map(row, sums(said.days, "language")))
+  vim.list_extend(lines, { "", "By day" })
+  vim.list_extend(lines, vim.tbl_map(row, vim.list_slice(days, math.max(1, #days - DAYS + 1))))
+  vim.list_extend(lines, { "", "How long they took" })
+  local latencies = all[1] and all[1].latencies or {}
   for bucket, number in ipairs(latencies) do
-    local bound = said.bounds[bucket]
-    local name = bound and ("to %d"):format(bound) or ("over %d"):format(said.bounds[#said.bounds])
-    table.insert(lines, ("%-9s %5d %s"):format(name, number, bar(number, math.max(unpack(latencies)))))
+    local name = up_to(said.bounds, bucket)
+    table.insert(lines, ("%-11s %5d %s"):format(name, number, bar(number, math.max(unpack(latencies)))))
   end
   return lines
 end

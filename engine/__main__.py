@@ -320,6 +320,14 @@ def _train(command: argparse.ArgumentParser) -> None:
     hub.add_argument("--out", type=Path, required=True)
     hub.set_defaults(run=_run_hub)
 
+    adapt = steps.add_parser("adapt", help="make a masked diffusion model of an exported one, as a public checkpoint")
+    adapt.add_argument("--model", type=Path, required=True, help="a folder that `train export` wrote")
+    adapt.add_argument("--corpus", type=Path, required=True)
+    adapt.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    adapt.add_argument("--family", choices=["tiny-a2d", "diffullama"], default="tiny-a2d", help="(default: tiny-a2d)")
+    adapt.add_argument("--tokens", type=int, default=400_000, help="to train on (default: 400000)")
+    adapt.set_defaults(run=_run_adapt, extra="train,gpu")
+
     shares = steps.add_parser("shares", help="learn how far copies are believed")
     shares.add_argument(
         "packages", type=Path, nargs="+", help="folders of installed packages, none that is reported on"
@@ -372,6 +380,12 @@ def _run_hub(args: argparse.Namespace) -> None:
     from engine.training import hub
 
     hub.write(args.model, args.out)
+
+
+def _run_adapt(args: argparse.Namespace) -> None:
+    from engine.training import adapt
+
+    adapt.run(args.model, args.corpus, args.out, args.family, args.tokens)
 
 
 def _run_shares(args: argparse.Namespace) -> None:

@@ -45,7 +45,8 @@ class Engine:
 
         `device` is auto, cpu, cuda or mps, or several that share a public checkpoint, as in cuda:0,cuda:1; auto leaves
         the embedded model, which is made for it, on the CPU. `family` is a key of `engine.models.registry`, where the
-        config.json of a checkpoint does not tell it; `sampling` counts where requests say nothing.
+        config.json of a checkpoint does not tell it; `sampling` counts where requests say nothing, and gives way where
+        they say otherwise.
         Raises EngineError where the model is unknown, does not fit, or its files are missing or damaged.
         """
         if is_url(model):
@@ -71,7 +72,7 @@ class Engine:
             raise EngineError(f"{needed} ({missing.name} is missing)") from None
         if Embedded.holds(model):
             return cls(Embedded.load(model, public.choose_device(device)), model, sampling)
-        return cls(public.load(model, device, family), model, sampling)
+        return cls(public.load(model, device, family, sampling), model)
 
     @property
     def reach(self) -> int:

@@ -73,7 +73,9 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
 
     def over(self, other: Sampling) -> Sampling:
-        """These options, and the other's where these say nothing."""
+        """These options, and the other's where these say nothing; a threshold replaces another way of choosing rows."""
+        if self.threshold is not None and self.alg is None and other.alg != "confidence_threshold":
+            other = msgspec.structs.replace(other, alg=None)
         said = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(other, **said)
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from engine.backends.sequence import Sequence
 from engine.backends.slots import BUCKETS, Slots, bucket
-from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch
+from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch, takes
 from engine.decoding import algorithms, blocks, confidence, copying, dreamon, entropy, length, needs, presets
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Rule, Task, left_to_right, reveal
@@ -37,9 +37,9 @@ USUAL = Sampling(cache="exact")
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
 
 
-def load(name: str, device: str = "auto", family: str | None = None) -> Backend:
-    """A public checkpoint from a folder or hub id, warmed up; `family` where its config.json does not tell. Raises
-    EngineError with what to do.
+def load(name: str, device: str = "auto", family: str | None = None, sampling: Sampling = Sampling()) -> Backend:
+    """A public checkpoint from a folder or hub id, warmed up; `family` where its config.json does not tell, `sampling`
+    for requests that say nothing. Raises EngineError with what to do.
     """
     devices = choose_devices(device)
     config = checkpoint.read_config(name)
@@ -47,9 +47,10 @@ def load(name: str, device: str = "auto", family: str | None = None) -> Backend:
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
         if len(devices) > 1:
             raise EngineError("DiffusionGemma runs on one device: give one by --device")
+        takes(msgspec.structs.replace(WARM_UP, sampling=sampling))
         backend = diffusion_gemma.DiffusionGemma.load(name, config, devices[0], dtype_on(devices[0]))
     else:
-        backend = made(*ready(name, config, devices, family))
+        backend = made(*ready(name, config, devices, family), sampling)
     backend.fill(WARM_UP, threading.Event())
     return backend
 
@@ -99,12 +100,15 @@ def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
     return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in BUCKETS if size <= rows <= most]
 
 
-def made(read: checkpoint.Checkpoint, passes: Slots) -> Public:
+def made(read: checkpoint.Checkpoint, passes: Slots, sampling: Sampling = Sampling()) -> Public:
+    """`sampling` goes before what the checkpoint says. Raises Refusal where an option of it has no effect."""
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
     for slot in reversed(range(passes.slots)):
         spare.put(Sequence(passes, slot, spare))
-    usual = read.sampling.over(USUAL)
-    return Public(spare, read.model.shape, read.vocabulary, read.room.window, passes.capacity, usual)
+    usual = sampling.over(read.sampling.over(USUAL))
+    backend = Public(spare, read.model.shape, read.vocabulary, read.room.window, passes.capacity, usual)
+    backend.require(sampling, drafts=True)
+    return backend
 
 
 def compiler(device: torch.device) -> str | None:
@@ -145,13 +149,10 @@ class Public(Backend):
         """See Engine.remember. Slots are as many as there is room for anyway."""
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
-        """See Engine.fill. Several threads may call it at once. Options without an effect are refused, but for those of
-        the checkpoint itself.
-        """
+        """See Engine.fill. Several threads may call it at once. Options of the request without an effect are refused."""
         drawn = bool(request.sampling.temperature)  # and a copy is not
         usual = request.sampling.over(self._usual)
-        case = needs.Case(usual.alg, request.drafts, self._shape.block, self._infill.expand is not None)
-        needs.require(request.sampling, USUAL, case)
+        self.require(request.sampling, request.drafts)
         request = msgspec.structs.replace(request, sampling=usual, copies=request.copies and not drawn)
         sequence = self._spare.get()
         try:
@@ -162,6 +163,11 @@ class Public(Backend):
         finally:
             sequence.end()
             self._spare.put(sequence)
+
+    def require(self, sampling: Sampling, drafts: bool) -> None:
+        """Raises Refusal where one of these options has no effect, beside the usual ones."""
+        alg = sampling.over(self._usual).alg
+        needs.require(sampling, USUAL, needs.Case(alg, drafts, self._shape.block, self._infill.expand is not None))
 
     def _filled(self, sequence: Sequence, request: FillRequest, cancel: threading.Event, watch: Watch | None) -> Fill:
         most = min(request.max_tokens, self._room // 2)

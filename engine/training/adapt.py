@@ -36,8 +36,8 @@ from engine.training.train import fast_dtype
 
 KINDS = {"tiny-a2d": "a2d-llama", "diffullama": "llama"}  # families to model types
 WINDOW = 224  # tokens, with the canvas
-BATCH = 8  # rows a step: each its own forward, as they differ in length
-RATE, WARM_UP = 2e-4, 10  # the learning rate, and steps until it is reached; it falls to zero over the budget
+BATCH = 4  # rows a step: each its own forward, as they differ in length
+RATE, WARM_UP = 3e-4, 10  # the learning rate, and steps until it is reached; it falls to zero over the budget
 EARLIEST = 0.05  # time: what is masked less teaches little, at a large weight
 MORE_LINES = (0, 0, 0, 1, 2)  # of a gap after its first
 SMOOTH = 400  # rows that the loss shown is a mean of

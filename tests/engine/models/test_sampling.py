@@ -16,11 +16,11 @@ import tiny_checkpoints as tiny
 import torch
 from test_parity import NoSpelling
 
-from engine import public
+from engine import Engine, public
 from engine.__main__ import main
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
-from engine.contract import EngineError, Fill, FillRequest, Refusal, Sampling
+from engine.contract import EngineError, Fill, FillRequest, Piece, Refusal, Sampling
 from engine.decoding import algorithms, blocks, confidence
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Policy, Task
@@ -181,6 +181,37 @@ def test_options_of_the_checkpoint_are_not_refused_and_count_for_the_requests(tm
     read = msgspec.structs.replace(loaded("llada", tmp_path), sampling=usual)
     backend = public.made(read, public.prepared(read))
     assert fill(backend).pieces != fill(backend, alg_temp=1.0).pieces
+
+
+@pytest.mark.parametrize(
+    ("usual", "own", "together"),
+    [
+        ({"threshold": 0.5}, {"alg": "entropy"}, {"alg": "entropy"}),
+        ({"alg": "entropy", "alg_temp": 1.0}, {"threshold": 0.0}, {"threshold": 0.0}),
+        ({"alg": "entropy", "alg_temp": 1.0}, {"alg": "low_confidence"}, {"alg": "low_confidence", "alg_temp": 1.0}),
+        ({"alg": "confidence_threshold"}, {"threshold": 0.0}, {"alg": "confidence_threshold", "threshold": 0.0}),
+    ],
+    ids=str,
+)
+def test_options_of_the_start_give_way_to_those_of_a_request(
+    usual: dict[str, Any], own: dict[str, Any], together: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = str(tiny.FAMILIES["llada"](tmp_path)[0])
+    plain, started = Engine.load(folder, "cpu"), Engine.load(folder, "cpu", sampling=Sampling(**usual))
+
+    def pieces(engine: Engine, options: dict[str, Any]) -> tuple[Piece, ...]:
+        asked = msgspec.structs.replace(REQUEST, sampling=Sampling(**options))
+        return engine.fill(asked, threading.Event()).pieces
+
+    assert pieces(started, own) == pieces(plain, together) != pieces(started, {})
+    assert started.fill(msgspec.structs.replace(REQUEST, drafts=False), threading.Event()).tokens
+
+
+def test_options_of_the_start_without_effect_are_refused_at_the_start(tmp_path: Path) -> None:
+    folder = str(tiny.FAMILIES["llada"](tmp_path)[0])
+    for options in ({"alg": "entropy", "threshold": 0.5}, {"left_pad": True}):
+        with pytest.raises(Refusal, match="has no effect here"):
+            Engine.load(folder, "cpu", sampling=Sampling(**options))
 
 
 def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class Public(Backend):
         """See Engine.remember. Slots are as many as there is room for anyway."""
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
-        """See Engine.fill. Several threads may call it at once. Options of the request without an effect are refused."""
+        """See Engine.fill. Several threads may call it at once. Raises Refusal for options that have no effect."""
         drawn = bool(request.sampling.temperature)  # and a copy is not
         usual = request.sampling.over(self._usual)
         self.require(request.sampling, request.drafts)

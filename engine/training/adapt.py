@@ -25,7 +25,6 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.contract import FillRequest
-from engine.corpus import Corpus
 from engine.decoding.length import SIZES
 from engine.evaluation.lines import Place, places
 from engine.models import registry

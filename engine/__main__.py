@@ -15,7 +15,7 @@ from engine.decoding.presets import AUTO, PASSES
 from engine.languages import LANGUAGES
 
 STEPS = {"auto": AUTO, **PASSES}
-EVALUATIONS = ["lines", "typing", "humaneval", "--help", "-h"]
+EVALUATIONS = ["lines", "cache", "typing", "humaneval", "--help", "-h"]
 SPLITS = ["single-line", "multi-line", "random-span"]
 
 
@@ -85,6 +85,12 @@ def _eval(command: argparse.ArgumentParser) -> None:
     lines.add_argument("--json", action="store_true", help="with --workspace: print JSON instead of a table")
     lines.set_defaults(run=_run_eval_lines)
 
+    cache = whats.add_parser("cache", help="what --cache fast changes in the lines of a public model, and saves")
+    _corpus(cache)
+    cache.add_argument("--places", type=int, default=60, help="cursor places (default: 60)")
+    cache.add_argument("--steps", type=_steps, default=PASSES["balanced"], help="denoising passes (default: balanced)")
+    cache.set_defaults(run=_run_eval_cache, extra="bench")
+
     typing = whats.add_parser("typing", help="what the suggestions save, typing into the language server")
     _corpus(typing)
     typing.add_argument("--lines", type=int, default=100, help="lines that are typed (default: 100)")
@@ -133,6 +139,13 @@ def _run_eval_lines(args: argparse.Namespace) -> None:
     from engine.evaluation.lines import evaluate, print_table
 
     print_table(evaluate(engine, args.corpus / "validation", args.places, language=args.language))
+
+
+def _run_eval_cache(args: argparse.Namespace) -> None:
+    from engine.evaluation import caches
+
+    engine = options.chosen(args).load()
+    caches.print_table(caches.compare(engine, args.corpus / "validation", args.places, args.steps, args.language))
 
 
 def _run_eval_typing(args: argparse.Namespace) -> None:
@@ -324,7 +337,8 @@ def _train(command: argparse.ArgumentParser) -> None:
     adapt.add_argument("--model", type=Path, required=True, help="a folder that `train export` wrote")
     adapt.add_argument("--corpus", type=Path, required=True)
     adapt.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    adapt.add_argument("--family", choices=["tiny-a2d", "diffullama"], default="tiny-a2d", help="(default: tiny-a2d)")
+    families = ["diffullama", "tiny-a2d"]  # with the shift that the model has, and without
+    adapt.add_argument("--family", choices=families, default=families[0], help=f"(default: {families[0]})")
     adapt.add_argument("--tokens", type=int, default=400_000, help="to train on (default: 400000)")
     adapt.set_defaults(run=_run_adapt, extra="train,gpu")
 

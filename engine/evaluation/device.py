@@ -113,8 +113,8 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
         raise EngineError("DiffusionGemma runs in transformers' own passes, which this bench does not know")
     loaded, passes = public.ready(model, config, devices, choice.family)
-    backend = public.made(loaded, passes)
-    engine = Engine(backend, model, choice.sampling)
+    backend = public.made(loaded, passes, choice.sampling)
+    engine = Engine(backend, model)
     engine.fill(public.WARM_UP, threading.Event())
     best = copy_bandwidth(where), matrix_rate(where, dtype)
     report = Report(

@@ -28,13 +28,14 @@ from engine.contract import FillRequest
 from engine.decoding.length import SIZES
 from engine.evaluation.lines import Place, places
 from engine.models import registry
+from engine.models.room import CANVASES
 from engine.models.vocabulary import Vocabulary
 from engine.tokenizer import EOM, MASK
 from engine.training import hub
 from engine.training.train import fast_dtype
 
 KINDS = {"tiny-a2d": "a2d-llama", "diffullama": "llama"}  # families to model types
-WINDOW = 224  # tokens, with the canvas
+WINDOW = 160  # tokens around the canvas; the checkpoint's context is such that no more are shown to it
 BATCH = 4  # rows a step: each its own forward, as they differ in length
 RATE, WARM_UP = 3e-4, 10  # the learning rate, and steps until it is reached; it falls to zero over the budget
 EARLIEST = 0.05  # time: what is masked less teaches little, at a large weight
@@ -59,7 +60,7 @@ def run(model: Path, corpus: Path, out: Path, family: str, budget: int, seed: in
     hub.write(model, out)
     config = json.loads((out / "config.json").read_bytes())
     trained = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
-    config |= {"model_type": KINDS[family], "mask_token_id": MASK}
+    config |= {"model_type": KINDS[family], "mask_token_id": MASK, "max_position_embeddings": WINDOW + CANVASES}
     _, plan = registry.plan(config, str(out), family)
     vocabulary = Vocabulary.load(out, plan.infill)
     train(trained, rows(corpus, vocabulary, seed), plan.infill.shift, budget)
@@ -106,7 +107,7 @@ def rows(corpus: Path, vocabulary: Vocabulary, seed: int = 0) -> Iterator[Row]:
     dice = random.Random(seed)
     for _, place in places(corpus, sys.maxsize, seed):
         request, target = longer(place, dice.choice(MORE_LINES))
-        gap = vocabulary.gap(request, WINDOW - SIZES[-1])
+        gap = vocabulary.gap(request, WINDOW)
         middle = vocabulary.encode(gap.taken + target)
         fitting = [size for size in SIZES if size > len(middle)]
         if fitting:

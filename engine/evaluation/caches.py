@@ -5,7 +5,7 @@ Nothing is copied, so that each token is the model's.
 
 from __future__ import annotations
 
-import os
+import itertools
 import threading
 from pathlib import Path
 
@@ -56,10 +56,15 @@ def _way(targets: list[str], fills: list[Fill]) -> Way:
     pairs = list(zip(targets, fills, strict=True))
     return Way(
         right=share(fill.text == target for target, fill in pairs),
-        begun=sum(len(os.path.commonprefix([target, fill.text])) / len(target) for target, fill in pairs) / len(pairs),
+        begun=sum(_begun(target, fill.text) / len(target) for target, fill in pairs) / len(pairs),
         passes=sum(fill.passes for fill in fills) / len(fills),
         ms=sorted(fill.encode_ms + fill.decode_ms for fill in fills)[len(fills) // 2],
     )
+
+
+def _begun(target: str, text: str) -> int:
+    """Characters that are right before the first that is not."""
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(target, text, strict=False))))
 
 
 def print_table(report: Report) -> None:

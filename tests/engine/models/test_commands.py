@@ -138,19 +138,35 @@ def test_bench_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path
         assert error.count("\n") == 1
 
 
-def test_eval_measures_a_public_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus" / "validation"
     folder.mkdir(parents=True)
     text = Path(engine.__file__).read_bytes()
     (folder / "corpus.bin").write_bytes(text)
     np.save(folder / "index.npy", np.array([0, len(text)]))
     (folder / "files.jsonl").write_bytes(msgspec.json.encode(FileEntry("inpaint", "engine/__init__.py", len(text))))
+    return folder.parent
+
+
+def test_eval_measures_a_public_model(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = untold(tmp_path)
-    asked = ["eval", str(folder.parent), "--places", "3", "--model", str(model), "--device", "cpu"]
+    asked = ["eval", str(corpus), "--places", "3", "--model", str(model), "--device", "cpu"]
     assert main([*asked, "--family", "tiny-a2d", "--alg", "entropy", "--cache", "fast"]) == 0
     assert "3 places" in capsys.readouterr().out
     assert main([*asked, "--family", "sdar"]) == 2
     assert "cannot be of the family 'sdar'" in capsys.readouterr().err
+
+
+def test_eval_tells_what_a_cache_changes(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    llada, sdar = (str(tiny.FAMILIES[family](tmp_path / family)[0]) for family in ("llada", "sdar"))
+    asked = ["eval", "cache", str(corpus), "--places", "3", "--device", "cpu", "--model"]
+    assert main([*asked, llada]) == 0
+    head, *_, exact, fast = capsys.readouterr().out.splitlines()
+    assert head.startswith("3 places, the same text at ")
+    assert (exact.split()[0], fast.split()[0]) == ("exact", "fast")
+    assert main([*asked, sdar]) == 2
+    assert "cache has no effect here" in capsys.readouterr().err
 
 
 def test_models_lists_what_is_supported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def _dream(config: Config) -> Plan:
         eos=True,
     )
     found = plan(config, infill, qkv_bias=True)
-    if infill.expand is None:
+    if infill.expand is None and infill.delete is None:
         return found
     return msgspec.structs.replace(
         found, shape=msgspec.structs.replace(found.shape, context=min(found.shape.context, DREAMON_CONTEXT))

@@ -75,8 +75,9 @@ def test_the_window_is_what_the_memory_and_the_model_hold() -> None:
 
 def test_dreamon_sees_no_more_than_it_was_trained_on() -> None:
     config = {**tiny.LLAMA_LIKE, **tiny.DREAM, "max_position_embeddings": 131072}
-    for expand, context in (({"expand_token_id": tiny.EXPAND}, 2048), ({}, 131072)):
-        shape = registry.plan({**config, **expand}, "some/model")[1].shape
+    marks = {"expand_token_id": tiny.EXPAND}, {"delete_token_id": tiny.EOS}
+    for mark, context in ((marks[0], 2048), (marks[1], 2048), ({}, 131072)):
+        shape = registry.plan({**config, **mark}, "some/model")[1].shape
         found = chosen(shape, 80)
         assert shape.context == context
         assert found.capacity <= context + 8

@@ -39,17 +39,19 @@ class Report(msgspec.Struct):
 
 def compare(filler: Backend, folder: Path, count: int, steps: int, language: str) -> Report:
     """Raises EngineError as `lines.places` does, and where the model has no cache to choose."""
-    cancel, targets, made = threading.Event(), list[str](), list[dict[str, Fill]]()
-    for _, place in tqdm(places(folder, count, language=language), total=count, unit="place"):
-        request = msgspec.structs.replace(place.request, copies=False, steps=steps)
-        fills = {}
-        for cache in CACHES:
-            asked = msgspec.structs.replace(request, sampling=Sampling(cache=cache))
-            fills[cache] = filler.fill(asked, cancel)
-        targets.append(place.target)
-        made.append(fills)
-    ways = {cache: _way(targets, [fills[cache] for fills in made]) for cache in CACHES}
-    return Report(count, share(len({fill.text for fill in fills.values()}) == 1 for fills in made), ways)
+    cancel, targets = threading.Event(), list[str]()
+    made: dict[str, list[Fill]] = {cache: [] for cache in CACHES}
+    same = 0
+    with tqdm(places(folder, count, language=language), total=count, unit="place") as bar:
+        for _, place in bar:
+            request = msgspec.structs.replace(place.request, copies=False, steps=steps)
+            for cache, fills in made.items():
+                asked = msgspec.structs.replace(request, sampling=Sampling(cache=cache))
+                fills.append(filler.fill(asked, cancel))
+            targets.append(place.target)
+            same += len({fills[-1].text for fills in made.values()}) == 1
+            bar.set_postfix_str(f"the same at {same}")
+    return Report(count, same / count, {cache: _way(targets, fills) for cache, fills in made.items()})
 
 
 def _way(targets: list[str], fills: list[Fill]) -> Way:

@@ -67,7 +67,8 @@ def _read(config: Config) -> Plan:
         block=config["block_size"] if in_blocks else 0,
     )
     # kuleshov-group/bd3lms: the mask comes after GPT-2's tokens (diffusion.py), texts begin with BOS (dataloader.py)
-    infill = Infill(mask=config["vocab_size"] - 1, bos=True, suffix=not in_blocks)
+    mask = config.get("mask_token_id", config["vocab_size"] - 1)
+    infill = Infill(mask=mask, bos=True, suffix=not in_blocks)
     return Plan(shape=shape, sources=_sources(shape, config.get("adaln", True)), infill=infill, tokenizer=TOKENIZER)
 
 

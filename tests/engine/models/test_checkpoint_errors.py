@@ -311,11 +311,13 @@ def test_weights_that_config_ties_and_the_file_does_not(tmp_path: Path) -> None:
     assert "lm_head.weight of" in said(folder) and "differ" in said(folder)
 
 
-def test_token_ids_without_an_embedding(sdar: Path) -> None:
-    change_config(sdar, mask_token_id=tiny.VOCAB + 7)
-    assert f"{tiny.VOCAB} embeddings and a token of id {tiny.VOCAB + 7}" in said(sdar)
-    change_config(sdar, mask_token_id=-1)
-    assert "embeddings and a token" in said(sdar)
+@pytest.mark.parametrize("family", ["sdar", "llada", "mdlm"])
+def test_token_ids_without_an_embedding(family: str, tmp_path: Path) -> None:
+    folder = tiny.FAMILIES[family](tmp_path)[0]
+    change_config(folder, mask_token_id=tiny.VOCAB + 7)
+    assert f"{tiny.VOCAB} embeddings and a token of id {tiny.VOCAB + 7}" in said(folder)
+    change_config(folder, mask_token_id=-1)
+    assert "embeddings and a token" in said(folder)
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,14 @@ from engine.contract import FillRequest
 from engine.decoding.length import SIZES
 from engine.evaluation.lines import Place, places
 from engine.models import registry
-from engine.models.room import CANVASES
 from engine.models.vocabulary import Vocabulary
 from engine.tokenizer import EOM, MASK
 from engine.training import hub
 from engine.training.train import fast_dtype
 
 KINDS = {"tiny-a2d": "a2d-llama", "diffullama": "llama"}  # families to model types
-WINDOW = 160  # tokens around the canvas; the checkpoint's context is such that no more are shown to it
+WINDOW = 160  # tokens around the canvas
+CONTEXT = WINDOW + 2 * SIZES[-1]  # what the checkpoint says, so that a window is no longer when it fills
 BATCH = 4  # rows a step: each its own forward, as they differ in length
 RATE, WARM_UP = 3e-4, 10  # the learning rate, and steps until it is reached; it falls to zero over the budget
 EARLIEST = 0.05  # time: what is masked less teaches little, at a large weight
@@ -60,7 +60,7 @@ def run(model: Path, corpus: Path, out: Path, family: str, budget: int, seed: in
     hub.write(model, out)
     config = json.loads((out / "config.json").read_bytes())
     trained = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
-    config |= {"model_type": KINDS[family], "mask_token_id": MASK, "max_position_embeddings": WINDOW + CANVASES}
+    config |= {"model_type": KINDS[family], "mask_token_id": MASK, "max_position_embeddings": CONTEXT}
     _, plan = registry.plan(config, str(out), family)
     vocabulary = Vocabulary.load(out, plan.infill)
     train(trained, rows(corpus, vocabulary, seed), plan.infill.shift, budget)
@@ -80,7 +80,7 @@ def train(model: PreTrainedModel, rows: Iterator[Row], shift: bool, budget: int)
                 for row in batch:
                     each = loss(model, row, shift)
                     (each / BATCH).backward()
-                    smooth += (float(each) - smooth) / min(SMOOTH, step * BATCH + 1)
+                    smooth += (each.item() - smooth) / min(SMOOTH, step * BATCH + 1)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.param_groups[0]["lr"] = RATE * min((step + 1) / WARM_UP, 1 - done / budget)
             optimizer.step()

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import Error, Page, TimeoutError, sync_playwright
 from vscode_install import ROOT, InstallError, Tools
 
 T = TypeVar("T")
@@ -192,8 +192,13 @@ class Workbench:
         self.page.keyboard.insert_text(text)
 
     def press(self, button: str) -> None:
-        """Press a button of a notification."""
-        self.page.locator(f".notification-toast .monaco-button:text-is('{button}')").click()
+        """Press a button of a notification, again where it stays: one that was put anew under the mouse missed it."""
+        found = self.page.locator(f".notification-toast .monaco-button:text-is('{button}')")
+        found.click()
+        try:
+            found.wait_for(state="hidden", timeout=3_000)
+        except TimeoutError:
+            found.click()
 
     def keys(self, *keys: str) -> None:
         for key in keys:

@@ -310,6 +310,19 @@ STAND_INS = {
             vim.api.nvim_exec_autocmds("User", { pattern = now and "BlinkCmpMenuOpen" or "BlinkCmpMenuClose" })
         end
     """,
+    "coc.nvim": """
+        vim.g.open = 0
+        local autoload = vim.fn.tempname() .. "/autoload/coc" -- elsewhere a function may not have such a name
+        vim.fn.mkdir(autoload, "p")
+        vim.fn.writefile({ "function! coc#pum#visible()", "return g:open", "endfunction" }, autoload .. "/pum.vim")
+        vim.cmd.source(autoload .. "/pum.vim")
+        function Menu(now) -- it tells of a window that opens, and of none that closes
+            if now then
+                vim.api.nvim_exec_autocmds("User", { pattern = "CocOpenFloat" })
+            end
+            vim.g.open = now and 1 or 0
+        end
+    """,
 }
 
 

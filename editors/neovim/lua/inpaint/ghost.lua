@@ -26,11 +26,15 @@ function M.cursor()
   return row - 1, col
 end
 
---- Whether the completion menu of Neovim, nvim-cmp or blink.cmp is open and the ghost text is to make room for it.
+function M.coc_menu_is_open()
+  return vim.fn.exists("*coc#pum#visible") == 1 and vim.fn["coc#pum#visible"]() == 1
+end
+
+--- Whether a completion menu, Neovim's, nvim-cmp's, blink.cmp's or coc.nvim's, is open and the ghost text makes room.
 function M.makes_room()
   local cmp, blink = package.loaded["cmp"], package.loaded["blink.cmp.completion.windows.menu"]
   return config.options.menu == "hide"
-    and (vim.fn.pumvisible() == 1 or (cmp and cmp.visible()) or (blink and blink.win:is_open()) or false)
+    and (vim.fn.pumvisible() == 1 or (cmp and cmp.visible()) or (blink and blink.win:is_open()) or M.coc_menu_is_open())
 end
 
 --- What of the suggestion has not been typed yet; nil where something else has.

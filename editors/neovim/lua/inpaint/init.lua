@@ -10,6 +10,8 @@ local server = require("inpaint.server")
 local suggest = require("inpaint.suggest")
 
 local M = {}
+local COC_MS = 50 -- between looks at whether coc.nvim's menu is still open
+local coc_timer = assert(vim.uv.new_timer())
 local WORD = { "^%s*[%w_\128-\255]+", "^%s*[^%w%s_\128-\255]+", "^%s+" }
 
 local function watch(events, pattern, callback)
@@ -17,11 +19,29 @@ local function watch(events, pattern, callback)
   vim.api.nvim_create_autocmd(events, { group = group, pattern = pattern, callback = callback })
 end
 
---- Look again when the menu of Neovim, blink.cmp or nvim-cmp opens or closes: later, as it tells while it does so.
+--- Look again when coc.nvim's menu has opened and when it has closed, of which it does not tell.
+local function follow_coc()
+  if ghost.coc_menu_is_open() then
+    suggest.look_again()
+    coc_timer:start(
+      COC_MS,
+      COC_MS,
+      vim.schedule_wrap(function()
+        if coc_timer:is_active() and not ghost.coc_menu_is_open() then
+          coc_timer:stop()
+          suggest.look_again()
+        end
+      end)
+    )
+  end
+end
+
+--- Look again when the menu of a completion plugin or Neovim opens or closes: later, as it tells while it does so.
 local function watch_menus()
   local look_again = vim.schedule_wrap(suggest.look_again)
   watch("CompleteDone", "*", look_again)
   watch("User", { "BlinkCmpMenuOpen", "BlinkCmpMenuClose" }, look_again)
+  watch("User", "CocOpenFloat", vim.schedule_wrap(follow_coc)) -- any of its windows
   watch("InsertEnter", "*", function()
     local cmp = package.loaded["cmp"]
     if cmp and not M.watches_cmp then

@@ -272,7 +272,7 @@ def by_language(places: Iterable[tuple[Typed, list[Odds]]]) -> dict[str, list[tu
 
 
 def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial, float]:
-    """The lowest price that keeps within a setting's limits; the highest where none does."""
+    """The lowest price that keeps within a setting's limits; where none does, that keeps within that of wrong ones."""
     prices: dict[Dial, float] = {}
     curve = []
     for price in map(float, PRICES):
@@ -282,8 +282,9 @@ def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial,
             f"price {price:6.1f}: ratio {played.ratio:.3f}, precision {played.precision:.2f}, {played.wrong:.2f} wrong"
         )
     for dial, (precision, wrong) in LIMITS.items():
-        enough = [price for price, played in curve if played.precision >= precision and played.wrong <= wrong]
-        prices[dial] = round(enough[0] if enough else float(PRICES[-1]), 1)
+        seldom = [(price, played) for price, played in curve if played.wrong <= wrong]
+        right = [price for price, played in seldom if played.precision >= precision]
+        prices[dial] = round(right[0] if right else seldom[0][0] if seldom else float(PRICES[-1]), 1)
     return prices
 
 

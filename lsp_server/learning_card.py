@@ -60,8 +60,8 @@ files. Below, each package is judged by trees that were learned of others; the f
 ## Prices
 
 A price is in characters: so many that a right suggestion saves outweigh a wrong one. Each is the lowest that was tried
-at which precision and wrong suggestions a line are within the limits of its setting, or the highest where none is.
-Nothing is adapted to a user here.
+at which precision and wrong suggestions a line are within the limits of its setting, or where none is, at which the
+latter are. Nothing is adapted to a user here.
 
 | setting | price | least precision | most wrong a line | ratio | precision | shown a line | wrong a line |
 |---|---|---|---|---|---|---|---|

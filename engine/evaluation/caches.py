@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import msgspec
 from tqdm import tqdm
@@ -15,7 +16,8 @@ from tqdm import tqdm
 from engine.contract import Backend, Fill, Sampling
 from engine.evaluation.lines import places, share
 
-CACHES = ("exact", "fast")
+Cache: TypeAlias = Literal["exact", "fast"]
+CACHES: tuple[Cache, ...] = ("exact", "fast")
 
 
 class Way(msgspec.Struct):
@@ -40,7 +42,7 @@ class Report(msgspec.Struct):
 def compare(filler: Backend, folder: Path, count: int, steps: int, language: str) -> Report:
     """Raises EngineError as `lines.places` does, and where the model has no cache to choose."""
     cancel, targets = threading.Event(), list[str]()
-    made: dict[str, list[Fill]] = {cache: [] for cache in CACHES}
+    made: dict[Cache, list[Fill]] = {cache: [] for cache in CACHES}
     same = 0
     with tqdm(places(folder, count, language=language), total=count, unit="place") as bar:
         for _, place in bar:

@@ -85,10 +85,8 @@ async def test_packages_that_a_cell_imports_are_indexed(scripted: LspClient, tmp
     for name in ("first", "second"):
         (packages / name).mkdir(parents=True)
         (packages / name / "a.py").write_text("x = 1\n")
-    interpreter = str(tmp_path / ".venv" / "bin" / "python")
-    await scripted.initialize(
-        rootUri=tmp_path.as_uri(), initializationOptions={"status": True, "interpreter": interpreter}
-    )
+    options = {"status": True, "interpreter": str(tmp_path / ".venv")}
+    await scripted.initialize(rootUri=tmp_path.as_uri(), initializationOptions=options)
     open_notebook(scripted, item("a", "import first"), item("b", "x = "))
     await scripted.wait_for("inpaint/status", '"packages": ["first"]')
     edited = {"document": {"uri": uri("b"), "version": 2}, "changes": [{"text": "import second"}]}

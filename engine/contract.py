@@ -27,6 +27,7 @@ class Cancelled(Exception):
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Cache: TypeAlias = Literal["exact", "fast"]
 Algorithm = Literal[
     "origin", "maskgit_plus", "topk_margin", "entropy", "low_confidence", "random", "p2", "confidence_threshold"
 ]
@@ -69,7 +70,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     logits_eos_inf: bool | None = None
     confidence_eos_eot_inf: bool | None = None
     pad_eos_to_right: bool | None = None
-    cache: Literal["exact", "fast"] | None = None
+    cache: Cache | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
 
     def over(self, other: Sampling) -> Sampling:

@@ -283,8 +283,9 @@ def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial,
         )
     for dial, (precision, wrong) in LIMITS.items():
         seldom = [(price, played) for price, played in curve if played.wrong <= wrong]
-        right = [price for price, played in seldom if played.precision >= precision]
-        prices[dial] = round(right[0] if right else seldom[0][0] if seldom else float(PRICES[-1]), 1)
+        right = [(price, played) for price, played in seldom if played.precision >= precision]
+        price, _ = (right or seldom or curve[-1:])[0]
+        prices[dial] = round(price, 1)
     return prices
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import itertools
 import threading
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import get_args
 
 import msgspec
 from tqdm import tqdm
 
-from engine.contract import Backend, Fill, Sampling
+from engine.contract import Backend, Cache, Fill, Sampling
 from engine.evaluation.lines import places, share
 
-Cache: TypeAlias = Literal["exact", "fast"]
-CACHES: tuple[Cache, ...] = ("exact", "fast")
+CACHES: tuple[Cache, ...] = get_args(Cache)
 
 
 class Way(msgspec.Struct):

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from engine.contract import EngineError
 
 PLANES = {8: (8,), 6: (4, 2), 5: (4, 1), 4: (4,)}  # widths in bits, the highest bits first
+COMPUTED = 128  # weights of a row that share a scale when they are multiplied, which is fastest
 ZERO = 128  # what stands for 0 in eight bits
 CLIPPING = np.linspace(0.8, 1.0, 9, dtype=np.float32)  # shares of a block's largest weight that scales are tried for
 
@@ -40,6 +41,16 @@ class Matrix(msgspec.Struct, frozen=True):
         rows, blocks = self.scales.shape
         whole = (self.numbers.astype(np.float32) - ZERO).reshape(rows, blocks, -1)
         return np.asarray((whole * self.scales[:, :, None]).reshape(self.numbers.shape), np.float32)
+
+    def wide(self) -> Matrix:
+        """With blocks of `COMPUTED` in eight bits, the last filled up, where the bits leave room for that."""
+        rows, columns = self.numbers.shape
+        if self.bits == 8 or self.block >= COMPUTED:
+            return self
+        blocks = np.pad(self.floats(), ((0, 0), (0, -columns % COMPUTED))).reshape(rows, -1, COMPUTED)
+        scales = np.maximum(np.abs(blocks).max(-1), 1e-7) / (ZERO - 1)
+        numbers = np.round(blocks / scales[:, :, None]) + ZERO
+        return Matrix(numbers.astype(np.uint8).reshape(rows, -1), scales.astype(np.float32), 8)
 
 
 Weights: TypeAlias = Mapping[str, Matrix | NDArray[np.float32]]  # by name; what is no matrix is stored as it is

@@ -31,7 +31,7 @@ class ModelShape(msgspec.Struct, frozen=True):
     """Of the exported model, from its config.json."""
 
     context: Annotated[int, msgspec.Meta(ge=32, le=1 << 20)]  # tokens of context it was trained on
-    canvas: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # tokens of its largest canvas
+    canvas: Annotated[int, msgspec.Meta(ge=0, le=1024)]  # tokens of its largest canvas; 0 where it knows none
     ngram_buckets: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
     marks_empty_rest: bool = True  # see window.prompt
     sees_snippets: bool = False  # see window.prompt

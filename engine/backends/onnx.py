@@ -1,7 +1,8 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
 A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows
-what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, the graph says.
+what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, and whether a pass
+may have a canvas, the graph says: one without writes into the memory itself.
 
 The graph has no weights: they are unpacked from the file that torch reads too, and handed over by name.
 """
@@ -41,6 +42,7 @@ class OnnxPasses(CausalPasses):
         self._session, self._denoiser, self._own = session, denoiser, list(own)
         self.denoises = denoiser is not None
         self._outputs = ["token", "probability", "logits", *(f"new_{name}" for name in empty)]
+        self._in_place = "length" in [each.name for each in session.get_inputs()]
 
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> OnnxPasses:
@@ -62,6 +64,40 @@ class OnnxPasses(CausalPasses):
         self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
     ) -> Rows:
         """See CausalPasses.forward."""
+        if self._in_place:
+            assert not canvas
+            top, probability, logits = self._causal(tokens, results)
+        else:
+            top, probability, logits = self._masked(tokens, canvas, results)
+        if first is not None:
+            top[0], probability[0] = likeliest(logits[0], first)
+        self.sequence.extend(tokens)
+        return Rows(top.tolist(), probability.tolist(), logits)
+
+    def _causal(self, tokens: list[int], results: int) -> list[NDArray[Any]]:
+        """Tokens, probabilities and logits; the memory is written to by the graph."""
+        start, n = len(self.sequence), len(tokens)
+        memory = self._memories[0]
+        _fit(memory, start + n)
+        binding = self._session.io_binding()
+        for name, value in (
+            ("tokens", np.array(tokens, np.int64)),
+            ("rows", np.arange(n - results, n)),
+            ("last", np.array([start + n - 1], np.int32)),
+            ("length", np.array([start + n], np.int32)),
+        ):
+            binding.bind_cpu_input(name, value)
+        for name in self._outputs[:3]:
+            binding.bind_output(name)
+        for name, part in memory.parts.items():
+            place = ("cpu", 0, np.float32, (1, *part.shape), part.ctypes.data)
+            binding.bind_input(name, *place)
+            binding.bind_output(f"new_{name}", *place)
+        self._session.run_with_iobinding(binding)
+        return [output.numpy() for output in binding.get_outputs()[:3]]
+
+    def _masked(self, tokens: list[int], canvas: list[int], results: int) -> list[NDArray[Any]]:
+        """As `_causal`, of a graph that is told what each row sees."""
         start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
         memory = self._memories[0]
         _fit(memory, start)
@@ -83,13 +119,10 @@ class OnnxPasses(CausalPasses):
                 **{name: memory.parts[name] for name in self._own},
             },
         )
-        if first is not None:
-            top[0], probability[0] = likeliest(logits[0], first)
         _fit(memory, start + n)
         for part, rows in zip(memory.parts.values(), new, strict=True):
             part[:, start : start + n] = rows[:, :n]
-        memory.tokens += tokens
-        return Rows(top.tolist(), probability.tolist(), logits)
+        return [top, probability, logits]
 
     def denoise(self, canvas: list[int]) -> Summary:
         """See CausalPasses.denoise."""
@@ -122,7 +155,7 @@ def _trim() -> None:
 def _memory_of(session: onnxruntime.InferenceSession) -> dict[str, NDArray[np.float32]]:
     """Keys and values that a graph reads, holding nothing yet."""
     kept = [each for each in session.get_inputs() if each.name.startswith(("keys.", "values."))]
-    return {each.name: np.zeros((each.shape[0], 0, each.shape[2]), np.float32) for each in kept}
+    return {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
 
 
 def with_head(weights: Weights) -> Weights:
@@ -158,8 +191,9 @@ def arrays(weights: Weights) -> dict[str, NDArray[Any]]:
     named: dict[str, NDArray[Any]] = {}
     for name, weight in weights.items():
         if isinstance(weight, Matrix):
-            named[f"{name}.numbers"] = weight.numbers.reshape(*weight.scales.shape, -1)
-            named[f"{name}.scales"] = weight.scales
+            wide = weight.wide()
+            named[f"{name}.numbers"] = wide.numbers.reshape(*wide.scales.shape, -1)
+            named[f"{name}.scales"] = wide.scales
         else:
             named[name] = weight
     return named

@@ -104,17 +104,21 @@ def source_files() -> Iterator[Path]:
 
 
 async def large_file(editor: Editor) -> float:
-    """By how many milliseconds the median key in a large file is slower; both are typed into in turns."""
-    lines = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
-    spent: dict[int, list[float]] = {SMALL: [], LARGE: []}
-    before = {}
-    for size in spent:
-        text = [lines[number % len(lines)] for number in range(size)]
-        before[size] = "".join(text[: size // 2]) + "x"
-        editor.open(f"file:///{size}.py", before[size] + "\n" + "".join(text[size // 2 :]))
-        await timed(editor, f"file:///{size}.py", before[size])
-    for key in "_long_name = another_long_name(first, second)":
-        for size, made in spent.items():
-            made.append(await timed(editor, f"file:///{size}.py", before[size], key))
-            before[size] += key
-    return float(np.median(spent[LARGE]) - np.median(spent[SMALL]))
+    """By how many milliseconds the median key is slower where many lines stand far from the cursor; what the model sees
+    is the same.
+    """
+    sample = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
+    above, below = sample[: SMALL // 2], sample[SMALL // 2 : SMALL]
+    uri, medians = "file:///lines.py", []
+    for size in (SMALL, LARGE):
+        far = [f"line_{number} = {number}\n" for number in range((size - SMALL) // 2)]
+        before = "".join([*far, *above]) + "x"
+        editor.open(uri, "".join([before, "\n", *below, *far]))
+        await timed(editor, uri, before)
+        spent = []
+        for key in "_long_name = another_long_name(first, second)":
+            spent.append(await timed(editor, uri, before, key))
+            before += key
+        editor.close(uri)
+        medians.append(float(np.median(spent)))
+    return medians[1] - medians[0]

@@ -58,7 +58,7 @@ def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer:
     weights = {name: packed(weight.detach().numpy(), bits) for name, weight in named.items()}
     config, longest = trunk.config, POSITIONS * shape.context
     stored.write(out / "model.safetensors", weights, msgspec.json.encode(config).decode())
-    onnx.save(build(config, longest, weights), out / "graph.onnx")
+    onnx.save(build(config, longest, weights, shape.canvas > 0), out / "graph.onnx")
     if denoiser is not None:
         onnx.save(build_denoiser(config, longest, with_head(weights)), out / "denoiser.onnx")
     shutil.copyfile(tokenizer, out / "tokenizer.json")

@@ -25,6 +25,7 @@ from engine.training.objective import DraftObjective
 
 PLACES = 8  # of a canvas
 FILLS = 60
+ONE_THREAD = 50_000_000  # the most parameters of a model for whose passes a second thread gains nothing
 PROBLEMS = 40
 SHOWN = [*(f"right_at_{place}" for place in range(1, PLACES + 1)), "exact", "tokens_a_pass"]
 CANARY = {"humaneval": False, "humaneval_prefix_only": True}
@@ -34,11 +35,19 @@ def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
     """What the engine needs to know of a model that was trained on such rows."""
     return ModelShape(
         context=config.context,
-        canvas=model.config.denoiser.canvas if model.config.denoiser else config.canvas,
+        canvas=canvas_of(model, config),
         ngram_buckets=model.config.ngram_buckets,
         marks_empty_rest=config.marks_empty_rest,
         sees_snippets=config.snippets > 0,
+        threads=2 if sum(weight.numel() for weight in model.parameters()) > ONE_THREAD else 1,
     )
+
+
+def canvas_of(model: Trunk, config: SamplerConfig) -> int:
+    """Tokens of the largest canvas that the model was trained on."""
+    if model.config.denoiser:
+        return model.config.denoiser.canvas
+    return config.canvas if config.canvases else 0
 
 
 def quality(

@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from engine.backends.onnx import session
+from engine.backends.memory import ModelShape
+from engine.backends.onnx import OnnxPasses, session
 from engine.backends.torch_passes import read_model
 from engine.embedded import WEIGHTS
 from engine.models.trunk import Trunk, TrunkConfig
@@ -67,6 +68,26 @@ def outputs(session: onnxruntime.InferenceSession, inputs: tuple[torch.Tensor, .
     feed = {each.name: feed[each.name] for each in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, feed), strict=True))
+
+
+def test_a_trunk_without_canvases_writes_into_the_memory_it_reads(llama: Trunk) -> None:
+    weights = {name: weight.detach().numpy() for name, weight in llama.named_parameters()}
+    graph = build(llama.config, 512, weights, canvases=False).SerializeToString()
+    passes = OnnxPasses(session(graph, weights, threads=1), ModelShape(context=256, canvas=0, ngram_buckets=0))
+    inputs = example(llama, 0, 90, 90)
+    tokens = inputs[0].tolist()
+    with torch.no_grad():
+        logits = llama.step(*inputs)[0]
+    ways = [(40, 1), (1, 1), (9, 9), (30, 3)]  # tokens of a pass, and rows that are asked for
+    for count, results in ways:
+        start = len(passes.sequence)
+        rows = passes.forward(tokens[start : start + count], [], results)
+        end = start + count
+        np.testing.assert_allclose(rows.logits, logits[end - results : end].numpy(), atol=1e-4, rtol=1e-4)
+        assert rows.tokens == logits[end - results : end].argmax(-1).tolist()
+    passes.forget(50)  # and what was there is written over
+    again = passes.forward(tokens[50:60], [], 2)
+    np.testing.assert_allclose(again.logits, logits[58:60].numpy(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("cached", "rows"), [(0, 1), (0, 40), (1, 1), (300, 9), (300, 70)])

@@ -42,6 +42,7 @@ class OnnxPasses(CausalPasses):
         self._session, self._denoiser, self._own = session, denoiser, list(own)
         self.denoises = denoiser is not None
         self._outputs = ["token", "probability", "logits", *(f"new_{name}" for name in empty)]
+        self._bound: tuple[Memory | None, onnxruntime.IOBinding] = None, session.io_binding()
         self._in_place = "length" in [each.name for each in session.get_inputs()]
 
     @classmethod
@@ -78,8 +79,9 @@ class OnnxPasses(CausalPasses):
         """Tokens, probabilities and logits; the memory is written to by the graph."""
         start, n = len(self.sequence), len(tokens)
         memory = self._memories[0]
-        _fit(memory, start + n)
-        binding = self._session.io_binding()
+        if _fit(memory, start + n) or self._bound[0] is not memory:
+            self._bound = memory, self._binding(memory)
+        binding = self._bound[1]
         for name, value in (
             ("tokens", np.array(tokens, np.int64)),
             ("rows", np.arange(n - results, n)),
@@ -87,14 +89,21 @@ class OnnxPasses(CausalPasses):
             ("length", np.array([start + n], np.int32)),
         ):
             binding.bind_cpu_input(name, value)
+        for name in self._outputs[:3]:  # anew, for what is there from the last pass has its shape
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        return [output.numpy() for output in binding.get_outputs()[:3]]
+
+    def _binding(self, memory: Memory) -> onnxruntime.IOBinding:
+        """Of a memory as what is read and what is written, which takes a twentieth of a pass."""
+        binding = self._session.io_binding()
         for name in self._outputs[:3]:
             binding.bind_output(name)
         for name, part in memory.parts.items():
             place = ("cpu", 0, np.float32, (1, *part.shape), part.ctypes.data)
             binding.bind_input(name, *place)
             binding.bind_output(f"new_{name}", *place)
-        self._session.run_with_iobinding(binding)
-        return [output.numpy() for output in binding.get_outputs()[:3]]
+        return binding
 
     def _masked(self, tokens: list[int], canvas: list[int], results: int) -> list[NDArray[Any]]:
         """As `_causal`, of a graph that is told what each row sees."""
@@ -199,13 +208,16 @@ def arrays(weights: Weights) -> dict[str, NDArray[Any]]:
     return named
 
 
-def _fit(memory: Memory, length: int) -> None:
-    """Give the memory room for `length` positions and not many more, since every pass reads all of it."""
+def _fit(memory: Memory, length: int) -> bool:
+    """Give the memory room for `length` positions and not many more, since every pass reads all of it; tells whether
+    its parts are others now.
+    """
     if length <= memory.room <= length + SLACK:
-        return
+        return False
     room = -(-length // STEP) * STEP
     kept = min(memory.room, room)
     for name, part in memory.parts.items():
         fitted = np.zeros((part.shape[0], room, part.shape[2]), np.float32)
         fitted[:, :kept] = part[:, :kept]
         memory.parts[name] = fitted
+    return True

@@ -16,6 +16,7 @@ from concurrent import futures
 from typing import Any, NamedTuple, TypeVar
 
 import httpx2
+import msgspec
 
 from engine.contract import Cancelled
 from engine.remote.streams import Resets
@@ -48,11 +49,13 @@ class Client:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="remote").start()
         weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+        self._extensions: dict[str, Any] = {}
         self._http = self.wait(self._opened(), threading.Event())
 
     async def _opened(self) -> httpx2.AsyncClient:
         http = httpx2.AsyncClient(base_url=self._base, headers=self._headers, timeout=TIMEOUT, http2=True)
-        self._extensions = {"trace": Resets(http)}
+        if self._base.startswith("https:"):  # no other connection has streams
+            self._extensions = {"trace": Resets(http)}
         return http
 
     def get(self, path: str, cancel: threading.Event) -> Answer:
@@ -96,7 +99,10 @@ class Client:
             raise Unreachable(str(error) or type(error).__name__) from None
 
     async def _once(self, method: str, path: str, body: Any) -> Answer:
-        async with self._http.stream(method, path, json=body, extensions=self._extensions) as response:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json"} if content else {}
+        sent = self._http.stream(method, path, content=content, headers=headers, extensions=self._extensions)
+        async with sent as response:
             parts = bytearray()
             async for part in response.aiter_bytes():
                 parts += part

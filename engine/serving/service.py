@@ -75,7 +75,7 @@ class Service:
     async def parts(self, asked: Question, user: str, session: str) -> AsyncIterator[Answer]:
         """The answer as it comes; the last one has `finish`. Raises as Turns.fill does."""
         news: asyncio.Queue[Progress | None] = asyncio.Queue()
-        watched = asked.stream or asked.stops or asked.indent or asked.logprobs is not None
+        watched = asked.stream or asked.stops or asked.indent  # may end before the fill does
         watch = news.put_nowait if watched else None
         filling = asyncio.create_task(self.turns.fill(user, session, asked.request, watch))
         filling.add_done_callback(lambda _: news.put_nowait(None))

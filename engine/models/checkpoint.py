@@ -70,7 +70,7 @@ def load(
     validation.mask(vocabulary.mask, (vocabulary.eos, infill.expand, infill.delete), name)
     with torch.inference_mode():
         model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8, mesh)
-    validation.ids(vocabulary.all_ids(), model.shape.vocab, name)
+    validation.ids(vocabulary.all_ids(), min(model.shape.vocab, plan.shape.vocab), name)
     return Checkpoint(msgspec.structs.replace(plan, infill=infill), model, vocabulary, chosen, _sampling(folder))
 
 

@@ -320,6 +320,13 @@ def test_token_ids_without_an_embedding(family: str, tmp_path: Path) -> None:
     assert "embeddings and a token" in said(folder)
 
 
+@pytest.mark.parametrize("family", ["sdar", "dream", "tiny-a2d-qwen2"])
+def test_a_vocabulary_smaller_than_the_tokenizers(family: str, tmp_path: Path) -> None:
+    folder = tiny.FAMILIES[family](tmp_path)[0]
+    change_config(folder, vocab_size=tiny.VOCAB // 2)
+    assert f"{tiny.VOCAB // 2} embeddings and a token of id" in said(folder)
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -178,6 +178,7 @@ class Public(Backend):
         spelling = Middle(self.vocabulary, gap)
         limits = Limits(request, spelling, cancel, watch)
         limits.spelled = spelling.added
+        limits.respelled_lines = gap.taken.count("\n")
         known = self.vocabulary.after(gap, request.others)
         copier = copying.Copier(request, spelling, gap.taken)
         limits.tokens = most = min(most + respelled, self._room - window - self._shape.block)

@@ -32,6 +32,7 @@ QWEN_PATTERN = (
 SUFFIX_FIRST = ("<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>")  # Seed-Coder's
 PREFIX_FIRST = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # Qwen's
 LAST_PIECE = re.compile(r"(?:[^\S\n]?\w+|[^\S\n]+|[^\w\s]+)\Z")  # what a tokenizer may join with what comes next
+LAST_BLANK = re.compile(r"\s+\Z")
 LONGEST_PIECE = 24  # characters: a longer word is not taken back whole
 CHARACTERS = 3  # of code a token, at least: what is not in the window need not be encoded
 AFTER_SHARE = 0.25
@@ -52,6 +53,8 @@ class Vocabulary:
         self.eos, self.bos = self._named(special, "eos_token"), self._named(special, "bos_token")
         self.infill = infill
         self._heals = "ByteLevel" in repr(bpe.pre_tokenizer)  # others do not spell a piece as they spell the whole
+        joined = self.decode(self.encode("\n    x")[:1])
+        self._joins_lines = self._heals and joined != "\n" and joined.startswith("\n")  # with the next indentation
         kept = {self.mask, infill.expand}
         decoder = bpe.get_added_tokens_decoder().items()
         added = {token for token, what in decoder if what.special or what.content.startswith("<")}
@@ -155,13 +158,17 @@ class Vocabulary:
         """`budget` is the most tokens of both sides together."""
         prefix, suffix = request.prefix, request.suffix
         after = self.encode(suffix[: budget * CHARACTERS])[: int(budget * AFTER_SHARE)]
-        found = LAST_PIECE.search(prefix[-LONGEST_PIECE:]) if self._heals else None
-        cursor = len(prefix) - len(found[0]) if found else len(prefix)
+        cursor = len(prefix) - len(self._last_piece(prefix[-LONGEST_PIECE:]))
         room = budget - len(after)
         before = self.encode(recent(prefix[:cursor], room * CHARACTERS))[-room:]
         taken = self.encode(prefix[cursor:])
         spelled = "".join(self._bpe.id_to_token(token) or "" for token in taken)
         return self._placed(Gap(before, after, self.decode(taken), spelled))  # decoded: some tokenizers normalise
+
+    def _last_piece(self, text: str) -> str:
+        """What is taken back; the end of the line before too, where a tokenizer joins that with an indentation."""
+        found = (self._joins_lines and LAST_BLANK.search(text)) or (self._heals and LAST_PIECE.search(text))
+        return found[0] if found else ""
 
     def _placed(self, gap: Gap) -> Gap:
         """The suffix in its place, or before the canvas where the canvas cannot see it there."""

@@ -54,10 +54,17 @@ def test_it_writes_what_transformers_writes(folder: Path, plain: public.Public) 
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     request = FillRequest(prefix="def fibonacci(n):\n", max_tokens=8)
     ids = torch.tensor([plain.vocabulary.gap(request, 100).before])
-    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
+    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=9, do_sample=False)
     fill = plain.fill(request, threading.Event())
-    assert plain.vocabulary.decode(expected[0, ids.shape[1] :].tolist()).startswith(fill.text)
-    assert fill.tokens == fill.passes == 8
+    assert plain.vocabulary.decode(expected[0, ids.shape[1] :].tolist()).startswith("\n" + fill.text)
+    assert fill.tokens + 1 == fill.passes == 9  # the line's end goes with the indentation after it
+
+
+@pytest.mark.parametrize("before", ["", "\n", "    ", "    total = a + b\n\n    "])
+def test_a_line_begins_as_the_tokenizer_has_it(plain: public.Public, before: str) -> None:
+    """It makes one token of a line's end and the indentation after it."""
+    request = msgspec.structs.replace(SUM, prefix=SUM.prefix.removesuffix("    retur") + before)
+    assert plain.fill(request, threading.Event()).text.strip() in ("return a + b", "return total")
 
 
 def test_int8_completes_it_too(folder: Path, plain: public.Public, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ from engine.retrieval.index import Index
 from lsp_server.cache import Cache
 from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
 from lsp_server.decision import FEATURES, Decision, Trees, cuts
-from lsp_server.filters import filtered, without_doubtful_lines
+from lsp_server.filters import presentable
 from lsp_server.learning_card import card
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
@@ -143,7 +143,7 @@ def note(engine: Engine, task: Task) -> Typed:
             if fill is None:
                 fill = engine.fill(request, threading.Event())
                 cache.add(request, fill)
-            text = filtered(without_doubtful_lines(fill), gap)
+            text = presentable(fill, gap)
             made = list(cuts(fill, text, gap)) if text else []
             if made:
                 texts = [text[: cut.end] for cut in made]

@@ -27,6 +27,7 @@ import sys
 from lsp_server import filters
 from lsp_server.__main__ import main
 filters.FILTERS = tuple(each for each in filters.FILTERS if each is not filters.{name})
+filters.{name} = lambda fill: fill.text  # who cuts a fill by its doubts is none of them
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -43,7 +44,7 @@ def server_without(name: str) -> tuple[str, ...]:
 
 def filters() -> list[str]:
     """The names of the server's filters."""
-    command = "from lsp_server.filters import FILTERS; print(*(each.__name__ for each in FILTERS))"
+    command = "from lsp_server import filters as f; print(*(e.__name__ for e in (f.without_doubtful_lines, *f.FILTERS)))"
     return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
 
 

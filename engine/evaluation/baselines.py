@@ -44,7 +44,9 @@ def server_without(name: str) -> tuple[str, ...]:
 
 def filters() -> list[str]:
     """The names of the server's filters."""
-    command = "from lsp_server import filters as f; print(*(e.__name__ for e in (f.without_doubtful_lines, *f.FILTERS)))"
+    command = (
+        "from lsp_server import filters as f; print(*(e.__name__ for e in (f.without_doubtful_lines, *f.FILTERS)))"
+    )
     return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
 
 

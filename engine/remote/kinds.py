@@ -8,17 +8,21 @@ llama.cpp's the files that ours copies from.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from engine.contract import DRAWN, EngineError, Fill, FillRequest, Piece
+from engine.window import after_cursor
 
 Json: TypeAlias = Any
 SENT = (  # beside what the API has itself; paths of files and indexes of them stay here
     "path", "max_lines", "deadline_ms", "steps", "related", "min_confidence", "drafts", "copies", "trust", "others",
 )  # fmt: skip
+LAST_BLANK = re.compile(r"\n?[^\S\n]*\Z")
 FILES = 6  # that llama.cpp is sent
+LINE = 40  # tokens: that a line has at most, where its end does not stop a server
 
 
 class Kind(Protocol):
@@ -113,22 +117,32 @@ class Infill:
 class Completion(Infill):
     """llama.cpp's, for any model: what follows the prefix, since it cannot be told the suffix.
 
-    Tokens of words begin with the blank before them, so the last blank is left to the model to write again.
+    Tokens of words begin with the blank before them, and those of indentations with the line's end, so these are left
+    to the model to write again. A line's end among them cannot be what it stops at.
     """
 
     endpoint = "completion"
 
     def body(self, request: FillRequest, model: str) -> Json:
-        return {"prompt": request.prefix.removesuffix(" ")} | _llama(request)
+        taken = _last_blank(request.prefix)
+        body = {"prompt": request.prefix.removesuffix(taken)} | _llama(request)
+        if "\n" in taken and body.pop("stop", None):
+            body["n_predict"] = min(LINE, request.max_tokens)
+        return body
 
     def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
-        if request.prefix.endswith(" "):
-            begins = answer["content"].startswith(" ")
-            answer = answer | {"content": answer["content"][1:] if begins else ""}
-        return super().fill(request, answer, seconds)
+        taken, text = _last_blank(request.prefix), answer["content"]
+        left = text.removeprefix(taken) if text.startswith(taken) else ""
+        return super().fill(request, answer | {"content": left}, seconds)
 
 
 KINDS: dict[str, Kind] = {kind.endpoint: kind for kind in (Completions(), Fim(), Infill(), Completion())}
+
+
+def _last_blank(prefix: str) -> str:
+    """The line's end and the indentation, or the blank, before the cursor; nothing where there is nothing else."""
+    found = LAST_BLANK.search(prefix)
+    return found[0] if found and prefix.strip() else ""
 
 
 def _body(request: FillRequest, model: str, **usual: float) -> Json:
@@ -162,6 +176,8 @@ def _fill(request: FillRequest, text: str, probabilities: list[float], ended: bo
     lines = text.split("\n")
     if request.max_lines is not None and len(lines) > request.max_lines:
         text, ended = "\n".join(lines[: request.max_lines]), True
+    if request.max_lines is not None and text and after_cursor(request.prefix, request.suffix)[1]:
+        text += "\n"  # it is a line of its own
     logs = [math.log(max(probability, 1e-30)) for probability in probabilities]
     return Fill(
         text=text,

@@ -31,6 +31,10 @@ def test_the_engine_fills_by_llama_cpp(llama_cpp: str, monkeypatch: pytest.Monke
     assert fill.text == "np"
     assert 0.5 < fill.confidence <= 1
     assert fill.instead == ""
+    header = 'def add(a, b):\n    """Return the sum."""\n'
+    for prefix in (header, header + "    "):  # a token of the model has the line's end and the indentation
+        made = Engine.load(llama_cpp).fill(FillRequest(prefix=prefix, max_lines=1, max_tokens=16), threading.Event())
+        assert made.text.strip() == "return a + b"
 
 
 async def test_the_language_server_completes_by_llama_cpp(llama_cpp: str) -> None:

@@ -174,6 +174,24 @@ NO_FIM = {
 }
 
 
+@pytest.mark.parametrize("stub", [LLAMA, FIM, OPENAI], indirect=True)
+def test_a_line_before_another_has_an_end(stub: Stub) -> None:
+    engine = Engine.load(stub.url)
+    assert fill(engine, FillRequest(prefix="x = 1\n", suffix="y = 2\n", max_lines=1)).text.endswith("\n")
+    assert not fill(engine, FillRequest(prefix="x = 1\n", suffix="\ny = 2\n", max_lines=1)).text.endswith("\n")
+
+
+@pytest.mark.parametrize("stub", [NO_FIM], indirect=True)
+def test_an_indentation_is_written_again(stub: Stub) -> None:
+    engine = Engine.load(stub.url)
+    fill(engine, FillRequest(prefix="def f():\n    ", max_lines=1))
+    body = stub.bodies("/completion")[-1]
+    assert body["prompt"] == "def f():" and "stop" not in body and body["n_predict"] <= 40
+    fill(engine, FillRequest(prefix="x = ", max_lines=1))
+    body = stub.bodies("/completion")[-1]
+    assert body["prompt"] == "x =" and body["stop"] == ["\n"]
+
+
 @pytest.mark.parametrize("stub", [FIM], indirect=True)
 def test_a_fim_api_is_found_and_cut_to_the_lines(stub: Stub) -> None:
     engine = Engine.load(stub.url)

@@ -38,7 +38,8 @@ def build(config: TrunkConfig, longest: int, weights: Weights, canvases: bool = 
     """The graph of a trunk's pass for weights like these; `longest` is the number of positions it can tell apart, and
     `canvases` whether it was trained on canvases.
     """
-    graph = PassGraph if canvases or config.qk_norm or config.denoiser else CausalGraph  # what that cannot do
+    as_llama = config.weighted_norms and not (config.qk_norm or config.embed_norm or config.ngram_buckets)
+    graph = CausalGraph if as_llama and not (canvases or config.denoiser) else PassGraph
     return graph(config, longest, weights).model()
 
 
@@ -255,8 +256,8 @@ class PassGraph:
 
 
 class CausalGraph(PassGraph):
-    """Of a trunk that sees no canvases: attention is one operator, which turns queries and keys and writes into the
-    memory that it reads, so a pass costs a quarter less.
+    """Of a trunk like Llama's without canvases: attention is one operator (ONNX Runtime's GroupQueryAttention), that
+    turns queries and keys and writes into the memory that it reads, so a pass costs a quarter less.
 
     Inputs   tokens (n,), rows (m,), last (1,) int32 = the last position, length (1,) int32 = positions with the new
              ones, keys.L, values.L (1, kv_heads, room, d), which are new_keys.L, new_values.L too

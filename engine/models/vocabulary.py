@@ -54,7 +54,8 @@ class Vocabulary:
         self.infill = infill
         self._heals = "ByteLevel" in repr(bpe.pre_tokenizer)  # others do not spell a piece as they spell the whole
         joined = self.decode(self.encode("\n    x")[:1])
-        self._joins_lines = self._heals and joined != "\n" and joined.startswith("\n")  # with the next indentation
+        # with the next indentation; who sees what follows the canvas in its place reads any beginning of it
+        self._joins_lines = self._heals and not infill.suffix and joined != "\n" and joined.startswith("\n")
         kept = {self.mask, infill.expand}
         decoder = bpe.get_added_tokens_decoder().items()
         added = {token for token, what in decoder if what.special or what.content.startswith("<")}

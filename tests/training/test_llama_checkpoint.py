@@ -75,10 +75,10 @@ def test_small_writes_what_transformers_writes_with_it(tmp_path: Path) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
     request = FillRequest(prefix="def fibonacci(n):\n", max_tokens=8, copies=False)
     ids = torch.tensor([small.vocabulary.gap(request, 100).before])
-    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
+    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=9, do_sample=False)
     fill = small.fill(request, threading.Event())
-    assert small.vocabulary.decode(expected[0, ids.shape[1] :].tolist()) == fill.text
-    assert fill.tokens == fill.passes == 8
+    assert small.vocabulary.decode(expected[0, ids.shape[1] :].tolist()) == "\n" + fill.text
+    assert fill.tokens + 1 == fill.passes == 9  # the line's end goes with the indentation after it
 
 
 def test_another_shape_is_refused(tmp_path: Path) -> None:

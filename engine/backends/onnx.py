@@ -95,7 +95,7 @@ class OnnxPasses(CausalPasses):
         return [output.numpy() for output in binding.get_outputs()[:3]]
 
     def _binding(self, memory: Memory) -> onnxruntime.IOBinding:
-        """Of a memory as what is read and what is written, which takes a twentieth of a pass."""
+        """Of a memory as what is read and what is written, kept from pass to pass: there are two parts a layer."""
         binding = self._session.io_binding()
         for name in self._outputs[:3]:
             binding.bind_output(name)

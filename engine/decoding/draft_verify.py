@@ -10,10 +10,8 @@ of model and copier, see `copying`, or is drawn from it, see `drawing`. A pass i
 
 A model with a denoiser of its own has it denoise the next draft after each pass, in steps that cost a small part of
 one. Else, where rows are dear (a processor pays for nine what it pays for two passes of one), a canvas costs more
-passes than it saves, and drafts are copied only. (A smaller model does not pay there either: of nano's drafts for small
-0.7 of 1.5 tokens are agreed with, for the 4 ms that this saves.) Where they are free (a GPU), and where the request
-trusts denoised tokens without having them read (a fill is then one or two passes), every pass without a copied draft
-has a canvas.
+passes than it saves, and drafts are copied only. Where they are free (a GPU), and where the request trusts denoised
+tokens without having them read (a fill is then one or two passes), every pass without a copied draft has a canvas.
 """
 
 from __future__ import annotations

@@ -82,6 +82,11 @@ class PassGraph:
         constant = self.add.constant
         self.turns = [constant(part[0, 0].numpy()) for part in rotary(torch.arange(longest)[None], config)]
         self.first, self.last = constant(np.array([0])), constant(np.array([-1]))
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What the blocks share."""
+        config, constant = self.config, self.add.constant
         self.ones = {size: constant(np.ones(size, np.float32)) for size in (config.dim, config.head_dim)}
         self.by_head = constant(np.array([0, 0, -1, config.head_dim]))
         self.stacked = constant(np.array([1, config.kv_heads, -1, config.head_dim]))
@@ -190,15 +195,16 @@ class PassGraph:
         if not isinstance(weight, Matrix):
             return self.add("FusedMatMul", x, self.weight(name, weight.shape), domain=FUSED, transB=1)
         rows, columns = weight.numbers.shape
-        sizes = {"K": columns, "N": rows, "bits": 8, "block_size": weight.wide().block}
-        parts = self.matrix(name, weight)
+        wide = weight.wide()
+        sizes = {"K": columns, "N": rows, "bits": 8, "block_size": wide.block}
+        parts = self.matrix(name, wide)
         return self.add("MatMulNBits", x, *parts, domain=FUSED, accuracy_level=4, **sizes)  # 4: int8 activations
 
     def looked_up(self, name: str, ids: str) -> str:
         weight = self.weights[name]
         if not isinstance(weight, Matrix):
             return self.add("Gather", self.weight(name, weight.shape), ids, axis=0)
-        numbers, scales = (self.add("Gather", part, ids, axis=0) for part in self.matrix(name, weight))
+        numbers, scales = (self.add("Gather", part, ids, axis=0) for part in self.matrix(name, weight.wide()))
         whole = self.add("Sub", self.add("Cast", numbers, to=TensorProto.FLOAT), self.add.constant(np.float32(ZERO)))
         looked = self.add("Mul", whole, self.add("Unsqueeze", scales, self.last))
         leading = [0] * (2 if ids == "ngrams" else 1)  # as many axes as ids has
@@ -208,9 +214,8 @@ class PassGraph:
 
     def matrix(self, name: str, weight: Matrix) -> tuple[str, str]:
         """Numbers and scales."""
-        wide = weight.wide()
-        shape = wide.scales.shape
-        return self.weight(f"{name}.numbers", (*shape, wide.block), TensorProto.UINT8), self.weight(
+        shape = weight.scales.shape
+        return self.weight(f"{name}.numbers", (*shape, weight.block), TensorProto.UINT8), self.weight(
             f"{name}.scales", shape
         )
 
@@ -245,7 +250,6 @@ class PassGraph:
     ) -> onnx.ModelProto:
         """With inputs of those kinds, and of some layers keys and values, each of the shape `memory`."""
         number, real = TensorProto.INT64, TensorProto.FLOAT
-        kinds = dict(kinds)
         for layer, part in itertools.product(layers, ("keys", "values")):
             kinds[f"{part}.{layer}"] = (real, list(memory))
         inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
@@ -257,18 +261,14 @@ class PassGraph:
 
 class CausalGraph(PassGraph):
     """Of a trunk like Llama's without canvases: attention is one operator (ONNX Runtime's GroupQueryAttention), that
-    turns queries and keys and writes into the memory that it reads, so a pass costs a quarter less.
+    turns queries and keys and writes into the memory that it reads.
 
     Inputs   tokens (n,), rows (m,), last (1,) int32 = the last position, length (1,) int32 = positions with the new
              ones, keys.L, values.L (1, kv_heads, room, d), which are new_keys.L, new_values.L too
     """
 
-    def __init__(self, config: TrunkConfig, longest: int, weights: Weights) -> None:
-        self.config, self.weights = config, weights
-        self.add = Nodes()
-        self.declared: set[str] = set()
-        self.first, self.last = self.add.constant(np.array([0])), self.add.constant(np.array([-1]))
-        self.turns = [self.add.constant(part[0, 0].numpy()) for part in rotary(torch.arange(longest)[None], config)]
+    def prepare(self) -> None:
+        """Nothing: what the operator reads beside the memory are inputs."""
 
     def block(self, x: str, name: str, layer: int) -> tuple[str, str, str]:
         projected = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")

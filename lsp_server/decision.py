@@ -7,7 +7,8 @@ of the most benefit is shown, if it has any:
     benefit = chance · characters - (1 - chance) · price
 
 The chance is said by small gradient-boosted trees (Friedman 2001) from what is at hand anyway: the probabilities of the
-tokens, whether they were copied and for how long a match, the kind of place, how much was typed of the fill already.
+tokens, whether they were copied and for how long a match, how many names stand nowhere else (a small model invents
+some), the kind of place, how much was typed of the fill already.
 They are fitted by `python -m lsp_server.learning`, for each model a file of decisions/. In a session their log-odds
 shift with what the user accepts, by at most MOST_SHIFT.
 """
@@ -39,7 +40,7 @@ LEAST = 1e-6  # probability
 DOCSTRING = 4_000  # characters in which one begins
 OF_CUTS = (
     "sum", "least", "first", "mean", "last", "next", "characters", "tokens", "lines", "whole", "left out", "copied",
-    "most copied", "first copied", "closes", "letters",
+    "most copied", "first copied", "closes", "letters", "new names", "new last", "far names", "names",
 )  # fmt: skip
 OF_PLACES = (
     "typed", "head", "indentation", "inside word", "after blank", "after dot", "after bracket", "after quote",
@@ -47,6 +48,8 @@ OF_PLACES = (
 )  # fmt: skip
 FEATURES = OF_CUTS + OF_PLACES
 WORD_AT_END = re.compile(r"\w*$")
+NAME = re.compile(r"[^\W\d]\w*")
+NEAR = 2_000  # characters above the cursor's line
 
 
 class Cut(NamedTuple):
@@ -54,6 +57,14 @@ class Cut(NamedTuple):
 
     end: int
     features: list[float]
+
+
+class Names(NamedTuple):
+    """That stand around the cursor, and above it nearby; `begun` is the beginning of one that the cursor stands in."""
+
+    known: tuple[frozenset[str], ...]
+    near: tuple[frozenset[str], ...]
+    begun: str
 
 
 class Shown(NamedTuple):
@@ -148,7 +159,7 @@ def cuts(fill: Fill, text: str, gap: Gap, tried: int = 0) -> Iterator[Cut]:
 
     `tried` are the suggestions that were shown on the cursor's line and not taken.
     """
-    place = place_features(fill, gap, tried)
+    place, names = place_features(fill, gap, tried), names_around(gap)
     logs: list[float] = []
     copied: list[float] = []
     pieces = [piece for piece in fill.pieces if piece.end > 0]
@@ -160,7 +171,7 @@ def cuts(fill: Fill, text: str, gap: Gap, tried: int = 0) -> Iterator[Cut]:
             continue  # this one goes with the next, which has no characters
         if following is None or end == len(text) or ends_word(text, end):
             next_one = math.log(max(following.probability, LEAST)) if following else 0.0
-            yield Cut(end, [*cut_features(fill, text[:end], logs, copied, next_one), *place])
+            yield Cut(end, [*cut_features(fill, text[:end], logs, copied, next_one, names), *place])
         if end == len(text):
             return
 
@@ -170,8 +181,26 @@ def ends_word(text: str, end: int) -> bool:
     return not inside and bool(text[:end].strip()) and not text[end - 1].isspace()
 
 
-def cut_features(fill: Fill, text: str, logs: list[float], copied: list[float], next_one: float) -> list[float]:
+def names_around(gap: Gap) -> Names:
+    head = gap.head
+    above, begun = gap.prefix[: len(gap.prefix) - len(head)], WORD_AT_END.search(head)
+    left = frozenset(NAME.findall(head[: begun.start()] if begun else head))
+    known, near = (names_of(above), names_of(gap.suffix), left), (names_of(above[-NEAR:]), left)
+    return Names(known, near, begun.group() if begun else "")
+
+
+@lru_cache(maxsize=6)  # a line is typed between the same texts
+def names_of(text: str) -> frozenset[str]:
+    return frozenset(NAME.findall(text))
+
+
+def cut_features(
+    fill: Fill, text: str, logs: list[float], copied: list[float], next_one: float, names: Names
+) -> list[float]:
     """In the order of OF_CUTS; `logs` of the probabilities of the tokens, and of the one left out first."""
+    written = NAME.findall(names.begun + text)
+    new = [not any(name in known for known in names.known) for name in written]
+    far = [not any(name in near for near in names.near) for name in written]
     return [
         sum(logs),
         min(logs),
@@ -189,6 +218,10 @@ def cut_features(fill: Fill, text: str, logs: list[float], copied: list[float], 
         copied[0],
         float(text[-1:] in tuple(")]}:;,")),
         sum(map(str.isalpha, text)) / max(1, len(text)),
+        float(sum(new)),
+        float(bool(new) and new[-1]),
+        float(sum(far)),
+        float(len(written)),
     ]
 
 

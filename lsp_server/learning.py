@@ -8,9 +8,9 @@ the other languages together.
 
 A policy is then played on these notes: what is shown by its decision and right is accepted, and what the keys would
 have been is skipped. The trees are fitted twice, the second time to the keys that the first ones
-leave. The prices of the dial are the lowest that keep the precision of its settings, played with trees that have not
-seen the package (cross-validation by package). A card beside the decision says what it was learned of, and how good it
-is on packages that it has not seen.
+leave. Wherever a policy is played, its trees have not seen the package (cross-validation), and the prices of the dial
+are the lowest that then keep the precision of its settings. A card beside the decision says what it was learned of, and
+how good it is on packages that it has not seen.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -44,6 +44,9 @@ from lsp_server.filters import presentable
 from lsp_server.learning_card import card
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import GradientBoostingClassifier
 
 OUT = Path(__file__).with_name("decisions")
 LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
@@ -212,15 +215,18 @@ def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -
     return Played(accepted / characters, right / max(1, shown), shown / lines, wrong / lines, visited, judged)
 
 
-def fit(keys: Sequence[Key]) -> Trees:
+def booster() -> GradientBoostingClassifier:
     from sklearn.ensemble import GradientBoostingClassifier
 
+    return GradientBoostingClassifier(
+        n_estimators=160, max_depth=3, learning_rate=RATE, subsample=0.3, max_features=0.4, random_state=0
+    )
+
+
+def fit(keys: Sequence[Key]) -> Trees:
     rows, right = np.concatenate([key.features for key in keys]), np.concatenate([key.right for key in keys])
     weights = np.concatenate([np.full(len(key.right), 1 / len(key.right)) for key in keys])  # a key counts once
-    model = GradientBoostingClassifier(
-        n_estimators=80, max_depth=3, learning_rate=RATE, subsample=0.2, max_features=0.4, random_state=0
-    )
-    model.fit(rows, right, weights)
+    model = booster().fit(rows, right, weights)
     trees = [stage[0].tree_ for stage in model.estimators_]
     size = max(tree.node_count for tree in trees)
     prior = float(np.average(right, weights=weights))
@@ -246,20 +252,22 @@ def fit(keys: Sequence[Key]) -> Trees:
 
 
 def learned(notes: Sequence[Typed]) -> Trees:
-    """To the keys that are left by the trees that are fitted to all."""
-    first = Decision(fit([key for typed in notes for key in typed.keys]))
-    return fit(play(notes, odds_of(notes, first), 10.0).visited)
+    """To the keys that are left by trees that have not seen the package: those that have would accept more of it than
+    they do of a user's, and what they left would be harder.
+    """
+    seen, odds = held_out(notes, lambda part: fit([key for typed in part for key in typed.keys]))
+    return fit(play(seen, odds, 10.0).visited)
 
 
-def cross_validated(notes: Sequence[Typed]) -> tuple[list[Typed], list[list[Odds]]]:
-    """All places, and the log-odds of their keys by what was learned of other packages."""
+def held_out(notes: Sequence[Typed], learn: Callable[[Sequence[Typed]], Trees]) -> tuple[list[Typed], list[list[Odds]]]:
+    """All places, and the log-odds of their keys by what was learned of other packages (cross-validation)."""
     packages = sorted({typed.package for typed in notes})
     ordered: list[Typed] = []
     odds: list[list[Odds]] = []
     for fold in range(min(FOLDS, len(packages))):
         held = set(packages[fold::FOLDS])
         part = [typed for typed in notes if typed.package in held]
-        decision = Decision(learned([typed for typed in notes if typed.package not in held]))
+        decision = Decision(learn([typed for typed in notes if typed.package not in held]))
         ordered, odds = ordered + part, odds + odds_of(part, decision)
     return ordered, odds
 
@@ -317,7 +325,7 @@ def learn(arguments: argparse.Namespace) -> None:
     if len({typed.package for typed in notes}) < FOLDS:
         raise EngineError(f"a decision needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
     trees = learned(notes)
-    seen, odds = cross_validated(notes)
+    seen, odds = held_out(notes, learned)
     trees.prices = priced(seen, odds)
     dials = {dial: play(seen, odds, price) for dial, price in trees.prices.items()}
     languages = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,33 +12,25 @@ from test_cache import a_guess
 from engine import Fill
 from engine.evaluation.places import Place
 from lsp_server.cursor import Gap
-from lsp_server.decision import FEATURES, MOST_SHIFT, Decision, Trees, cuts, shift, to_show
+from lsp_server.decision import FEATURES, MOST_SHIFT, NEAR, Decision, Trees, cuts, shift, to_show
 from lsp_server.feedback import Feedback
-from lsp_server.learning import LIMITS, RATE, Key, Typed, fit, odds_of, play
+from lsp_server.learning import LIMITS, Key, Typed, booster, fit, held_out, odds_of, play
 from lsp_server.learning_card import card, reliability
 from lsp_server.settings import Settings
 
 GAP = Gap("total = 0\n", "\n", "python")
 SUM = FEATURES.index("sum")
-
-
-def by_sum() -> Decision:
-    """Log-odds of +3 where the tokens' log-probabilities sum to more than -0.5, else of -3."""
-    return Decision(
-        Trees(
-            features=list(FEATURES),
-            start=0.0,
-            depth=1,
-            feature=[[SUM, 0, 0]],
-            threshold=[[-0.5, 0, 0]],
-            left=[[1, 1, 2]],
-            right=[[2, 1, 2]],
-            value=[[0, -3.0, 3.0]],
-            prices={"quiet": 40.0, "balanced": 10.0, "eager": 1.0},
-        )
-    )
-
-
+BY_SUM = Trees(  # log-odds of +3 where the tokens' log-probabilities sum to more than -0.5, else of -3
+    features=list(FEATURES),
+    start=0.0,
+    depth=1,
+    feature=[[SUM, 0, 0]],
+    threshold=[[-0.5, 0, 0]],
+    left=[[1, 1, 2]],
+    right=[[2, 1, 2]],
+    value=[[0, -3.0, 3.0]],
+    prices={"quiet": 40.0, "balanced": 10.0, "eager": 1.0},
+)
 FILL = a_guess(("return", 0.95), (" total", 0.9), (".", 0.3), ("sum", 0.9), ("()", 0.9))
 
 
@@ -58,24 +52,34 @@ def test_a_fill_is_cut_where_words_end() -> None:
     assert all(len(cut.features) == len(FEATURES) for cut in cuts(FILL, FILL.text, GAP))
 
 
+def test_names_that_stand_nowhere_else_are_counted() -> None:
+    far = "widths = []\n" + "# …\n" * NEAR
+    gap = Gap(far + "def total(items):\n    return ite", "\n\n\nheights = []\n", "python")
+    fill = a_guess(("ms", 0.9), (" + widths", 0.9), (" + heights", 0.9), (" + lengths", 0.9))
+    found = [dict(zip(FEATURES, cut.features, strict=True)) for cut in cuts(fill, fill.text, gap)]
+    counted = ("names", "new names", "new last", "far names")
+    assert [[cut[name] for name in counted] for cut in found] == [
+        [1, 0, 0, 0],
+        [2, 0, 0, 1],
+        [3, 0, 0, 2],
+        [4, 1, 1, 3],
+    ]
+
+
 def test_a_suggestion_ends_where_its_benefit_does() -> None:
     made = list(cuts(FILL, FILL.text, GAP))
-    assert by_sum().chosen(made, FILL.text, 10.0).text == "return total"
-    assert by_sum().chosen(made, FILL.text, 400.0).text == ""
-    assert by_sum().chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
+    assert Decision(BY_SUM).chosen(made, FILL.text, 10.0).text == "return total"
+    assert Decision(BY_SUM).chosen(made, FILL.text, 400.0).text == ""
+    assert Decision(BY_SUM).chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
 
 
 def test_trees_say_what_the_library_says() -> None:
-    from sklearn.ensemble import GradientBoostingClassifier
-
     dice = np.random.default_rng(0)
     rows = dice.normal(size=(400, len(FEATURES)))
     right = rows[:, 0] + rows[:, 1] * rows[:, 2] + dice.normal(size=400) > 0
     trees = fit([Key(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)])
     ours = Decision(trees).log_odds(rows)
-    model = GradientBoostingClassifier(
-        n_estimators=80, max_depth=3, learning_rate=RATE, subsample=0.2, max_features=0.4, random_state=0
-    ).fit(rows, right)
+    model = booster().fit(rows, right)
     assert np.allclose(ours, model.decision_function(rows), atol=1e-3)
     assert msgspec.json.decode(msgspec.json.encode(trees), type=Trees) == trees
 
@@ -150,7 +154,7 @@ def test_a_policy_is_played_on_notes() -> None:
         Key(3, ["urn total"], rows.copy(), np.array([True])),
     ]
     notes = [Typed("p", place, keys)]
-    played = play(notes, odds_of(notes, by_sum()), 1.0)
+    played = play(notes, odds_of(notes, Decision(BY_SUM)), 1.0)
     assert played.precision == 0.5
     assert played.wrong == 1.0
     assert played.ratio == (len("turn total")) / len("return total")
@@ -160,6 +164,22 @@ def test_a_policy_is_played_on_notes() -> None:
     written = card("tiny", notes, LIMITS, dict.fromkeys(LIMITS, 1.0), dict.fromkeys(LIMITS, played), {"python": played})
     assert f"| python | 1 | 1 | {10 / 12:.3f} | 0.50 | 2.00 | 1.00 |" in written
     assert "| quiet | 1.0 | 0.68 | 0.3 | 0.833 |" in written
+
+
+def test_what_judges_a_package_has_not_seen_it() -> None:
+    place = Place("a.py", "python", "", "x", "")
+    key = Key(0, ["x"], np.zeros((1, len(FEATURES))), np.array([True]))
+    notes = [Typed(package, place, [key]) for package in "abcdefab"]
+    learned_of: list[set[str]] = []
+
+    def learn(part: Sequence[Typed]) -> Trees:
+        learned_of.append({typed.package for typed in part})
+        return BY_SUM
+
+    ordered, odds = held_out(notes, learn)
+    assert sorted(typed.package for typed in ordered) == sorted("abcdefab")
+    assert len(odds) == len(notes)
+    assert [set("abcdef") - packages for packages in learned_of] == [{"a", "e"}, {"b", "f"}, {"c"}, {"d"}]
 
 
 def test_chances_are_held_against_what_was_right() -> None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from engine import Fill
 from lsp_server.cursor import Gap, is_word, opens_block
 from lsp_server.feedback import Feedback
-from lsp_server.filters import LIKELIER, filtered, presentable
+from lsp_server.filters import LIKELIER, NAME, filtered, presentable
 from lsp_server.settings import Dial, Settings
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
@@ -48,7 +48,6 @@ OF_PLACES = (
 )  # fmt: skip
 FEATURES = OF_CUTS + OF_PLACES
 WORD_AT_END = re.compile(r"\w*$")
-NAME = re.compile(r"[^\W\d]\w*")
 NEAR = 2_000  # characters above the cursor's line
 
 
@@ -181,12 +180,17 @@ def ends_word(text: str, end: int) -> bool:
     return not inside and bool(text[:end].strip()) and not text[end - 1].isspace()
 
 
+def begun_word(head: str) -> str:
+    """What of a word stands at the end of the cursor's line so far."""
+    found = WORD_AT_END.search(head)
+    return found.group() if found else ""
+
+
 def names_around(gap: Gap) -> Names:
-    head = gap.head
-    above, begun = gap.prefix[: len(gap.prefix) - len(head)], WORD_AT_END.search(head)
-    left = frozenset(NAME.findall(head[: begun.start()] if begun else head))
-    known, near = (names_of(above), names_of(gap.suffix), left), (names_of(above[-NEAR:]), left)
-    return Names(known, near, begun.group() if begun else "")
+    begun = begun_word(gap.head)
+    above = gap.prefix.removesuffix(gap.head)
+    left = frozenset(NAME.findall(gap.head.removesuffix(begun)))
+    return Names((names_of(above), names_of(gap.suffix), left), (names_of(above[-NEAR:]), left), begun)
 
 
 @lru_cache(maxsize=6)  # a line is typed between the same texts
@@ -228,12 +232,12 @@ def cut_features(
 def place_features(fill: Fill, gap: Gap, tried: int) -> list[float]:
     """In the order of OF_PLACES."""
     head, bare = gap.head, gap.head.lstrip()
-    last, word = head[-1:], WORD_AT_END.search(head)
+    last = head[-1:]
     return [
         float(fill.typed),
         float(len(bare)),
         float(len(head) - len(bare)),
-        float(len(word.group()) if word else 0),
+        float(len(begun_word(head))),
         float(last.isspace()),
         float(last == "."),
         float(last in tuple("([{,")),

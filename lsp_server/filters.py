@@ -31,6 +31,7 @@ NEAR = 4  # lines above
 SAMPLE = 400  # lines of which indentation is learned
 OVER_AND_OVER = 3
 WORD = re.compile(r"\w+|[^\w\s]")
+NAME = re.compile(r"[^\W\d]\w*")
 WORDS = 12  # of a line, from its end, that are given up at most
 
 
@@ -110,7 +111,7 @@ def without_lines_above(text: str, gap: Gap) -> str:
 
 def without_circles(text: str, gap: Gap) -> str:
     """Nothing where it says the same word over and over; numbers, constants and types are said so at times."""
-    words = re.findall(r"[^\W\d]\w*", text)
+    words = NAME.findall(text)
     same = (words[n:] for n in range(OVER_AND_OVER))
     return "" if any(len(set(run)) == 1 and not hasattr(builtins, run[0]) for run in zip(*same, strict=False)) else text
 

@@ -7,10 +7,10 @@ index of its package, and with that and other open files, as the server has them
 the other languages together.
 
 A policy is then played on these notes: what is shown by its decision and right is accepted, and what the keys would
-have been is skipped. The trees are fitted twice, the second time to the keys that the first ones
-leave. Wherever a policy is played, its trees have not seen the package (cross-validation), and the prices of the dial
-are the lowest that then keep the precision of its settings. A card beside the decision says what it was learned of, and
-how good it is on packages that it has not seen.
+have been is skipped. The trees are fitted twice, the second time to the keys that the first ones leave. Wherever a
+policy is played, its trees have not seen the package (cross-validation), and the prices of the dial are the lowest that
+then keep the precision of its settings. A card beside the decision says what it was learned of, and how good it is on
+packages that it has not seen.
 """
 
 from __future__ import annotations

@@ -342,6 +342,13 @@ def _train(command: argparse.ArgumentParser) -> None:
     adapt.add_argument("--tokens", type=int, default=400_000, help="to train on (default: 400000)")
     adapt.set_defaults(run=_run_adapt, extra="train,gpu")
 
+    workspace = steps.add_parser("workspace", help="tune a model to the files of a workspace")
+    workspace.add_argument("folders", type=Path, nargs="+", help="of the workspace")
+    workspace.add_argument("--out", type=Path, required=True, help="the folder to name as the model")
+    workspace.add_argument("--model", default="", help="a shipped model, or a folder (default: the best shipped one)")
+    workspace.add_argument("--tokens", type=int, help="to train on (default: twice the files', 50000 to 400000)")
+    workspace.set_defaults(run=_run_workspace)
+
     shares = steps.add_parser("shares", help="learn how far copies are believed")
     shares.add_argument(
         "packages", type=Path, nargs="+", help="folders of installed packages, none that is reported on"
@@ -400,6 +407,12 @@ def _run_adapt(args: argparse.Namespace) -> None:
     from engine.training import adapt
 
     adapt.run(args.model, args.corpus, args.out, args.family, args.tokens)
+
+
+def _run_workspace(args: argparse.Namespace) -> None:
+    from engine.training import workspace
+
+    workspace.run(args.folders, args.out, args.model, args.tokens)
 
 
 def _run_shares(args: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,22 @@ class FileEntry(msgspec.Struct):
     language: str = "python"
 
 
+def beside(folder: Path, packages: Container[str]) -> dict[str, dict[str, str]]:
+    """By package and path, the texts that a corpus has to learn from of packages of which others are held out.
+
+    That is none where whole packages are held out.
+    """
+    try:
+        corpus = Corpus(folder)
+    except OSError:
+        return {}
+    texts = defaultdict[str, dict[str, str]](dict)
+    for number, file in enumerate(corpus.files):
+        if file.package in packages:
+            texts[file.package][file.path] = corpus.text(number)
+    return texts
+
+
 class Corpus:
     """Memory-mapped text, offsets, names. Raises OSError where the folder holds none."""
 
@@ -32,14 +50,13 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.files)
 
-    def weights(self) -> NDArray[np.float64]:
-        """How likely training draws each file (files,): by its bytes, and a language in all by its share.
-
-        A language of which the corpus has nothing leaves its share to the others.
+    def weights(self, by_language: bool = True) -> NDArray[np.float64]:
+        """How likely training draws each file (files,): by its bytes, and a language in all by its share, where it has
+        one. A language of which the corpus has nothing leaves its share to the others.
         """
         sizes: NDArray[np.float64] = np.diff(self.offsets).astype(np.float64)
         languages = np.array([file.language for file in self.files])
-        for name, language in LANGUAGES.items():
+        for name, language in LANGUAGES.items() if by_language else ():
             its = languages == name
             sizes[its] *= language.share / max(1.0, sizes[its].sum())
         sizes /= sizes.sum()

@@ -63,16 +63,11 @@ class Embedded:
 
         Runs on ONNX Runtime, or in torch where a device is given.
         """
-        folder = WEIGHTS / name if (WEIGHTS / name / "config.json").is_file() else Path(name).expanduser()
-        if not (folder / "config.json").is_file():
-            shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"
-            raise EngineError(f"no model {name!r}: give a shipped one ({shipped}) or a folder with config.json")
+        folder = folder_of(name)
         checksums.check(folder, ("config.json", "tokenizer.json", GRAPH, STORED))
-        try:
-            shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
-        except (msgspec.DecodeError, OSError, RecursionError) as error:
-            raise EngineError(f"{folder / 'config.json'} is damaged ({error}); install the model again") from None
-        model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), folder.name)
+        shape = shape_of(folder)
+        name = shape.name or folder.name
+        model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), name)
         model.prove(folder)
         return model
 
@@ -99,10 +94,9 @@ class Embedded:
     @staticmethod
     def threads(name: str) -> int:
         """That a pass of the model uses; 1 where there is no such model."""
-        folder = WEIGHTS / name if (WEIGHTS / name).is_dir() else Path(name).expanduser()
         try:
-            return msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape).threads
-        except (OSError, msgspec.DecodeError):
+            return shape_of(folder_of(name)).threads
+        except EngineError:
             return 1
 
     @property
@@ -203,6 +197,23 @@ class Embedded:
                 pieces=tuple(pieces),
             )
         )
+
+
+def folder_of(name: str) -> Path:
+    """Of a shipped model, or the folder that is named. Raises EngineError where there is no model."""
+    folder = WEIGHTS / name if (WEIGHTS / name / "config.json").is_file() else Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"
+    raise EngineError(f"no model {name!r}: give a shipped one ({shipped}) or a folder with config.json")
+
+
+def shape_of(folder: Path) -> ModelShape:
+    """Raises EngineError where it cannot be read."""
+    try:
+        return msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
+    except (msgspec.DecodeError, OSError, RecursionError) as error:
+        raise EngineError(f"{folder / 'config.json'} is damaged ({error}); install the model again") from None
 
 
 def _in_time(plans: list[Plan], request: FillRequest) -> Plan | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from engine.contract import EngineError
-from engine.corpus import Corpus
+from engine.corpus import Corpus, beside
 from engine.languages import language_of
 
 OPENERS = (":", "{", "(", "[")
@@ -70,11 +70,14 @@ def workspaces(
             f"no {language} package {', '.join(sorted(unknown))} in {folder}: there are {', '.join(sorted(numbers))}"
         )
     chosen = sorted(packages or numbers)
+    others = beside(folder.parent, numbers)
     made = []
     for index, package in enumerate(chosen):
         share = lines * (index + 1) // len(chosen) - lines * index // len(chosen)
         texts = {corpus.files[number].path: corpus.text(number) for number in numbers[package]}
-        made.append(_workspace(package, texts, share, random.Random(f"{seed} {package}")))
+        work = _workspace(package, texts, share, random.Random(f"{seed} {package}"))
+        work.files |= others.get(package, {})
+        made.append(work)
     return [workspace for workspace in made if workspace.places]
 
 

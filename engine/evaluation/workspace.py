@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from engine import Engine, FillRequest
-from engine.corpus import Corpus
+from engine.corpus import Corpus, beside
 from engine.evaluation.latency import Times, times
 from engine.evaluation.lines import places, share
 from engine.retrieval.build import Order, build
@@ -76,11 +76,15 @@ def compare(engine: Engine, folder: Path, count: int, language: str) -> Report:
 def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict[str, Index]]:
     """Package and absolute path of each file by its path in the corpus; the index of each package."""
     corpus, files = Corpus(folder), dict[str, tuple[str, str]]()
+    texts = beside(folder.parent, {file.package for file in corpus.files})
     for number, file in enumerate(corpus.files):
-        path = root / file.package / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(corpus.text(number), encoding="utf-8", newline="")
-        files[file.path] = (file.package, path.as_posix())
+        texts.setdefault(file.package, {})[file.path] = corpus.text(number)
+        files[file.path] = (file.package, (root / file.package / file.path).as_posix())
+    for package, its in texts.items():
+        for name, text in its.items():
+            path = root / package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="")
     indexes = {}
     for package in {package for package, _ in files.values()}:
         store = root / "indexes" / package

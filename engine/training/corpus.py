@@ -227,7 +227,7 @@ def _take(
     for path in paths:
         if len(contents[path]) > room:
             report.drop("over the cap")
-        elif isinstance(file := _checked(path, contents[path], report.language, held_out), str):
+        elif isinstance(file := checked(path, contents[path], report.language, held_out), str):
             report.drop(file)
         else:
             room -= len(file.text)
@@ -235,7 +235,7 @@ def _take(
     return files
 
 
-def _checked(path: str, data: bytes, language: str, held_out: frozenset[int]) -> File | str:
+def checked(path: str, data: bytes, language: str, held_out: frozenset[int] = frozenset()) -> File | str:
     """The file, or why it is dropped."""
     text = filters.decoded(data)
     if text is None:

@@ -76,13 +76,14 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     buckets: int = 10240
     marks_empty_rest: bool = True  # see window.prompt
     snippets: float = 0.0  # share of contexts that begin with snippets of other files of the package
+    by_language: bool = True  # see Corpus.weights
 
 
 class Sampler:
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, config: SamplerConfig, seed: int) -> None:
         self.corpus, self.tokenizer, self.config = corpus, tokenizer, config
         self.random = random.Random(seed)
-        self._weights = np.cumsum(corpus.weights())
+        self._weights = np.cumsum(corpus.weights(config.by_language))
         self._packages = defaultdict[str, list[int]](list)  # the numbers of their files
         for number, file in enumerate(corpus.files if config.snippets else ()):
             self._packages[file.package].append(number)

@@ -77,7 +77,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     average: float = 0.998  # of the weights, a step
     canvases_from: float = 0.0  # share of the tokens trained without canvases first
     weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
-    validate_every: int = 250  # steps
+    validate_every: int = 250  # steps; 0: never
     canary: str = ""  # folder of HumanEval-Infilling, some of which each validation asks; none: it does not
     drafts: int = 32  # canvases a row, of a denoiser
     seed: int = 0
@@ -381,7 +381,8 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
                 row |= msgspec.to_builtins(trainer.progress)
                 row["seconds"] = (trainer.progress.hours - before[1]) * 3600
                 ended = trainer.ended(max_steps)
-                if ended or trainer.progress.step % config.validate_every == 0:
+                every = config.validate_every
+                if every and (ended or trainer.progress.step % every == 0):
                     row |= validated(trainer, workers, data)
                 log.writerow({key: round(value, 5) for key, value in row.items()})
                 file.flush()

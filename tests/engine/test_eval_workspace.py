@@ -11,6 +11,7 @@ import pytest
 
 from engine import Engine
 from engine.corpus import FileEntry
+from engine.evaluation.places import workspaces
 from engine.evaluation.workspace import WAYS, compare, print_report
 
 LINES = "".join(
@@ -19,11 +20,26 @@ LINES = "".join(
 COUNT = 12
 
 
+def a_corpus(folder: Path, names: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "corpus.bin").write_bytes(len(names) * LINES.encode())
+    np.save(folder / "index.npy", len(LINES) * np.arange(len(names) + 1))
+    entries = [FileEntry("p", f"p/{name}/x.py", len(LINES), "python") for name in names]
+    (folder / "files.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, entries)))
+
+
+def test_files_that_a_model_was_tuned_to_are_in_the_index_too(tmp_path: Path) -> None:
+    a_corpus(tmp_path, "a")
+    a_corpus(tmp_path / "validation", "b")
+    exact = compare(Engine.load("nano"), tmp_path / "validation", COUNT, "python").exact
+    assert exact["index"]["all"] > exact["the file"]["all"]
+    [work] = workspaces(tmp_path / "validation", lines=2, seed=1)
+    assert [*work.files] == ["p/b/x.py", "p/a/x.py"]
+    assert {place.path for place in work.places} == {"p/b/x.py"}
+
+
 def test_the_index_knows_the_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "corpus.bin").write_bytes(2 * LINES.encode())
-    np.save(tmp_path / "index.npy", np.array([0, len(LINES), 2 * len(LINES)]))
-    entries = [FileEntry("p", f"p/{name}/x.py", len(LINES), "python") for name in "ab"]
-    (tmp_path / "files.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, entries)))
+    a_corpus(tmp_path, "ab")
     report = compare(Engine.load("nano"), tmp_path, COUNT, "python")
     assert [*report.exact] == [*report.fill] == [*WAYS]
     assert report.exact["index"]["all"] > report.exact["the file"]["all"] >= report.exact["nothing"]["all"]

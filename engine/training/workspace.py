@@ -1,0 +1,180 @@
+"""Tunes a model of ours to the files of a workspace, so that it knows their names and habits: `train workspace`.
+
+The files are those that the index may read (ignore rules, secrets left out), checked as a corpus's are. A tenth is held
+out, to tell whether it was worth the time: the card says what the model and its base make of lines of these. Two passes
+over the files at a low rate are enough to learn how they are written and too little to learn them by heart; copies are
+for the latter. Weights are stored in eight bits, for what a short training moves is less than a step of six.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine import checksums, stored
+from engine.auto import best
+from engine.backends.memory import ModelShape
+from engine.contract import EngineError
+from engine.corpus import Corpus
+from engine.embedded import STORED, Embedded, folder_of, shape_of
+from engine.evaluation.lines import Quality, evaluate
+from engine.languages import LANGUAGES, is_source
+from engine.models.trunk import TrunkConfig
+from engine.retrieval.files import list_files, read_text
+from engine.training import train
+from engine.training.corpus import BYTES_A_TOKEN, Duplicates, File, Report, checked, without_duplicates, write
+from engine.training.dataset import SamplerConfig
+from engine.training.export import averaged
+from engine.training.export import write as export
+from engine.training.validation import shape_of as learned_shape
+
+HELD_OUT = 0.1  # of the bytes
+PASSES = 2  # over the files
+LEAST, MOST = 50_000, 400_000  # tokens of context, unless it is said how many
+RATE = 1e-4  # three times as much is worse on files that were held out
+ROWS = 8  # a step, of all cores
+PLACES = 100  # a language, of the card
+
+
+def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None = None) -> None:
+    """Write a folder that the engine loads as any model, with a card; stopped, it goes on when it is run again.
+
+    Raises EngineError where there is no such model, or too little to learn from.
+    """
+    base = folder_of(model or best())
+    shape = shape_of(base)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / ".gitignore").write_text("*\n", encoding="utf-8")  # it may lie within the workspace
+    size = gather(folders, out / "corpus")
+    config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(PASSES * size / BYTES_A_TOKEN))))
+    train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
+    trunk, _, _, progress = averaged(out / "state")
+    if progress.tokens < config.tokens:
+        print(f"stopped after {progress.tokens:,} of {config.tokens:,} tokens: the same command goes on")
+        return
+    name = shape.name or base.name
+    learned = msgspec.structs.replace(learned_shape(trunk, config.sampler), name=name)
+    export(trunk, None, learned, base / "tokenizer.json", 8, out)
+    if (base / "NOTICE").exists():
+        shutil.copyfile(base / "NOTICE", out / "NOTICE")
+    checksums.write(out)
+    text = card(base, out, folders, progress)
+    (out / "README.md").write_text(text, encoding="utf-8")
+    shutil.rmtree(out / "state")
+    print(text)
+
+
+def gather(folders: Sequence[Path], corpus: Path) -> int:
+    """Write the files of the folders as a corpus whose validation part is held out; the bytes of the rest.
+
+    Raises EngineError where there are not two files.
+    """
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise EngineError(f"no folder {', '.join(missing)}: name those of a workspace")
+    reports, duplicates = dict[tuple[str, str], Report](), Duplicates()
+    found: list[tuple[Report, File]] = []
+    for folder in folders:
+        top = folder.resolve()
+        for each in list_files([str(top)]).files:
+            language = next((name for name in LANGUAGES if is_source(each.path, name)), "")
+            text = read_text(each.path) if language else None
+            if text is None:
+                continue
+            report = reports.setdefault((top.name, language), Report(top.name, "", "train", language))
+            file = checked(Path(each.path).relative_to(top).as_posix(), text.encode(), language)
+            if isinstance(file, File):
+                found += [(report, new) for new in without_duplicates([file], duplicates, report)]
+    held, kept = apart(found)
+    if not held or not kept:
+        raise EngineError(
+            f"{len(found)} source files to learn from: two at least are needed, in {', '.join(LANGUAGES)}"
+        )
+    write(kept, corpus)
+    write(held, corpus / "validation")
+    return sum(len(file.text) for _, file in kept)
+
+
+def apart(found: list[tuple[Report, File]]) -> tuple[list[tuple[Report, File]], list[tuple[Report, File]]]:
+    """Of each language a tenth, as whole files, and the rest; always the same of the same files."""
+    languages = defaultdict[str, list[tuple[Report, File]]](list)
+    for report, file in sorted(found, key=lambda each: each[1].digest):
+        languages[report.language].append((report, file))
+    held, kept = list[tuple[Report, File]](), list[tuple[Report, File]]()
+    for files in languages.values():
+        random.Random(0).shuffle(files)
+        left = HELD_OUT * sum(len(file.text) for _, file in files)
+        for number, each in enumerate(files):
+            goes = left > 0 and number < len(files) - 1
+            (held if goes else kept).append(each)
+            left -= len(each[1].text) if goes else 0
+    return held, kept
+
+
+def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
+    """What the base was trained on, at a low rate that falls to zero."""
+    trunk = msgspec.json.decode(stored.about(base / STORED), type=TrunkConfig)
+    rows = max(1, ROWS // (os.cpu_count() or 1))
+    return train.TrainConfig(
+        model=msgspec.structs.replace(trunk, denoiser=None),
+        sampler=SamplerConfig(
+            context=shape.context,
+            middle=96,
+            canvas=shape.canvas,
+            canvases=0.5 if shape.canvas and trunk.denoiser is None else 0.0,
+            buckets=shape.ngram_buckets,
+            marks_empty_rest=shape.marks_empty_rest,
+            snippets=0.5 if shape.sees_snippets else 0.0,
+            by_language=False,
+        ),
+        base=str((base / STORED).resolve()),
+        tokens=tokens,
+        batch=rows,
+        micro_batch=min(2, rows),
+        lr_muon=0.0,
+        lr_adam=RATE,
+        warmup=3,
+        decay=0.8,
+        average=0.9,
+        weights=(0.7, 3.0, 3.0),
+        validate_every=0,
+    )
+
+
+def card(base: Path, out: Path, folders: Sequence[Path], progress: train.Progress) -> str:
+    """What the model was tuned to, and lines of files that were held out, exactly right before and after."""
+    kept, held = Corpus(out / "corpus"), Corpus(out / "corpus" / "validation")
+    models = {"before": Embedded.load(str(base)), "after": Embedded.load(str(out))}
+
+    def exact(language: str, copies: bool) -> list[Quality]:
+        return [evaluate(each, out / "corpus" / "validation", PLACES, copies, language) for each in models.values()]
+
+    rows = [
+        f"| {language}, {how} | {before.exact:.1%} | {after.exact:.1%} |"
+        for language in sorted(held.languages)
+        for how, copies in (("the model alone", False), ("with copies from the file", True))
+        for before, after in [exact(language, copies)]
+    ]
+    names = ", ".join(folder.resolve().name for folder in folders)
+    return "\n".join(
+        [
+            f"# {base.name}, tuned to a workspace",
+            "",
+            f"Written by `python -m engine train workspace`: {progress.tokens:,} tokens in {60 * progress.hours:.0f} "
+            f"minutes, of {len(kept)} files ({kept.bytes / 1e6:.1f} MB) of {names}. Its weights know these files: give "
+            "them to nobody who may not read them.",
+            "",
+            f"Lines exactly right, at {PLACES} cursors in {len(held)} other files that were held out:",
+            "",
+            "| | before | after |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )

@@ -1,0 +1,121 @@
+"""A model is tuned to a workspace: what it may read, what is held out, and that the engine has it as its own."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from test_llama_checkpoint import KIND, SHAPE, TOKENIZER
+
+from engine import Engine, FillRequest
+from engine.__main__ import main
+from engine.backends.memory import ModelShape
+from engine.contract import EngineError
+from engine.corpus import Corpus
+from engine.models.trunk import Trunk, TrunkConfig
+from engine.training import train, workspace
+from engine.training.dataset import SamplerConfig
+from engine.training.export import write
+from engine.training.validation import shape_of
+
+WORDS = ("area", "border", "corner", "depth", "edge", "face", "grid", "height", "image", "join", "kind", "label")
+
+
+def a_file(word: str) -> str:
+    lines = (f"def {word}_of_{other}(self, {other}):\n    return self.{word} + {other}\n\n\n" for other in WORDS)
+    return "".join(lines)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    trunk = Trunk(TrunkConfig(**SHAPE, **KIND))
+    for weight in trunk.parameters():
+        if weight.ndim > 1:  # norms stay as they begin
+            torch.nn.init.normal_(weight, std=0.05)
+    folder = tmp_path_factory.mktemp("models") / "small"
+    write(trunk, None, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
+    return folder
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    folder = tmp_path / "code"
+    (folder / "build").mkdir(parents=True)
+    for word in WORDS:
+        (folder / f"{word}.py").write_text(a_file(word))
+    (folder / ".gitignore").write_text("build\n")
+    (folder / "build" / "made.py").write_text(a_file("made"))
+    (folder / ".inpaintignore").write_text("label.py\n")
+    (folder / "notes.txt").write_text("not code\n" * 100)
+    return folder
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")  # compiling takes longer than these steps
+    monkeypatch.setattr(workspace, "PLACES", 4)
+
+
+def test_the_engine_has_a_tuned_model_as_its_base(quickly: None, base: Path, code: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    assert main(["train", "workspace", str(code), "--out", str(out), "--model", str(base), "--tokens", "4000"]) == 0
+    fill = Engine.load(str(out)).fill(FillRequest(prefix=a_file("area"), copies=False), threading.Event())
+    assert fill.model == "small"  # what is learned of the base's fills holds for it
+    assert (out / "model.safetensors").read_bytes() != (base / "model.safetensors").read_bytes()
+    assert "| python, the model alone | " in (out / "README.md").read_text()
+    assert not (out / "state").exists()
+    assert (out / ".gitignore").read_text() == "*\n"
+
+
+def test_it_reads_what_may_be_read_and_holds_some_out(code: Path, tmp_path: Path) -> None:
+    size = workspace.gather([code], tmp_path)
+    kept, held = Corpus(tmp_path), Corpus(tmp_path / "validation")
+    paths = [file.path for file in [*kept.files, *held.files]]
+    assert sorted(paths) == sorted(f"{word}.py" for word in WORDS[:-1])
+    assert size == kept.bytes
+    assert 0.05 < held.bytes / (held.bytes + kept.bytes) < 0.25
+    workspace.gather([code], tmp_path)
+    assert [file.path for file in Corpus(tmp_path / "validation").files] == [file.path for file in held.files]
+
+
+def test_a_file_counts_by_its_bytes_whatever_its_language(code: Path, tmp_path: Path) -> None:
+    for name in ("round", "square"):
+        functions = (f"func {name}_{word}(a int) int {{\n\treturn a + {word}\n}}\n\n" for word in WORDS)
+        (code / f"{name}.go").write_text("package main\n\n" + "".join(functions))
+    workspace.gather([code], tmp_path)
+    kept = Corpus(tmp_path)
+    assert kept.languages == Corpus(tmp_path / "validation").languages == {"python", "go"}
+    assert kept.weights(by_language=False) == pytest.approx([file.bytes / kept.bytes for file in kept.files])
+
+
+def test_stopped_it_goes_on(
+    quickly: None,
+    base: Path,
+    code: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = train.run
+    monkeypatch.setattr(train, "run", lambda config, data, state: run(config, data, state, max_steps=1))
+    workspace.run([code], tmp_path / "tuned", str(base), 4000)
+    assert "the same command goes on" in capsys.readouterr().out
+    assert not (tmp_path / "tuned" / "config.json").exists()
+    monkeypatch.setattr(train, "run", run)
+    workspace.run([code], tmp_path / "tuned", str(base), 4000)
+    shape = msgspec.json.decode((tmp_path / "tuned" / "config.json").read_bytes(), type=ModelShape)
+    assert shape.name == "small"
+
+
+def test_too_little_is_told(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"no folder .*nowhere"):
+        workspace.run([tmp_path / "nowhere"], tmp_path / "out", str(base))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EngineError, match="0 source files to learn from: two at least"):
+        workspace.run([tmp_path / "empty"], tmp_path / "out", str(base))
+    with pytest.raises(EngineError, match="no model 'none'"):
+        workspace.run([tmp_path / "empty"], tmp_path / "out", "none")

@@ -1,6 +1,6 @@
 """Trains the embedded model on this machine's cores, for as long as it is given, and resumes where it was.
 
-* One process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads
+* A process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads
   of one operator do, and lose little when somebody else uses the machine. Parameters are shared memory; gradients
   meet once a step.
 * Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master
@@ -67,6 +67,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     windows: tuple[tuple[int, int], ...] = ()  # contexts and tails that forwards have in turn; none: the sampler's
     base: str = ""  # safetensors that training starts from; a denoiser is trained on them as they are
     tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
+    workers: int = 0  # processes; 0: one a core
     batch: int = 12  # rows a worker and step, of the sampler's context
     micro_batch: int = 4  # such rows a forward: small enough for the second-level cache
     lr_muon: float = 0.02  # 0: AdamW for all
@@ -212,7 +213,7 @@ class Workers:
         self.pipes: list[Connection] = []
         self.processes: list[BaseProcess] = []
         self.gradients: list[list[Tensor]] = []
-        for rank in range(os.cpu_count() or 1):
+        for rank in range(config.workers or os.cpu_count() or 1):
             gradients = [torch.zeros_like(weight).share_memory_() for weight in self.weights]
             shared = list(zip(self.weights, gradients, strict=True))
             here, there = context.Pipe()

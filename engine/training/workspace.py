@@ -38,20 +38,28 @@ HELD_OUT = 0.1  # of the bytes
 PASSES = 2  # over the files
 LEAST, MOST = 50_000, 400_000  # tokens of context, unless it is said how many
 RATE = 1e-4  # three times as much is worse on files that were held out
-ROWS = 8  # a step, of all cores
+WORKERS = 4  # at most: each takes 2 GB for small
+ROWS = 8  # a step, of all workers
 PLACES = 100  # a language, of the card
 
 
 def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None = None) -> None:
     """Write a folder that the engine loads as any model, with a card; stopped, it goes on when it is run again.
 
-    Raises EngineError where there is no such model, or too little to learn from.
+    Raises EngineError where there is no such model of ours, or too little to learn from.
     """
+    if not Embedded.holds(model or best()):
+        raise EngineError(
+            f"{model} is a public model: those that `train export` wrote can be tuned, and the shipped ones"
+        )
+    if tokens is not None and tokens < 1:
+        raise EngineError(f"--tokens is {tokens}: give a whole number from 1 on")
     base = folder_of(model or best())
+    if out.resolve() == base.resolve():
+        raise EngineError(f"{out} is the model that is tuned: give another --out")
     shape = shape_of(base)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / ".gitignore").write_text("*\n", encoding="utf-8")  # it may lie within the workspace
     size = gather(folders, out / "corpus")
+    (out / ".gitignore").write_text("*\n", encoding="utf-8")  # it may lie within the workspace
     config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(PASSES * size / BYTES_A_TOKEN))))
     train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
     trunk, _, _, progress = averaged(out / "state")
@@ -93,9 +101,8 @@ def gather(folders: Sequence[Path], corpus: Path) -> int:
                 found += [(report, new) for new in without_duplicates([file], duplicates, report)]
     held, kept = apart(found)
     if not held or not kept:
-        raise EngineError(
-            f"{len(found)} source files to learn from: two at least are needed, in {', '.join(LANGUAGES)}"
-        )
+        needed = f"two at least are needed, in {', '.join(LANGUAGES)}"
+        raise EngineError(f"{len(found)} source files to learn from: {needed}")
     write(kept, corpus)
     write(held, corpus / "validation")
     return sum(len(file.text) for _, file in kept)
@@ -120,7 +127,8 @@ def apart(found: list[tuple[Report, File]]) -> tuple[list[tuple[Report, File]], 
 def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
     """What the base was trained on, at a low rate that falls to zero."""
     trunk = msgspec.json.decode(stored.about(base / STORED), type=TrunkConfig)
-    rows = max(1, ROWS // (os.cpu_count() or 1))
+    workers = min(WORKERS, os.cpu_count() or 1)
+    rows = ROWS // workers
     return train.TrainConfig(
         model=msgspec.structs.replace(trunk, denoiser=None),
         sampler=SamplerConfig(
@@ -135,8 +143,9 @@ def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
         ),
         base=str((base / STORED).resolve()),
         tokens=tokens,
+        workers=workers,
         batch=rows,
-        micro_batch=min(2, rows),
+        micro_batch=2,
         lr_muon=0.0,
         lr_adam=RATE,
         warmup=3,

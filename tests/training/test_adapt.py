@@ -40,16 +40,20 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def a_model(folder: Path) -> Path:
+    """A tiny one of ours as it is exported, of random weights."""
     torch.manual_seed(1)
     trunk = Trunk(TrunkConfig(**SHAPE, **KIND))
     for weight in trunk.parameters():
         if weight.ndim > 1:  # norms stay as they begin
             torch.nn.init.normal_(weight, std=0.05)
-    folder = tmp_path_factory.mktemp("exported")
     write(trunk, None, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return a_model(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.mark.parametrize("family", ["diffullama", "tiny-a2d"])

@@ -7,19 +7,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import torch
-from test_llama_checkpoint import KIND, SHAPE, TOKENIZER
+from test_adapt import a_model
 
 from engine import Engine, FillRequest
 from engine.__main__ import main
 from engine.backends.memory import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
-from engine.models.trunk import Trunk, TrunkConfig
 from engine.training import train, workspace
-from engine.training.dataset import SamplerConfig
-from engine.training.export import write
-from engine.training.validation import shape_of
 
 WORDS = ("area", "border", "corner", "depth", "edge", "face", "grid", "height", "image", "join", "kind", "label")
 
@@ -31,14 +26,7 @@ def a_file(word: str) -> str:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    trunk = Trunk(TrunkConfig(**SHAPE, **KIND))
-    for weight in trunk.parameters():
-        if weight.ndim > 1:  # norms stay as they begin
-            torch.nn.init.normal_(weight, std=0.05)
-    folder = tmp_path_factory.mktemp("models") / "small"
-    write(trunk, None, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
-    return folder
+    return a_model(tmp_path_factory.mktemp("models") / "small")
 
 
 @pytest.fixture
@@ -111,7 +99,7 @@ def test_stopped_it_goes_on(
     assert shape.name == "small"
 
 
-def test_too_little_is_told(base: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_is_told(base: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"no folder .*nowhere"):
         workspace.run([tmp_path / "nowhere"], tmp_path / "out", str(base))
     (tmp_path / "empty").mkdir()
@@ -119,3 +107,10 @@ def test_too_little_is_told(base: Path, tmp_path: Path) -> None:
         workspace.run([tmp_path / "empty"], tmp_path / "out", str(base))
     with pytest.raises(EngineError, match="no model 'none'"):
         workspace.run([tmp_path / "empty"], tmp_path / "out", "none")
+    with pytest.raises(EngineError, match="is a public model"):
+        workspace.run([tmp_path / "empty"], tmp_path / "out", "Dream-org/Dream-v0")
+    with pytest.raises(EngineError, match="give another --out"):
+        workspace.run([tmp_path / "empty"], base, str(base))
+    with pytest.raises(EngineError, match="--tokens is 0"):
+        workspace.run([tmp_path / "empty"], tmp_path / "out", str(base), 0)
+    assert not (tmp_path / "out").exists()

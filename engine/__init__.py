@@ -40,8 +40,8 @@ class Engine:
     def load(
         cls, model: str = AUTO, device: str = "auto", family: str | None = None, sampling: Sampling = Sampling()
     ) -> "Engine":
-        """Load the embedded models (see engine.auto) or one of them, a public checkpoint from a folder or a hub id, or
-        reach a server by its URL.
+        """Load the embedded models (see engine.auto; as `auto:FOLDER` with that folder's for the better one) or one of
+        them, a public checkpoint from a folder or a hub id, or reach a server by its URL.
 
         `device` is auto, cpu, cuda or mps, or several that share a public checkpoint, as in cuda:0,cuda:1; auto leaves
         the embedded model, which is made for it, on the CPU. `family` is a key of `engine.models.registry`, where the
@@ -57,12 +57,13 @@ class Engine:
         from engine import auto
         from engine.embedded import Embedded  # here, so that importing the types costs no onnxruntime
 
-        if model == AUTO or Embedded.holds(model):
+        name, _, folder = model.partition(":")
+        if name == AUTO or Embedded.holds(model):
             _refuse(model, family)
-        if model == AUTO and device in ("auto", "cpu"):
-            return cls(auto.load(), sampling=sampling)
-        if model == AUTO:
-            model = auto.best()
+        if name == AUTO and device in ("auto", "cpu"):
+            return cls(auto.load(folder), sampling=sampling)
+        if name == AUTO:
+            model = folder or auto.best()
         if Embedded.holds(model) and device in ("auto", "cpu"):
             return cls(Embedded.load(model), model, sampling)
         try:

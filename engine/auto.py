@@ -1,4 +1,5 @@
-"""`auto`: nano answers from the first second; small, which is loaded meanwhile, wherever it keeps the deadline.
+"""`auto`: nano answers from the first second; small, which is loaded meanwhile, wherever it keeps the deadline. A model
+that was tuned to a workspace takes small's place as `auto:FOLDER`.
 
 Which one answers is decided anew for each request, by what small still has to read for it and by what its passes cost
 on this machine at the moment. A request without a deadline waits for small.
@@ -30,12 +31,14 @@ def best() -> str:
     return SMALL if (Path(__file__).parent / "weights" / SMALL / "config.json").is_file() else NANO
 
 
-def load() -> Backend:
-    """Raises EngineError where nano is missing or damaged."""
+def load(better: str = "") -> Backend:
+    """With another model in the place of the best one, where it is named. Raises EngineError where nano is missing or
+    damaged.
+    """
     from engine.embedded import Embedded  # here, so that asking for the best costs no onnxruntime
 
-    nano = Embedded.load(NANO)
-    return nano if best() == NANO else Auto(nano, lambda: Embedded.load(SMALL))
+    nano, better = Embedded.load(NANO), better or best()
+    return nano if better == NANO else Auto(nano, lambda: Embedded.load(better))
 
 
 class Auto(Backend):

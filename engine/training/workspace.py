@@ -75,7 +75,7 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     text = card(base, out, folders, progress)
     (out / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(out / "state")
-    print(text)
+    print(f"{text}\nIt is the model auto:{out.resolve()}")
 
 
 def gather(folders: Sequence[Path], corpus: Path) -> int:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import torch
 
-from engine import Cancelled, EngineError, Fill, FillRequest, auto, embedded
+from engine import Cancelled, Engine, EngineError, Fill, FillRequest, auto, embedded
 from engine.auto import Auto
 from engine.backends.memory import ModelShape
 from engine.backends.pace import LAST, Pace
@@ -208,3 +208,9 @@ def test_without_a_better_model_auto_is_nano(monkeypatch: pytest.MonkeyPatch) ->
     alone = auto.load()
     made = alone.fill(ASKED, threading.Event())
     assert (made.model, made.instead, made.whole_window) == ("nano", "", True)
+
+
+def test_auto_says_when_there_is_no_model_to_take_the_better_ones_place(tmp_path: Path) -> None:
+    made = Engine.load(f"auto:{tmp_path}").fill(asked(None), threading.Event())
+    assert made.model == "nano"
+    assert made.instead.startswith(f"nano answers instead of small: no model '{tmp_path}'")

@@ -24,6 +24,9 @@ def a_file(word: str) -> str:
     return "".join(lines)
 
 
+ASKED = FillRequest(prefix=a_file("area"), copies=False)
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return a_model(tmp_path_factory.mktemp("models") / "small")
@@ -51,8 +54,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_engine_has_a_tuned_model_as_its_base(quickly: None, base: Path, code: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     assert main(["train", "workspace", str(code), "--out", str(out), "--model", str(base), "--tokens", "4000"]) == 0
-    fill = Engine.load(str(out)).fill(FillRequest(prefix=a_file("area"), copies=False), threading.Event())
-    assert fill.model == "small"  # what is learned of the base's fills holds for it
+    alone, beside_nano = (Engine.load(name).fill(ASKED, threading.Event()) for name in (str(out), f"auto:{out}"))
+    assert alone.model == beside_nano.model == "small"  # what is learned of the base's fills holds for it
+    assert (alone.text, alone.pieces) == (beside_nano.text, beside_nano.pieces)
     assert (out / "model.safetensors").read_bytes() != (base / "model.safetensors").read_bytes()
     assert "| python, the model alone | " in (out / "README.md").read_text()
     assert not (out / "state").exists()

@@ -35,7 +35,7 @@ LEARNED = {  # the languages of the models of ours; others are said to know all
 
 def learned(model: str) -> list[str] | None:
     """The languages that a model is for, as the protocol names them; None where it is said to know all."""
-    return LEARNED.get(best() if model == AUTO else model)
+    return LEARNED.get(best() if model.partition(":")[0] == AUTO else model)  # auto:FOLDER is for what small is for
 
 
 def knows(model: str, language: str) -> bool:

@@ -346,7 +346,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     workspace.add_argument("folders", type=Path, nargs="+", help="of the workspace")
     workspace.add_argument("--out", type=Path, required=True, help="the folder to name as the model")
     workspace.add_argument("--model", default="", help="a shipped model, or a folder (default: the best shipped one)")
-    workspace.add_argument("--tokens", type=int, help="to train on (default: twice the files', 50000 to 400000)")
+    workspace.add_argument("--tokens", type=int, help="to train on (default: once over the files, 50000 to 400000)")
     workspace.set_defaults(run=_run_workspace)
 
     shares = steps.add_parser("shares", help="learn how far copies are believed")

@@ -1,9 +1,10 @@
 """Tunes a model of ours to the files of a workspace, so that it knows their names and habits: `train workspace`.
 
 The files are those that the index may read (ignore rules, secrets left out), checked as a corpus's are. A tenth is held
-out, to tell whether it was worth the time: the card says what the model and its base make of lines of these. Two passes
-over the files at a low rate are enough to learn how they are written and too little to learn them by heart; copies are
-for the latter. Weights are stored in eight bits, for what a short training moves is less than a step of six.
+out, to tell whether it was worth the time: the card says what the model and its base make of lines of these. One pass
+over the files at a low rate is enough to learn how they are written. After two, held-out text is likelier still, but no
+more of it is saved, and more of what is shown is wrong. Weights are stored in eight bits, for what a short training
+moves is less than a step of six.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from engine.training.export import write as export
 from engine.training.validation import shape_of as learned_shape
 
 HELD_OUT = 0.1  # of the bytes
-PASSES = 2  # over the files
 LEAST, MOST = 50_000, 400_000  # tokens of context, unless it is said how many
 RATE = 1e-4  # three times as much is worse on files that were held out
 WORKERS = 4  # at most: each takes 2 GB for small
@@ -60,7 +60,7 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     shape = shape_of(base)
     size = gather(folders, out / "corpus")
     (out / ".gitignore").write_text("*\n", encoding="utf-8")  # it may lie within the workspace
-    config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(PASSES * size / BYTES_A_TOKEN))))
+    config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(size / BYTES_A_TOKEN))))
     train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
     trunk, _, _, progress = averaged(out / "state")
     if progress.tokens < config.tokens:

@@ -284,7 +284,7 @@ class Trainer:
         try:
             self.model.load_state_dict(saved["model"])
         except RuntimeError:
-            raise EngineError(f"{path} holds another model; give another --state folder") from None
+            raise EngineError(f"{path} holds another model: delete it, or name another folder") from None
         self.average = saved["average"]
         for optimizer, part in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(part)

@@ -33,7 +33,7 @@ def beside(folder: Path, packages: Container[str]) -> dict[str, dict[str, str]]:
     for number, file in enumerate(corpus.files):
         if file.package in packages:
             texts[file.package][file.path] = corpus.text(number)
-    return texts
+    return dict(texts)
 
 
 class Corpus:
@@ -51,8 +51,8 @@ class Corpus:
         return len(self.files)
 
     def weights(self, by_language: bool = True) -> NDArray[np.float64]:
-        """How likely training draws each file (files,): by its bytes, and a language in all by its share, where it has
-        one. A language of which the corpus has nothing leaves its share to the others.
+        """How likely training draws each file (files,): by its bytes alone, or such that a language in all has its
+        share. A language of which the corpus has nothing leaves its share to the others.
         """
         sizes: NDArray[np.float64] = np.diff(self.offsets).astype(np.float64)
         languages = np.array([file.language for file in self.files])

@@ -65,7 +65,7 @@ class Embedded:
         """
         folder = folder_of(name)
         checksums.check(folder, ("config.json", "tokenizer.json", GRAPH, STORED))
-        shape = shape_of(folder)
+        shape = read_shape(folder)
         name = shape.name or folder.name
         model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), name)
         model.prove(folder)
@@ -95,7 +95,7 @@ class Embedded:
     def threads(name: str) -> int:
         """That a pass of the model uses; 1 where there is no such model."""
         try:
-            return shape_of(folder_of(name)).threads
+            return read_shape(folder_of(name)).threads
         except EngineError:
             return 1
 
@@ -208,7 +208,7 @@ def folder_of(name: str) -> Path:
     raise EngineError(f"no model {name!r}: give a shipped one ({shipped}) or a folder with config.json")
 
 
-def shape_of(folder: Path) -> ModelShape:
+def read_shape(folder: Path) -> ModelShape:
     """Raises EngineError where it cannot be read."""
     try:
         return msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)

@@ -70,7 +70,7 @@ def workspaces(
             f"no {language} package {', '.join(sorted(unknown))} in {folder}: there are {', '.join(sorted(numbers))}"
         )
     chosen = sorted(packages or numbers)
-    others = beside(folder.parent, numbers)
+    others = beside(folder.parent, chosen)
     made = []
     for index, package in enumerate(chosen):
         share = lines * (index + 1) // len(chosen) - lines * index // len(chosen)

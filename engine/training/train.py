@@ -1,6 +1,6 @@
 """Trains the embedded model on this machine's cores, for as long as it is given, and resumes where it was.
 
-* A process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads
+* One process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads
   of one operator do, and lose little when somebody else uses the machine. Parameters are shared memory; gradients
   meet once a step.
 * Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master

@@ -23,7 +23,7 @@ from engine.auto import best
 from engine.backends.memory import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
-from engine.embedded import STORED, Embedded, folder_of, shape_of
+from engine.embedded import STORED, Embedded, folder_of, read_shape
 from engine.evaluation.lines import Quality, evaluate
 from engine.languages import LANGUAGES, is_source
 from engine.models.trunk import TrunkConfig
@@ -33,7 +33,7 @@ from engine.training.corpus import BYTES_A_TOKEN, Duplicates, File, Report, chec
 from engine.training.dataset import SamplerConfig
 from engine.training.export import averaged
 from engine.training.export import write as export
-from engine.training.validation import shape_of as learned_shape
+from engine.training.validation import shape_of
 
 HELD_OUT = 0.1  # of the bytes
 LEAST, MOST = 50_000, 400_000  # tokens of context, unless it is said how many
@@ -48,16 +48,17 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
 
     Raises EngineError where there is no such model of ours, or too little to learn from.
     """
-    if not Embedded.holds(model or best()):
+    model = model or best()
+    if not Embedded.holds(model):
         raise EngineError(
             f"{model} is a public model: those that `train export` wrote can be tuned, and the shipped ones"
         )
     if tokens is not None and tokens < 1:
         raise EngineError(f"--tokens is {tokens}: give a whole number from 1 on")
-    base = folder_of(model or best())
+    base = folder_of(model)
     if out.resolve() == base.resolve():
         raise EngineError(f"{out} is the model that is tuned: give another --out")
-    shape = shape_of(base)
+    shape = read_shape(base)
     size = gather(folders, out / "corpus")
     (out / ".gitignore").write_text("*\n", encoding="utf-8")  # it may lie within the workspace
     config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(size / BYTES_A_TOKEN))))
@@ -66,8 +67,7 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     if progress.tokens < config.tokens:
         print(f"stopped after {progress.tokens:,} of {config.tokens:,} tokens: the same command goes on")
         return
-    name = shape.name or base.name
-    learned = msgspec.structs.replace(learned_shape(trunk, config.sampler), name=name)
+    learned = msgspec.structs.replace(shape_of(trunk, config.sampler), name=shape.name or base.name)
     export(trunk, None, learned, base / "tokenizer.json", 8, out)
     if (base / "NOTICE").exists():
         shutil.copyfile(base / "NOTICE", out / "NOTICE")

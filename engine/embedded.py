@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import statistics
 import threading
+import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from engine.decoding import copying, draft_verify
 from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
+from engine.indentation import language_at, otherwise, put, stands
 from engine.tabs import Seen
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 from engine.window import CHARACTERS, Prompt, prompt
@@ -38,6 +41,7 @@ GRAPH, STORED = "graph.onnx", "model.safetensors"
 SHORT = 384  # tokens of context that are read first; longer contexts are not for whoever waits
 SLICE = 16  # tokens a pass that reads ahead: a request that comes meanwhile waits for no more
 LINE, ROWS = 4, 8  # passes that a line takes until some were made, and rows of each
+TRIES = 3  # of other beginnings, where a fill cannot stand
 NEVER = [token for token in range(len(SPECIALS)) if token != EOM]  # is drawn
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
@@ -118,14 +122,14 @@ class Embedded:
         """See Engine.fill."""
         seen = Seen.of(request)
         plans = self._plans(seen.request)
-        return self._filled(_in_time(plans, request) or plans[0], plans, seen, cancel, watch)
+        return self._standing(_in_time(plans, request) or plans[0], plans, seen, cancel, watch)
 
     def fill_in_time(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill | None:
         """As `fill`, or None where not even a line is likely to be there within the deadline."""
         seen = Seen.of(request)
         plans = self._plans(seen.request)
         plan = _in_time(plans, request)
-        return None if plan is None else self._filled(plan, plans, seen, cancel, watch)
+        return None if plan is None else self._standing(plan, plans, seen, cancel, watch)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
         """See Engine.read. The short window is read first."""
@@ -152,11 +156,35 @@ class Embedded:
                 plans.append(Plan(passes, asked, seconds))
         return plans
 
-    def _filled(self, plan: Plan, plans: list[Plan], seen: Seen, cancel: threading.Event, watch: Watch | None) -> Fill:
-        request, drawn = seen.request, bool(seen.request.sampling.temperature)
+    def _standing(
+        self, plan: Plan, plans: list[Plan], seen: Seen, cancel: threading.Event, watch: Watch | None
+    ) -> Fill:
+        """The fill; where it is a line that cannot stand in its place, the first of a few that begin otherwise and can,
+        if there is one. Who watches has seen it by then, and who draws gets what is drawn.
+        """
+        request, started = seen.request, time.perf_counter()
+        can_stand = partial(stands, request.prefix, request.suffix, language_at(request))
+        fills = [self._filled(plan, plans, request, cancel, seen.watched(watch))]
+        tries = TRIES if request.max_lines == 1 and not (watch or request.sampling.temperature) else 0
+        while len(fills) <= tries and not can_stand(fills[-1].text):
+            other = otherwise(request, [fill.text for fill in fills])
+            left = None if request.deadline_ms is None else request.deadline_ms - 1000 * (time.perf_counter() - started)
+            if other is None or (left is not None and left <= 0):
+                break
+            asked, indent = msgspec.structs.replace(other[0], deadline_ms=left), other[1]
+            plans = self._plans(asked)
+            plan = next((each for each in plans if each.passes is plan.passes), plans[-1])
+            fills.append(put(self._filled(plan, plans, asked, cancel, None), indent))
+        best = fills[-1] if fills[-1].text and can_stand(fills[-1].text) else fills[0]
+        return seen.restored(msgspec.structs.replace(best, passes=sum(fill.passes for fill in fills)))
+
+    def _filled(
+        self, plan: Plan, plans: list[Plan], request: FillRequest, cancel: threading.Event, watch: Watch | None
+    ) -> Fill:
+        drawn = bool(request.sampling.temperature)
         if drawn:
             request = msgspec.structs.replace(request, trust=1.0)
-        limits = Limits(request, self._tokenizer, cancel, seen.watched(watch))
+        limits = Limits(request, self._tokenizer, cancel, watch)
         passes, asked = plan.passes, plan.asked
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :]
         limits.respelled_lines = asked.blank.count("\n")
@@ -188,14 +216,12 @@ class Embedded:
             reused=reused,
         )
         pieces = [piece._replace(copied=share) for piece, share in zip(fill.pieces, copier.shares, strict=False)]
-        return seen.restored(
-            msgspec.structs.replace(
-                fill,
-                model=self._name,
-                whole_window=plan is plans[-1],
-                source=copier.source(len(fill.text)),
-                pieces=tuple(pieces),
-            )
+        return msgspec.structs.replace(
+            fill,
+            model=self._name,
+            whole_window=plan is plans[-1],
+            source=copier.source(len(fill.text)),
+            pieces=tuple(pieces),
         )
 
 

@@ -45,25 +45,25 @@ def language_at(request: FillRequest) -> str:
     return "python" if PYTHON.search(request.prefix) else ""
 
 
-def otherwise(request: FillRequest, texts: Sequence[str]) -> tuple[FillRequest, str] | None:
-    """What to ask for a fill that begins otherwise than these, and the indentation that comes before it; None within a
-    line, whose beginning says what it is.
+def otherwise(request: FillRequest, texts: Sequence[str]) -> tuple[FillRequest, str | None] | None:
+    """What to ask for a fill that begins otherwise than these, and the indentation that comes before it where it is a
+    line of its own; None within a line, whose beginning says what it is.
     """
     *above, head = request.prefix.split("\n")
     if head.strip():
         return None
     if not after_cursor(request.prefix, request.suffix)[1]:
-        return msgspec.structs.replace(request, others=(*request.others, *texts)), ""
+        return msgspec.structs.replace(request, others=(*request.others, *texts)), None
     before = next((line for line in reversed(above) if line.strip()), "")
     indent = " " * (_depth(before) + UNIT * _code(before).endswith(":"))
-    others = tuple(text.strip() for text in texts if _depth(text) == len(indent))
+    others = tuple(text.strip() for text in (*request.others, *texts) if _depth(text) == len(indent))
     prefix, suffix = request.prefix + indent, "\n" + request.suffix
     return msgspec.structs.replace(request, prefix=prefix, suffix=suffix, others=others), indent
 
 
-def put(fill: Fill, indent: str) -> Fill:
+def put(fill: Fill, indent: str | None) -> Fill:
     """A fill as a line of its own, where it was asked for after an indentation."""
-    if not indent or not fill.text:
+    if indent is None or not fill.text:
         return fill
     text = f"{indent}{fill.text}".rstrip("\n") + "\n"
     pieces = tuple(piece._replace(end=min(len(text), piece.end + len(indent))) for piece in fill.pieces)

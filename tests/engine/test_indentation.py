@@ -44,7 +44,7 @@ def test_a_line_stands_above_what_follows(marked: str, text: str, expected: bool
 def test_another_beginning_is_asked_for_where_the_line_begins() -> None:
     typed = FillRequest(prefix=f"{COUNT}    ", suffix=f"\n{DEEPER}")
     asked, indent = otherwise(typed, ["return n"]) or (typed, "none")
-    assert (asked.prefix, asked.others, indent) == (typed.prefix, ("return n",), "")
+    assert (asked.prefix, asked.others, indent) == (typed.prefix, ("return n",), None)
     missing = FillRequest(prefix=COUNT, suffix=DEEPER)
     asked, indent = otherwise(missing, ["    return n\n", "return n\n"]) or (missing, "none")
     assert (asked.prefix, asked.suffix, indent) == (f"{COUNT}    ", f"\n{DEEPER}", "    ")
@@ -57,7 +57,8 @@ def test_another_beginning_is_asked_for_where_the_line_begins() -> None:
 def test_it_is_put_after_its_indentation() -> None:
     costs = {"passes": 2, "tokens": 3, "encoded": 4, "reused": 5, "encode_ms": 1.0, "decode_ms": 1.0}
     fill = Fill(text="if n:", confidence=0.5, complete=True, pieces=(Piece(2, 0.5), Piece(5, 1.0)), **costs)  # type: ignore[arg-type]
-    assert put(fill, "") is fill
+    assert put(fill, None) is fill
+    assert put(fill, "").text == "if n:\n"
     assert put(fill, "    ").text == "    if n:\n"
     assert [piece.end for piece in put(fill, "    ").pieces] == [6, 9]
 
@@ -68,16 +69,18 @@ def test_a_file_without_a_name_is_known_by_its_text() -> None:
     assert language_at(FillRequest(prefix=COUNT, path="a.go")) == "go"
 
 
-@pytest.mark.parametrize("prefix", [COUNT, f"{COUNT}    "])
+@pytest.mark.parametrize(
+    ("prefix", "suffix"), [(COUNT, DEEPER), (f"{COUNT}    ", f"\n{DEEPER}"), ("import sys\n\n", "    main()\n")]
+)
 def test_nano_writes_another_line_where_the_likeliest_cannot_stand(
-    prefix: str, monkeypatch: pytest.MonkeyPatch
+    prefix: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suffix = DEEPER if prefix.endswith("\n") else f"\n{DEEPER}"
     request = FillRequest(prefix=prefix, suffix=suffix, path="count.py", max_lines=1)
     filler = Engine(Embedded.load("nano"))
     fill = filler.fill(request, threading.Event())
     assert stands(prefix, suffix, "python", fill.text) and fill.text.rstrip().endswith(":")
-    assert fill.text.startswith("    ") == prefix.endswith("\n")
+    assert fill.text.endswith("\n") == prefix.endswith("\n")
+    assert fill.text.startswith("    ") == (prefix == COUNT)
     monkeypatch.setattr(engine.embedded, "TRIES", 0)
     likeliest = filler.fill(request, threading.Event())
     assert not stands(prefix, suffix, "python", likeliest.text)

@@ -22,8 +22,18 @@ const CAUSES: [RegExp, string][] = [
   [/No space left/, "the disk is full"],
 ];
 
-/** Make the environment and install the server in it, with progress. Whether that succeeded; if not, it is said. */
-export async function createEnvironment(context: ExtensionContext, log: LogOutputChannel): Promise<boolean> {
+let making: Promise<boolean> | undefined;
+
+/**
+ * Make the environment and install the server in it, with progress. Whether that succeeded; if not, it is said. Who asks
+ * again meanwhile, as the offer may be made twice, gets the same: two at work in one folder would spoil it.
+ */
+export function createEnvironment(context: ExtensionContext, log: LogOutputChannel): Promise<boolean> {
+  making ??= create(context, log).finally(() => (making = undefined));
+  return making;
+}
+
+async function create(context: ExtensionContext, log: LogOutputChannel): Promise<boolean> {
   const python = await findRecentPython(context);
   if (!python) {
     sayError("Inpaint needs Python 3.10 or newer, and none was found. Install one from python.org or your system's packages.", CHOOSE_PYTHON);

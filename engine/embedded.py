@@ -175,7 +175,7 @@ class Embedded:
             plans = self._plans(asked)
             plan = next((each for each in plans if each.passes is plan.passes), plans[-1])
             fills.append(put(self._filled(plan, plans, asked, cancel, None), indent))
-        best = fills[-1] if fills[-1].text and can_stand(fills[-1].text) else fills[0]
+        best = fills[-1] if len(fills) > 1 and fills[-1].text and can_stand(fills[-1].text) else fills[0]
         return seen.restored(msgspec.structs.replace(best, passes=sum(fill.passes for fill in fills)))
 
     def _filled(

@@ -701,7 +701,9 @@ def is_said(editor: Workbench, words: str) -> None:
 
 def test_being_unsure_is_said(scripted: Workbench, folder: Path) -> None:
     scripted.configure(server="scripted", **{"inpaint.minConfidence": 0.5})
+    since = len(scripted.wire())
     written(scripted, folder / "sc.py", "urn a", "ret", confidence=0.1)
+    scripted.wait_for(lambda: scripted.answers(since))  # the menu takes the focus, without which VS Code does not ask
     is_said(scripted, "not sure enough")
 
 

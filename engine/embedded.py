@@ -12,7 +12,6 @@ import statistics
 import threading
 import time
 from collections import deque
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from engine.decoding import copying, draft_verify
 from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
-from engine.indentation import language_at, otherwise, put, stands
+from engine.standing import CANNOT, FITS, beginnings, begun, verdict, with_beginning
 from engine.tabs import Seen
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 from engine.window import CHARACTERS, Prompt, prompt
@@ -41,7 +40,8 @@ GRAPH, STORED = "graph.onnx", "model.safetensors"
 SHORT = 384  # tokens of context that are read first; longer contexts are not for whoever waits
 SLICE = 16  # tokens a pass that reads ahead: a request that comes meanwhile waits for no more
 LINE, ROWS = 4, 8  # passes that a line takes until some were made, and rows of each
-TRIES = 3  # of other beginnings, where a fill cannot stand
+TRIES = 5  # of other beginnings, where a fill cannot stand
+SURE = 0.3  # confidence with which the first that can is taken
 NEVER = [token for token in range(len(SPECIALS)) if token != EOM]  # is drawn
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
@@ -159,24 +159,30 @@ class Embedded:
     def _standing(
         self, plan: Plan, plans: list[Plan], seen: Seen, cancel: threading.Event, watch: Watch | None
     ) -> Fill:
-        """The fill; where it is a line that cannot stand in its place, the first of a few that begin otherwise and can,
-        if there is one. Who watches has seen it by then, and who draws gets what is drawn.
+        """The fill; where it cannot stand in its place, or a name is wanted, the best of a few that begin otherwise.
+        Who watches has seen it by then, and who draws gets what is drawn.
         """
         request, started = seen.request, time.perf_counter()
-        can_stand = partial(stands, request.prefix, request.suffix, language_at(request))
         fills = [self._filled(plan, plans, request, cancel, seen.watched(watch))]
-        tries = TRIES if request.max_lines == 1 and not (watch or request.sampling.temperature) else 0
-        while len(fills) <= tries and not can_stand(fills[-1].text):
-            other = otherwise(request, [fill.text for fill in fills])
+        verdicts = [verdict(request, fills[0])]
+        others = iter(()) if watch or request.sampling.temperature else beginnings(request)
+        sure = verdicts[0] == FITS
+        while not sure and len(fills) <= TRIES:
             left = None if request.deadline_ms is None else request.deadline_ms - 1000 * (time.perf_counter() - started)
-            if other is None or (left is not None and left <= 0):
+            beginning = next(others, None) if left is None or left > 0 else None
+            if beginning is None:
                 break
-            asked, indent = msgspec.structs.replace(other[0], deadline_ms=left), other[1]
+            asked = msgspec.structs.replace(begun(request, beginning, [fill.text for fill in fills]), deadline_ms=left)
             plans = self._plans(asked)
             plan = next((each for each in plans if each.passes is plan.passes), plans[-1])
-            fills.append(put(self._filled(plan, plans, asked, cancel, None), indent))
-        best = fills[-1] if len(fills) > 1 and fills[-1].text and can_stand(fills[-1].text) else fills[0]
-        return seen.restored(msgspec.structs.replace(best, passes=sum(fill.passes for fill in fills)))
+            fill = with_beginning(beginning, self._filled(plan, plans, asked, cancel, None), request)
+            fills.append(fill)
+            verdicts.append(verdict(request, fill) if fill.complete else CANNOT)
+            sure = verdicts[-1] == FITS and (fill.confidence >= SURE or bool(beginning.strip()))
+        best = max(verdicts)
+        standing = [fill for fill, each in zip(fills, verdicts, strict=True) if each == best]
+        chosen = fills[0] if fills[0] in standing else max(standing, key=lambda fill: fill.confidence)
+        return seen.restored(msgspec.structs.replace(chosen, passes=sum(fill.passes for fill in fills)))
 
     def _filled(
         self, plan: Plan, plans: list[Plan], request: FillRequest, cancel: threading.Event, watch: Watch | None

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from engine import Fill
-from engine.indentation import stands
 from engine.languages import NAMES
 from lsp_server.cursor import Gap, is_word
 from lsp_server.syntax import breaks
@@ -205,11 +204,6 @@ def indentation_unit(gap: Gap) -> str:
     return units.most_common(1)[0][0] if units else "\t" if gap.language == "go" else "    "
 
 
-def standing(text: str, gap: Gap) -> str:
-    """Nothing where deeper lines follow a line that opens no block."""
-    return text if stands(gap.prefix, gap.suffix, gap.language, text) else ""
-
-
 def sound(text: str, gap: Gap) -> str:
     """As many lines as make no errors where they would stand; of a first line that does, as many words."""
     lines = text.split("\n")
@@ -234,7 +228,6 @@ FILTERS: tuple[Filter, ...] = (
     without_lines_below,
     without_unfinished_tail,
     well_indented,
-    standing,
     sound,
     without_lines_above,
     without_circles,

@@ -1,0 +1,268 @@
+"""Whether a text can stand in its place, as far as Python's own parser tells, and how to begin one that can.
+
+Small models hardly look at what follows: they write `return total` above a deeper line, close brackets that nothing
+opens, and leave without a value the names that the lines below use. So a fill is put in its place and the function
+around it parsed: it has to be Python, nothing of its block may stand behind what leaves it, and the names below have to
+come from somewhere. Among the few likeliest lines that begin otherwise, or with the name that is wanted, there often
+is the right one.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from engine.contract import Fill, FillRequest
+from engine.languages import language_of
+from engine.window import after_cursor
+
+CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but a name is wanted; as far as can be told
+LINES = 200  # of the function around: a longer one is not parsed
+UNIT = 4  # blanks
+ROUNDS = 3  # of beginnings without words
+MANY = 3  # names: where more come from nowhere, not all that gives a value has been seen
+STATEMENTS = ("pass", "if True:")
+PARTS = ("try:", "else:", "except Exception:")  # of a statement that is around
+PYTHON = re.compile(r"^ *(async |class |def |elif |else|except|for |if |try|while |with ).*:$", re.MULTILINE)
+DEFINITION = re.compile(r"( *)(async )?def \w")
+LEAVES = re.compile(r" *(return|raise|break|continue)\b")
+NAME = re.compile(r"[^\W\d]\w*")
+GIVEN = re.compile(r"\w+(, \w+)* =(?!=)|\bfor [^()]+ in\b|\bas \w+|^ +\w+(?=[:,)=])")  # a value
+CLOSERS = (")", "]", "}")
+GOES_ON = ("(", "[", "{", ",", "\\", "=", "+", " and", " or")
+BUILT_IN = frozenset([*dir(builtins), "__class__", "__doc__", "__file__", "__name__"])
+
+
+class Place(NamedTuple):
+    """Where a fill is to stand: the lines above and below in the function around it, or in the module.
+
+    `head` and `rest` are the cursor's line left and right of it; where `own_line`, a line is missing between the two.
+    `around` are the file's other lines.
+    """
+
+    above: str
+    head: str
+    rest: str
+    below: str
+    own_line: bool
+    around: str
+
+
+def language_at(request: FillRequest) -> str:
+    """Of its file, or of its text where that has no name."""
+    if request.path:
+        return language_of(request.path)
+    return "python" if PYTHON.search(request.prefix) else ""
+
+
+def verdict(request: FillRequest, fill: Fill) -> int:
+    """CANNOT, CAN or FITS. FITS too in other languages, within a line, whose beginning says what it is, and where a
+    limit ended the fill, or the lines around are no Python themselves.
+    """
+    within = request.prefix[request.prefix.rfind("\n") + 1 :].strip()
+    if not fill.complete or within or language_at(request) != "python":
+        return FITS
+    if (place := place_of(request.prefix, request.suffix)) is None:
+        return FITS
+    line = f"{place.head}{fill.text}{place.rest}".rstrip()
+    last, above, below = line[line.rfind("\n") + 1 :], _last(place.above), _first(place.below)
+    if not place.own_line and _goes_on(line, last):
+        return FITS
+    if (wanted := names_wanted(place, line)) is None:
+        return CANNOT if openings(place) else FITS
+    if line:
+        behind = LEAVES.match(above) and _depth(above) == _depth(line)
+        before = LEAVES.match(last) and below and _depth(below) == _depth(last)
+        if behind or before or last == below.rstrip():
+            return CANNOT
+    missing = place.own_line and not line
+    return CAN if missing or 0 < len(wanted) <= MANY else FITS
+
+
+@lru_cache(maxsize=4)
+def place_of(prefix: str, suffix: str) -> Place | None:
+    """None where the function is too long, or outside of one no beginning of a statement is near."""
+    rest, own_line, following = after_cursor(prefix, suffix)
+    *above, head = prefix.split("\n")
+    below = following.split("\n")
+    depth = _depth(head) or min(filter(None, (_depth(_last(prefix)), _depth(_first(following)))), default=0)
+    near = range(max(0, len(above) - LINES), len(above))
+    start = None
+    for number in reversed(near):
+        if (line := above[number].lstrip()) and not line.startswith("#"):
+            found = DEFINITION.match(above[number])
+            if found and len(found[1]) < depth:
+                start = number
+                break
+            depth = min(depth, _depth(above[number]))
+    if start is None:
+        tops = (number for number in near if above[number][:1].strip() and above[number][0] not in CLOSERS)
+        start, end = next(tops, None if near else 0), LINES // 2
+        if start is None:
+            return None
+    else:
+        margin = _depth(above[start])
+        leaves = (number for number, line in enumerate(below) if line.strip() and _depth(line) <= margin)
+        end = next((n for n in leaves if below[n].lstrip()[0] not in CLOSERS), len(below))
+        if len(above) - start + end > LINES:
+            return None
+    around = "\n".join([*above[:start], *below[end:]])
+    return Place("\n".join([*above[start:], ""]), head, rest, "\n".join(below[:end]), own_line, around)
+
+
+@lru_cache(maxsize=4)
+def _names(lines: str) -> frozenset[str]:
+    """Those that a function may have from lines around it: all but what only other functions give a value."""
+    names: set[str] = set()
+    inner: set[str] = set()
+    given: set[str] = set()
+    margin: int | None = None  # of another function whose lines these are
+    for line in lines.split("\n"):
+        if margin is not None and (not line.strip() or _depth(line) > margin or line.lstrip()[0] in CLOSERS):
+            inner.update(NAME.findall(line))
+            given.update(*(NAME.findall(found.group()) for found in GIVEN.finditer(line)))
+            continue
+        defined = DEFINITION.match(line)
+        margin = defined and len(defined[1])
+        head, _, parameters = line.partition("(") if defined else (line, "", "")
+        names.update(NAME.findall(head))
+        given.update(NAME.findall(parameters))
+    return frozenset(names | (inner - given))
+
+
+@lru_cache(maxsize=64)
+def names_wanted(place: Place, line: str) -> tuple[str, ...] | None:
+    """The names from the cursor's line on that nothing gives a value if that is the line, in the order of their use;
+    None where it is no Python then; none where the lines above are none already. A block that may still be written
+    stands for itself.
+    """
+    last = line[line.rfind("\n") + 1 :]
+    if _opens(last) and not place.own_line and _depth(_first(place.below)) <= _depth(last):
+        indent, block = " " * _depth(last), f"\n{' ' * (_depth(last) + 1)}pass"
+        line = f"{line}{block}\n{indent}finally:{block}" if last.strip() == "try:" else line + block
+    source = f"{place.above}{line}{place.below}"
+    margin = "if True:\n" if source.startswith(" ") else ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            tree = ast.parse(margin + source)
+    except SyntaxError as error:
+        return None if (error.lineno or 0) > (margin + place.above).count("\n") else ()
+    except (ValueError, RecursionError, MemoryError):
+        return ()
+    given, used = set(BUILT_IN), dict[str, tuple[int, int]]()
+    nodes = list(ast.walk(tree))
+    changed = {id(node.target) for node in nodes if isinstance(node, ast.AugAssign)}  # what has to have a value
+    for node in nodes:
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) if id(node) not in changed:
+                given.add(name)
+            case ast.Name(id=name, lineno=row, col_offset=column):
+                used[name] = min((row, column), used.get(name, (row, column)))
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                given.add(name)
+            case ast.arg(arg=name):
+                given.add(name)
+            case ast.alias(name=name, asname=other):
+                given.add((other or name).partition(".")[0])
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                given.add(name)
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                given.update(names)
+    wanted = used.keys() - given - set(NAME.findall(place.above))
+    if wanted:
+        wanted -= _names(place.around)
+    return tuple(sorted(wanted, key=used.__getitem__))
+
+
+@lru_cache(maxsize=4)
+def openings(place: Place) -> dict[str, list[int]]:
+    """The statements that can stand there, as their first words, and how deep."""
+    depths = [_depth(place.head)] if place.head else _depths(place)
+    for statements in (STATEMENTS, PARTS):
+        found = {
+            statement: [depth for depth in depths if names_wanted(place, " " * depth + statement) is not None]
+            for statement in statements
+        }
+        if any(found.values()):
+            return {statement: depths for statement, depths in found.items() if depths}
+    return {}
+
+
+def _depths(place: Place) -> list[int]:
+    """How deep a line can be there; likeliest as deep as the next one."""
+    above, below = _last(place.above), _depth(_first(place.below))
+    most = _depth(above) + UNIT * _opens(above) - UNIT * bool(LEAVES.match(above))
+    least = _depth(place.above) + 1 if below and DEFINITION.match(place.above) else 0
+    return [depth for depth in dict.fromkeys((below, below - UNIT, most)) if least <= depth <= most]
+
+
+def beginnings(request: FillRequest) -> Iterator[str]:
+    """What a fill could begin with to stand there, likeliest first; the same again for yet another one."""
+    place = place_of(request.prefix, request.suffix)
+    if place is None:
+        return
+    found = openings(place)
+    blank = {depth: "" if place.head else " " * depth for depths in found.values() for depth in depths}
+    plain, opening = (found.get(statement, [])[:1] for statement in STATEMENTS)
+    lines = (" " * depth + statement for statement, depths in found.items() for depth in depths)
+    if wanted := min((names_wanted(place, line) or () for line in lines), key=len, default=()):
+        called = next((name for name in wanted if re.search(rf"\b{name}\(", place.below)), None)
+        if plain:
+            yield blank[plain[0]] + (wanted[0] if wanted[1:] else f"{wanted[0]} =")
+        elif opening:
+            yield blank[opening[0]] + (f"def {called}(" if called else f"for {', '.join(wanted[:2])} in")
+    for part in PARTS:
+        for depth in found.get(part, []):
+            yield blank[depth] + NAME.findall(part)[0]
+    yield from [*blank.values()] * ROUNDS
+
+
+def begun(request: FillRequest, beginning: str, texts: Sequence[str]) -> FillRequest:
+    """The request after a beginning, and otherwise than fills that begin so."""
+    own_line = after_cursor(request.prefix, request.suffix)[1]
+    others = (text.removeprefix(beginning) for text in (*request.others, *texts) if text.startswith(beginning))
+    return msgspec.structs.replace(
+        request,
+        prefix=request.prefix + beginning,
+        suffix=f"\n{request.suffix}" if own_line else request.suffix,
+        others=tuple(text.rstrip() for text in others),
+    )
+
+
+def with_beginning(beginning: str, fill: Fill, request: FillRequest) -> Fill:
+    """A fill of what `begun` asked for, as one of the request."""
+    text = beginning + fill.text
+    if after_cursor(request.prefix, request.suffix)[1]:
+        text = text.rstrip("\n") + "\n"
+    pieces = tuple(piece._replace(end=min(len(text), piece.end + len(beginning))) for piece in fill.pieces)
+    return msgspec.structs.replace(fill, text=text, pieces=pieces)
+
+
+def _goes_on(text: str, last: str) -> bool:
+    """Whether a text may go on after its last line: in brackets, a docstring, below a decorator."""
+    quoted = any(text.count(quotes) % 2 for quotes in ('"""', "'''"))
+    return quoted or text.endswith(GOES_ON) or last.lstrip().startswith(("#", "@"))
+
+
+def _opens(line: str) -> bool:
+    return line.partition(" #")[0].rstrip().endswith(":")
+
+
+def _first(text: str) -> str:
+    return next((line for line in text.split("\n") if line.strip()), "")
+
+
+def _last(text: str) -> str:
+    return next((line for line in reversed(text.split("\n")) if line.strip()), "")
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())

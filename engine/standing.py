@@ -25,7 +25,7 @@ from engine.window import after_cursor
 
 CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but a name is wanted; as far as can be told
 LINES = 200  # of the function around: a longer one is not parsed
-UNIT = 4  # blanks
+UNIT = 4  # blanks at most
 ROUNDS = 3  # of beginnings without words
 MANY = 3  # names: where more come from nowhere, not all that gives a value has been seen
 STATEMENTS = ("pass", "if True:")
@@ -198,10 +198,12 @@ def openings(place: Place) -> dict[str, list[int]]:
 
 def _depths(place: Place) -> list[int]:
     """How deep a line can be there; likeliest as deep as the next one."""
-    above, below = _last(place.above), _depth(_first(place.below))
-    most = _depth(above) + UNIT * _opens(above) - UNIT * bool(LEAVES.match(above))
-    least = _depth(place.above) + 1 if below and DEFINITION.match(place.above) else 0
-    return [depth for depth in dict.fromkeys((below, below - UNIT, most)) if least <= depth <= most]
+    above, below, margin = _last(place.above), _depth(_first(place.below)), _depth(place.above)
+    lines = f"{place.above}{place.below}".split("\n")
+    unit = min([UNIT, *(_depth(line) - margin for line in lines if line.strip() and _depth(line) > margin)])
+    most = _depth(above) + unit * _opens(above) - unit * bool(LEAVES.match(above))
+    least = margin + 1 if below and DEFINITION.match(place.above) else 0
+    return [depth for depth in dict.fromkeys((below, below - unit, most)) if least <= depth <= most]
 
 
 def beginnings(request: FillRequest) -> Iterator[str]:

@@ -111,6 +111,7 @@ def test_strange_escapes_are_no_matter() -> None:
         (RATIO + "|        total = item\n", ["    for item in", "    "]),
         (RATIO + "|        return each(n)\n    return each(items)\n", ["    def each(", "    "]),
         (RATIO + "|    return total / number\n", ["    total", "    "]),
+        ("def f(items):\n  total = 0\n|    total += item\n  return total\n", ["  for item in", "  "]),  # two blanks
         (RATIO + "    items.sort()\n|        del items[0]\n", ["    ", "    ", "    "]),
         (RATIO + "    while items:\n        break\n|    return items\n", ["    ", "    ", "    "]),
         (RATIO + "|        del items[0]\n    finally:\n        pass\n", ["    try", "    "]),

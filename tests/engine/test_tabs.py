@@ -41,7 +41,7 @@ def test_fills_are_the_same_but_for_tabs(engines: list[Engine], place: int) -> N
         asked, prefix=with_tabs(asked.prefix), suffix=with_tabs(following), related=(with_tabs(others),)
     )
     shown: list[Progress] = []
-    with_blanks = engines[0].fill(asked, threading.Event())
+    with_blanks = engines[0].fill(asked, threading.Event(), lambda progress: None)
     made = engines[1].fill(tabbed, threading.Event(), shown.append)
     head = tabbed.prefix + made.text
     assert without_tabs(head) == asked.prefix + with_blanks.text

@@ -199,10 +199,3 @@ def test_two_functions_may_end_with_the_same_line() -> None:
 
 def test_tabs_in_a_new_file_are_its_indentation() -> None:
     assert shown("def f():\n\t|", "if a:\n\t\tb = 2", "python") == "if a:\n\t\tb = 2"
-
-
-def test_a_line_above_deeper_ones_opens_a_block() -> None:
-    marked = "n = 1\n|\n    n += 1\n"
-    assert shown(marked, "return n", "python") == ""
-    assert shown(marked, "if n:", "python") == "if n:"
-    assert shown(marked, "return n") == "return n"

@@ -67,7 +67,8 @@ def test_training_learns_and_resumes(arguments: list[str], tmp_path: Path) -> No
     assert float(rows[-1]["context"]) < float(rows[0]["context"]) - 0.3
     assert float(rows[-1]["validation_canvas"]) > 0
     assert 0 <= float(rows[-1]["right_at_1"]) <= 1
-    assert 0 <= float(rows[-1]["exact"]) <= 1 <= float(rows[-1]["tokens_a_pass"])
+    assert 0 <= float(rows[-1]["exact"]) <= 1
+    assert float(rows[-1]["tokens_a_pass"]) > 0  # below 1 where most fills could not stand and were written otherwise
     assert main(["train", "plot", "--state", str(tmp_path / "state")]) == 0
     assert (tmp_path / "state" / "losses.png").stat().st_size > 1000
 

@@ -23,7 +23,7 @@ from engine.contract import Fill, FillRequest
 from engine.languages import language_of
 from engine.window import after_cursor
 
-CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but a name is wanted; as far as can be told
+CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but something is wanted; as far as can be told
 LINES = 200  # of the function around: a longer one is not parsed
 UNIT = 4  # blanks at most
 ROUNDS = 3  # of beginnings without words
@@ -82,8 +82,7 @@ def verdict(request: FillRequest, fill: Fill) -> int:
         before = LEAVES.match(last) and below and _depth(below) == _depth(last)
         if behind or before or last == below.rstrip():
             return CANNOT
-    missing = place.own_line and not line
-    return CAN if missing or 0 < len(wanted) <= MANY else FITS
+    return CAN if 0 < len(wanted) <= MANY or (place.own_line and not line) else FITS
 
 
 @lru_cache(maxsize=4)
@@ -184,7 +183,7 @@ def names_wanted(place: Place, line: str) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=4)
 def openings(place: Place) -> dict[str, list[int]]:
-    """The statements that can stand there, as their first words, and how deep."""
+    """The statements that can stand there, and how deep each."""
     depths = [_depth(place.head)] if place.head else _depths(place)
     for statements in (STATEMENTS, PARTS):
         found = {

@@ -1,10 +1,13 @@
-"""Whether a text can stand in its place, as far as Python's own parser tells, and how to begin one that can.
+"""Whether a text can stand in its place, as far as parsers tell, and how to begin one that can.
 
 Small models hardly look at what follows: they write `return total` above a deeper line, close brackets that nothing
 opens, and leave without a value the names that the lines below use. So a fill is put in its place and the function
 around it parsed: it has to be Python, nothing of its block may stand behind what leaves it, and the names below have to
 come from somewhere. Among the few likeliest lines that begin otherwise, or with the name that is wanted, there often
 is the right one.
+
+Where blocks have braces a tolerant parser counts errors (see `syntax`): no line may leave more of them than a bracket,
+or nothing, would in its place.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import msgspec
 
 from engine.contract import Fill, FillRequest
 from engine.languages import language_of
+from engine.syntax import GRAMMARS, Around, around_of, misplaced, needed
 from engine.window import after_cursor
 
 CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but something is wanted; as far as can be told
@@ -63,12 +67,18 @@ def language_at(request: FillRequest) -> str:
 
 
 def verdict(request: FillRequest, fill: Fill) -> int:
-    """CANNOT, CAN or FITS. FITS too in other languages, within a line, whose beginning says what it is, and where a
-    limit ended the fill, or the lines around are no Python themselves.
+    """CANNOT, CAN or FITS. FITS too in languages without a parser here, within a line, whose beginning says what it is,
+    and where a limit ended the fill, or the lines around are no Python themselves.
     """
     within = request.prefix[request.prefix.rfind("\n") + 1 :].strip()
-    if not fill.complete or within or language_at(request) != "python":
+    language = language_at(request)
+    if not fill.complete or within or language not in GRAMMARS:
         return FITS
+    if language != "python":
+        rest = after_cursor(request.prefix, request.suffix)[0]
+        head = request.prefix[request.prefix.rfind("\n") + 1 :]
+        line = f"{head}{fill.text}{rest}".rstrip()
+        return CANNOT if misplaced(_around(request, language), line) else FITS
     if (place := place_of(request.prefix, request.suffix)) is None:
         return FITS
     line = f"{place.head}{fill.text}{place.rest}".rstrip()
@@ -83,6 +93,12 @@ def verdict(request: FillRequest, fill: Fill) -> int:
         if behind or before or last == below.rstrip():
             return CANNOT
     return CAN if 0 < len(wanted) <= MANY or (place.own_line and not line) else FITS
+
+
+def _around(request: FillRequest, language: str) -> Around:
+    """A line that is missing before another one has one of its own."""
+    own_line = after_cursor(request.prefix, request.suffix)[1]
+    return around_of(request.prefix, f"\n{request.suffix}" if own_line else request.suffix, language)
 
 
 @lru_cache(maxsize=4)
@@ -207,6 +223,11 @@ def _depths(place: Place) -> list[int]:
 
 def beginnings(request: FillRequest) -> Iterator[str]:
     """What a fill could begin with to stand there, likeliest first; the same again for yet another one."""
+    language = language_at(request)
+    if language != "python":
+        yield from (form for form in needed(_around(request, language)) if form in CLOSERS)
+        yield from [""] * ROUNDS
+        return
     place = place_of(request.prefix, request.suffix)
     if place is None:
         return

@@ -16,8 +16,8 @@ from typing import TypeAlias
 
 from engine import Fill
 from engine.languages import NAMES
+from engine.syntax import breaks
 from lsp_server.cursor import Gap, is_word
-from lsp_server.syntax import breaks
 
 Filter: TypeAlias = Callable[[str, Gap], str]
 
@@ -209,7 +209,9 @@ def sound(text: str, gap: Gap) -> str:
     lines = text.split("\n")
     words = [lines[0][: word.end()] for word in WORD.finditer(lines[0])][-WORDS:-1]
     beginnings = ["\n".join(lines[:count]) for count in range(1, len(lines) + 1)]
-    return next((kept for kept in reversed([*words, *beginnings]) if not breaks(gap, kept)), "")
+    return next(
+        (kept for kept in reversed([*words, *beginnings]) if not breaks(gap.prefix, gap.suffix, gap.language, kept)), ""
+    )
 
 
 def balanced(text: str) -> bool:

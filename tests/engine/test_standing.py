@@ -14,6 +14,17 @@ from engine.contract import Piece
 from engine.embedded import Embedded
 from engine.standing import CAN, CANNOT, FITS, beginnings, begun, language_at, verdict, with_beginning
 
+BRACES = [
+    ("a.js", "function f(a) {\n  |\n    return b\n  }\n}\n", "if (a) {", FITS),
+    ("a.js", "function f(a) {\n  |\n    return b\n  }\n}\n", "g(a)", CANNOT),  # it has to open a block
+    ("a.ts", "function f(a: T) {\n  |\n  return a\n}\n", "g(a)", FITS),
+    ("a.ts", "function f(a: T) {\n  |\n  return a\n}\n", "if (a) {", CANNOT),  # nothing closes it
+    ("a.go", "func f(a int) int {\n\tif a > 1 {\n\t\ta++\n\t|\n\treturn a\n}\n", "}", FITS),
+    ("a.go", "func f(a int) int {\n\tif a > 1 {\n\t\ta++\n\t|\n\treturn a\n}\n", "a--", CANNOT),
+    ("a.rs", "fn f(a: u8) -> u8 {\n|    a + b\n}\n", "    let b = 1;\n", FITS),  # a line that is missing
+    ("a.rs", "fn f(a: u8) -> u8 {\n|    a + b\n}\n", "    let b = (1;\n", CANNOT),
+    ("a.rs", "fn f(a: u8) -> u8 {\n    a |\n}\n", "+ }", FITS),  # within a line
+]
 COUNT = "def count(s):\n    n = sum(c in 'aeiou' for c in s)\n"
 DEEPER = "        n += 1\n    return n\n"
 RATIO = "def ratio(items):\n"
@@ -87,7 +98,7 @@ def filled(text: str, complete: bool = True) -> Fill:
 def test_a_fill_is_judged_in_its_place(marked: str, text: str, expected: int) -> None:
     assert verdict(request(marked), filled(text)) == expected
     assert verdict(request(marked), filled(text, complete=False)) == FITS  # a limit ended it, it may well go on
-    assert verdict(request(marked, "a.js"), filled(text)) == FITS
+    assert verdict(request(marked, "a.java"), filled(text)) == FITS
 
 
 def test_a_long_function_is_not_judged() -> None:
@@ -172,3 +183,14 @@ def test_nano_writes_another_line_where_the_likeliest_cannot_stand(
     likeliest = filler.fill(asked, threading.Event())
     assert verdict(asked, likeliest) < FITS
     assert likeliest.passes < fill.passes
+
+
+@pytest.mark.parametrize(("path", "marked", "text", "expected"), BRACES)
+def test_a_line_between_braces_is_judged_by_errors(path: str, marked: str, text: str, expected: int) -> None:
+    assert verdict(request(marked, path), filled(text)) == expected
+
+
+def test_the_bracket_that_is_wanted_is_a_beginning() -> None:
+    asked = request("func f(a int) int {\n\tif a > 1 {\n\t\ta++\n\t|\n\treturn a\n}\n", "a.go")
+    assert list(beginnings(asked)) == ["}", "", "", ""]
+    assert list(beginnings(request("func f(a int) int {\n\t|\n\treturn a\n}\n", "a.go"))) == ["", "", ""]

@@ -8,12 +8,11 @@ out, however what it leaves open is closed: a suggestion may end in the middle o
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from tree_sitter import Language, Node, Parser, Point, Tree
-
-from lsp_server.cursor import Gap
 
 ABOVE, BELOW = 120, 30  # lines
 GRAMMARS = {
@@ -25,6 +24,9 @@ GRAMMARS = {
     "go": ("tree_sitter_go", "language"),
     "rust": ("tree_sitter_rust", "language"),
 }
+# what a line with a bracket could be that is missing
+BLOCKS = {"go": "if x {", "rust": "if x {"}
+ENDS = ("}", ")", "]", "} else {", "})", "),", "},", "],")
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
 # what may follow a suggestion that ends within a statement: before the closers of its brackets, and after them
 PYTHON = (
@@ -45,22 +47,47 @@ class Around(NamedTuple):
     below: str
 
 
-def breaks(gap: Gap, text: str) -> bool:
-    """Whether the text makes errors in its place; never in a language without a grammar here."""
-    if gap.language not in GRAMMARS:
+def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:
+    """Whether the text makes errors in its place; never in a language without a grammar here. The language is LSP's
+    name of it.
+    """
+    if language not in GRAMMARS:
         return False
-    around = around_of(gap)
-    line = gap.head + text + gap.rest
+    around, (rest, _, _) = around_of(prefix, suffix, language), suffix.partition("\n")
+    line = _head(prefix) + text + rest
     tolerated, opened = errors(lines_around(around).root_node), closing(line)
-    endings = ((PYTHON if gap.language == "python" else BRACES) if not gap.rest.strip() else ())[1:]
+    endings = ((PYTHON if language == "python" else BRACES) if not rest.strip() else ())[1:]
     return all(parsed(around, line + within + opened + after) > tolerated for within, after in (("", ""), *endings))
 
 
-def around_of(gap: Gap) -> Around:
+def misplaced(around: Around, line: str) -> bool:
+    """Whether a whole line, in a language with braces, leaves more errors than none or a bracket in its place would."""
+    return parsed(around, line) > min(_needs(around).values())
+
+
+def needed(around: Around) -> Iterator[str]:
+    """The brackets that leave fewer errors than no line does."""
+    found = _needs(around)
+    return (form for form, count in found.items() if count == min(found.values()) < found[""])
+
+
+@lru_cache(maxsize=8)
+def _needs(around: Around) -> dict[str, int]:
+    """The errors with nothing, with each of the brackets, and with a block's beginning in the place of a line."""
+    return {form: parsed(around, form) for form in ("", *ENDS, BLOCKS.get(around.language, "if (x) {"))}
+
+
+def around_of(prefix: str, suffix: str, language: str) -> Around:
     """Whole lines; those above begin with one that is not indented, so as not to begin within a statement."""
-    above = gap.prefix[: len(gap.prefix) - len(gap.head)].split("\n")[-ABOVE - 1 :]
+    above = prefix[: len(prefix) - len(_head(prefix))].split("\n")[-ABOVE - 1 :]
     first = next((n for n, line in enumerate(above) if line[:1].strip() and line[:1] not in ")]}"), 0)
-    return Around(gap.language, "\n".join(above[first:]), "\n".join(["", *gap.following.split("\n")[:BELOW]]))
+    below = suffix.partition("\n")[2].split("\n")
+    return Around(language, "\n".join(above[first:]), "\n".join(["", *below[:BELOW]]))
+
+
+def _head(prefix: str) -> str:
+    """The line up to the cursor."""
+    return prefix[prefix.rfind("\n") + 1 :]
 
 
 @lru_cache(maxsize=8)

@@ -96,9 +96,11 @@ def verdict(request: FillRequest, fill: Fill) -> int:
 
 
 def _around(request: FillRequest, language: str) -> Around:
-    """A line that is missing before another one has one of its own."""
+    """A line that is missing before another one has one of its own. Below is enough for blocks to be closed there, or a
+    bracket would seem to be wanted.
+    """
     own_line = after_cursor(request.prefix, request.suffix)[1]
-    return around_of(request.prefix, f"\n{request.suffix}" if own_line else request.suffix, language)
+    return around_of(request.prefix, f"\n{request.suffix}" if own_line else request.suffix, language, LINES)
 
 
 @lru_cache(maxsize=4)

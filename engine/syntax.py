@@ -77,12 +77,14 @@ def _needs(around: Around) -> dict[str, int]:
     return {form: parsed(around, form) for form in ("", *ENDS, BLOCKS.get(around.language, "if (x) {"))}
 
 
-def around_of(prefix: str, suffix: str, language: str) -> Around:
-    """Whole lines; those above begin with one that is not indented, so as not to begin within a statement."""
+def around_of(prefix: str, suffix: str, language: str, lines: int = BELOW) -> Around:
+    """Whole lines, at most so many below; those above begin with one that is not indented, so as not to begin within a
+    statement.
+    """
     above = prefix[: len(prefix) - len(_head(prefix))].split("\n")[-ABOVE - 1 :]
     first = next((n for n, line in enumerate(above) if line[:1].strip() and line[:1] not in ")]}"), 0)
     below = suffix.partition("\n")[2].split("\n")
-    return Around(language, "\n".join(above[first:]), "\n".join(["", *below[:BELOW]]))
+    return Around(language, "\n".join(above[first:]), "\n".join(["", *below[:lines]]))
 
 
 def _head(prefix: str) -> str:

@@ -105,11 +105,12 @@ class Tokenizer:
 
 
 def begins(token: str, texts: Sequence[str]) -> bool:
-    """Whether one of the texts begins with a token, all spelled as byte-level BPE does; a new line or its indentation
-    alone does not count.
+    """Whether one of the texts begins with a token, all spelled as byte-level BPE does, or would after blanks that it
+    has not; a new line or its indentation alone does not count.
     """
     indents = token.startswith((NEWLINE, TAB)) and not token.strip(NEWLINE + BLANK + TAB)
-    return not indents and any(text.startswith(token) for text in texts)
+    word = token.lstrip(BLANK)
+    return not indents and any(text.startswith(token if text.startswith(BLANK) else word) for text in texts)
 
 
 def _ends_with_one_blank(text: str) -> bool:

@@ -25,6 +25,7 @@ import msgspec
 from engine.contract import Fill, FillRequest
 from engine.languages import language_of
 from engine.syntax import GRAMMARS, Around, around_of, misplaced, needed
+from engine.tabs import head_of
 from engine.window import after_cursor
 
 CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but something is wanted; as far as can be told
@@ -70,14 +71,11 @@ def verdict(request: FillRequest, fill: Fill) -> int:
     """CANNOT, CAN or FITS. FITS too in languages without a parser here, within a line, whose beginning says what it is,
     and where a limit ended the fill, or the lines around are no Python themselves.
     """
-    within = request.prefix[request.prefix.rfind("\n") + 1 :].strip()
-    language = language_at(request)
-    if not fill.complete or within or language not in GRAMMARS:
+    head, language = head_of(request.prefix), language_at(request)
+    if not fill.complete or head.strip() or language not in GRAMMARS:
         return FITS
     if language != "python":
-        rest = after_cursor(request.prefix, request.suffix)[0]
-        head = request.prefix[request.prefix.rfind("\n") + 1 :]
-        line = f"{head}{fill.text}{rest}".rstrip()
+        line = f"{head}{fill.text}{after_cursor(request.prefix, request.suffix)[0]}".rstrip()
         return CANNOT if misplaced(_around(request, language), line) else FITS
     if (place := place_of(request.prefix, request.suffix)) is None:
         return FITS

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from tree_sitter import Language, Node, Parser, Point, Tree
 
+from engine.tabs import head_of
+
 ABOVE, BELOW = 120, 30  # lines
 GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
@@ -54,7 +56,7 @@ def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:
     if language not in GRAMMARS:
         return False
     around, (rest, _, _) = around_of(prefix, suffix, language), suffix.partition("\n")
-    line = _head(prefix) + text + rest
+    line = head_of(prefix) + text + rest
     tolerated, opened = errors(lines_around(around).root_node), closing(line)
     endings = ((PYTHON if language == "python" else BRACES) if not rest.strip() else ())[1:]
     return all(parsed(around, line + within + opened + after) > tolerated for within, after in (("", ""), *endings))
@@ -62,11 +64,12 @@ def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:
 
 def misplaced(around: Around, line: str) -> bool:
     """Whether a whole line, in a language with braces, leaves more errors than none or a bracket in its place would."""
-    return parsed(around, line) > min(_needs(around).values())
+    count = parsed(around, line)
+    return count > 0 and count > min(_needs(around).values())  # mostly there are none, and the rest is not parsed
 
 
 def needed(around: Around) -> Iterator[str]:
-    """The brackets that leave fewer errors than no line does."""
+    """Of brackets and a block's beginning those that leave fewest errors, where that is fewer than no line does."""
     found = _needs(around)
     return (form for form, count in found.items() if count == min(found.values()) < found[""])
 
@@ -81,15 +84,10 @@ def around_of(prefix: str, suffix: str, language: str, lines: int = BELOW) -> Ar
     """Whole lines, at most so many below; those above begin with one that is not indented, so as not to begin within a
     statement.
     """
-    above = prefix[: len(prefix) - len(_head(prefix))].split("\n")[-ABOVE - 1 :]
+    above = prefix[: len(prefix) - len(head_of(prefix))].split("\n")[-ABOVE - 1 :]
     first = next((n for n, line in enumerate(above) if line[:1].strip() and line[:1] not in ")]}"), 0)
     below = suffix.partition("\n")[2].split("\n")
     return Around(language, "\n".join(above[first:]), "\n".join(["", *below[:lines]]))
-
-
-def _head(prefix: str) -> str:
-    """The line up to the cursor."""
-    return prefix[prefix.rfind("\n") + 1 :]
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""A line of Python that cannot stand in its place, or leaves a name without a value, is written otherwise."""
+"""A line that cannot stand in its place, or of Python that leaves a name without a value, is written otherwise."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,9 @@ class Tokenizer:
         self.vocab: int = bpe.get_vocab_size()
         spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
         self._spelled = spelled
+        self._by_word = defaultdict[str, list[int]](list)
+        for i, text in enumerate(spelled[len(SPECIALS) :], len(SPECIALS)):
+            self._by_word[text.lstrip(BLANK)].append(i)
         self._line_starts = frozenset(i for i, text in enumerate(spelled) if text.startswith(NEWLINE))
         self.after = {
             blank: np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(spelling)])
@@ -96,8 +100,10 @@ class Tokenizer:
         if not others:
             return allowed
         known = ["".join(self._spelled[token] for token in self.encode(blank + other)) for other in others]
-        every = range(len(SPECIALS), self.vocab) if allowed is None else allowed
-        return np.array([i for i in every if i != EOM and not begins(self._spelled[i], known)])
+        words = {text[:end].lstrip(BLANK) for text in known for end in range(len(text) + 1)}
+        tokens = (token for word in words for token in self._by_word.get(word, ()))
+        forbidden = [EOM, *(token for token in tokens if begins(self._spelled[token], known))]
+        return np.setdiff1d(np.arange(len(SPECIALS), self.vocab) if allowed is None else allowed, forbidden)
 
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens; special tokens have none. Bytes that are no UTF-8 come out as U+FFFD."""

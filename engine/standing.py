@@ -36,7 +36,9 @@ MANY = 3  # names: where more come from nowhere, not all that gives a value has 
 STATEMENTS = ("pass", "if True:")
 PARTS = ("try:", "else:", "except Exception:")  # of a statement that is around
 PYTHON = re.compile(r"^ *(async |class |def |elif |else|except|for |if |try|while |with ).*:$", re.MULTILINE)
+DEFINED = re.compile(r" *(?:async )?def (\w+\()")
 DEFINITION = re.compile(r"( *)(async )?def \w")
+UNUSED = (ast.Name, ast.Compare, ast.UnaryOp)  # values, if they are a statement
 LEAVES = re.compile(r" *(return|raise|break|continue)\b")
 NAME = re.compile(r"[^\W\d]\w*")
 GIVEN = re.compile(r"\w+(, \w+)* =(?!=)|\bfor [^()]+ in\b|\bas \w+|^ +\w+(?=[:,)=])")  # a value
@@ -86,11 +88,31 @@ def verdict(request: FillRequest, fill: Fill) -> int:
     if (wanted := names_wanted(place, line)) is None:
         return CANNOT if openings(place) else FITS
     if line:
+        if _pointless(place, line):
+            return CANNOT
         behind = LEAVES.match(above) and _depth(above) == _depth(line)
         before = LEAVES.match(last) and below and _depth(below) == _depth(last)
         if behind or before or last == below.rstrip():
             return CANNOT
     return CAN if 0 < len(wanted) <= MANY or (place.own_line and not line) else FITS
+
+
+def _pointless(place: Place, line: str) -> bool:
+    """Whether it begins the function around again, or computes what nobody gets."""
+    head = DEFINITION.match(place.above)
+    if head is None:  # a cell of a notebook shows what its last line is
+        return False
+    if (again := DEFINED.match(line)) and place.above.startswith(again[1], head.end() - 1):
+        return not _last(place.above).lstrip().startswith("@")  # it may be overloaded
+    tree, first = _parsed(place, line), _row(place)
+    rows = range(first, first + line.count("\n") + 1)
+    statements = (each for each in ast.walk(tree) if isinstance(each, ast.Expr)) if isinstance(tree, ast.AST) else ()
+    return any(each.lineno in rows and isinstance(each.value, UNUSED) for each in statements)
+
+
+def _row(place: Place) -> int:
+    """The cursor's line in what is parsed."""
+    return place.above.count("\n") + 1 + place.above.startswith(" ")
 
 
 def _around(request: FillRequest, language: str) -> Around:
@@ -153,24 +175,33 @@ def _names(lines: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
-def names_wanted(place: Place, line: str) -> tuple[str, ...] | None:
-    """The names from the cursor's line on that nothing gives a value if that is the line, in the order of their use;
-    None where it is no Python then; none where the lines above are none already. A block that may still be written
-    stands for itself.
-    """
+def _parsed(place: Place, line: str) -> ast.Module | SyntaxError | None:
+    """The lines with that one, None where the parser gives up. A block that may still be written stands for itself."""
     last = line[line.rfind("\n") + 1 :]
     if _opens(last) and not place.own_line and _depth(_first(place.below)) <= _depth(last):
         indent, block = " " * _depth(last), f"\n{' ' * (_depth(last) + 1)}pass"
         line = f"{line}{block}\n{indent}finally:{block}" if last.strip() == "try:" else line + block
     source = f"{place.above}{line}{place.below}"
-    margin = "if True:\n" if source.startswith(" ") else ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes that Python does not know
-            tree = ast.parse(margin + source)
+            return ast.parse(("if True:\n" if source.startswith(" ") else "") + source)
     except SyntaxError as error:
-        return None if (error.lineno or 0) > (margin + place.above).count("\n") else ()
+        return error
     except (ValueError, RecursionError, MemoryError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def names_wanted(place: Place, line: str) -> tuple[str, ...] | None:
+    """The names from the cursor's line on that nothing gives a value if that is the line, in the order of their use;
+    None where it is no Python then; none where the lines above are none already. A block that may still be written
+    stands for itself.
+    """
+    tree = _parsed(place, line)
+    if isinstance(tree, SyntaxError):
+        return None if (tree.lineno or 0) >= _row(place) else ()
+    if tree is None:
         return ()
     given, used = set(BUILT_IN), dict[str, tuple[int, int]]()
     nodes = list(ast.walk(tree))

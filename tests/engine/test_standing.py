@@ -88,6 +88,16 @@ def filled(text: str, complete: bool = True) -> Fill:
             "        b = 2\n",
             FITS,
         ),
+        ("def f(a):\n    |\n", "def f(b):", CANNOT),  # it is begun already
+        ('def f(a):\n    """What."""\n|', "def f(a):", CANNOT),
+        ('def f(a):\n    """What."""\n\n\n@overload\n|', "def f(b):", FITS),
+        ("def f(a):\n    |\n", "def g(b):", FITS),
+        ("def f(a):\n    |\n", "a == 1", CANNOT),  # nobody gets what it is
+        ("def f(a):\n    |\n    return a\n", "a", CANNOT),
+        ("def f(a):\n    |\n    return a\n", "a and len(a)", FITS),
+        ("def f(a):\n    return g(\n|\n        1)\n", "        a", FITS),
+        ('def f(a):\n    """What.\n|\n    """\n', "    Parameters", FITS),
+        ("a = 1\n|\n", "a", FITS),  # as in a notebook
         (
             "class A:\n    def f(self):\n        |\n\n    def g(self):\n",
             "return g(1)",

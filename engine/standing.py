@@ -36,8 +36,7 @@ MANY = 3  # names: where more come from nowhere, not all that gives a value has 
 STATEMENTS = ("pass", "if True:")
 PARTS = ("try:", "else:", "except Exception:")  # of a statement that is around
 PYTHON = re.compile(r"^ *(async |class |def |elif |else|except|for |if |try|while |with ).*:$", re.MULTILINE)
-DEFINED = re.compile(r" *(?:async )?def (\w+\()")
-DEFINITION = re.compile(r"( *)(async )?def \w")
+DEFINITION = re.compile(r"( *)(?:async )?def (\w+)")
 UNUSED = (ast.Name, ast.Compare, ast.UnaryOp)  # values, if they are a statement
 LEAVES = re.compile(r" *(return|raise|break|continue)\b")
 NAME = re.compile(r"[^\W\d]\w*")
@@ -99,10 +98,10 @@ def verdict(request: FillRequest, fill: Fill) -> int:
 
 def _pointless(place: Place, line: str) -> bool:
     """Whether it begins the function around again, or computes what nobody gets."""
-    head = DEFINITION.match(place.above)
+    head, again = DEFINITION.match(place.above), DEFINITION.match(line)
     if head is None:  # a cell of a notebook shows what its last line is
         return False
-    if (again := DEFINED.match(line)) and place.above.startswith(again[1], head.end() - 1):
+    if again and again[2] == head[2]:
         return not _last(place.above).lstrip().startswith("@")  # it may be overloaded
     tree, first = _parsed(place, line), _row(place)
     rows = range(first, first + line.count("\n") + 1)
@@ -174,7 +173,7 @@ def _names(lines: str) -> frozenset[str]:
     return frozenset(names | (inner - given))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1)
 def _parsed(place: Place, line: str) -> ast.Module | SyntaxError | None:
     """The lines with that one, None where the parser gives up. A block that may still be written stands for itself."""
     last = line[line.rfind("\n") + 1 :]

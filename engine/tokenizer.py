@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +45,6 @@ class Tokenizer:
         self.vocab: int = bpe.get_vocab_size()
         spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
         self._spelled = spelled
-        self._by_word = defaultdict[str, list[int]](list)
-        for i, text in enumerate(spelled[len(SPECIALS) :], len(SPECIALS)):
-            self._by_word[text.lstrip(BLANK)].append(i)
         self._line_starts = frozenset(i for i, text in enumerate(spelled) if text.startswith(NEWLINE))
         self.after = {
             blank: np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(spelling)])
@@ -91,6 +88,14 @@ class Tokenizer:
         """
         shared = prefix[-1:] in self.after if self._indentation_is_shared else _ends_with_one_blank(prefix)
         return (prefix[:-1], prefix[-1]) if shared else (prefix, "")
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[int]]:
+        """Tokens by what they are without the blanks before it."""
+        found = defaultdict[str, list[int]](list)
+        for i, text in enumerate(self._spelled[len(SPECIALS) :], len(SPECIALS)):
+            found[text.lstrip(BLANK)].append(i)
+        return found
 
     def first(self, blank: str, others: tuple[str, ...] = ()) -> NDArray[np.int64] | None:
         """What a fill may begin with that spells a blank from before the cursor, and whose first word is none of those

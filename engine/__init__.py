@@ -1,4 +1,4 @@
-"""The denoising engine: fills the gap between a prefix and a suffix with code.
+"""The engine: fills the gap between a prefix and a suffix with code.
 
     engine = Engine.load("nano")
     fill = engine.fill(FillRequest(prefix="def add(a, b):\n    return ", suffix="\n"), threading.Event())

@@ -23,7 +23,8 @@ from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
 from engine.stored import Matrix, quantise
 from engine.tokenizer import Tokenizer
-from engine.training.card import ALONE, AS_SHIPPED, card
+from engine.training import card
+from engine.training.card import ALONE, AS_SHIPPED
 from engine.training.dataset import Sampler, to_torch
 from engine.training.graph import build, build_denoiser
 from engine.training.objective import Objective
@@ -104,8 +105,7 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         for language in sorted(Corpus(validation).languages)
         for way in (AS_SHIPPED, ALONE)
     }
-    text = card(out.name, trunk, progress, made, qualities, learned, corpus / "report.json")
-    (out / "README.md").write_text(text, encoding="utf-8")
+    card.write(out, trunk, progress, made, qualities, learned, corpus / "report.json")
     checksums.write(out)
     for (language, way), quality in qualities.items():
         print(f"{language}, {way}")

@@ -18,7 +18,7 @@ from engine.backends.torch_passes import DENOISER, read_model
 from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.embedded import Embedded
-from engine.evaluation.lines import Quality, evaluate, print_table
+from engine.evaluation.lines import Quality, evaluate
 from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
 from engine.stored import Matrix, quantise
@@ -109,6 +109,6 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
     checksums.write(out)
     for (language, way), quality in qualities.items():
         print(f"{language}, {way}")
-        print_table(quality)
+        quality.report().print()
     for path in sorted(out.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

@@ -54,7 +54,8 @@ def test_a_part_knows_nothing_above_it(part: str) -> None:
             assert not [each for each in imported(module) if each.startswith(above)], module
 
 
-def test_the_engine_knows_no_server() -> None:
+@pytest.mark.parametrize(("package", "other"), [("engine", "lsp_server"), ("lsp_server", "engine.evaluation")])
+def test_a_package_knows_nothing_of_the_other(package: str, other: str) -> None:
     for module in MODULES:
-        if module.startswith("engine"):
-            assert not [each for each in imported(module) if each.startswith("lsp_server")], module
+        if module.startswith(package):
+            assert not [each for each in imported(module) if each.startswith(other)], module

@@ -33,9 +33,7 @@ def table(rows: Sequence[Row]) -> str:
     texts = [[f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
     lines = [list(rows[0]), *texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in lines
-    )
+    return "\n".join("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in lines)
 
 
 class Promise(msgspec.Struct):

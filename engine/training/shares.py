@@ -25,13 +25,13 @@ from tqdm import tqdm
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.contract import FillRequest
-from engine.decoding.copying import Copier
 from engine.decoding.passes import Question
 from engine.embedded import WEIGHTS
 from engine.evaluation.places import STARTS, cursor_at
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
 from engine.retrieval.build import Order, build, store_of
+from engine.retrieval.copying import Copier
 from engine.retrieval.files import Limits, list_files, read_text
 from engine.retrieval.index import Index
 from engine.retrieval.installed import LARGEST, MOST, imported

@@ -15,9 +15,9 @@ import pytest
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest, checksums
 from engine.backends.memory import MEMORIES
 from engine.contract import confidence
-from engine.decoding.copying import first_word
 from engine.decoding.limits import goes_round
 from engine.embedded import WEIGHTS, Embedded
+from engine.retrieval.copying import first_word
 from engine.tokenizer import EOM
 from engine.window import prompt
 

@@ -3,8 +3,8 @@
     engine = Engine.load("nano")
     fill = engine.fill(FillRequest(prefix="def add(a, b):\n    return ", suffix="\n"), threading.Event())
 
-`lsp_server` knows this module's names, the index of a workspace (`retrieval`) and what a URL says (`remote.address`); of
-prompts, decoding and passes it knows nothing. This package knows no LSP and no editor.
+`lsp_server` knows this module's names, the index of a workspace (`retrieval`) and what a URL says (`remote.address`);
+of prompts, decoding and passes it knows nothing. This package knows no LSP and no editor.
 """
 
 import os

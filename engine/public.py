@@ -16,8 +16,9 @@ import msgspec
 import torch
 from tqdm import tqdm
 
+from engine.backends.buckets import SIZES, bucket
 from engine.backends.sequence import Sequence
-from engine.backends.slots import BUCKETS, Slots, bucket
+from engine.backends.slots import Slots
 from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch, takes
 from engine.decoding import length, presets, unmasking
 from engine.decoding.canvas import Canvas
@@ -99,7 +100,7 @@ def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
         canvases = [(None if read.room.slots > 1 else 0, CANVAS), *((0, size) for size in length.SIZES)]
     sizes = {(slot, bucket(size)) for slot, size in canvases}
     most = bucket(min(read.room.window + CANVAS, read.room.capacity))
-    return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in BUCKETS if size <= rows <= most]
+    return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in SIZES if size <= rows <= most]
 
 
 def made(read: checkpoint.Checkpoint, passes: Slots, sampling: Sampling = Sampling()) -> Public:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from engine import Engine, public
-from engine.backends.slots import Asked, Slots, bucket
+from engine.backends.buckets import bucket
+from engine.backends.slots import Asked, Slots
 from engine.contract import EngineError, FillRequest
 from engine.decoding.passes import Question
 from engine.embedded import Embedded

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Piece, Progress, Sampling, Watch
+from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Progress, Sampling, Watch
 from engine.remote.address import is_url
 
 __all__ = ["AUTO", "Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
@@ -138,5 +138,5 @@ def _with_newlines(request: FillRequest) -> FillRequest:
 
 
 def _with_crlf(said: Said) -> Said:
-    pieces = tuple(Piece(piece.end + said.text.count("\n", 0, piece.end), piece.probability) for piece in said.pieces)
+    pieces = tuple(piece._replace(end=piece.end + said.text.count("\n", 0, piece.end)) for piece in said.pieces)
     return msgspec.structs.replace(said, text=said.text.replace("\n", CRLF), pieces=pieces)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from engine import checksums
+from engine import checksums, get
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.backends.pace import LAST
@@ -149,7 +149,14 @@ class Embedded:
         plans: list[Plan] = []
         for passes in self._windows:
             shape = passes.shape
-            asked = prompt(request, self._tokenizer, shape.context, shape.marks_empty_rest, shape.sees_snippets)
+            asked = prompt(
+                request,
+                self._tokenizer,
+                shape.context,
+                shape.marks_empty_rest,
+                shape.sees_snippets,
+                shape.rest_first,
+            )
             if not plans or len(asked.context) > len(plans[-1].asked.context):
                 unread = passes.missing(asked.context) + len(asked.lead)
                 seconds = passes.pace.seconds(unread) + (statistics.median(self._lines) - 1) * passes.pace.seconds(ROWS)
@@ -192,7 +199,8 @@ class Embedded:
             request = msgspec.structs.replace(request, trust=1.0)
         limits = Limits(request, self._tokenizer, cancel, watch)
         passes, asked = plan.passes, plan.asked
-        limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :]
+        line_end = "\n" if self._tokenizer.ended else ""
+        limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :].removesuffix(line_end)
         limits.respelled_lines = asked.blank.count("\n")
         reused = passes.keep(asked.context)
         if request.deadline_ms is not None and len(self._windows) > 1:  # else, as one pass with the first draft
@@ -233,7 +241,8 @@ class Embedded:
 
 def folder_of(name: str) -> Path:
     """Of a shipped model, or the folder that is named. Raises EngineError where there is no model."""
-    folder = WEIGHTS / name if (WEIGHTS / name / "config.json").is_file() else Path(name).expanduser()
+    shipped = (WEIGHTS / name / STORED).is_file()
+    folder = WEIGHTS / name if shipped else get.models_folder() / name if get.installed(name) else Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
     shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"

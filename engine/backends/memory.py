@@ -35,6 +35,7 @@ class ModelShape(msgspec.Struct, frozen=True):
     ngram_buckets: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
     marks_empty_rest: bool = True  # see window.prompt
     sees_snippets: bool = False  # see window.prompt
+    rest_first: bool = False  # see window.prompt
     name: str = ""  # of the model whose shares and decision it has; none: that of its folder
     threads: int = 1  # at the few rows of a keystroke a second one gains nothing where the model is tiny
 

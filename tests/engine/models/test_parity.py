@@ -19,6 +19,7 @@ from engine.decoding.passes import Gap
 
 
 class NoSpelling:
+    ended = False
     ends, end = frozenset[int](), None
 
     def encode(self, text: str) -> list[int]:

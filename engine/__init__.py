@@ -1,9 +1,10 @@
-"""The denoising engine: fills the gap between a prefix and a suffix with code.
+"""The engine: fills the gap between a prefix and a suffix with code.
 
     engine = Engine.load("nano")
     fill = engine.fill(FillRequest(prefix="def add(a, b):\n    return ", suffix="\n"), threading.Event())
 
-`lsp_server` knows this module's names and nothing below them; this package knows no LSP and no editor.
+`lsp_server` knows this module's names, the index of a workspace (`retrieval`) and what a URL says (`remote.address`);
+of prompts, decoding and passes it knows nothing. This package knows no LSP and no editor.
 """
 
 import os
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Piece, Progress, Sampling, Watch
+from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Progress, Sampling, Watch
 from engine.remote.address import is_url
 
 __all__ = ["AUTO", "Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
@@ -137,5 +138,5 @@ def _with_newlines(request: FillRequest) -> FillRequest:
 
 
 def _with_crlf(said: Said) -> Said:
-    pieces = tuple(Piece(piece.end + said.text.count("\n", 0, piece.end), piece.probability) for piece in said.pieces)
+    pieces = tuple(piece._replace(end=piece.end + said.text.count("\n", 0, piece.end)) for piece in said.pieces)
     return msgspec.structs.replace(said, text=said.text.replace("\n", CRLF), pieces=pieces)

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from engine import options
 from engine.contract import EngineError
 from engine.decoding.presets import AUTO, PASSES
 from engine.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from engine.evaluation.report import Report
 
 STEPS = {"auto": AUTO, **PASSES}
 EVALUATIONS = ["lines", "cache", "typing", "humaneval", "--help", "-h"]
@@ -44,7 +48,7 @@ def _with_what(arguments: list[str]) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m engine", description="The denoising engine of Inpaint.")
+    top = argparse.ArgumentParser(prog="python -m engine", description="The engine of Inpaint.")
     top.set_defaults(extra="train")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _fill(commands.add_parser("fill", help="fill gaps read from standard input"))
@@ -152,19 +156,18 @@ def _run_eval_lines(args: argparse.Namespace) -> None:
     if args.workspace:
         from engine.evaluation import workspace
 
-        report = workspace.compare(engine, args.corpus / "validation", args.places, args.language)
-        workspace.print_report(report, args.json)
+        workspace.compare(engine, args.corpus / "validation", args.places, args.language).report().print(args.json)
         return
-    from engine.evaluation.lines import evaluate, print_table
+    from engine.evaluation.lines import evaluate
 
-    print_table(evaluate(engine, args.corpus / "validation", args.places, language=args.language))
+    evaluate(engine, args.corpus / "validation", args.places, language=args.language).report().print()
 
 
 def _run_eval_cache(args: argparse.Namespace) -> None:
-    from engine.evaluation import caches
+    from engine.evaluation.lines import compare_caches
 
     engine = options.chosen(args).load()
-    caches.print_table(caches.compare(engine, args.corpus / "validation", args.places, args.steps, args.language))
+    compare_caches(engine, args.corpus / "validation", args.places, args.steps, args.language).print()
 
 
 def _run_eval_typing(args: argparse.Namespace) -> None:
@@ -174,7 +177,7 @@ def _run_eval_typing(args: argparse.Namespace) -> None:
     ways = savings.ways(_options(args.options), args.baselines, args.without, args.workspace)
     places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
     sessions = savings.run(options.chosen(args), places, ways)
-    (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)
+    savings.report(args.model, args.seed, sessions).print(args.json)
     if args.plot:
         savings.plot(sessions, args.plot)
 
@@ -192,10 +195,7 @@ def _run_eval_humaneval(args: argparse.Namespace) -> None:
     engine = options.chosen(args).load()
     how = args.limit, args.seed, args.prefix_only, args.copies
     scores = [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
-    if args.json:
-        print(msgspec.json.encode(scores).decode())
-    else:
-        humaneval.print_table(scores)
+    humaneval.report(scores).print(args.json)
 
 
 def _models(command: argparse.ArgumentParser) -> None:
@@ -273,38 +273,45 @@ def _run_bench(args: argparse.Namespace) -> None:
 
     file, choice = args.file or latency.SAMPLE, options.chosen(args)
     if args.what is None and args.device is not None:
-        _bench_device(choice, file, args.json)
+        report = _bench_device(choice, file)
     elif args.what in (None, "keys"):
-        latency.bench(choice.load(), file, args.json)
+        report = latency.report(latency.measure(choice.load(), latency.read(file)))
     elif args.what == "lsp":
-        serving.bench(choice, args.json)
+        report = serving.measure(choice)
     elif args.what == "index":
         from engine.evaluation import indexing
 
-        indexing.bench(choice, args.files, args.json)
+        report = indexing.measure(choice, args.files)
     elif args.what == "serve" and args.overhead:
         from engine.evaluation import overhead
 
-        overhead.bench(choice, args.ray, file, args.json)
+        report = overhead.report(overhead.measure(choice, args.ray, latency.read(file)))
     elif args.what == "serve":
         from engine.evaluation import team
 
         workers = [] if args.workers is None else ["--workers", str(args.workers)]
         sources = [Source(file.name, latency.read(file))]
-        team.bench(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds, args.json)
+        loads = team.measured(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds)
+        report = team.report(loads)
     else:
         source = Source(file.name, latency.read(file))
         sources = typing.from_corpus(args.corpus / "validation") if args.corpus else [source]
-        typing.bench(choice, sources, args.lines, args.lsp, args.json, args.plot)
+        replays = typing.played(choice, sources, args.lines, args.lsp)
+        report = typing.report(replays)
+        if args.plot:
+            typing.plot(replays, args.plot)
+    report.print(args.json)
 
 
-def _bench_device(choice: options.Choice, file: Path, as_json: bool) -> None:
+def _bench_device(choice: options.Choice, file: Path) -> Report:
+    from engine.evaluation.latency import read
+
     try:
         from engine.evaluation import device
     except ModuleNotFoundError as missing:
         needed = "timing public models needs the gpu extra: pip install 'inpaint-lsp[gpu]'"
         raise EngineError(f"{needed} ({missing.name} is missing)") from None
-    device.bench(choice, file, as_json)
+    return device.report(device.measure(choice, read(file)))
 
 
 def _train(command: argparse.ArgumentParser) -> None:

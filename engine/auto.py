@@ -38,14 +38,14 @@ def load(better: str = "") -> Backend:
     from engine.embedded import Embedded  # here, so that asking for the best costs no onnxruntime
 
     nano, better = Embedded.load(NANO), better or best()
-    return nano if better == NANO else Auto(nano, lambda: Embedded.load(better))
+    return nano if better == NANO else Auto(nano, lambda: Embedded.load(better), better)
 
 
 class Auto(Backend):
-    """See engine.contract.Backend. `load_better` runs in a thread of its own."""
+    """See engine.contract.Backend. `load_better` runs in a thread of its own, and `name` is what it loads."""
 
-    def __init__(self, quick: Embedded, load_better: Callable[[], Embedded]) -> None:
-        self._quick = quick
+    def __init__(self, quick: Embedded, load_better: Callable[[], Embedded], name: str = SMALL) -> None:
+        self._quick, self._name = quick, name
         self._better: Future[Embedded] = Future()
         threading.Thread(target=self._load, args=(load_better,), name="loading", daemon=True).start()
 
@@ -54,7 +54,7 @@ class Auto(Backend):
             self._better.set_result(load_better())
         except Exception as error:  # whatever it is, there is a model that answers
             if not isinstance(error, EngineError):
-                logger.exception("%s could not be loaded.", SMALL)
+                logger.exception("%s could not be loaded.", self._name)
             self._better.set_exception(error)
 
     @property
@@ -96,4 +96,4 @@ class Auto(Backend):
     def _missing(self) -> str:
         """What is wrong with the better one."""
         error = self._better.exception() if self._better.done() else None
-        return f"{NANO} answers instead of {SMALL}: {error}." if error else ""
+        return f"{NANO} answers instead of {self._name}: {error}." if error else ""

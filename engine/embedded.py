@@ -23,10 +23,11 @@ from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.backends.pace import LAST
 from engine.contract import DRAWN, Cancelled, EngineError, Fill, FillRequest, Watch, takes
-from engine.decoding import copying, draft_verify
+from engine.decoding import draft_verify
 from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
+from engine.retrieval import copying
 from engine.standing import CANNOT, FITS, beginnings, begun, verdict, with_beginning
 from engine.tabs import Seen
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer

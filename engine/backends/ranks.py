@@ -124,7 +124,7 @@ class Rank(Slots):
     def __init__(self, read: checkpoint.Checkpoint) -> None:
         room = read.room
         super().__init__(read.model, read.plan.infill.shift, slots=room.slots, capacity=room.capacity)
-        self._capture = None
+        self._buckets.capture = None
 
 
 class Leader(Rank):

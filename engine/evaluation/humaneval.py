@@ -24,6 +24,7 @@ import msgspec
 
 from engine.contract import Backend, EngineError, FillRequest
 from engine.evaluation import sandbox
+from engine.evaluation.report import Report, Row
 
 FILES = {
     "single-line": "HumanEval-SingleLineInfilling.jsonl.gz",
@@ -120,8 +121,15 @@ def filled(filler: Backend, problem: Problem, split: str, copies: bool = True) -
     return filler.fill(request, threading.Event()).text
 
 
-def print_table(scores: Sequence[Score]) -> None:
-    print(f"{'':14}{'problems':>10}{'passed':>9}{'exact':>9}{'out of time':>13}")
-    for score in scores:
-        shares = (score.passed / score.problems, score.exact / score.problems)
-        print(f"{score.split:14}{score.problems:10}{shares[0]:9.1%}{shares[1]:9.1%}{score.out_of_time:13}")
+def report(scores: Sequence[Score]) -> Report:
+    rows: list[Row] = [
+        {
+            "": score.split,
+            "problems": score.problems,
+            "passed": f"{score.passed / score.problems:.1%}",
+            "exact": f"{score.exact / score.problems:.1%}",
+            "out of time": score.out_of_time,
+        }
+        for score in scores
+    ]
+    return Report(scores, [rows])

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from engine.contract import Backend, EngineError, Fill, FillRequest, Watch, takes
-from engine.decoding.copying import Copier
 from engine.decoding.limits import Limits, Written
 from engine.models import checkpoint, validation
 from engine.models.family import Config
 from engine.models.tensors import Tensors
 from engine.models.vocabulary import CHARACTERS, read_json, recent
+from engine.retrieval.copying import Copier
 
 MODEL_TYPE = "diffusion_gemma"
 WINDOW = 2048  # tokens

@@ -163,14 +163,6 @@ class Block(nn.Module):
             attended.append(attend(q[:, :, start:end], k[:, :, :end], v[:, :, :end], ahead))
         return self.finish(x, torch.cat((*attended, attend(q[:, :, length:], k, v, tail)), dim=2))
 
-    def step(
-        self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, bias: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Inference rows over a KV memory: keys, values (batch, kv_heads, cached, d), bias (rows, cached + rows)."""
-        q, k, v = self.project(x, cos, sin)
-        attended = attend(q, torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2), bias)
-        return self.finish(x, attended), k, v
-
 
 class Trunk(nn.Module):
     def __init__(self, config: TrunkConfig) -> None:
@@ -233,32 +225,3 @@ class Trunk(nn.Module):
                 streams.append(x)
             x = block(x, cos, sin, tail)
         return self.norm(x), streams
-
-    def step(
-        self,
-        tokens: Tensor,
-        ngrams: Tensor,
-        positions: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        bias: Tensor,
-        rows: Tensor,
-        depths: tuple[int, ...] = (),
-    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """One inference pass of one sequence over a KV memory, as the exported graph computes it.
-
-        tokens, positions (n,), ngrams (n, 2), keys, values (layers, kv_heads, cached, d), bias (n, cached + n) added
-        to the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, kv_heads, n, d), and
-        the streams that the layers `depths` read, each (n, dim).
-        """
-        x = self.embedded(tokens[None], ngrams[None])
-        cos, sin = rotary(positions[None], self.config)
-        new, streams = [], []
-        for number, (block, *memory) in enumerate(zip(self.blocks, keys, values, strict=True)):
-            if number in depths:
-                streams.append(x[0])
-            x, k, v = block.step(x, cos, sin, *(part[None] for part in memory), bias)  # type: ignore[operator]
-            new.append((k[0], v[0]))
-        logits = self.head(self.norm(x)[0, rows])
-        new_keys, new_values = (torch.stack(parts) for parts in zip(*new, strict=True))
-        return logits, new_keys, new_values, streams

@@ -19,13 +19,14 @@ from engine.backends.torch_passes import DENOISER, read_model
 from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.embedded import Embedded
-from engine.evaluation.lines import Quality, evaluate, print_table
+from engine.evaluation.lines import Quality, evaluate
 from engine.get import ADAPTER
 from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
 from engine.stored import Matrix, quantise
 from engine.tokenizer import Tokenizer
-from engine.training.card import ALONE, AS_SHIPPED, card
+from engine.training import card
+from engine.training.card import ALONE, AS_SHIPPED
 from engine.training.dataset import Sampler, to_torch
 from engine.training.graph import build, build_denoiser
 from engine.training.lora import Adapter
@@ -122,11 +123,10 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         for language in sorted(Corpus(validation).languages)
         for way in (AS_SHIPPED, ALONE)
     }
-    text = card(out.name, trunk, progress, made, qualities, learned, corpus / "report.json")
-    (out / "README.md").write_text(text, encoding="utf-8")
+    card.write(out, trunk, progress, made, qualities, learned, corpus / "report.json")
     checksums.write(out)
     for (language, way), quality in qualities.items():
         print(f"{language}, {way}")
-        print_table(quality)
+        quality.report().print()
     for path in sorted(out.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

@@ -213,4 +213,4 @@ def test_without_a_better_model_auto_is_nano(monkeypatch: pytest.MonkeyPatch) ->
 def test_auto_says_when_there_is_no_model_to_take_the_better_ones_place(tmp_path: Path) -> None:
     made = Engine.load(f"auto:{tmp_path}").fill(asked(None), threading.Event())
     assert made.model == "nano"
-    assert made.instead.startswith(f"nano answers instead of small: no model '{tmp_path}'")
+    assert made.instead.startswith(f"nano answers instead of {tmp_path}: no model '{tmp_path}'")

@@ -156,6 +156,7 @@ def test_what_is_exported_has_a_card_with_what_was_measured(
     assert card.startswith("# tiny\n")
     assert "| python | as shipped | 3 |" in card
     assert "| as stored |" in card
+    assert "inpaint\t1\tApache-2.0\t0.0\n" in (tmp_path / "tiny" / "packages.tsv").read_text()
     assert (tmp_path / "tiny" / "NOTICE").read_text() == "derived"
     fill = Embedded.load(str(tmp_path / "tiny")).fill(FillRequest(prefix="x = "), threading.Event())
     assert fill.passes > 0

@@ -117,14 +117,14 @@ def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     choice = Choice(model=str(tiny.FAMILIES["sdar"](tmp_path)[0]), device="cpu")
     report = device.measure(choice, tiny.TEXT, lines=3, runs=2, long=30)
-    device.print_table(report)
+    device.report(report).print()
     printed = capsys.readouterr().out
     assert "30 -> " in printed
     assert all(f"a line at {steps} steps: p50" in printed for steps in (12, 20, 30))
     assert "4 at once" in printed
     assert "roofline" not in printed
     report.passes[0].roofline = 0.5
-    device.print_table(report)
+    device.report(report).print()
     assert "50% of the roofline" in capsys.readouterr().out
 
 

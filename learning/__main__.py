@@ -1,4 +1,4 @@
-"""Makes a model's decision: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
+"""Makes a model's decision: python -m learning CORPUS --model MODEL, with the validation part of a corpus of
 packages that neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
 
 Lines of them are typed key by key, in each language that the model knows, and at every key all beginnings of the fill
@@ -30,25 +30,26 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+import lsp_server
 from engine import Engine, EngineError
 from engine.evaluation.places import Place, Workspace, workspaces
-from engine.evaluation.savings import acceptable, counted, is_right, next_key
+from engine.evaluation.typist import acceptable, counted, is_right, next_key
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
 from engine.retrieval.build import Order, build
 from engine.retrieval.index import Index
+from learning.card import card
 from lsp_server.cache import Cache
 from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
 from lsp_server.decision import FEATURES, Decision, Trees, cuts
 from lsp_server.filters import presentable
-from lsp_server.learning_card import card
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
 
 if TYPE_CHECKING:
     from sklearn.ensemble import GradientBoostingClassifier
 
-OUT = Path(__file__).with_name("decisions")
+OUT = Path(lsp_server.__file__).with_name("decisions")
 LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
     "quiet": (0.68, 0.3),
     "balanced": (0.52, 0.5),
@@ -298,7 +299,7 @@ def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lsp_server.learning", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m learning", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "corpus", type=Path, nargs="+", help="folders that `train corpus` wrote; validation parts are used"
     )

@@ -74,7 +74,7 @@ class Replica:
         self._service = Service(options.model, command(choice), options.workers, options.queue, must_load=True)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return app.application(self._service, self._keys, local=False)
+        return app.application(self._service, self._keys)
 
     def check_health(self) -> None:
         if self._service.failure:

@@ -55,6 +55,7 @@ class Engine:
             from engine.remote.model import Remote  # here, so that nothing else has to do with the network
 
             return cls(Remote.load(model), model, sampling)
+        _refuse_ambiguous(model)
         from engine import auto
         from engine.embedded import Embedded  # here, so that importing the types costs no onnxruntime
 
@@ -120,6 +121,12 @@ def _refuse(model: str, family: str | None) -> None:
     """Raises EngineError where a family is said of a model that is of none."""
     if family is not None:
         raise EngineError(f"--family is for public checkpoints, and {model} is none: leave it out, or choose another")
+
+
+def _refuse_ambiguous(model: str) -> None:
+    """Raises EngineError where the name of a model of the hub is that of a folder, which may be of a cloned project."""
+    if model.count("/") == 1 and model[0] not in "./~" and os.path.isdir(model):
+        raise EngineError(f"{model} is a folder here, and may be a model of the hub: write ./{model} for the folder")
 
 
 def _check(request: FillRequest) -> None:

@@ -19,6 +19,7 @@ import msgspec
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
+from ray.serve.context import _get_global_client
 from starlette.applications import Starlette
 
 from engine.contract import EngineError, Sampling
@@ -126,6 +127,12 @@ def run(
         raise EngineError(
             f"Ray does not start ({error}): try again, or start a cluster with `ray start --head`"
         ) from None
+    listening = _get_global_client().http_config  # of a Serve that was there, which keeps its own
+    if (listening.host, listening.port) != (host, port):
+        there = f"--host {listening.host} --port {listening.port}"
+        raise EngineError(f"Ray Serve listens elsewhere on this cluster: give {there}, or end it with `serve shutdown`")
+    if os.environ.get("RAY_AUTH_MODE") != "token":  # which Ray says itself of a cluster that it starts here
+        logger.warning("who reaches this Ray cluster can run programs on it: start it with RAY_AUTH_MODE=token")
     options = Options(
         **msgspec.structs.asdict(choice),
         queue=queue,

@@ -7,9 +7,11 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
+from engine import AUTO
 from engine.contract import EngineError, Fill, Piece, Progress
 from engine.serving.asked import Answer, Finish, Question, Token
 from engine.serving.cutting import cut
@@ -26,7 +28,7 @@ class Service:
     """
 
     def __init__(self, model: str, command: Sequence[str], workers: int, queue: int, must_load: bool = False) -> None:
-        self.model, self._must_load = model, must_load
+        self.model, self._must_load = shown(model), must_load
         self.name = secrets.token_hex(4)  # among others of one address
         self.scheduler = Scheduler([Process(command) for _ in range(workers)], queue)
         self.metrics = Metrics(self.scheduler)
@@ -99,6 +101,14 @@ class Service:
             return Answer(text="", finish="limit")
         self.metrics.filled(filled, queued)
         return msgspec.structs.replace(speech.ended(filled.fill), queued_ms=queued * 1000)
+
+
+def shown(model: str) -> str:
+    """The name that clients see: of a folder its last part, for where it lies is nobody's business."""
+    if model.startswith(f"{AUTO}:"):
+        return AUTO
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model
 
 
 class Speech:

@@ -127,7 +127,9 @@ def run(
         raise EngineError(
             f"Ray does not start ({error}): try again, or start a cluster with `ray start --head`"
         ) from None
-    listening = _get_global_client().http_config  # of a Serve that was there, which keeps its own
+    client = _get_global_client()
+    assert client is not None
+    listening = client.http_config  # of a Serve that was there, which keeps its own
     if (listening.host, listening.port) != (host, port):
         there = f"--host {listening.host} --port {listening.port}"
         raise EngineError(f"Ray Serve listens elsewhere on this cluster: give {there}, or end it with `serve shutdown`")

@@ -169,6 +169,7 @@ def test_a_cluster_fills_as_the_engine_and_a_session_stays_with_its_replica(url:
             assert answer.json()["choices"][0]["text"].startswith("np")
             again = http.post("/v1/completions", json=BODY, headers={"X-Session-Id": f"session {session}"})
             assert again.json()["choices"][0]["inpaint"]["reused"] > 0  # where its text has been read
+        assert http.get("/health", headers={"Host": "evil.example"}).status_code == 400  # without keys
     assert Engine.load(url).reach == Engine.load("nano").reach
 
 

@@ -25,14 +25,14 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from engine.contract import EngineError, Refusal
-from engine.serving.asked import Answer, Api, BadRequest, Head, Json, Question, error
 from engine.serving.browsers import OwnPages
 from engine.serving.keys import Keys
 from engine.serving.llama_cpp import Infill
 from engine.serving.mistral import Fim
 from engine.serving.openai import Completions
+from engine.serving.scheduler import QueueFull
+from engine.serving.schema import Answer, Api, BadRequest, Head, Json, Question, error
 from engine.serving.service import Service
-from engine.serving.turns import QueueFull
 from engine.serving.workers import WorkerDied
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.serving.asked import error
+from engine.serving.schema import error
 
 OURS = ("none", "same-origin")  # of Sec-Fetch-Site; what is no browser does not send it
 

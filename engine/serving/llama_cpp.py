@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from engine.contract import Dial
-from engine.serving.asked import (
+from engine.serving.schema import (
     Answer,
     Count,
     Extension,

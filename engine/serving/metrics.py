@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from engine.serving.frames import Filled
-from engine.serving.turns import Scheduler
+from engine.serving.ipc import Filled
+from engine.serving.scheduler import Scheduler
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)

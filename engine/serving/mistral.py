@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.serving.asked import (
+from engine.serving.schema import (
     Answer,
     Count,
     Extension,

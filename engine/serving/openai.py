@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from engine.contract import Sampling
-from engine.serving.asked import (
+from engine.serving.schema import (
     Answer,
     BadRequest,
     Count,

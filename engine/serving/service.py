@@ -13,11 +13,11 @@ import msgspec
 
 from engine import AUTO
 from engine.contract import EngineError, Fill, Piece, Progress
-from engine.serving.asked import Answer, Finish, Question, Token
-from engine.serving.cutting import cut
-from engine.serving.frames import Filled
+from engine.serving.ipc import Filled
 from engine.serving.metrics import Metrics
-from engine.serving.turns import DeadlineExceeded, Scheduler
+from engine.serving.scheduler import DeadlineExceeded, Scheduler
+from engine.serving.schema import Answer, Finish, Question, Token
+from engine.serving.stop_strings import cut
 from engine.serving.workers import Process
 
 

@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 
 from engine import Cancelled, Engine, EngineError, options
 from engine.contract import Fill, FillRequest, Progress, Refusal, Watch
-from engine.serving.frames import (
+from engine.serving.ipc import (
     Broken,
     Filled,
     Progressed,

@@ -23,7 +23,7 @@ import msgspec
 from engine.contract import Cancelled, EngineError, FillRequest, Progress, Refusal
 from engine.embedded import Embedded
 from engine.options import Choice
-from engine.serving.frames import (
+from engine.serving.ipc import (
     Broken,
     Filled,
     Order,

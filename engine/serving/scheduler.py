@@ -17,7 +17,7 @@ from functools import partial
 import msgspec
 
 from engine.contract import FillRequest, Progress
-from engine.serving.frames import Filled
+from engine.serving.ipc import Filled
 from engine.serving.workers import Job, Process, WorkerDied
 
 PATIENCE = 0.02  # seconds that a request waits for its session's worker while another is free

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.serving.asked import Question
+from engine.serving.schema import Question
 
 
 class Cut(NamedTuple):

@@ -10,8 +10,8 @@ import pytest
 
 from engine.contract import Fill, FillRequest, Sampling
 from engine.serving import workers
-from engine.serving.frames import Filled
-from engine.serving.turns import PATIENCE, DeadlineExceeded, QueueFull, Scheduler
+from engine.serving.ipc import Filled
+from engine.serving.scheduler import PATIENCE, DeadlineExceeded, QueueFull, Scheduler
 from engine.serving.workers import Job, Process, WorkerDied
 
 FILL = Fill(text="x", confidence=1, passes=1, tokens=1, encoded=0, reused=0, encode_ms=0, decode_ms=0, complete=True)
@@ -182,7 +182,7 @@ async def test_a_request_that_no_worker_can_be_told_takes_none() -> None:
 
 DEAF = """
 import os, sys, time
-from engine.serving.frames import Ready, frame
+from engine.serving.ipc import Ready, frame
 os.write(1, frame(Ready(1, 9)))
 time.sleep(600)
 """

@@ -27,6 +27,7 @@ BOS, PATH, SUF, PRE, ROL, MID, BLOCK, EOM, MASK, PAD = range(len(SPECIALS))
 # a newline with its indentation | a word with the sign or blank before it | a digit | signs | blanks | anything else
 PATTERN = r"\n[ \t]*|[^\r\n\w]?[^\W\d]+|\d| ?[^\s\w]+|[ \t]+|\s"
 
+LONGEST = 256  # characters of a word that are looked at
 NEWLINE, BLANK, TAB = "Ċ", "Ġ", "ĉ"  # as byte-level BPE spells them
 
 _lines, _ended_lines = re.compile(r"(?=\n)"), re.compile(r"(?<=\n)")
@@ -112,7 +113,7 @@ class Tokenizer:
         if not others:
             return allowed
         known = ["".join(self._spelled[token] for token in self.encode(blank + other)) for other in others]
-        words = {text[:end].lstrip(BLANK) for text in known for end in range(len(text) + 1)}
+        words = {text[:end].lstrip(BLANK) for text in known for end in range(min(len(text), LONGEST) + 1)}
         tokens = (token for word in words for token in self._by_word.get(word, ()))
         forbidden = [EOM, *(token for token in tokens if begins(self._spelled[token], known))]
         return np.setdiff1d(np.arange(len(SPECIALS), self.vocab) if allowed is None else allowed, forbidden)

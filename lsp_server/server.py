@@ -24,6 +24,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path, urlparse
 
 from engine import EngineError, FillRequest
+from engine.plain import plain
 from engine.remote.address import is_url, parsed
 from engine.retrieval.installed import site_packages
 from lsp_server import notebooks
@@ -217,7 +218,7 @@ class InpaintServer(LanguageServer):
             self.announce_soon()
 
     def tell(self, kind: types.MessageType, message: str) -> None:
-        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {message}"))
+        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {plain(message)}"))
 
     def report_server_error(self, error: Exception, source: object) -> None:
         """A malformed message is a line in the log; pygls would have the editor pop up a message."""

@@ -8,35 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import msgspec
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
-from pygls.uris import to_fs_path, urlparse
+from pygls.uris import to_fs_path
 
 from engine import EngineError, FillRequest
 from engine.remote.address import is_url, parsed
 from engine.retrieval.installed import site_packages
-from lsp_server import notebooks
-from lsp_server.buffers import Buffer, Place, without_end
+from lsp_server.buffers import without_end
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
 from lsp_server.decision import to_show
-from lsp_server.edits import Edits
+from lsp_server.documents import Document, Documents
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
 from lsp_server.filters import presentable
 from lsp_server.log import JOURNAL
-from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Item, Position, pieces
-from lsp_server.notebooks import Notebooks, with_cells
+from lsp_server.messages import (
+    Breath,
+    Content,
+    DidChange,
+    DidClose,
+    DidOpen,
+    Focus,
+    Item,
+    NotebookDidChange,
+    NotebookDidClose,
+    NotebookDidOpen,
+    NotebookDidSave,
+)
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS
@@ -49,35 +57,9 @@ requests = logging.getLogger(JOURNAL)
 
 DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
+ANY_NOTEBOOK = types.NotebookDocumentFilterWithNotebook(notebook="*")  # of any kind, and all its cells
 SEVERAL = 3  # completions that are offered to who asks for some by key
-RELATED = 6  # documents that a completion may copy from
 EDITS = 20  # changes that may be made again
-
-
-class Document(Buffer):
-    """An open document: its text, its language, its file, and the path that the model is told."""
-
-    def __init__(self, uri: str, language: str, encoding: str, root: str | None) -> None:
-        super().__init__(encoding=encoding)
-        self.language, self.edits, self.unsaved = language, Edits(), False
-        self.file = PurePath(to_fs_path(uri) or urlparse(uri)[2])
-        inside = root is not None and self.file.is_relative_to(root)
-        self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
-
-    def at(self, position: Position | types.Position) -> Place:
-        return self.place(position.line, position.character)
-
-    def edit(self, start: Place, end: Place, text: str) -> None:
-        """See Buffer.edit; changes within a line are noted."""
-        old = without_end(self.line(start.line))
-        super().edit(start, end, text)
-        if start.line == end.line and "\n" not in text and "\r" not in text:
-            self.edits.note(start.line, old, without_end(self.line(start.line)))
-        else:
-            self.edits.pause()
-
-    def position(self, place: Place) -> types.Position:
-        return types.Position(place.line, self.character(place))
 
 
 class InpaintServer(LanguageServer):
@@ -91,7 +73,7 @@ class InpaintServer(LanguageServer):
             own_version(),
             protocol_cls=Protocol,
             converter_factory=lenient_converter,
-            notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[notebooks.ANY], save=True),
+            notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[ANY_NOTEBOOK], save=True),
         )
         self.completer = completer
         self.settings = settings
@@ -101,8 +83,7 @@ class InpaintServer(LanguageServer):
         self.cost: Cost | None = None  # of the last fill
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
-        self.documents: dict[str, Document] = {}  # the one that was asked about last comes last
-        self.notebooks = Notebooks()
+        self.documents = Documents()
         self.focus = ""  # the document that the user looks at
         self.silence: Reason | None = None  # why the last request in it has nothing to show
         self.shutting_down = False
@@ -125,35 +106,6 @@ class InpaintServer(LanguageServer):
         if self.settings.show != before.show:
             self.feedback.unlearn()
 
-    async def open_document(self, item: Item, breath: Breath) -> Document:
-        self.completer.edited(item.uri)  # it may have been closed and opened anew
-        encoding = types.PositionEncodingKind(self.workspace.position_encoding).value
-        document = Document(item.uri, item.language_id, encoding, self.workspace.root_path)
-        await rewrite(document, item.text, breath)
-        self.documents[item.uri] = document
-        return document
-
-    async def change_document(self, uri: str, changes: list[msgspec.Raw], breath: Breath) -> None:
-        """Raises ValueError or DecodeError where a change is none; then nobody knows the text, which is forgotten."""
-        document = self.documents.get(uri)
-        if document is None:
-            return
-        self.completer.edited(uri)
-        document.unsaved = True
-        try:
-            await apply(document, changes, breath)
-        except (ValueError, msgspec.DecodeError):
-            del self.documents[uri]
-            raise
-
-    async def saved(self, uri: str, documents: Iterable[str]) -> None:
-        """A file has been saved, which has the text of these documents."""
-        self.files.files_changed([to_fs_path(uri) or ""])
-        known = [self.documents[document] for document in documents if document in self.documents]
-        for document in known:
-            document.unsaved = False
-        await self.index_imports(known, Breath())
-
     async def index_imports(self, documents: Iterable[Document], breath: Breath) -> None:
         """Index the packages that documents in Python import, where the user wants it."""
         if not self.settings.packages:
@@ -163,11 +115,6 @@ class InpaintServer(LanguageServer):
             if document.language == "python":
                 self.files.imports(document.beginning, environment)
                 await breath.take()
-
-    def close_document(self, uri: str) -> None:
-        self.completer.edited(uri)
-        self.documents.pop(uri, None)
-        self.feedback.closed(uri)
 
     def announce(self) -> None:
         """Tell a client that wants to know the status, where it is another than before."""
@@ -240,10 +187,10 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)(notebooks.did_open)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebooks.did_change)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)(notebooks.did_save)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebooks.did_close)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)(notebook_did_open)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebook_did_change)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)(notebook_did_save)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebook_did_close)
     server.feature(DID_FOCUS)(did_focus)
     # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
     options = types.InlineCompletionOptions(work_done_progress=False)
@@ -397,10 +344,6 @@ def folders_changed(ls: InpaintServer, params: types.DidChangeWorkspaceFoldersPa
     index_folders(ls)
 
 
-async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
-    await ls.saved(params.text_document.uri, [params.text_document.uri])
-
-
 def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
     """The command of a menu: forget the index, read all files again."""
     ls.files.rebuild()
@@ -411,36 +354,85 @@ def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
 
 
 async def did_open(ls: InpaintServer, params: DidOpen) -> None:
-    breath = Breath()
-    document = await ls.open_document(params.text_document, breath)
-    ls.announce()  # it may be the one that the user looks at
-    await ls.index_imports([document], breath)
+    await opened(ls, [params.text_document], Breath())
 
 
 async def did_change(ls: InpaintServer, params: DidChange) -> None:
-    await ls.change_document(params.text_document.uri, params.content_changes, Breath())
-
-
-async def apply(document: Document, changes: list[msgspec.Raw], breath: Breath) -> None:
-    """Make the changes. Raises ValueError or DecodeError where one is none."""
-    for written in changes:
-        change = msgspec.json.decode(written, type=Change)
-        if change.range is None:
-            await rewrite(document, change.text, breath)
-        else:
-            text = "".join(pieces(change.text))
-            document.edit(document.at(change.range.start), document.at(change.range.end), text)
-        await breath.take()
-
-
-async def rewrite(document: Document, text: msgspec.Raw, breath: Breath) -> None:
-    """Start a document over with a text that may be long."""
-    for _ in document.replacing(pieces(text)):
-        await breath.take()
+    await changed(ls, params.text_document.uri, params.content_changes, Breath())
 
 
 async def did_close(ls: InpaintServer, params: DidClose) -> None:
-    ls.close_document(params.text_document.uri)
+    closed(ls, params.text_document.uri)
+
+
+async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
+    await saved(ls, params.text_document.uri, [params.text_document.uri])
+
+
+async def notebook_did_open(ls: InpaintServer, params: NotebookDidOpen) -> None:
+    ls.documents.open_notebook(params.notebook_document)
+    await opened(ls, cells(params.cell_text_documents), Breath())
+
+
+async def notebook_did_change(ls: InpaintServer, params: NotebookDidChange) -> None:
+    change, breath = params.change.cells, Breath()
+    if change is None:
+        return
+    if change.structure is not None:
+        ls.documents.splice_notebook(params.notebook_document.uri, change.structure.array)
+        await opened(ls, cells(change.structure.did_open or []), breath)
+        for cell in change.structure.did_close or []:
+            closed(ls, cell.uri)
+            await breath.take()
+    for written in change.text_content or []:
+        content = msgspec.json.decode(written, type=Content)
+        await changed(ls, content.document.uri, content.changes, breath)
+
+
+async def notebook_did_save(ls: InpaintServer, params: NotebookDidSave) -> None:
+    uri = params.notebook_document.uri
+    await saved(ls, uri, ls.documents.notebooks.get(uri, []))
+
+
+async def notebook_did_close(ls: InpaintServer, params: NotebookDidClose) -> None:
+    ls.documents.notebooks.pop(params.notebook_document.uri, None)
+    breath = Breath()
+    for cell in params.cell_text_documents:
+        closed(ls, cell.uri)
+        await breath.take()
+
+
+def cells(items: list[msgspec.Raw]) -> Iterator[Item]:
+    """Those that are opened. Raises DecodeError where one is none."""
+    return (msgspec.json.decode(item, type=Item) for item in items)
+
+
+async def opened(ls: InpaintServer, items: Iterable[Item], breath: Breath) -> None:
+    encoding, root = types.PositionEncodingKind(ls.workspace.position_encoding).value, ls.workspace.root_path
+    documents = []
+    for item in items:
+        ls.completer.edited(item.uri)  # it may have been closed and opened anew
+        documents.append(await ls.documents.open(item, encoding, root, breath))
+    ls.announce()  # one may be where the user looks
+    await ls.index_imports(documents, breath)
+
+
+async def changed(ls: InpaintServer, uri: str, changes: list[msgspec.Raw], breath: Breath) -> None:
+    if uri in ls.documents:
+        ls.completer.edited(uri)
+        await ls.documents.change(uri, changes, breath)
+
+
+async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
+    """A file has been saved, which has the text of these documents."""
+    ls.files.files_changed([to_fs_path(uri) or ""])
+    await ls.index_imports(ls.documents.saved(documents), Breath())
+
+
+def closed(ls: InpaintServer, uri: str) -> None:
+    ls.completer.edited(uri)
+    ls.documents.pop(uri, None)
+    ls.feedback.closed(uri)
 
 
 def did_focus(ls: InpaintServer, params: Json) -> None:
@@ -522,14 +514,14 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     document = ls.documents.get(params.text_document.uri)
     if document is None or not ls.settings.allow(document.file, document.language):
         return None
-    ls.documents[params.text_document.uri] = ls.documents.pop(params.text_document.uri)
+    ls.documents.use(params.text_document.uri)
     selected = params.context.selected_completion_info
     start = document.at(selected.range.start if selected else params.position)
     end = document.at(selected.range.end if selected else params.position)
     typed = selected.text if selected else ""
-    gap = with_cells(ls, params.text_document.uri, gap_at(document, start, end, typed, document.language))
+    gap = ls.documents.with_cells(params.text_document.uri, gap_at(document, start, end, typed, document.language))
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
-    others = related(ls, document)
+    others = ls.documents.related(document, lambda other: ls.settings.allow(other.file, other.language))
     unsaved = [other for other in ls.documents.values() if other.unsaved and other not in (document, *others)]
     files = tuple(other.file.as_posix() for other in (document, *others, *unsaved))
     texts = tuple(other.beginning for other in others)
@@ -544,19 +536,6 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
         invoked=invoked,
         request=request if invoked or knows(ls.settings.model, document.language) else None,
     )
-
-
-def related(ls: InpaintServer, document: Document) -> list[Document]:
-    """The other open documents of the language, the one used last first; never one that completion is off in."""
-    others = (
-        other
-        for other in reversed(ls.documents.values())
-        if other is not document
-        and other.language == document.language
-        and other.file != document.file  # the cells of its own notebook stand around it
-        and ls.settings.allow(other.file, other.language)
-    )
-    return list(itertools.islice(others, RELATED))
 
 
 def completion_item(question: Question, text: str, identifier: str) -> types.InlineCompletionItem:

@@ -15,8 +15,8 @@ shift with what the user accepts, by at most MOST_SHIFT.
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -47,7 +47,6 @@ OF_PLACES = (
     "line start", "block", "comment", "docstring", "python", "line goes on", "tried", "script", "go", "rust",
 )  # fmt: skip
 FEATURES = OF_CUTS + OF_PLACES
-WORD_AT_END = re.compile(r"\w*$")
 NEAR = 2_000  # characters above the cursor's line
 
 
@@ -182,8 +181,7 @@ def ends_word(text: str, end: int) -> bool:
 
 def begun_word(head: str) -> str:
     """What of a word stands at the end of the cursor's line so far."""
-    found = WORD_AT_END.search(head)
-    return found.group() if found else ""
+    return "".join(reversed([*itertools.takewhile(is_word, reversed(head))]))
 
 
 def names_around(gap: Gap) -> Names:

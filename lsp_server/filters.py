@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from engine import Fill
 from engine.languages import NAMES
-from engine.syntax import breaks
+from engine.syntax import Unknown, breaks, budget
 from lsp_server.cursor import Gap, is_word
 
 Filter: TypeAlias = Callable[[str, Gap], str]
@@ -205,13 +205,18 @@ def indentation_unit(gap: Gap) -> str:
 
 
 def sound(text: str, gap: Gap) -> str:
-    """As many lines as make no errors where they would stand; of a first line that does, as many words."""
+    """As many lines as make no errors where they would stand; of a first line that does, as many words. All where that
+    takes too long to tell.
+    """
     lines = text.split("\n")
     words = [lines[0][: word.end()] for word in WORD.finditer(lines[0])][-WORDS:-1]
     beginnings = ["\n".join(lines[:count]) for count in range(1, len(lines) + 1)]
-    return next(
-        (kept for kept in reversed([*words, *beginnings]) if not breaks(gap.prefix, gap.suffix, gap.language, kept)), ""
-    )
+    try:
+        with budget():
+            tried = reversed([*words, *beginnings])
+            return next((kept for kept in tried if not breaks(gap.prefix, gap.suffix, gap.language, kept)), "")
+    except Unknown:
+        return text
 
 
 def balanced(text: str) -> bool:

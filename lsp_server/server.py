@@ -108,15 +108,14 @@ class InpaintServer(LanguageServer):
         if self.settings.show != before.show:
             self.feedback.unlearn()
 
-    async def index_imports(self, documents: Iterable[Document], breath: Breath) -> None:
+    async def index_imports(self, documents: Iterable[Document]) -> None:
         """Index the packages that documents in Python import, where the user wants it."""
         if not self.settings.packages:
             return
-        environment = site_packages(self.settings.interpreter, self.files.folders)
+        environment = await asyncio.to_thread(site_packages, self.settings.interpreter, self.files.folders)
         for document in documents:
             if document.language == "python":
-                self.files.imports(document.beginning, environment)
-                await breath.take()
+                await self.files.imports(document.beginning, environment)
 
     def announce(self) -> None:
         """Tell a client that wants to know the status, where it is another than before."""
@@ -316,7 +315,7 @@ def index_folders(ls: InpaintServer) -> None:
         options = types.DidChangeWatchedFilesRegistrationOptions(watchers=watchers)
         registration = types.Registration("files", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
         ls.client_register_capability(types.RegistrationParams(registrations=[registration]))
-    ls.indexing = asyncio.gather(ls.index_imports([*ls.documents.values()], Breath()), show_indexing(ls))
+    ls.indexing = asyncio.gather(ls.index_imports([*ls.documents.values()]), show_indexing(ls))
 
 
 def indexed_by(settings: Settings) -> tuple[Json, ...]:
@@ -423,7 +422,7 @@ async def opened(ls: InpaintServer, items: Iterable[Item], breath: Breath) -> No
         documents.append(await ls.documents.open(item, encoding, root, breath))
     await asyncio.to_thread(lambda: [ls.allows(document, wait=True) for document in documents])
     ls.announce()  # one may be where the user looks
-    await ls.index_imports(documents, breath)
+    await ls.index_imports(documents)
 
 
 async def changed(ls: InpaintServer, uri: str, changes: list[msgspec.Raw], breath: Breath) -> None:
@@ -435,7 +434,7 @@ async def changed(ls: InpaintServer, uri: str, changes: list[msgspec.Raw], breat
 async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
     """A file has been saved, which has the text of these documents."""
     ls.files.files_changed([path_of(uri)])
-    await ls.index_imports(ls.documents.saved(documents), Breath())
+    await ls.index_imports(ls.documents.saved(documents))
 
 
 def closed(ls: InpaintServer, uri: str) -> None:

@@ -185,11 +185,11 @@ class Workspace:
 
     # ---------------------------------------------------------------- installed packages
 
-    def imports(self, text: str, environment: Path | None) -> None:
+    async def imports(self, text: str, environment: Path | None) -> None:
         """Index the packages that a text imports, read-only and bounded, where they are installed."""
         if environment is None or not self.folders:
             return
-        for package in imported(text, environment):
+        for package in await asyncio.to_thread(imported, text, environment):
             known = package in self.packages or package in self._imported
             if not known and len(self.packages) + len(self._imported) < MOST:
                 self._imported.append(package)

@@ -17,6 +17,7 @@ from tree_sitter import Language, Node, Parser, Point, Tree
 from engine.tabs import head_of
 
 ABOVE, BELOW = 120, 30  # lines
+PIECE = 1 << 13  # bytes that a parser is handed at once
 GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
     "javascript": ("tree_sitter_javascript", "language"),
@@ -119,6 +120,15 @@ def errors(node: Node) -> int:
     if not node.has_error:
         return 0
     return 1 if node.is_error or node.is_missing else sum(map(errors, node.children))
+
+
+def errors_of(text: str, language: str) -> int:
+    """How many there are in a whole text. It is for other threads: the parser is its own, and as it is handed the text
+    in pieces the event loop has its turn.
+    """
+    source = text.encode()
+    tree = Parser(parser(language).language).parse(lambda at, _: source[at : at + PIECE])
+    return errors(tree.root_node)
 
 
 def closing(text: str) -> str:

@@ -21,6 +21,7 @@ const SERVER_OPTIONS = [
   "folders",
   "packages",
   "interpreter",
+  "nextEdit",
 ];
 
 /** A setting's value, which package.json gives a default. */

@@ -16,7 +16,7 @@ from pygls.uris import to_fs_path, urlparse
 
 from lsp_server.buffers import Buffer, Place, line_ends, without_end
 from lsp_server.cursor import AFTER, BEFORE, Gap
-from lsp_server.edits import BY_HAND, GONE, Edits
+from lsp_server.edits import GONE, Edits, numbers
 from lsp_server.messages import Breath, Change, Identifier, Item, Notebook, Position, Splice, pieces
 
 RELATED = 6  # documents that a completion may copy from
@@ -51,7 +51,7 @@ class Document(Buffer):
 
     async def apply(self, changes: list[msgspec.Raw], breath: Breath) -> None:
         """Make the changes. Raises ValueError or DecodeError where one is none."""
-        self.unsaved, self.edits.by_hand = True, len(changes) <= BY_HAND
+        self.unsaved, since = True, next(numbers)
         for written in changes:
             change = msgspec.json.decode(written, type=Change)
             if change.range is None:
@@ -59,6 +59,7 @@ class Document(Buffer):
             else:
                 self.edit(self.at(change.range.start), self.at(change.range.end), "".join(pieces(change.text)))
             await breath.take()
+        self.edits.end(since)
 
     async def rewrite(self, text: msgspec.Raw, breath: Breath) -> None:
         """Start over with a text that may be long."""

@@ -16,7 +16,7 @@ from engine.contract import Edit
 
 MOST = 20  # lines that are remembered of a document
 LONGEST = 400  # characters of one
-BY_HAND = 3  # changes in one message; who sends more formats, renames or pastes
+BY_HAND = 3  # lines that are changed at once; who changes more formats, renames or pastes
 GONE = -1  # the line of a change whose line is no more
 
 
@@ -39,7 +39,6 @@ class Edits:
         self._changed = deque[Changed](maxlen=MOST)
         self._line = GONE  # the one that is being changed
         self._counts = False  # whether it is remembered
-        self.by_hand = True
         self.touched = 0.0  # when, by time.monotonic
 
     def note(self, line: int, old: str, new: str) -> None:
@@ -48,7 +47,7 @@ class Edits:
         if line != self._line:
             self._line, self._counts = line, bool(old.strip()) and len(old) <= LONGEST
             if self._counts:
-                self._changed.append(Changed(old, new, line, next(numbers) if self.by_hand else 0))
+                self._changed.append(Changed(old, new, line, next(numbers)))
         elif self._counts:
             self._changed[-1].new = new[:LONGEST]
 
@@ -60,6 +59,12 @@ class Edits:
                 each.line += more
             elif each.line > first:
                 each.line = GONE
+
+    def end(self, since: int) -> None:
+        """All changes of a moment are there, which began with that number."""
+        new = [each for each in self._changed if each.number > since]
+        for each in new if len(new) > BY_HAND else []:
+            each.number = 0
 
     @property
     def latest(self) -> Changed | None:

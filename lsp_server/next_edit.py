@@ -130,15 +130,16 @@ class NextEdits:
         if len(self._offered) > SEEN:
             del self._offered[next(iter(self._offered))]
         edits = [text_edit(change, document) for change in offer.changes]
-        more = len(edits) - 1
+        more, many = len(edits) - 1, len(edits) > MANY
+        like = f"all {len(edits)} like this" if many else f"{more} more like this" if more else "the last like this"
         first = edits[0] | {
             "textDocument": {"uri": uri, "version": document.version},
             "command": {"title": "Next edit applied", "command": APPLIED, "arguments": [identifier]},
             "id": identifier,
             "kind": "edit",
-            "label": f"{more} more like this" if more else "the last like this",
+            "label": like,
         }
-        return {"edits": [first]} | ({"all": edits} if len(edits) > MANY else {})
+        return {"edits": [first]} | ({"all": edits} if many else {})
 
     def shown(self, params: Json) -> None:
         """Raises ValidationError where the params are none."""

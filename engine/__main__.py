@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.evaluation.report import Report
 
 STEPS = {"auto": AUTO, **PASSES}
-EVALUATIONS = ["lines", "cache", "typing", "humaneval", "--help", "-h"]
+EVALUATIONS = ["lines", "cache", "typing", "humaneval", "edits", "--help", "-h"]
 SPLITS = ["single-line", "multi-line", "random-span"]
 
 
@@ -144,11 +144,30 @@ def _eval(command: argparse.ArgumentParser) -> None:
     options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
 
+    edits = whats.add_parser("edits", help="next edits over git histories, without a model")
+    edits.add_argument("histories", type=Path, nargs="+", metavar="GITDIR", help="bare repositories, or .git folders")
+    edits.add_argument("--commits", type=int, default=1_500, help="the newest of each history (default: 1500)")
+    edits.add_argument(
+        "--shuffled", action="store_true", help="the edits of a file in any order, not from the top down"
+    )
+    edits.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    edits.set_defaults(run=_run_eval_edits)
+
 
 def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("corpus", type=Path, help="a folder that `train corpus` wrote; its validation part is used")
     command.add_argument("--language", choices=LANGUAGES, default="python", help="of the files (default: python)")
     options.add(command, seed=False)
+
+
+def _run_eval_edits(args: argparse.Namespace) -> None:
+    from engine.evaluation import edits
+
+    report = edits.evaluate(args.histories, args.commits, args.shuffled)
+    if args.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        edits.print_report(report)
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:

@@ -243,7 +243,8 @@ class Embedded:
 def folder_of(name: str) -> Path:
     """Of a shipped model, or the folder that is named. Raises EngineError where there is no model."""
     shipped = (WEIGHTS / name / STORED).is_file()
-    folder = WEIGHTS / name if shipped else get.models_folder() / name if get.installed(name) else Path(name).expanduser()
+    fetched = get.models_folder() / name if get.installed(name) else Path(name).expanduser()
+    folder = WEIGHTS / name if shipped else fetched
     if (folder / "config.json").is_file():
         return folder
     shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"

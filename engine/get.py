@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import msgspec
@@ -33,6 +33,9 @@ from engine import checksums, stored
 from engine.contract import EngineError
 from engine.stored import COMPUTED, Matrix, quantise
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF
+
+if TYPE_CHECKING:
+    from engine.models.gguf import Checkpoint
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = ("config.json", "tokenizer.json", "graph.onnx", "NOTICE", "LICENSE")
@@ -138,7 +141,8 @@ def get(name: str, source: Path | None = None, say: Say = print) -> Path:
             shutil.rmtree(folder.with_suffix(".download"), ignore_errors=True)
     except OSError as error:
         where = error.filename or folder.parent
-        raise EngineError(f"{name} cannot be written: {error.strerror} ({where}); INPAINT_MODELS names another") from None
+        reason = f"{error.strerror} ({where}); INPAINT_MODELS names another folder"
+        raise EngineError(f"{name} cannot be written: {reason}") from None
     say(f"{name} is in {folder}")
     return folder
 
@@ -301,7 +305,8 @@ def convert(recipe: Path, checkpoint: Path, folder: Path, say: Say = print) -> N
         found = Checkpoint(checkpoint)
         change = Change.load(recipe / ADAPTER)
         say("converting …")
-        stored.write_each(aside / STORED, _matrices(found, aside / "tokenizer.json", change), (recipe / TRUNK).read_text())
+        matrices = _matrices(found, aside / "tokenizer.json", change)
+        stored.write_each(aside / STORED, matrices, (recipe / TRUNK).read_text())
     except (ValueError, KeyError) as error:
         shutil.rmtree(aside)
         raise EngineError(f"{checkpoint} is no checkpoint that {recipe.name} grows from ({error})") from None

@@ -142,7 +142,7 @@ def write_each(path: Path, weights: Iterable[tuple[str, Matrix | NDArray[np.floa
 
 def floats(weights: Weights) -> dict[str, NDArray[np.float32]]:
     """Matrices of floats, and what is none as it is."""
-    return {name: weight.floats() if isinstance(weight, Matrix) else np.array(weight) for name, weight in weights.items()}
+    return {name: each.floats() if isinstance(each, Matrix) else np.array(each) for name, each in weights.items()}
 
 
 def about(path: Path) -> str:

@@ -168,6 +168,15 @@ def errors(node: Node) -> int:
     return 1 if node.is_error or node.is_missing else sum(map(errors, node.children))
 
 
+def errors_of(text: str, language: str) -> int:
+    """How many there are in a whole text. It is for other threads: the parser is its own, and as it is handed the text
+    in pieces the event loop has its turn.
+    """
+    source = text.encode()
+    tree = Parser(grammar(language)).parse(lambda at, _: source[at : at + CHUNK])
+    return errors(tree.root_node)
+
+
 def closing(text: str) -> str:
     """The closers of the brackets that a text leaves open; brackets in literals count too."""
     opened: list[str] = []

@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `workspace` is whether to copy from the workspace's files, those of `folders` where any are named, `packages`
     whether from the installed packages that a file imports; these are the ones of the Python `interpreter` or of
     the environment that is found. Below 1, `trust` is the fast preset: denoised tokens surer than it are shown without
-    being verified.
+    being verified. `next_edit` is whether to offer the change made twice at the next place that is alike.
     """
 
     enabled: bool = True
@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     folders: tuple[str, ...] = ()
     packages: bool = True
     interpreter: str = ""
+    next_edit: bool = False
     status: bool = False  # for clients: whether they want `inpaint/status`
 
     def allow(self, file: PurePath, *languages: str, wait: bool = True) -> bool:

@@ -113,8 +113,8 @@ class Checkpoint:
         return [*(begin_as[i] for i in range(len(SPECIALS))), *(number[text] for text in own)]
 
     def cut(self, counts: Counter[int], size: int) -> list[int]:
-        """At most `size` tokens, in their order: all bytes, then the most frequent tokens, each with all that its merges
-        go through.
+        """At most `size` tokens, in their order: all bytes, then the most frequent tokens, each with all that its
+        merges go through.
         """
         number = {text: i for i, text in enumerate(self.tokens)}
         parts = {"".join(merge): merge for merge in reversed(self.merges)}  # the first merge that makes a token counts

@@ -124,7 +124,6 @@ def fetched(folder: Path) -> Path:
     return path
 
 
-
 def counted(bpe: tokenizers.Tokenizer, texts: Iterable[str], ended: bool) -> Counter[int]:
     """How often each token stands in the texts. A line that stands there often is encoded once."""
     lines = Counter(line for text in texts for line in lines_of(text, ended))

@@ -54,7 +54,6 @@ class Objective(nn.Module):
         sums = [[((kinds == kind) * part).sum() for kind in range(len(KINDS))] for part in (losses.detach(), counted)]
         return total, torch.stack([torch.stack(part) for part in sums])
 
-
     def _logits(self, rows: Tensor) -> Tensor:
         head = self.model.head
         return head.logits(rows) if isinstance(head, SpecialRows) else rows @ head.weight.to(self.dtype).T

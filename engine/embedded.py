@@ -242,12 +242,13 @@ class Embedded:
 
 def folder_of(name: str) -> Path:
     """Of a shipped model, or the folder that is named. Raises EngineError where there is no model."""
-    shipped = (WEIGHTS / name / STORED).is_file()
     fetched = get.models_folder() / name if get.installed(name) else Path(name).expanduser()
-    folder = WEIGHTS / name if shipped else fetched
+    folder = WEIGHTS / name if (WEIGHTS / name / STORED).is_file() else fetched
     if (folder / "config.json").is_file():
         return folder
-    shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))) or "none"
+    if name in get.MODELS:
+        raise EngineError(f"{name} is not on this machine: `python -m engine get {name}` fetches it, once")
+    shipped = ", ".join(sorted(path.parent.name for path in WEIGHTS.glob(f"*/{STORED}"))) or "none"
     raise EngineError(f"no model {name!r}: give a shipped one ({shipped}) or a folder with config.json")
 
 

@@ -205,18 +205,13 @@ def fetched(model: Model, folder: Path, source: Path | None, say: Say) -> Path:
 
 
 def _check(path: Path, model: Model) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(path)
-    if found != model.sha256:
-        raise EngineError(f"{path.name} is not {model.file}: its SHA-256 is {found}, where {model.sha256} is asked for")
-
-
-def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(CHUNK):
             digest.update(part)
-    return digest.hexdigest()
+    found = digest.hexdigest()
+    if found != model.sha256:
+        raise EngineError(f"{path.name} is not {model.file}: its SHA-256 is {found}, where {model.sha256} is asked for")
 
 
 def _from_hub(model: Model, path: Path, say: Say) -> None:

@@ -273,7 +273,7 @@ class Trainer:
         self.trunk = begun(config)
         self.model = learner(self.trunk, config, data, dtype)
         self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
-        blocks = self.model.blocks.parameters() if config.lr_muon else ()
+        blocks = [] if isinstance(self.model, Adapter) or not config.lr_muon else self.model.blocks.parameters()
         matrices = [weight for weight in blocks if weight.ndim > 1]
         theirs = {id(weight) for weight in matrices}
         rest = [weight for weight in self.model.parameters() if id(weight) not in theirs]
@@ -418,6 +418,6 @@ def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, 
             shown = draft_quality(objective, trainer.config.sampler, words, folder)
         else:
             canary = Path(trainer.config.canary) if trainer.config.canary else None
-            shown = quality(trainer.model, trainer.config.sampler, words, folder, canary)
+            shown = quality(trainer.trunk, trainer.config.sampler, words, folder, canary)
         torch._foreach_copy_([p.data for p in parameters], raw)
     return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown

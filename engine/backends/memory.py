@@ -126,13 +126,6 @@ class CausalPasses(ABC):
         self._memories = [Memory([], empty)]
         self.memories = max(1, min(MEMORIES, self._fitting(MEGABYTES)))
 
-    def apart(self, context: int) -> CausalPasses:
-        """The same model with memories of its own, for contexts of so many tokens."""
-        other = copy.copy(self)
-        empty = {name: part[..., :0, :].copy() for name, part in self._memories[0].parts.items()}
-        CausalPasses.__init__(other, msgspec.structs.replace(self.shape, context=context), empty)
-        return other
-
     def remember(self, megabytes: float) -> None:
         """Keep as many memories as fit, and no fewer than before."""
         self.memories = max(self.memories, self._fitting(megabytes))

@@ -24,7 +24,7 @@ PLANES = {8: (8,), 6: (4, 2), 5: (4, 1), 4: (4,)}  # widths in bits, the highest
 COMPUTED = 128  # weights of a row that share a scale when they are multiplied, which is fastest
 ZERO = 128  # what stands for 0 in eight bits
 HEADER = 1 << 17  # bytes that `write_each` leaves for the names, whose arrays it does not know yet
-KINDS = {"uint8": "U8", "float16": "F16", "float32": "F32"}  # as safetensors names them
+KINDS = {"uint8": "U8", "int64": "I64", "float16": "F16", "float32": "F32"}  # as safetensors names them
 CLIPPING = np.linspace(0.8, 1.0, 9, dtype=np.float32)  # shares of a block's largest weight that scales are tried for
 
 

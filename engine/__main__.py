@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.evaluation.report import Report
 
 STEPS = {"auto": AUTO, **PASSES}
-EVALUATIONS = ["lines", "cache", "typing", "humaneval", "--help", "-h"]
+EVALUATIONS = ["lines", "cache", "typing", "humaneval", "edits", "--help", "-h"]
 SPLITS = ["single-line", "multi-line", "random-span"]
 
 
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _fill(commands.add_parser("fill", help="fill gaps read from standard input"))
     _eval(commands.add_parser("eval", help="measure a model on the reserved packages"))
     _bench(commands.add_parser("bench", help="time passes and requests"))
+    _get(commands.add_parser("get", help="fetch a better model, once"))
     _models(commands.add_parser("models", help="list the public models that --model takes, and what they support"))
     _serve(commands.add_parser("serve", help="serve many users over HTTP"))
     _train(commands.add_parser("train", help="build the corpus, train and export the embedded model"))
@@ -71,6 +72,24 @@ def _fill(command: argparse.ArgumentParser) -> None:
 
         engine = options.chosen(args).load()
         fill_lines(sys.stdin.buffer, sys.stdout.buffer, engine, args.max_lines, args.steps)
+
+    command.set_defaults(run=run)
+
+
+def _get(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", help="of the model; none: lists them")
+    command.add_argument("--from", dest="source", type=Path, metavar="FILE", help="the checkpoint, where you have it")
+    command.add_argument("--remove", action="store_true", help="delete the model that was fetched")
+
+    def run(args: argparse.Namespace) -> None:
+        from engine import get
+
+        if args.name is None:
+            print(get.listed())
+        elif args.remove:
+            get.remove(args.name)
+        else:
+            get.get(args.name, args.source)
 
     command.set_defaults(run=run)
 
@@ -125,11 +144,30 @@ def _eval(command: argparse.ArgumentParser) -> None:
     options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
 
+    edits = whats.add_parser("edits", help="next edits over git histories, without a model")
+    edits.add_argument("histories", type=Path, nargs="+", metavar="GITDIR", help="bare repositories, or .git folders")
+    edits.add_argument("--commits", type=int, default=1_500, help="the newest of each history (default: 1500)")
+    edits.add_argument(
+        "--shuffled", action="store_true", help="the edits of a file in any order, not from the top down"
+    )
+    edits.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    edits.set_defaults(run=_run_eval_edits)
+
 
 def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("corpus", type=Path, help="a folder that `train corpus` wrote; its validation part is used")
     command.add_argument("--language", choices=LANGUAGES, default="python", help="of the files (default: python)")
     options.add(command, seed=False)
+
+
+def _run_eval_edits(args: argparse.Namespace) -> None:
+    from engine.evaluation import edits
+
+    report = edits.evaluate(args.histories, args.commits, args.shuffled)
+    if args.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        edits.print_report(report)
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:
@@ -318,6 +356,14 @@ def _train(command: argparse.ArgumentParser) -> None:
     base.add_argument("--vocab", type=int, default=16_384)
     base.set_defaults(run=_run_base)
 
+    recipe = steps.add_parser("recipe", help="write what `engine get` makes a model of")
+    recipe.add_argument("name", help="of the model")
+    recipe.add_argument("--checkpoint", type=Path, required=True, help="the GGUF that it grows from")
+    recipe.add_argument("--corpus", type=Path, required=True, help="tokens are counted in it")
+    recipe.add_argument("--out", type=Path, required=True, help="engine/weights/NAME")
+    recipe.add_argument("--vocab", type=int, default=24_576)
+    recipe.set_defaults(run=_run_recipe)
+
     run = steps.add_parser("run", help="train, or go on where it stopped")
     run.add_argument("--corpus", type=Path, required=True)
     run.add_argument("--tokenizer", type=Path, required=True)
@@ -389,6 +435,12 @@ def _run_base(args: argparse.Namespace) -> None:
     from engine.training import base
 
     base.run(args.corpus, args.out, args.vocab)
+
+
+def _run_recipe(args: argparse.Namespace) -> None:
+    from engine.training import base
+
+    base.recipe(args.name, args.checkpoint, args.corpus, args.out, args.vocab)
 
 
 def _run_training(args: argparse.Namespace) -> None:

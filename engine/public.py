@@ -261,6 +261,8 @@ class Public(Backend):
 class Middle:
     """A `decoding.limits.Spelling` of what stands in a gap: some tokenizers spell the beginning of a text otherwise."""
 
+    ended = False
+
     def __init__(self, vocabulary: Vocabulary, gap: Gap) -> None:
         self._vocabulary, self._gap = vocabulary, gap
         self.ends = vocabulary.ends

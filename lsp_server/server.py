@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
@@ -20,23 +19,37 @@ from typing import Any, NamedTuple
 
 import msgspec
 from lsprotocol import types
+from pygls.exceptions import JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
-from pygls.uris import to_fs_path, urlparse
 
-from engine import EngineError, FillRequest
+from engine import EngineError, Fill, FillRequest
+from engine.plain import plain
 from engine.remote.address import is_url, parsed
+from engine.retrieval.exclusions import may_read
 from engine.retrieval.installed import site_packages
-from lsp_server import notebooks
-from lsp_server.buffers import Buffer, Place, without_end
+from lsp_server.buffers import without_end
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
-from lsp_server.decision import to_show
-from lsp_server.edits import Edits
+from lsp_server.decision import Shown, to_show
+from lsp_server.documents import Document, Documents, path_of
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
 from lsp_server.filters import presentable
 from lsp_server.log import JOURNAL
-from lsp_server.messages import Breath, Change, DidChange, DidClose, DidOpen, Focus, Item, Position, pieces
-from lsp_server.notebooks import Notebooks, with_cells
+from lsp_server.messages import (
+    Breath,
+    Content,
+    DidChange,
+    DidClose,
+    DidOpen,
+    Focus,
+    Identifier,
+    Item,
+    NotebookDidChange,
+    NotebookDidClose,
+    NotebookDidOpen,
+    NotebookDidSave,
+)
+from lsp_server.next_edit import APPLIED, COPILOT, DID_REJECT, DID_SHOW, NEXT_EDIT, Asked, NextEdits
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS
@@ -49,35 +62,10 @@ requests = logging.getLogger(JOURNAL)
 
 DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
+ANY_NOTEBOOK = types.NotebookDocumentFilterWithNotebook(notebook="*")  # of any kind, and all its cells
 SEVERAL = 3  # completions that are offered to who asks for some by key
-RELATED = 6  # documents that a completion may copy from
 EDITS = 20  # changes that may be made again
-
-
-class Document(Buffer):
-    """An open document: its text, its language, its file, and the path that the model is told."""
-
-    def __init__(self, uri: str, language: str, encoding: str, root: str | None) -> None:
-        super().__init__(encoding=encoding)
-        self.language, self.edits, self.unsaved = language, Edits(), False
-        self.file = PurePath(to_fs_path(uri) or urlparse(uri)[2])
-        inside = root is not None and self.file.is_relative_to(root)
-        self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
-
-    def at(self, position: Position | types.Position) -> Place:
-        return self.place(position.line, position.character)
-
-    def edit(self, start: Place, end: Place, text: str) -> None:
-        """See Buffer.edit; changes within a line are noted."""
-        old = without_end(self.line(start.line))
-        super().edit(start, end, text)
-        if start.line == end.line and "\n" not in text and "\r" not in text:
-            self.edits.note(start.line, old, without_end(self.line(start.line)))
-        else:
-            self.edits.pause()
-
-    def position(self, place: Place) -> types.Position:
-        return types.Position(place.line, self.character(place))
+TURN = 0.005  # seconds between looks at whether a completion is waited for
 
 
 class InpaintServer(LanguageServer):
@@ -91,7 +79,7 @@ class InpaintServer(LanguageServer):
             own_version(),
             protocol_cls=Protocol,
             converter_factory=lenient_converter,
-            notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[notebooks.ANY], save=True),
+            notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[ANY_NOTEBOOK], save=True),
         )
         self.completer = completer
         self.settings = settings
@@ -101,12 +89,13 @@ class InpaintServer(LanguageServer):
         self.cost: Cost | None = None  # of the last fill
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
-        self.documents: dict[str, Document] = {}  # the one that was asked about last comes last
-        self.notebooks = Notebooks()
+        self.documents = Documents()
+        self.next_edits = NextEdits(self.documents)
         self.focus = ""  # the document that the user looks at
         self.silence: Reason | None = None  # why the last request in it has nothing to show
         self.shutting_down = False
         self.watches_client = False  # whether to end with the client's process
+        self.knows_one_folder = True  # the client; one that knows several may have closed all
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
         self.following: asyncio.Future[Any] | None = None
         self.indexing: asyncio.Future[Any] | None = None
@@ -125,49 +114,14 @@ class InpaintServer(LanguageServer):
         if self.settings.show != before.show:
             self.feedback.unlearn()
 
-    async def open_document(self, item: Item, breath: Breath) -> Document:
-        self.completer.edited(item.uri)  # it may have been closed and opened anew
-        encoding = types.PositionEncodingKind(self.workspace.position_encoding).value
-        document = Document(item.uri, item.language_id, encoding, self.workspace.root_path)
-        await rewrite(document, item.text, breath)
-        self.documents[item.uri] = document
-        return document
-
-    async def change_document(self, uri: str, changes: list[msgspec.Raw], breath: Breath) -> None:
-        """Raises ValueError or DecodeError where a change is none; then nobody knows the text, which is forgotten."""
-        document = self.documents.get(uri)
-        if document is None:
-            return
-        self.completer.edited(uri)
-        document.unsaved = True
-        try:
-            await apply(document, changes, breath)
-        except (ValueError, msgspec.DecodeError):
-            del self.documents[uri]
-            raise
-
-    async def saved(self, uri: str, documents: Iterable[str]) -> None:
-        """A file has been saved, which has the text of these documents."""
-        self.files.files_changed([to_fs_path(uri) or ""])
-        known = [self.documents[document] for document in documents if document in self.documents]
-        for document in known:
-            document.unsaved = False
-        await self.index_imports(known, Breath())
-
-    async def index_imports(self, documents: Iterable[Document], breath: Breath) -> None:
+    async def index_imports(self, documents: Iterable[Document]) -> None:
         """Index the packages that documents in Python import, where the user wants it."""
         if not self.settings.packages:
             return
-        environment = site_packages(self.settings.interpreter, self.files.folders)
+        environment = await asyncio.to_thread(site_packages, self.settings.interpreter, self.files.folders)
         for document in documents:
             if document.language == "python":
-                self.files.imports(document.beginning, environment)
-                await breath.take()
-
-    def close_document(self, uri: str) -> None:
-        self.completer.edited(uri)
-        self.documents.pop(uri, None)
-        self.feedback.closed(uri)
+                await self.files.imports(document.beginning, environment)
 
     def announce(self) -> None:
         """Tell a client that wants to know the status, where it is another than before."""
@@ -183,6 +137,7 @@ class InpaintServer(LanguageServer):
             reason,
             self.files.report(),
             self.source,
+            self.next_edits.why,
         )
         if now != self.announced:
             self.announced = now
@@ -193,9 +148,14 @@ class InpaintServer(LanguageServer):
         document = self.documents.get(self.focus)
         if document is None:
             return None
-        if self.settings.allow(document.file, document.language):
+        if self.allows(document):
             return None if knows(self.settings.model, document.language) else "untrained"
-        return "language" if document.language in self.settings.disabled_languages else "excluded"
+        named = {document.language, document.language_id}.intersection(self.settings.disabled_languages)
+        return "language" if named else "excluded"
+
+    def allows(self, document: Document, wait: bool = False) -> bool:
+        """See Settings.allow."""
+        return self.settings.allow(document.file, document.language, document.language_id, wait=wait)
 
     def keep_statistics(self) -> None:
         if self.settings.statistics:
@@ -217,7 +177,7 @@ class InpaintServer(LanguageServer):
             self.announce_soon()
 
     def tell(self, kind: types.MessageType, message: str) -> None:
-        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {message}"))
+        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {plain(message)}"))
 
     def report_server_error(self, error: Exception, source: object) -> None:
         """A malformed message is a line in the log; pygls would have the editor pop up a message."""
@@ -240,16 +200,21 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)(notebooks.did_open)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebooks.did_change)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)(notebooks.did_save)
-    server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebooks.did_close)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)(notebook_did_open)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebook_did_change)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)(notebook_did_save)
+    server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebook_did_close)
     server.feature(DID_FOCUS)(did_focus)
     # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
     options = types.InlineCompletionOptions(work_done_progress=False)
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
     server.command(ACCEPTED)(accepted)
     server.feature(FEEDBACK)(feedback)
+    server.feature(NEXT_EDIT)(next_edit)
+    server.feature(COPILOT)(next_edit)
+    server.feature(DID_SHOW)(did_show_next_edit)
+    server.feature(DID_REJECT)(did_reject_next_edit)
+    server.command(APPLIED)(next_edit_applied)
     server.feature(STATISTICS)(statistics)
     server.feature(RESET_STATISTICS)(reset_statistics)
     return server
@@ -261,6 +226,7 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
 def initialize(ls: InpaintServer, params: types.InitializeParams) -> None:
     # Neovim splits what it inserts at \n and would keep each \r as a character; VS Code takes either
     ls.inserts_verbatim = params.client_info is None or params.client_info.name != "Neovim"
+    ls.knows_one_folder = params.workspace_folders is None
     if ls.watches_client and params.process_id is not None:
         watch(params.process_id)
     options = params.initialization_options
@@ -347,8 +313,8 @@ def index_folders(ls: InpaintServer) -> None:
     if not (ls.settings.workspace and ls.settings.enabled):
         ls.files.close("off")
         return
-    folders = ls.settings.folders or tuple(to_fs_path(folder.uri) or "" for folder in ls.workspace.folders.values())
-    if not folders and ls.workspace.root_path:
+    folders = ls.settings.folders or tuple(path_of(folder.uri) for folder in ls.workspace.folders.values())
+    if ls.knows_one_folder and not folders and ls.workspace.root_path:
         folders = (ls.workspace.root_path,)
     ls.files.open([folder for folder in folders if folder], ls.settings.disabled_globs)
     capabilities = ls.client_capabilities.workspace
@@ -361,7 +327,7 @@ def index_folders(ls: InpaintServer) -> None:
         options = types.DidChangeWatchedFilesRegistrationOptions(watchers=watchers)
         registration = types.Registration("files", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
         ls.client_register_capability(types.RegistrationParams(registrations=[registration]))
-    ls.indexing = asyncio.gather(ls.index_imports([*ls.documents.values()], Breath()), show_indexing(ls))
+    ls.indexing = asyncio.gather(ls.index_imports([*ls.documents.values()]), show_indexing(ls))
 
 
 def indexed_by(settings: Settings) -> tuple[Json, ...]:
@@ -390,15 +356,11 @@ async def show_indexing(ls: InpaintServer) -> None:
 
 
 def files_changed(ls: InpaintServer, params: types.DidChangeWatchedFilesParams) -> None:
-    ls.files.files_changed(to_fs_path(change.uri) or "" for change in params.changes)
+    ls.files.files_changed(path_of(change.uri) for change in params.changes)
 
 
 def folders_changed(ls: InpaintServer, params: types.DidChangeWorkspaceFoldersParams) -> None:
     index_folders(ls)
-
-
-async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
-    await ls.saved(params.text_document.uri, [params.text_document.uri])
 
 
 def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
@@ -411,36 +373,86 @@ def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
 
 
 async def did_open(ls: InpaintServer, params: DidOpen) -> None:
-    breath = Breath()
-    document = await ls.open_document(params.text_document, breath)
-    ls.announce()  # it may be the one that the user looks at
-    await ls.index_imports([document], breath)
+    await opened(ls, [params.text_document], Breath())
 
 
 async def did_change(ls: InpaintServer, params: DidChange) -> None:
-    await ls.change_document(params.text_document.uri, params.content_changes, Breath())
-
-
-async def apply(document: Document, changes: list[msgspec.Raw], breath: Breath) -> None:
-    """Make the changes. Raises ValueError or DecodeError where one is none."""
-    for written in changes:
-        change = msgspec.json.decode(written, type=Change)
-        if change.range is None:
-            await rewrite(document, change.text, breath)
-        else:
-            text = "".join(pieces(change.text))
-            document.edit(document.at(change.range.start), document.at(change.range.end), text)
-        await breath.take()
-
-
-async def rewrite(document: Document, text: msgspec.Raw, breath: Breath) -> None:
-    """Start a document over with a text that may be long."""
-    for _ in document.replacing(pieces(text)):
-        await breath.take()
+    await changed(ls, params.text_document, params.content_changes, Breath())
 
 
 async def did_close(ls: InpaintServer, params: DidClose) -> None:
-    ls.close_document(params.text_document.uri)
+    closed(ls, params.text_document.uri)
+
+
+async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
+    await saved(ls, params.text_document.uri, [params.text_document.uri])
+
+
+async def notebook_did_open(ls: InpaintServer, params: NotebookDidOpen) -> None:
+    ls.documents.open_notebook(params.notebook_document)
+    await opened(ls, cells(params.cell_text_documents), Breath())
+
+
+async def notebook_did_change(ls: InpaintServer, params: NotebookDidChange) -> None:
+    change, breath = params.change.cells, Breath()
+    if change is None:
+        return
+    if change.structure is not None:
+        ls.documents.splice_notebook(params.notebook_document.uri, change.structure.array)
+        await opened(ls, cells(change.structure.did_open or []), breath)
+        for cell in change.structure.did_close or []:
+            closed(ls, cell.uri)
+            await breath.take()
+    for written in change.text_content or []:
+        content = msgspec.json.decode(written, type=Content)
+        await changed(ls, content.document, content.changes, breath)
+
+
+async def notebook_did_save(ls: InpaintServer, params: NotebookDidSave) -> None:
+    uri = params.notebook_document.uri
+    await saved(ls, uri, ls.documents.notebooks.get(uri, []))
+
+
+async def notebook_did_close(ls: InpaintServer, params: NotebookDidClose) -> None:
+    ls.documents.notebooks.pop(params.notebook_document.uri, None)
+    breath = Breath()
+    for cell in params.cell_text_documents:
+        closed(ls, cell.uri)
+        await breath.take()
+
+
+def cells(items: list[msgspec.Raw]) -> Iterator[Item]:
+    """Those that are opened. Raises DecodeError where one is none."""
+    return (msgspec.json.decode(item, type=Item) for item in items)
+
+
+async def opened(ls: InpaintServer, items: Iterable[Item], breath: Breath) -> None:
+    encoding, root = types.PositionEncodingKind(ls.workspace.position_encoding).value, ls.workspace.root_path
+    documents = []
+    for item in items:
+        ls.completer.edited(item.uri)  # it may have been closed and opened anew
+        documents.append(await ls.documents.open(item, encoding, root, breath))
+    await asyncio.to_thread(lambda: [ls.allows(document, wait=True) for document in documents])
+    ls.announce()  # one may be where the user looks
+    await ls.index_imports(documents)
+
+
+async def changed(ls: InpaintServer, document: Identifier, changes: list[msgspec.Raw], breath: Breath) -> None:
+    if document.uri in ls.documents:
+        ls.completer.edited(document.uri)
+        await ls.documents.change(document, changes, breath)
+
+
+async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
+    """A file has been saved, which has the text of these documents."""
+    ls.files.files_changed([path_of(uri)])
+    await ls.index_imports(ls.documents.saved(documents))
+
+
+def closed(ls: InpaintServer, uri: str) -> None:
+    ls.completer.edited(uri)
+    ls.documents.pop(uri, None)
+    ls.feedback.closed(uri)
 
 
 def did_focus(ls: InpaintServer, params: Json) -> None:
@@ -482,54 +494,85 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     old one standing.
     """
     started = time.perf_counter()
-    question = read_question(ls, params)
-    request = question.request if question else None
-    ls.focus, ls.silence = params.text_document.uri, "nothing" if question and not request else None
-    most = SEVERAL if question and question.invoked else 1
+    question, uri, line = read_question(ls, params), params.text_document.uri, params.position.line
+    ls.focus, ls.silence = uri, "nothing" if question and not question.request else None
     with ls.thinking():
-        fills = await ls.completer.fills(params.text_document.uri, request, most)
+        answer = await answered(ls, uri, line, question)
     took = (time.perf_counter() - started) * 1000
-    requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, fills[0].passes if fills else "none")
-    if question is None or request is None or not fills:
-        return types.InlineCompletionList(items=[])
-    fill = fills[0]
+    requests.info(
+        "request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, answer.fill.passes if answer else "none"
+    )
+    nothing = types.InlineCompletionList(items=[])
+    if question is None or question.request is None or answer is None:
+        return nothing
+    fill, (text, chance), others = answer
     ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
     if not (question.invoked or knows(fill.model, question.gap.language)):
         ls.silence = "untrained"  # nano answers while small, which knows more, is loading
-        return types.InlineCompletionList(items=[])
-    line = params.text_document.uri, params.position.line
-    text, chance = to_show(fill, question.gap, ls.settings, question.invoked, ls.feedback, line)
+        return nothing
     if not text:
         ls.silence = "unsure" if chance else "nothing"
-        return types.InlineCompletionList(items=[])
+        return nothing
+    if fill.source and not may_read(PurePath(fill.source.path), ls.settings.disabled_globs, wait=False):
+        ls.completer.forget()  # it may not be told any more
+        return nothing
     then = question.gap.filled(text)
-    leads_to = LeadsTo(params.text_document.uri, then.prefix + then.suffix)
+    leads_to = LeadsTo(uri, then.prefix + then.suffix)
     if not question.invoked and ls.feedback.is_dismissed(leads_to):
         ls.silence = "dismissed"
-        return types.InlineCompletionList(items=[])
+        return nothing
+    request = question.request
     ls.source = place_of(fill.source, request, question.range.start.line) if fill.source else None
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
-    identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, line)
-    others = dict.fromkeys(presentable(other, question.gap) for other in fills[1:])
+    identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, (uri, line))
     offers = {ls.feedback.offer(identifier, other): other for other in others if other not in ("", text)}
     items = [completion_item(question, each, own) for own, each in ({identifier: text} | offers).items()]
     return types.InlineCompletionList(items=items)
 
 
+class Answer(NamedTuple):
+    """The best fill, what is shown of it, and of others, of which none is said twice."""
+
+    fill: Fill
+    shown: Shown
+    others: list[str]
+
+
+async def answered(ls: InpaintServer, uri: str, line: int, question: Question | None) -> Answer | None:
+    """What the engine says; None where that is nothing, or a newer request came. Who asks by key and would see nothing
+    of it sees what there would be unasked.
+    """
+    request = question.request if question else None
+    fills = await ls.completer.fills(uri, request, SEVERAL if question and question.invoked else 1)
+    if question is None or request is None or not fills:
+        return None
+    answer = await ls.completer.aside(partial(judged, ls, (uri, line), question, fills))
+    if answer is None or answer.shown.text or not question.invoked or request.max_lines == 1:
+        return answer
+    unasked = msgspec.structs.replace(request, max_lines=1, deadline_ms=ls.settings.deadline_automatic_ms)
+    return await answered(ls, uri, line, question._replace(request=unasked))
+
+
+def judged(ls: InpaintServer, line: Hashable, question: Question, fills: list[Fill]) -> Answer:
+    """Beside the event loop, for it parses."""
+    shown = to_show(fills[0], question.gap, ls.settings, question.invoked, ls.feedback, line)
+    return Answer(fills[0], shown, [*dict.fromkeys(presentable(other, question.gap) for other in fills[1:])])
+
+
 def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Question | None:
     """The question as of now; None where the document is unknown or completion is off in it."""
     document = ls.documents.get(params.text_document.uri)
-    if document is None or not ls.settings.allow(document.file, document.language):
+    if document is None or not ls.allows(document):
         return None
-    ls.documents[params.text_document.uri] = ls.documents.pop(params.text_document.uri)
+    ls.documents.use(params.text_document.uri)
     selected = params.context.selected_completion_info
     start = document.at(selected.range.start if selected else params.position)
     end = document.at(selected.range.end if selected else params.position)
     typed = selected.text if selected else ""
-    gap = with_cells(ls, params.text_document.uri, gap_at(document, start, end, typed, document.language))
+    gap = ls.documents.with_cells(params.text_document.uri, gap_at(document, start, end, typed, document.language))
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
-    others = related(ls, document)
+    others = ls.documents.related(document, ls.allows)
     unsaved = [other for other in ls.documents.values() if other.unsaved and other not in (document, *others)]
     files = tuple(other.file.as_posix() for other in (document, *others, *unsaved))
     texts = tuple(other.beginning for other in others)
@@ -546,19 +589,6 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     )
 
 
-def related(ls: InpaintServer, document: Document) -> list[Document]:
-    """The other open documents of the language, the one used last first; never one that completion is off in."""
-    others = (
-        other
-        for other in reversed(ls.documents.values())
-        if other is not document
-        and other.language == document.language
-        and other.file != document.file  # the cells of its own notebook stand around it
-        and ls.settings.allow(other.file, other.language)
-    )
-    return list(itertools.islice(others, RELATED))
-
-
 def completion_item(question: Question, text: str, identifier: str) -> types.InlineCompletionItem:
     """An item with an empty range at the cursor, which both editors draw beside the rest of the line and not over it.
 
@@ -569,6 +599,45 @@ def completion_item(question: Question, text: str, identifier: str) -> types.Inl
         range=question.range,
         command=types.Command(title="Completion accepted", command=ACCEPTED, arguments=[identifier]),
     )
+
+
+# ---------------------------------------------------------------- next edit
+
+
+async def next_edit(ls: InpaintServer, params: Json) -> Json:
+    """The one edit that is due after those that were just made, or none. Raises JsonRpcInvalidParams."""
+    try:
+        asked = msgspec.convert(params, Asked)
+    except msgspec.ValidationError as error:
+        raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
+    document = ls.documents.get(asked.text_document.uri)
+    if document is None or not (ls.settings.next_edit and ls.settings.allow(document.file, document.language)):
+        return {"edits": []}
+    while ls.asked:  # completions go first
+        await asyncio.sleep(TURN)
+    answer = await ls.next_edits.answer(asked)
+    ls.announce_soon()
+    return answer
+
+
+def did_show_next_edit(ls: InpaintServer, params: Json) -> None:
+    note_next_edit(DID_SHOW, ls.next_edits.shown, params)
+
+
+def did_reject_next_edit(ls: InpaintServer, params: Json) -> None:
+    note_next_edit(DID_REJECT, ls.next_edits.rejected, params)
+    ls.announce_soon()
+
+
+def note_next_edit(method: str, note: Callable[[Json], None], params: Json) -> None:
+    try:
+        note(params)
+    except msgspec.ValidationError as error:
+        logger.error("%s was ignored: %s.", method, error)
+
+
+def next_edit_applied(ls: InpaintServer, *arguments: Json) -> None:
+    ls.next_edits.applied(*arguments)
 
 
 # ---------------------------------------------------------------- what became of it
@@ -598,6 +667,7 @@ def statistics(ls: InpaintServer, params: Json) -> Json:
     return {
         "counts": ls.feedback.counts,
         "completions": msgspec.to_builtins(ls.feedback.completions),
+        "nextEdits": ls.next_edits.counts,
         "work": msgspec.to_builtins(ls.completer.work),
         "days": msgspec.to_builtins(ls.feedback.statistics.days(on_disk=ls.settings.statistics)),
         "bounds": BOUNDS,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 import msgspec
 
 from engine import AUTO
-from engine.retrieval.exclusions import anywhere, may_read
+from engine.retrieval.exclusions import anywhere, is_secret, may_read
 
 Json: TypeAlias = Any  # whatever a client sends
 Dial: TypeAlias = Literal["quiet", "balanced", "eager"]
@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `workspace` is whether to copy from the workspace's files, those of `folders` where any are named, `packages`
     whether from the installed packages that a file imports; these are the ones of the Python `interpreter` or of
     the environment that is found. Below 1, `trust` is the fast preset: denoised tokens surer than it are shown without
-    being verified.
+    being verified. `next_edit` is whether to offer the change made twice at the next place that is alike.
     """
 
     enabled: bool = True
@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     max_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     trust: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    deadline_automatic_ms: Milliseconds = 60
+    deadline_automatic_ms: Milliseconds = 150
     deadline_invoked_ms: Milliseconds = 400
     show: Dial = "balanced"
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
@@ -49,11 +49,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     folders: tuple[str, ...] = ()
     packages: bool = True
     interpreter: str = ""
+    next_edit: bool = False
     status: bool = False  # for clients: whether they want `inpaint/status`
 
-    def allow(self, file: PurePath, language: str) -> bool:
-        """Whether to complete in this file, and to copy from it."""
-        return self.enabled and language not in self.disabled_languages and may_read(file, self.disabled_globs)
+    def allow(self, file: PurePath, *languages: str, wait: bool = True) -> bool:
+        """Whether to complete in this file, whose language has these names, and to copy from it. Where not `wait`, what
+        is not known yet is found out beside, and not allowed until then.
+        """
+        disabled = self.disabled_languages and not set(languages).isdisjoint(self.disabled_languages)
+        secret = any(is_secret(file, language) for language in languages)
+        return self.enabled and not disabled and not secret and may_read(file, self.disabled_globs, wait)
 
 
 def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:

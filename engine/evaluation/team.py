@@ -102,7 +102,7 @@ class Server(NamedTuple):
 async def load(server: Server, sources: Sequence[Source], typists: int, seconds: float) -> Load:
     """So many typists at once, for so long."""
     base, served, pid = server
-    result, meter, key = Load(typists), Meter(pid), key_for(parsed(base).host)
+    result, meter, key = Load(typists), Meter(pid), key_for(parsed(base))
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
         cpu, start = meter.cpu_seconds(), time.perf_counter()

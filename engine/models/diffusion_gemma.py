@@ -175,6 +175,8 @@ class _Late(Exception):
 class _Spelling:
     """A `decoding.limits.Spelling`."""
 
+    ended = False
+
     def __init__(self, tokenizer: Any, ends: set[int]) -> None:
         self._tokenizer, self.ends, self.end = tokenizer, frozenset(ends), tokenizer.eos_token_id
 

@@ -48,7 +48,8 @@ class Copier:
         first = 1 + request.prefix.count("\n", 0, len(request.prefix) - len(prefix))
         where = (first, request.related, request.files, request.indexes, request.edits)
         self._elsewhere = Elsewhere(prefix, rest, following, *where)
-        self._one_line = request.max_lines == 1 or bool(rest.strip())
+        self._has_rest = bool(rest.strip())
+        self._one_line = request.max_lines == 1 or self._has_rest
         self._searches = request.copies
         self._prefix, self._before, self._taken = prefix, prefix.removesuffix(taken), taken
         self._tokens: list[int] = []
@@ -143,15 +144,20 @@ class Copier:
         if not candidates:
             return
         self._candidate = candidates[0]
-        self._ahead = self._spelling.encode(("" if self._tokens else self._taken) + self._candidate.line)
-        if self._candidate.ends:
-            self._ahead += self._after_line(self._candidate)
+        self._ahead = self._spelled(("" if self._tokens else self._taken) + self._candidate.line, self._candidate)
 
-    def _after_line(self, candidate: Candidate) -> list[int]:
-        """The end, or the beginning of the next line where one follows there that belongs to the same block."""
-        if not self._one_line and candidate.then:
-            return self._spelling.encode(candidate.then)
-        return [] if self._spelling.end is None else [self._spelling.end]
+    def _spelled(self, line: str, candidate: Candidate) -> list[int]:
+        """Tokens of a line, and of what follows where the candidate ends it: the beginning of the next line where one
+        follows there that belongs to the same block, or else the end.
+        """
+        end = [] if self._spelling.end is None else [self._spelling.end]
+        if not candidate.ends:
+            return self._spelling.encode(line)
+        then = "" if self._one_line else candidate.then
+        if self._spelling.ended:  # a newline is spelled with what stands before it
+            line_end = "" if self._has_rest else then.removesuffix(" ") or "\n"
+            return self._spelling.encode(line + line_end) + ([] if then else end)
+        return self._spelling.encode(line) + (self._spelling.encode(then) if then else end)
 
     def _size(self, token: int) -> int:
         return len(self._spelling.decode([token]))

@@ -6,16 +6,33 @@ project, the latest last. A request with `n_predict` 0 has the context read, so 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from engine.serving.asked import Answer, Extension, Head, Json, Question, Seed, Share, Stops, cost, question, sampling
+from engine.contract import Dial
+from engine.serving.schema import (
+    Answer,
+    Count,
+    Extension,
+    Head,
+    Json,
+    Question,
+    Seed,
+    Share,
+    Stops,
+    cost,
+    question,
+    sampling,
+)
 
 UNLIMITED = 256  # tokens, where n_predict is -1
 RANDOM = -1  # as a seed
 RELATED = 6  # texts that a fill may copy from
 STOP_TYPES = {None: "none", "end": "eos", "stop": "word", "limit": "limit"}
+
+
+Field: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 
 
 class Extra(msgspec.Struct):
@@ -30,15 +47,15 @@ class Body(msgspec.Struct, kw_only=True):
     input_suffix: str
     prompt: str = ""
     input_extra: Annotated[list[Extra], msgspec.Meta(max_length=1000)] = []
-    n_predict: Annotated[int, msgspec.Meta(ge=-1)] = UNLIMITED
-    n_indent: Annotated[int, msgspec.Meta(ge=0)] = 0
-    t_max_predict_ms: float = 0
-    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    n_predict: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] = UNLIMITED
+    n_indent: Count = 0
+    t_max_predict_ms: Annotated[float, msgspec.Meta(le=600_000)] = 0
+    temperature: Dial | None = None
     top_p: Share | None = None
     seed: Seed = None
     stop: Stops = None
     stream: bool = False
-    response_fields: list[str] = []
+    response_fields: Annotated[list[Field], msgspec.Meta(max_length=64)] = []
     inpaint: Extension | None = None
 
 

@@ -3,12 +3,11 @@ both are written."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
-from engine.serving.asked import (
+from engine.serving.schema import (
     Answer,
+    Count,
     Extension,
     Head,
     Json,
@@ -30,7 +29,7 @@ class Body(msgspec.Struct, kw_only=True):
 
     prompt: str
     suffix: str | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_tokens: Count | None = None
     stop: Stops = None
     temperature: Temperature = None
     top_p: Share | None = None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Annotated
 
 import msgspec
 
 from engine.contract import Sampling
-from engine.serving.asked import (
+from engine.serving.schema import (
     Answer,
     BadRequest,
+    Count,
     Extension,
     Head,
     Json,
@@ -38,7 +40,7 @@ class Body(msgspec.Struct, kw_only=True):
 
     prompt: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_CHOICES)]
     suffix: str | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_tokens: Count | None = None
     stop: Stops = None
     temperature: Temperature = None
     top_p: Share | None = None
@@ -112,6 +114,6 @@ def _logprobs(answer: Answer, alternatives: int) -> Json:
     """Of the tokens that were chosen; of the others nothing is known outside the engine."""
     logs = [math.log(max(token.probability, 1e-30)) for token in answer.made]
     texts = [token.text for token in answer.made]
-    starts = [sum(map(len, texts[:index])) for index in range(len(texts))]
+    starts = list(accumulate(map(len, texts[:-1]), initial=0)) if texts else []
     top = [{text: log} for text, log in zip(texts, logs, strict=True)] if alternatives else None
     return {"tokens": texts, "token_logprobs": logs, "top_logprobs": top, "text_offset": starts}

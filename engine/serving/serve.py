@@ -12,6 +12,7 @@ import uvicorn
 from engine.contract import EngineError
 from engine.options import Choice
 from engine.serving.app import application, is_local
+from engine.serving.connections import BATCH, LARGEST_HEAD, Connection, most_connections
 from engine.serving.keys import ENVIRONMENT, Keys
 from engine.serving.service import Service
 from engine.serving.workers import command, default_count
@@ -43,8 +44,13 @@ async def serve_on(listener: socket.socket, service: Service, keys: Keys) -> Non
     """Serve until a signal. Raises EngineError where no worker can load the model."""
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
-        application(service, keys, local=is_local(host) and not keys),
-        log_level="warning",
+        application(service, keys),
+        http=Connection,
+        backlog=BATCH,
+        ws="none",
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+        limit_concurrency=most_connections(len(service.scheduler.processes)),
+        log_level="error",  # warnings are of clients, who could fill the log
         timeout_graceful_shutdown=DRAINING,
         timeout_keep_alive=75,
         server_header=False,
@@ -55,6 +61,7 @@ async def serve_on(listener: socket.socket, service: Service, keys: Keys) -> Non
     if service.failure is not None:
         server.should_exit = True
     elif not serving.done():
+        listener.listen(2048)  # who waits to be accepted, where the server has said a batch
         place = f"[{host}]" if ":" in host else host
         logger.info("%s is served on http://%s:%d", service.model, place, port)
     failure = service.failure
@@ -67,7 +74,7 @@ def listening(host: str, port: int) -> socket.socket:
     """Raises EngineError where the address is taken, or none of this machine."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise EngineError(f"cannot listen on {host} port {port} ({error}): choose another --host or --port") from None
     # connections inherit it: asyncio would set it for sockets alone that name their protocol, and these do not, so that

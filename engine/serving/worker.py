@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 
 from engine import Cancelled, Engine, EngineError, options
 from engine.contract import Fill, FillRequest, Progress, Refusal, Watch
-from engine.serving.frames import (
+from engine.serving.ipc import (
     Broken,
     Filled,
     Progressed,
@@ -30,7 +30,7 @@ from engine.serving.frames import (
     frame,
     orders,
     read,
-    request_of,
+    unpacked,
 )
 
 MEMORY = 256  # MB, of the KV memories: 30 texts of nano's
@@ -74,7 +74,7 @@ class Worker:
         beside = self._running
         report: Report
         try:
-            report = Filled(order.number, self._engine.fill(request_of(order.request), cancel, watch), beside)
+            report = Filled(order.number, self._engine.fill(unpacked(order), cancel, watch), beside)
         except Cancelled:
             report = Stopped(order.number)
         except EngineError as error:

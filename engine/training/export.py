@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.embedded import Embedded
 from engine.evaluation.lines import Quality, evaluate
+from engine.get import ADAPTER
 from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
 from engine.stored import Matrix, quantise
@@ -27,6 +29,7 @@ from engine.training import card
 from engine.training.card import ALONE, AS_SHIPPED
 from engine.training.dataset import Sampler, to_torch
 from engine.training.graph import build, build_denoiser
+from engine.training.lora import Adapter
 from engine.training.objective import Objective
 from engine.training.train import Progress, TrainConfig, begun, describe
 from engine.training.validation import shape_of
@@ -37,17 +40,32 @@ PLACES = 300  # of the evaluation in the card, a language
 ROWS = 32  # of the losses in the card
 
 
-def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress]:
-    """The averaged weights of a training state. Raises EngineError where there is none."""
+def saved_state(state: Path) -> tuple[dict[str, Any], TrainConfig]:
+    """Raises EngineError where there is none."""
     if not (state / "state.pt").exists():
         raise EngineError(f"no training state in {state}: run `python -m engine train run --state {state}` first")
     saved = torch.load(state / "state.pt", weights_only=True)
-    config = msgspec.json.decode(saved["config"], type=TrainConfig)
+    return saved, msgspec.json.decode(saved["config"], type=TrainConfig)
+
+
+def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress]:
+    """The averaged weights of a training state. Raises EngineError where there is none."""
+    saved, config = saved_state(state)
     trunk = begun(config)
     denoiser = Denoiser(trunk, saved["model"]["tokens"].tolist()) if config.model.denoiser else None
     for parameter, weight in zip((denoiser or trunk).parameters(), saved["average"], strict=True):
         parameter.data.copy_(weight)
     return trunk.eval(), denoiser, config, Progress(**saved["progress"])
+
+
+def write_adapter(state: Path, out: Path) -> Progress:
+    """What an adapter has learned, averaged, as `engine get` takes it. Raises EngineError as `averaged`."""
+    saved, config = saved_state(state)
+    adapter = Adapter(begun(config), config.rank)
+    for parameter, weight in zip(adapter.parameters(), saved["average"], strict=True):
+        parameter.data.copy_(weight)
+    adapter.save(out / ADAPTER)
+    return Progress(**saved["progress"])
 
 
 def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:

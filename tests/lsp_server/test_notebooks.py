@@ -8,12 +8,9 @@ from typing import Any
 
 from lsp_client import LspClient, span
 
-from lsp_server.completer import Completer
 from lsp_server.cursor import AFTER, BEFORE, Gap
+from lsp_server.documents import Document, Documents
 from lsp_server.messages import Cell, Notebook
-from lsp_server.notebooks import with_cells
-from lsp_server.server import Document, create_server
-from lsp_server.settings import Settings
 
 NOTEBOOK = "file:///project/a.ipynb"
 
@@ -66,18 +63,17 @@ async def test_cells_come_go_and_change(scripted: LspClient) -> None:
 
 
 def test_as_much_of_the_cells_as_the_model_may_read() -> None:
-    ls = create_server(Completer(), Settings())
+    documents = Documents()
     cells = {name: Document(uri(name), "python", "utf-16", None) for name in ("far", "near", "here", "below", "last")}
     for name, document in cells.items():
         document.replace(f"# {name}\n" * 6_000)
-        ls.documents[uri(name)] = document
-    ls.notebooks.open(Notebook(NOTEBOOK, [Cell(uri(name)) for name in cells]))
-    gap = with_cells(ls, uri("here"), Gap("x = ", "", "python"))
+        documents[uri(name)] = document
+    documents.open_notebook(Notebook(NOTEBOOK, [Cell(uri(name)) for name in cells]))
+    gap = documents.with_cells(uri("here"), Gap("x = ", "", "python"))
     assert set(gap.prefix.split()) == {"#", "near", "x", "="}
     assert set(gap.suffix.rpartition("\n")[0].split()) == {"#", "below"}
     assert len(gap.prefix) > BEFORE
     assert len(gap.suffix) == AFTER
-    ls.completer.close()
 
 
 async def test_packages_that_a_cell_imports_are_indexed(scripted: LspClient, tmp_path: Path) -> None:

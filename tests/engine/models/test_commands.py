@@ -30,7 +30,7 @@ from engine.decoding import presets
 from engine.evaluation import device
 from engine.options import Choice, chosen
 from engine.serving import worker
-from engine.serving.workers import Asked, Process, command
+from engine.serving.workers import Job, Process, command
 from lsp_server import __main__ as lsp_server
 
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
@@ -211,9 +211,9 @@ async def test_a_worker_loads_what_the_servers_options_say(tmp_path: Path) -> No
     request = FillRequest(prefix="x = ", suffix="\n", max_tokens=12, copies=False)
     texts = []
     for sampling in (Sampling(), Sampling(seed=0), Sampling(temperature=0.0)):
-        asked = Asked(msgspec.structs.replace(request, sampling=sampling), None)
-        process.start(asked)
-        texts.append((await asyncio.wait_for(asked.answer, 300)).fill.text)
+        job = Job(msgspec.structs.replace(request, sampling=sampling), None)
+        process.start(job)
+        texts.append((await asyncio.wait_for(job.answer, 300)).fill.text)
     assert texts[0] == texts[1] != texts[2]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -20,6 +20,7 @@ from engine.decoding.unmasking import Policy, above, chosen
 
 
 class NoSpelling:
+    ended = False
     ends, end = frozenset[int](), None
 
     def encode(self, text: str) -> list[int]:

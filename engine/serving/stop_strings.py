@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.serving.asked import Question
+from engine.serving.schema import Question
 
 
 class Cut(NamedTuple):
@@ -35,8 +35,8 @@ def cut(text: str, asked: Question, final: bool) -> Cut:
 
 def _begun(text: str, stops: tuple[str, ...]) -> int:
     """How many of the last characters may be the beginning of a stop string."""
-    lengths = range(max(map(len, stops), default=1) - 1, 0, -1)
-    return next((n for n in lengths if any(stop.startswith(text[-n:]) for stop in stops if len(stop) > n)), 0)
+    beginnings = (n for stop in stops for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n]))
+    return max(beginnings, default=0)
 
 
 def _dedent(text: str, indent: int) -> int | None:

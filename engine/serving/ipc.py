@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import msgspec
 
@@ -13,10 +13,11 @@ HEAD = 4  # bytes of the length
 
 
 class Start(msgspec.Struct, tag=True):
-    """To a worker: fill. What is committed is told as it comes where it is `watched`."""
+    """To a worker: fill. What is committed is told as it comes where it is `watched`; `deadline_ms` counts from now."""
 
     number: int
-    request: dict[str, Any]  # the fields of a FillRequest
+    request: msgspec.Raw  # the fields of a FillRequest, see `packed`
+    deadline_ms: float | None
     watched: bool
 
 
@@ -71,15 +72,16 @@ orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
-def fields_of(request: FillRequest) -> dict[str, Any]:
-    """All but what users of a server have no way to send."""
-    sent = set(request.__struct_fields__) - {"files", "indexes", "edits"}
-    return {name: getattr(request, name) for name in sent}
+def packed(request: FillRequest) -> msgspec.Raw:
+    """All but what users of a server have no way to send. Raises OverflowError and UnicodeError."""
+    sent = set(request.__struct_fields__) - {"files", "indexes", "edits", "deadline_ms"}
+    return msgspec.Raw(msgspec.msgpack.encode({name: getattr(request, name) for name in sent}))
 
 
-def request_of(fields: dict[str, Any]) -> FillRequest:
+def unpacked(start: Start) -> FillRequest:
+    fields = msgspec.msgpack.decode(start.request)
     own = {"related": tuple(fields["related"]), "sampling": msgspec.convert(fields["sampling"], Sampling)}
-    return FillRequest(**{**fields, **own})
+    return FillRequest(**{**fields, **own, "deadline_ms": start.deadline_ms})
 
 
 def frame(message: Order | Report) -> bytes:

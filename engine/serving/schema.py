@@ -14,7 +14,11 @@ Finish: TypeAlias = Literal["end", "stop", "limit"]  # the model's end or the li
 
 MOST_TOKENS = 2048
 LEAST = 1e-6  # of top_p, which takes the likeliest token alone
-Stops: TypeAlias = str | Annotated[list[str], msgspec.Meta(max_length=16)] | None
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
+Stop: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+Stops: TypeAlias = Stop | Annotated[list[Stop], msgspec.Meta(max_length=16)] | None
+Fills: TypeAlias = Annotated[list[Annotated[str, msgspec.Meta(max_length=20_000)]], msgspec.Meta(max_length=16)]
 Milliseconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=600_000)]
 Temperature: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=2)] | None
 Seed: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
@@ -35,7 +39,7 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     With `canvas`, a stream has an event for every denoising pass, with the canvas as it stands.
     """
 
-    path: str = ""
+    path: Name = ""
     max_lines: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     deadline_ms: Milliseconds | None = None
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
@@ -44,7 +48,7 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     drafts: bool = True
     copies: bool = True
     trust: Share = 1.0
-    others: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    others: Fills = []
     sampling: Sampling = Sampling()  # before what the API's own fields say
     canvas: bool = False
 

@@ -175,12 +175,15 @@ def without_unfinished_tail(text: str, gap: Gap) -> str:
 
 
 def closed(text: str, gap: Gap) -> str:
-    """The text before the first bracket that it opens and does not close. What ends its line with one, or within one,
-    goes on below, where nothing stands right of the cursor.
+    """The text before the first bracket that it opens and does not close. Where nothing stands right of the cursor, a
+    line that ends within one goes on below; else a quote is closed too.
     """
     head, rest = gap.head[-LONG:], gap.rest[:LONG]
     own = [at - len(head) for at in unclosed(head + text) if at >= len(head)]
     if rest.strip():
+        strings = ((one.start() - len(head), one.end() - len(head)) for one in STRING.finditer(head + text + rest))
+        text = next((text[:start] for start, end in strings if 0 <= start < len(text) < end), text)
+        own = [at for at in own if at < len(text)]
         more = len(unclosed(head + text + rest)) - len(unclosed(head + rest))
         own = own[max(0, len(own) - more) :]
     else:

@@ -28,7 +28,7 @@ from engine.decoding.passes import Question
 from engine.embedded import Embedded
 from engine.evaluation.latency import Times, read, times, typing
 from engine.models import checkpoint, diffusion_gemma
-from engine.models.room import parameters
+from engine.models.memory_plan import parameters
 from engine.models.vocabulary import Vocabulary
 from engine.options import Choice
 

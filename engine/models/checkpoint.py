@@ -18,7 +18,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from engine.contract import EngineError, Sampling
-from engine.models import memory_plan, quantised, registry, sharing, validation
+from engine.models import memory_plan, quantised, registry, tensor_parallel, validation
 from engine.models.family import Config, Plan
 from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.memory_plan import MemoryPlan
@@ -188,7 +188,7 @@ def read_weights(
         if int8:
             shrink(model.blocks)
         if mesh is not None:
-            sharing.share(model, mesh)
+            tensor_parallel.share(model, mesh)
     model = model.to_empty(device=device)
     if shape.tied:
         model.head.weight = model.embed.weight  # to_empty parts them
@@ -204,7 +204,7 @@ def read_weights(
         if isinstance(module, Int8Linear) and name.endswith("weight"):
             found, scale = quantise(found)
             module.scale.copy_(scale)
-        local, part = sharing.own(parameter.data, found, sharing.fused(shape, name))
+        local, part = tensor_parallel.own(parameter.data, found, tensor_parallel.fused(shape, name))
         local.copy_(part)
     tensors.require_all_read()
     return model.eval().requires_grad_(False)

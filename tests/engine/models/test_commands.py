@@ -30,7 +30,7 @@ from engine.decoding import presets
 from engine.evaluation import device
 from engine.options import Choice, chosen
 from engine.serving import worker
-from engine.serving.workers import Process, command
+from engine.serving.workers import Job, Process, command
 from lsp_server import __main__ as lsp_server
 
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}

@@ -63,9 +63,9 @@ def ready(
 ) -> tuple[checkpoint.Checkpoint, Slots]:
     """A checkpoint and its passes, on a device or shared among several."""
     if len(devices) > 1:
-        from engine.backends import ranks  # here, for torch's distributed tensors cost a second
+        from engine.backends import tensor_parallel  # here, for torch's distributed tensors cost a second
 
-        return ranks.load(name, config, devices, dtype_on(devices[0]), family)
+        return tensor_parallel.load(name, config, devices, dtype_on(devices[0]), family)
     read = checkpoint.load(name, config, devices[0], dtype_on(devices[0]), family)
     return read, prepared(read)
 

@@ -74,7 +74,7 @@ def verdict(request: FillRequest, fill: Fill) -> int:
     where a limit ended the fill, or the lines around are no Python themselves, and where it takes too long to tell.
     """
     try:
-        with budget():
+        with budget(language_at(request)):
             return _verdict(request, fill)
     except Unknown:
         return FITS
@@ -273,7 +273,7 @@ def beginnings(request: FillRequest) -> Iterator[str]:
     it takes too long to tell.
     """
     with contextlib.suppress(Unknown):
-        with budget():
+        with budget(language_at(request)):
             found = list(_beginnings(request))
         yield from found
 

@@ -270,7 +270,7 @@ def sound(text: str, gap: Gap) -> str:
     words = [lines[0][: word.end()] for word in WORD.finditer(lines[0])][-WORDS:-1]
     beginnings = ["\n".join(lines[:count]) for count in range(1, len(lines) + 1)]
     try:
-        with budget():
+        with budget(gap.language):
             tried = reversed([*words, *beginnings])
             return next((kept for kept in tried if not breaks(gap.prefix, gap.suffix, gap.language, kept)), "")
     except Unknown:

@@ -550,6 +550,7 @@ async def answered(ls: InpaintServer, uri: str, line: int, question: Question | 
     answer = await ls.completer.aside(partial(judged, ls, (uri, line), question, fills))
     if answer is None or answer.shown.text or not question.invoked or request.max_lines == 1:
         return answer
+    ls.completer.drop(request)
     unasked = msgspec.structs.replace(request, max_lines=1, deadline_ms=ls.settings.deadline_automatic_ms)
     return await answered(ls, uri, line, question._replace(request=unasked))
 

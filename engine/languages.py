@@ -37,6 +37,21 @@ NAMES = {
 }  # fmt: skip
 
 
+ALIASES = {"golang": ".go"}  # the others are a file's ending
+
+
+def language_of_id(identifier: str, path: str) -> str:
+    """A language's name by the Language Server Protocol, where an editor calls it otherwise (`javascript.jsx`,
+    `python.django`, `rs`): what its parts say, or else the ending of the file; of other languages, the name itself.
+    """
+    if identifier in NAMES.values():
+        return identifier
+    first, _, last = identifier.partition(".")
+    parts = (NAMES.get(ALIASES.get(part, f".{part}")) for part in (last, first))
+    name = first if first in NAMES.values() else ""
+    return next(filter(None, parts), None) or name or language_of(path) or identifier
+
+
 def language_of(path: str) -> str:
     """The name that the Language Server Protocol has for a file's language; empty where it is none of these."""
     return NAMES.get(PurePosixPath(path).suffix, "")

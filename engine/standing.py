@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,12 +25,12 @@ import msgspec
 
 from engine.contract import Fill, FillRequest
 from engine.languages import language_of
-from engine.syntax import GRAMMARS, Around, around_of, misplaced, needed
+from engine.syntax import BYTES, GRAMMARS, Around, Unknown, around_of, budget, late, misplaced, needed
 from engine.tabs import head_of
 from engine.window import after_cursor
 
 CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but something is wanted; as far as can be told
-LINES = 200  # of the function around: a longer one is not parsed
+LINES, LONGEST = 200, 400  # of the function around, a longer one is not parsed; characters of a line
 UNIT = 4  # blanks at most
 ROUNDS = 3  # of beginnings without words
 MANY = 3  # names: where more come from nowhere, not all that gives a value has been seen
@@ -70,8 +71,16 @@ def language_at(request: FillRequest) -> str:
 
 def verdict(request: FillRequest, fill: Fill) -> int:
     """CANNOT, CAN or FITS. FITS too in languages without a parser here, within a line, whose beginning says what it is,
-    and where a limit ended the fill, or the lines around are no Python themselves.
+    where a limit ended the fill, or the lines around are no Python themselves, and where it takes too long to tell.
     """
+    try:
+        with budget():
+            return _verdict(request, fill)
+    except Unknown:
+        return FITS
+
+
+def _verdict(request: FillRequest, fill: Fill) -> int:
     head, language = head_of(request.prefix), language_at(request)
     if not fill.complete or head.strip() or language not in GRAMMARS:
         return FITS
@@ -124,7 +133,7 @@ def _around(request: FillRequest, language: str) -> Around:
 
 @lru_cache(maxsize=4)
 def place_of(prefix: str, suffix: str) -> Place | None:
-    """None where the function is too long, or outside of one no beginning of a statement is near."""
+    """None where the function is too long, or outside of one no beginning of a statement is near. Raises Unknown."""
     rest, own_line, following = after_cursor(prefix, suffix)
     *above, head = prefix.split("\n")
     below = following.split("\n")
@@ -150,7 +159,10 @@ def place_of(prefix: str, suffix: str) -> Place | None:
         if len(above) - start + end > LINES:
             return None
     around = "\n".join([*above[:start], *below[end:]])
-    return Place("\n".join([*above[start:], ""]), head, rest, "\n".join(below[:end]), own_line, around)
+    place = Place("\n".join([*above[start:], ""]), head, rest, "\n".join(below[:end]), own_line, around)
+    if sum(map(len, place[:4])) > BYTES // 2:
+        raise Unknown
+    return place
 
 
 @lru_cache(maxsize=4)
@@ -160,7 +172,8 @@ def _names(lines: str) -> frozenset[str]:
     inner: set[str] = set()
     given: set[str] = set()
     margin: int | None = None  # of another function whose lines these are
-    for line in lines.split("\n"):
+    for whole in lines.split("\n"):
+        line = whole[:LONGEST]
         if margin is not None and (not line.strip() or _depth(line) > margin or line.lstrip()[0] in CLOSERS):
             inner.update(NAME.findall(line))
             given.update(*(NAME.findall(found.group()) for found in GIVEN.finditer(line)))
@@ -175,7 +188,11 @@ def _names(lines: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _parsed(place: Place, line: str) -> ast.Module | SyntaxError | None:
-    """The lines with that one, None where the parser gives up. A block that may still be written stands for itself."""
+    """The lines with that one, None where the parser gives up. A block that may still be written stands for itself.
+    Raises Unknown.
+    """
+    if late():
+        raise Unknown
     last = line[line.rfind("\n") + 1 :]
     if _opens(last) and not place.own_line and _depth(_first(place.below)) <= _depth(last):
         indent, block = " " * _depth(last), f"\n{' ' * (_depth(last) + 1)}pass"
@@ -252,7 +269,16 @@ def _depths(place: Place) -> list[int]:
 
 
 def beginnings(request: FillRequest) -> Iterator[str]:
-    """What a fill could begin with to stand there, likeliest first; the same again for yet another one."""
+    """What a fill could begin with to stand there, likeliest first; the same again for yet another one. Nothing where
+    it takes too long to tell.
+    """
+    with contextlib.suppress(Unknown):
+        with budget():
+            found = list(_beginnings(request))
+        yield from found
+
+
+def _beginnings(request: FillRequest) -> Iterator[str]:
     language = language_at(request)
     if language != "python":
         yield from (form for form in needed(_around(request, language)) if form in CLOSERS)

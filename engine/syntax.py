@@ -3,13 +3,20 @@
 The lines around the cursor's are parsed once and kept; a text in its place is then an edit of them, which costs a
 fraction of a millisecond. It breaks the place where there are errors that were not there with the cursor's line left
 out, however what it leaves open is closed: a suggestion may end in the middle of a statement.
+
+A parser that recovers from errors may take seconds for a long line. So it gets so much text and time, and what is not
+told by then is Unknown. While it parses, other threads have their turns.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import math
+import time
 from collections.abc import Iterator
-from functools import lru_cache
+from contextvars import ContextVar
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from tree_sitter import Language, Node, Parser, Point, Tree
@@ -17,7 +24,9 @@ from tree_sitter import Language, Node, Parser, Point, Tree
 from engine.tabs import head_of
 
 ABOVE, BELOW = 120, 30  # lines
-PIECE = 1 << 13  # bytes that a parser is handed at once
+BYTES, SECONDS = 1 << 15, 0.02  # that are parsed, and that it takes, at most
+FILE = 1 << 20  # bytes of a whole file
+CHUNK = 1 << 12  # bytes that a parser is given at once
 GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
     "javascript": ("tree_sitter_javascript", "language"),
@@ -50,9 +59,32 @@ class Around(NamedTuple):
     below: str
 
 
+class Unknown(Exception):
+    """What was asked takes more text or time than there is."""
+
+
+_until: ContextVar[float] = ContextVar("_until", default=math.inf)
+
+
+@contextlib.contextmanager
+def budget(seconds: float = SECONDS) -> Iterator[None]:
+    """So long may all take that is parsed in it; then it is left by Unknown."""
+    token = _until.set(time.perf_counter() + seconds)
+    try:
+        yield
+    except RecursionError:
+        raise Unknown from None
+    finally:
+        _until.reset(token)
+
+
+def late() -> bool:
+    return time.perf_counter() > _until.get()
+
+
 def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:
     """Whether the text makes errors in its place; never in a language without a grammar here. The language is LSP's
-    name of it.
+    name of it. Raises Unknown.
     """
     if language not in GRAMMARS:
         return False
@@ -93,13 +125,26 @@ def around_of(prefix: str, suffix: str, language: str, lines: int = BELOW) -> Ar
 
 @lru_cache(maxsize=8)
 def lines_around(around: Around) -> Tree:
-    return parser(around.language).parse(f"{around.above}{around.below}".encode())
+    return parse(around.language, f"{around.above}{around.below}".encode())
 
 
 @lru_cache(maxsize=len(GRAMMARS))
-def parser(language: str) -> Parser:
+def grammar(language: str) -> Language:
     module, function = GRAMMARS[language]
-    return Parser(Language(getattr(importlib.import_module(module), function)()))
+    return Language(getattr(importlib.import_module(module), function)())
+
+
+def parse(language: str, text: bytes, edited: Tree | None = None, most: int = BYTES) -> Tree:
+    """The tree of a text, which is made faster from that of another text, edited. Raises Unknown."""
+    if len(text) > most or late():
+        raise Unknown
+    parser = partial(  # of its own, for this is done in several threads
+        Parser(grammar(language)).parse, lambda at, _: text[at : at + CHUNK], progress_callback=lambda *_: late()
+    )
+    try:
+        return parser() if edited is None else parser(old_tree=edited)
+    except ValueError:  # it was stopped
+        raise Unknown from None
 
 
 def parsed(around: Around, line: str) -> int:
@@ -112,23 +157,21 @@ def parsed(around: Around, line: str) -> int:
     end = Point(at.row + rows, last if rows else at.column + len(inserted))
     tree.edit(start, start, start + len(inserted), at, at, end)
     text = around.above.encode() + inserted + around.below.encode()
-    return errors(parser(around.language).parse(text, tree).root_node)
+    return errors(parse(around.language, text, tree).root_node)
 
 
 def errors(node: Node) -> int:
-    """How many there are; where all is in one already, nothing can be told."""
+    """How many there are; where all is in one already, nothing can be told. Raises Unknown."""
+    if late():
+        raise Unknown
     if not node.has_error:
         return 0
     return 1 if node.is_error or node.is_missing else sum(map(errors, node.children))
 
 
 def errors_of(text: str, language: str) -> int:
-    """How many there are in a whole text. It is for other threads: the parser is its own, and as it is handed the text
-    in pieces the event loop has its turn.
-    """
-    source = text.encode()
-    tree = Parser(parser(language).language).parse(lambda at, _: source[at : at + PIECE])
-    return errors(tree.root_node)
+    """How many there are in a whole file, which takes its time. Raises Unknown."""
+    return errors(parse(language, text.encode(), most=FILE).root_node)
 
 
 def closing(text: str) -> str:

@@ -95,7 +95,7 @@ class Untabbed(Index):
     """An index that is asked with blanks and answers with blanks, though its files have tabs."""
 
     def __init__(self, index: Index) -> None:
-        super().__init__(index.segments, index.manifest)
+        super().__init__(index.segments, index.manifest, index.installed, index.globs)
 
     def matches(
         self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16, suffix: str = ""

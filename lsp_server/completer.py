@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -35,6 +35,9 @@ from lsp_server.watchdog import LOOK, RELOADS, Watchdog
 logger = logging.getLogger(__name__)
 
 READING = 0.2  # seconds without a key, after which the user looks at the completion
+
+
+Result = TypeVar("Result")
 
 
 class Filler(Protocol):
@@ -93,6 +96,7 @@ class Completer:
         self._load_engine = load_engine
         self._model = ("", "")  # and its device
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judging")
         self._watchdog = Watchdog()
         self._given_up = 0  # passes that did not come back
         self.on_hang: Callable[[str], None] = lambda sentence: None  # is told what is done about one
@@ -101,7 +105,7 @@ class Completer:
         self._uri = ""  # of the newest request
         self._turn = object()  # another one when that is superseded
         self._task: asyncio.Task[None] | None = None  # its answer
-        self._answer: asyncio.Future[Fill | None] | None = None  # what that waits for
+        self._answer: asyncio.Future[Any] | None = None  # what that waits for
         self._job: Job | None = None  # the newest
         self._resting: asyncio.TimerHandle | None = None  # ends in a prefetch, and in reading ahead
         self._then: FillRequest | None = None  # what to prefetch
@@ -168,6 +172,21 @@ class Completer:
             asked = another(asked, fill, (time.perf_counter() - started) * 1000)
             started = time.perf_counter()
         return found
+
+    async def aside(self, work: Callable[[], Result]) -> Result | None:
+        """What a function says of the newest request's fills, which takes longer than the loop may be held up; None
+        where a newer request came, or the text has changed.
+        """
+        turn = self._turn
+        self._answer = asyncio.get_running_loop().run_in_executor(self._aside, work)
+        try:
+            result: Result = await self._answer
+        except asyncio.CancelledError:
+            if self._turn is turn:
+                self.supersede()
+                raise
+            return None
+        return result if self._turn is turn else None
 
     def _ready(self) -> bool:
         return self._engine is not None and self.loading.done()
@@ -328,7 +347,8 @@ class Completer:
         if self._reading is not None:
             with contextlib.suppress(RuntimeError):
                 self._reading[1].cancel()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._worker, self._aside):
+            thread.shutdown(wait=False, cancel_futures=True)
 
 
 def checked(fill: Fill) -> Fill:
@@ -347,7 +367,7 @@ def another(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | N
 
 
 def keep(cache: Cache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
-    """Add a fill to the cache; but nothing within the deadline does not mean that nothing comes here."""
+    """Add a fill to the cache, but an empty one: who asks for more, or again, may get some."""
     fill = None if answer.cancelled() else answer.result()
-    if fill is not None and (fill.text or fill.complete):
+    if fill is not None and fill.text:
         cache.add(request, fill)

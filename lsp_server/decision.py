@@ -15,8 +15,8 @@ shift with what the user accepts, by at most MOST_SHIFT.
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from engine import Fill
 from lsp_server.cursor import Gap, is_word, opens_block
 from lsp_server.feedback import Feedback
-from lsp_server.filters import LIKELIER, NAME, filtered, presentable
+from lsp_server.filters import LIKELIER, NAME, closed, filtered, presentable
 from lsp_server.settings import Dial, Settings
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
@@ -47,7 +47,6 @@ OF_PLACES = (
     "line start", "block", "comment", "docstring", "python", "line goes on", "tried", "script", "go", "rust",
 )  # fmt: skip
 FEATURES = OF_CUTS + OF_PLACES
-WORD_AT_END = re.compile(r"\w*$")
 NEAR = 2_000  # characters above the cursor's line
 
 
@@ -154,7 +153,8 @@ def shift(judged: Sequence[tuple[float, float]]) -> float:
 
 
 def cuts(fill: Fill, text: str, gap: Gap, tried: int = 0) -> Iterator[Cut]:
-    """The beginnings of the text, a beginning of the fill's, that end where a token and a word do; and all of it.
+    """The beginnings of the text, a beginning of the fill's, that end where a token and a word do and have no bracket
+    open; and all of it.
 
     `tried` are the suggestions that were shown on the cursor's line and not taken.
     """
@@ -168,7 +168,7 @@ def cuts(fill: Fill, text: str, gap: Gap, tried: int = 0) -> Iterator[Cut]:
         end = min(piece.end, len(text))
         if following is not None and following.end == piece.end:
             continue  # this one goes with the next, which has no characters
-        if following is None or end == len(text) or ends_word(text, end):
+        if following is None or end == len(text) or (ends_word(text, end) and closed(text[:end], gap) == text[:end]):
             next_one = math.log(max(following.probability, LEAST)) if following else 0.0
             yield Cut(end, [*cut_features(fill, text[:end], logs, copied, next_one, names), *place])
         if end == len(text):
@@ -182,8 +182,7 @@ def ends_word(text: str, end: int) -> bool:
 
 def begun_word(head: str) -> str:
     """What of a word stands at the end of the cursor's line so far."""
-    found = WORD_AT_END.search(head)
-    return found.group() if found else ""
+    return "".join(reversed([*itertools.takewhile(is_word, reversed(head))]))
 
 
 def names_around(gap: Gap) -> Names:

@@ -14,23 +14,36 @@ import msgspec
 from lsprotocol import types
 from pygls.uris import to_fs_path, urlparse
 
+from engine.languages import language_of_id
 from lsp_server.buffers import Buffer, Place, line_ends, without_end
 from lsp_server.cursor import AFTER, BEFORE, Gap
 from lsp_server.edits import GONE, Edits, numbers
 from lsp_server.messages import Breath, Change, Identifier, Item, Notebook, Position, Splice, pieces
 
 RELATED = 6  # documents that a completion may copy from
+LOOKED_AT = 4 * RELATED  # of the language, at most
 BETWEEN = "\n\n"  # two cells
 
 
+def path_of(uri: str, of_any_scheme: bool = False) -> str:
+    """Where a URI leads in the file system; empty where it does not. The path of any scheme may be one of no file."""
+    try:
+        return to_fs_path(uri) or (urlparse(uri)[2] if of_any_scheme else "")
+    except ValueError:  # it is none
+        return ""
+
+
 class Document(Buffer):
-    """An open document: its text, its language, its file, and the path that the model is told."""
+    """An open document: its text, its language and what the client calls that, its file, and the path that the model is
+    told.
+    """
 
     def __init__(self, uri: str, language: str, encoding: str, root: str | None) -> None:
         super().__init__(encoding=encoding)
-        self.language, self.edits, self.unsaved = language, Edits(), False
+        self.file = PurePath(path_of(uri, of_any_scheme=True))
+        self.language, self.language_id = language_of_id(language, self.file.name), language
+        self.edits, self.unsaved = Edits(), False
         self.version: int | None = None  # what the client calls this text
-        self.file = PurePath(to_fs_path(uri) or urlparse(uri)[2])
         inside = root is not None and self.file.is_relative_to(root)
         self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
 
@@ -112,9 +125,8 @@ class Documents(dict[str, Document]):
             if other is not document
             and other.language == document.language
             and other.file != document.file  # the cells of its own notebook stand around it
-            and allow(other)
         )
-        return list(itertools.islice(others, RELATED))
+        return list(itertools.islice(filter(allow, itertools.islice(others, LOOKED_AT)), RELATED))
 
     # ---------------------------------------------------------------- notebooks
 

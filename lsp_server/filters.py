@@ -2,8 +2,9 @@
 
 Each rule answers a complaint about other tools, and takes from a text what is worth nothing: blank lines at the end,
 the closing bracket that the editor has already typed, the line that stands above or below already, a right line's wrong
-successors, a block's head without its block, what cannot stand in its place. What each is good for is measured by
-`python -m engine eval typing --without all`: what each keeps away, and ratio and precision without it.
+successors, a block's head without its block, a bracket that it does not close, what cannot stand in its place. What
+each is good for is measured by `python -m engine eval typing --without all`: what each keeps away, and ratio and
+precision without it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TypeAlias
 
 from engine import Fill
 from engine.languages import NAMES
-from engine.syntax import breaks
+from engine.syntax import Unknown, breaks, budget
 from lsp_server.cursor import Gap, is_word
 
 Filter: TypeAlias = Callable[[str, Gap], str]
@@ -25,13 +26,20 @@ PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
 IN_BRACES = frozenset(NAMES.values()) - {"python"}
 OPENERS = (":", "(", "[", "{", ",", "=", "\\")
+GOES_ON = ("(", "[", "{", ",")
 LIKELIER = 0.5
+AGAIN = 3  # characters of a beginning
 LINE = 8  # characters: a shorter line, such as a closing bracket, may well stand twice
 NEAR = 4  # lines above
 SAMPLE = 400  # lines of which indentation is learned
 OVER_AND_OVER = 3
 WORD = re.compile(r"\w+|[^\w\s]")
 NAME = re.compile(r"[^\W\d]\w*")
+STRING = re.compile(r'"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n])*\'|`(?:\\.|[^`\\])*`?')  # or the beginning of one
+IMPORT = re.compile(r"\s*(?:pub )?(?:import|use|from\b.*\bimport)\b")
+BETWEEN_ITEMS = re.compile(r"[,{}()]")
+LONG = 400  # characters of a line that are looked at
+ROUND = 60  # words of a circle
 WORDS = 12  # of a line, from its end, that are given up at most
 
 
@@ -105,15 +113,49 @@ def without_lines_above(text: str, gap: Gap) -> str:
             break
         above.append(line.strip())
     first, goes_on, _ = text.partition("\n")
-    line = (gap.head + first + ("" if goes_on else gap.rest)).strip()
-    return "" if len(line) >= LINE and line in above else text
+    line = gap.head + first + ("" if goes_on else gap.rest)
+    directly = gap.prefix.removesuffix(gap.head)[:-1].rpartition("\n")[2]
+    again = line.rstrip() == directly.rstrip() and NAME.search(line) is not None
+    return "" if again or (len(line.strip()) >= LINE and line.strip() in above) else text
+
+
+def without_line_again(text: str, gap: Gap) -> str:
+    """Nothing where it begins the cursor's line once more, or what of that a bracket still has open."""
+    head = gap.head[:LONG]
+    open_at = unclosed(head)
+    beginning = head[: open_at[0] + 1 if open_at else None].strip()
+    return "" if len(beginning) >= AGAIN and NAME.search(beginning) and text.lstrip().startswith(beginning) else text
+
+
+def without_repeated_imports(text: str, gap: Gap) -> str:
+    """The text up to the first name that is imported by the same line already."""
+    first = text.partition("\n")[0]
+    line = without_strings(gap.head + first)
+    if (found := IMPORT.match(line, 0, LONG)) is None:
+        return text
+    known, start = set[str](), found.end()
+    for end in [*(between.start() for between in BETWEEN_ITEMS.finditer(line, start)), len(line)]:
+        item = line[start:end].strip()
+        if item in known and end > len(gap.head):
+            return text[: max(0, start - len(gap.head))].rstrip(" ,")
+        known |= {item} - {""}
+        start = end + 1
+    return text
 
 
 def without_circles(text: str, gap: Gap) -> str:
-    """Nothing where it says the same word over and over; numbers, constants and types are said so at times."""
+    """Nothing where it says the same word over and over, or ends with several that are said for the third time;
+    numbers, constants and types are said so at times.
+    """
     words = NAME.findall(text)
     same = (words[n:] for n in range(OVER_AND_OVER))
-    return "" if any(len(set(run)) == 1 and not hasattr(builtins, run[0]) for run in zip(*same, strict=False)) else text
+    runs = [run for run in zip(*same, strict=False) if len(set(run)) == 1]
+    last = NAME.findall(gap.head[-LONG:] + text)[-2 * ROUND - 1 :]
+    for period in range(2, min(ROUND, len(words)) + 1):
+        around = last[-2 * period - 1 :]
+        if len(around) > 2 * period and around[period:] == around[:-period]:
+            runs.append(tuple(around))
+    return "" if any(not hasattr(builtins, word) for run in runs for word in run) else text
 
 
 def without_split_word(text: str, gap: Gap) -> str:
@@ -132,11 +174,27 @@ def without_unfinished_tail(text: str, gap: Gap) -> str:
     return "\n".join(lines)
 
 
+def closed(text: str, gap: Gap) -> str:
+    """The text before the first bracket that it opens and does not close. What ends its line with one, or within one,
+    goes on below, where nothing stands right of the cursor.
+    """
+    head, rest = gap.head[-LONG:], gap.rest[:LONG]
+    own = [at - len(head) for at in unclosed(head + text) if at >= len(head)]
+    if rest.strip():
+        more = len(unclosed(head + text + rest)) - len(unclosed(head + rest))
+        own = own[max(0, len(own) - more) :]
+    else:
+        own = [at for at in own if not text[at:].partition("\n")[0].rstrip().endswith(GOES_ON)]
+    return text[: own[0]] if own else text
+
+
 def well_indented(text: str, gap: Gap) -> str:
-    """The lines before the first that is indented otherwise than its place in the file asks for."""
+    """The lines before the first that is indented otherwise than its place in the file asks for. In a language without
+    rules the first one is indented by the user, if by anybody.
+    """
     in_braces = gap.language in IN_BRACES
     if gap.language != "python" and not in_braces:
-        return text
+        return text.lstrip(" \t") if gap.head and not gap.head.strip() else text
     unit, above = indentation_unit(gap), gap.prefix[: len(gap.prefix) - len(gap.head)].split("\n")[-SAMPLE:]
     before = next((line for line in reversed(above) if line.strip()), "")
     quotes = "`" if in_braces else '"""'
@@ -205,13 +263,35 @@ def indentation_unit(gap: Gap) -> str:
 
 
 def sound(text: str, gap: Gap) -> str:
-    """As many lines as make no errors where they would stand; of a first line that does, as many words."""
+    """As many lines as make no errors where they would stand; of a first line that does, as many words. All where that
+    takes too long to tell.
+    """
     lines = text.split("\n")
     words = [lines[0][: word.end()] for word in WORD.finditer(lines[0])][-WORDS:-1]
     beginnings = ["\n".join(lines[:count]) for count in range(1, len(lines) + 1)]
-    return next(
-        (kept for kept in reversed([*words, *beginnings]) if not breaks(gap.prefix, gap.suffix, gap.language, kept)), ""
-    )
+    try:
+        with budget():
+            tried = reversed([*words, *beginnings])
+            return next((kept for kept in tried if not breaks(gap.prefix, gap.suffix, gap.language, kept)), "")
+    except Unknown:
+        return text
+
+
+def without_strings(text: str) -> str:
+    """Blanks in the place of strings."""
+    return STRING.sub(lambda found: " " * len(found.group()), text)
+
+
+def unclosed(text: str) -> list[int]:
+    """Where the brackets are that nothing in the text closes."""
+    left: list[int] = []
+    text = without_strings(text)
+    for at, character in enumerate(text):
+        if character in PAIRS.values():
+            left.append(at)
+        elif left and text[left[-1]] == PAIRS.get(character):
+            left.pop()
+    return left
 
 
 def balanced(text: str) -> bool:
@@ -230,8 +310,11 @@ FILTERS: tuple[Filter, ...] = (
     without_lines_below,
     without_unfinished_tail,
     well_indented,
+    without_line_again,
+    without_repeated_imports,
+    without_circles,
+    closed,
     sound,
     without_lines_above,
-    without_circles,
     without_split_word,
 )

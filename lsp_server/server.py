@@ -11,25 +11,26 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import msgspec
 from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
-from pygls.uris import to_fs_path
 
-from engine import EngineError, FillRequest
+from engine import EngineError, Fill, FillRequest
 from engine.remote.address import is_url, parsed
+from engine.retrieval.exclusions import may_read
 from engine.retrieval.installed import site_packages
 from lsp_server.buffers import without_end
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
-from lsp_server.decision import to_show
-from lsp_server.documents import Document, Documents
+from lsp_server.decision import Shown, to_show
+from lsp_server.documents import Document, Documents, path_of
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
 from lsp_server.filters import presentable
 from lsp_server.log import JOURNAL
@@ -93,6 +94,7 @@ class InpaintServer(LanguageServer):
         self.silence: Reason | None = None  # why the last request in it has nothing to show
         self.shutting_down = False
         self.watches_client = False  # whether to end with the client's process
+        self.knows_one_folder = True  # the client; one that knows several may have closed all
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
         self.following: asyncio.Future[Any] | None = None
         self.indexing: asyncio.Future[Any] | None = None
@@ -111,15 +113,14 @@ class InpaintServer(LanguageServer):
         if self.settings.show != before.show:
             self.feedback.unlearn()
 
-    async def index_imports(self, documents: Iterable[Document], breath: Breath) -> None:
+    async def index_imports(self, documents: Iterable[Document]) -> None:
         """Index the packages that documents in Python import, where the user wants it."""
         if not self.settings.packages:
             return
-        environment = site_packages(self.settings.interpreter, self.files.folders)
+        environment = await asyncio.to_thread(site_packages, self.settings.interpreter, self.files.folders)
         for document in documents:
             if document.language == "python":
-                self.files.imports(document.beginning, environment)
-                await breath.take()
+                await self.files.imports(document.beginning, environment)
 
     def announce(self) -> None:
         """Tell a client that wants to know the status, where it is another than before."""
@@ -146,9 +147,14 @@ class InpaintServer(LanguageServer):
         document = self.documents.get(self.focus)
         if document is None:
             return None
-        if self.settings.allow(document.file, document.language):
+        if self.allows(document):
             return None if knows(self.settings.model, document.language) else "untrained"
-        return "language" if document.language in self.settings.disabled_languages else "excluded"
+        named = {document.language, document.language_id}.intersection(self.settings.disabled_languages)
+        return "language" if named else "excluded"
+
+    def allows(self, document: Document, wait: bool = False) -> bool:
+        """See Settings.allow."""
+        return self.settings.allow(document.file, document.language, document.language_id, wait=wait)
 
     def keep_statistics(self) -> None:
         if self.settings.statistics:
@@ -219,6 +225,7 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
 def initialize(ls: InpaintServer, params: types.InitializeParams) -> None:
     # Neovim splits what it inserts at \n and would keep each \r as a character; VS Code takes either
     ls.inserts_verbatim = params.client_info is None or params.client_info.name != "Neovim"
+    ls.knows_one_folder = params.workspace_folders is None
     if ls.watches_client and params.process_id is not None:
         watch(params.process_id)
     options = params.initialization_options
@@ -305,8 +312,8 @@ def index_folders(ls: InpaintServer) -> None:
     if not (ls.settings.workspace and ls.settings.enabled):
         ls.files.close("off")
         return
-    folders = ls.settings.folders or tuple(to_fs_path(folder.uri) or "" for folder in ls.workspace.folders.values())
-    if not folders and ls.workspace.root_path:
+    folders = ls.settings.folders or tuple(path_of(folder.uri) for folder in ls.workspace.folders.values())
+    if ls.knows_one_folder and not folders and ls.workspace.root_path:
         folders = (ls.workspace.root_path,)
     ls.files.open([folder for folder in folders if folder], ls.settings.disabled_globs)
     capabilities = ls.client_capabilities.workspace
@@ -319,7 +326,7 @@ def index_folders(ls: InpaintServer) -> None:
         options = types.DidChangeWatchedFilesRegistrationOptions(watchers=watchers)
         registration = types.Registration("files", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
         ls.client_register_capability(types.RegistrationParams(registrations=[registration]))
-    ls.indexing = asyncio.gather(ls.index_imports([*ls.documents.values()], Breath()), show_indexing(ls))
+    ls.indexing = asyncio.gather(ls.index_imports([*ls.documents.values()]), show_indexing(ls))
 
 
 def indexed_by(settings: Settings) -> tuple[Json, ...]:
@@ -348,7 +355,7 @@ async def show_indexing(ls: InpaintServer) -> None:
 
 
 def files_changed(ls: InpaintServer, params: types.DidChangeWatchedFilesParams) -> None:
-    ls.files.files_changed(to_fs_path(change.uri) or "" for change in params.changes)
+    ls.files.files_changed(path_of(change.uri) for change in params.changes)
 
 
 def folders_changed(ls: InpaintServer, params: types.DidChangeWorkspaceFoldersParams) -> None:
@@ -424,8 +431,9 @@ async def opened(ls: InpaintServer, items: Iterable[Item], breath: Breath) -> No
     for item in items:
         ls.completer.edited(item.uri)  # it may have been closed and opened anew
         documents.append(await ls.documents.open(item, encoding, root, breath))
+    await asyncio.to_thread(lambda: [ls.allows(document, wait=True) for document in documents])
     ls.announce()  # one may be where the user looks
-    await ls.index_imports(documents, breath)
+    await ls.index_imports(documents)
 
 
 async def changed(ls: InpaintServer, document: Identifier, changes: list[msgspec.Raw], breath: Breath) -> None:
@@ -436,8 +444,8 @@ async def changed(ls: InpaintServer, document: Identifier, changes: list[msgspec
 
 async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
     """A file has been saved, which has the text of these documents."""
-    ls.files.files_changed([to_fs_path(uri) or ""])
-    await ls.index_imports(ls.documents.saved(documents), Breath())
+    ls.files.files_changed([path_of(uri)])
+    await ls.index_imports(ls.documents.saved(documents))
 
 
 def closed(ls: InpaintServer, uri: str) -> None:
@@ -485,45 +493,76 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     old one standing.
     """
     started = time.perf_counter()
-    question = read_question(ls, params)
-    request = question.request if question else None
-    ls.focus, ls.silence = params.text_document.uri, "nothing" if question and not request else None
-    most = SEVERAL if question and question.invoked else 1
+    question, uri, line = read_question(ls, params), params.text_document.uri, params.position.line
+    ls.focus, ls.silence = uri, "nothing" if question and not question.request else None
     with ls.thinking():
-        fills = await ls.completer.fills(params.text_document.uri, request, most)
+        answer = await answered(ls, uri, line, question)
     took = (time.perf_counter() - started) * 1000
-    requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, fills[0].passes if fills else "none")
-    if question is None or request is None or not fills:
-        return types.InlineCompletionList(items=[])
-    fill = fills[0]
+    requests.info(
+        "request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, answer.fill.passes if answer else "none"
+    )
+    nothing = types.InlineCompletionList(items=[])
+    if question is None or question.request is None or answer is None:
+        return nothing
+    fill, (text, chance), others = answer
     ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
     if not (question.invoked or knows(fill.model, question.gap.language)):
         ls.silence = "untrained"  # nano answers while small, which knows more, is loading
-        return types.InlineCompletionList(items=[])
-    line = params.text_document.uri, params.position.line
-    text, chance = to_show(fill, question.gap, ls.settings, question.invoked, ls.feedback, line)
+        return nothing
     if not text:
         ls.silence = "unsure" if chance else "nothing"
-        return types.InlineCompletionList(items=[])
+        return nothing
+    if fill.source and not may_read(PurePath(fill.source.path), ls.settings.disabled_globs, wait=False):
+        ls.completer.forget()  # it may not be told any more
+        return nothing
     then = question.gap.filled(text)
-    leads_to = LeadsTo(params.text_document.uri, then.prefix + then.suffix)
+    leads_to = LeadsTo(uri, then.prefix + then.suffix)
     if not question.invoked and ls.feedback.is_dismissed(leads_to):
         ls.silence = "dismissed"
-        return types.InlineCompletionList(items=[])
+        return nothing
+    request = question.request
     ls.source = place_of(fill.source, request, question.range.start.line) if fill.source else None
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
-    identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, line)
-    others = dict.fromkeys(presentable(other, question.gap) for other in fills[1:])
+    identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, (uri, line))
     offers = {ls.feedback.offer(identifier, other): other for other in others if other not in ("", text)}
     items = [completion_item(question, each, own) for own, each in ({identifier: text} | offers).items()]
     return types.InlineCompletionList(items=items)
 
 
+class Answer(NamedTuple):
+    """The best fill, what is shown of it, and of others, of which none is said twice."""
+
+    fill: Fill
+    shown: Shown
+    others: list[str]
+
+
+async def answered(ls: InpaintServer, uri: str, line: int, question: Question | None) -> Answer | None:
+    """What the engine says; None where that is nothing, or a newer request came. Who asks by key and would see nothing
+    of it sees what there would be unasked.
+    """
+    request = question.request if question else None
+    fills = await ls.completer.fills(uri, request, SEVERAL if question and question.invoked else 1)
+    if question is None or request is None or not fills:
+        return None
+    answer = await ls.completer.aside(partial(judged, ls, (uri, line), question, fills))
+    if answer is None or answer.shown.text or not question.invoked or request.max_lines == 1:
+        return answer
+    unasked = msgspec.structs.replace(request, max_lines=1, deadline_ms=ls.settings.deadline_automatic_ms)
+    return await answered(ls, uri, line, question._replace(request=unasked))
+
+
+def judged(ls: InpaintServer, line: Hashable, question: Question, fills: list[Fill]) -> Answer:
+    """Beside the event loop, for it parses."""
+    shown = to_show(fills[0], question.gap, ls.settings, question.invoked, ls.feedback, line)
+    return Answer(fills[0], shown, [*dict.fromkeys(presentable(other, question.gap) for other in fills[1:])])
+
+
 def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Question | None:
     """The question as of now; None where the document is unknown or completion is off in it."""
     document = ls.documents.get(params.text_document.uri)
-    if document is None or not ls.settings.allow(document.file, document.language):
+    if document is None or not ls.allows(document):
         return None
     ls.documents.use(params.text_document.uri)
     selected = params.context.selected_completion_info
@@ -532,7 +571,7 @@ def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Qu
     typed = selected.text if selected else ""
     gap = ls.documents.with_cells(params.text_document.uri, gap_at(document, start, end, typed, document.language))
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
-    others = ls.documents.related(document, lambda other: ls.settings.allow(other.file, other.language))
+    others = ls.documents.related(document, ls.allows)
     unsaved = [other for other in ls.documents.values() if other.unsaved and other not in (document, *others)]
     files = tuple(other.file.as_posix() for other in (document, *others, *unsaved))
     texts = tuple(other.beginning for other in others)
@@ -571,7 +610,7 @@ async def next_edit(ls: InpaintServer, params: Json) -> Json:
     except msgspec.ValidationError as error:
         raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
     document = ls.documents.get(asked.text_document.uri)
-    if document is None or not (ls.settings.next_edit and ls.settings.allow(document.file, document.language)):
+    if document is None or not (ls.settings.next_edit and ls.allows(document)):
         return {"edits": []}
     while ls.asked:  # completions go first
         await asyncio.sleep(TURN)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 import msgspec
 
 from engine import AUTO
-from engine.retrieval.exclusions import anywhere, may_read
+from engine.retrieval.exclusions import anywhere, is_secret, may_read
 
 Json: TypeAlias = Any  # whatever a client sends
 Dial: TypeAlias = Literal["quiet", "balanced", "eager"]
@@ -52,9 +52,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     next_edit: bool = False
     status: bool = False  # for clients: whether they want `inpaint/status`
 
-    def allow(self, file: PurePath, language: str) -> bool:
-        """Whether to complete in this file, and to copy from it."""
-        return self.enabled and language not in self.disabled_languages and may_read(file, self.disabled_globs)
+    def allow(self, file: PurePath, *languages: str, wait: bool = True) -> bool:
+        """Whether to complete in this file, whose language has these names, and to copy from it. Where not `wait`, what
+        is not known yet is found out beside, and not allowed until then.
+        """
+        disabled = self.disabled_languages and not set(languages).isdisjoint(self.disabled_languages)
+        secret = any(is_secret(file, language) for language in languages)
+        return self.enabled and not disabled and not secret and may_read(file, self.disabled_globs, wait)
 
 
 def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:

@@ -21,6 +21,8 @@ import watchfiles
 
 import engine
 from engine.retrieval.build import BUILD, Order, Progress, store_of
+from engine.retrieval.exclusions import IGNORE_FILE
+from engine.retrieval.files import IGNORE_FILE as GITIGNORE
 from engine.retrieval.index import Index
 from engine.retrieval.installed import LARGEST, MOST, imported
 
@@ -65,6 +67,8 @@ class Workspace:
         if self._watching is not None:
             self._watching.cancel()
         self.folders, self.index, self.packages, self.state, self.error = (), Index(), {}, state, None
+        self._imported.clear()
+        self._renewed()
         self._changed()
 
     def rebuild(self) -> None:
@@ -106,15 +110,21 @@ class Workspace:
     # ---------------------------------------------------------------- keeping it true
 
     def files_changed(self, paths: Iterable[str]) -> None:
-        """These files are others now: read them again soon. Hidden ones, as our own cache may be, do not count."""
-        if any(map(self._counts, paths)):
+        """These files are others now: read them again soon. Hidden ones, as our own cache may be, do not count, but
+        those that say what may be read.
+        """
+        if counting := [path for path in paths if self._counts(path)]:
             self._stale = True
             self._wake.set()
+            if any(Path(path).name == IGNORE_FILE for path in counting):
+                self._renewed()
 
     def _counts(self, path: str) -> bool:
         for folder in self.folders:
             with contextlib.suppress(ValueError):
-                return not any(part.startswith(".") for part in Path(path).relative_to(folder).parts)
+                *above, name = Path(path).relative_to(folder).parts or ("",)
+                hidden = name.startswith(".") and name not in (IGNORE_FILE, GITIGNORE)
+                return not (hidden or any(part.startswith(".") for part in above))
         return False
 
     def watch(self) -> None:
@@ -130,7 +140,7 @@ class Workspace:
     async def _kept(self, anew: bool) -> None:
         store = store_of(list(self.folders))
         if not anew:
-            self.index = await asyncio.to_thread(Index.open, store)
+            self.index = await asyncio.to_thread(Index.open, store, globs=self._globs)
         took = await self._refresh(store, check=True, anew=anew)
         while True:
             await self._read_packages()
@@ -146,7 +156,7 @@ class Workspace:
         self._changed()
         self.error = await self._build(Order(list(self.folders), str(store), list(self._globs), check=check, anew=anew))
         if self.error is None:
-            before, self.index = self.index, await asyncio.to_thread(Index.open, store)
+            before, self.index = self.index, await asyncio.to_thread(Index.open, store, globs=self._globs)
             if self.index.manifest != before.manifest:
                 self._renewed()
         self.state = "error" if self.error else "ready"
@@ -175,11 +185,11 @@ class Workspace:
 
     # ---------------------------------------------------------------- installed packages
 
-    def imports(self, text: str, environment: Path | None) -> None:
+    async def imports(self, text: str, environment: Path | None) -> None:
         """Index the packages that a text imports, read-only and bounded, where they are installed."""
         if environment is None or not self.folders:
             return
-        for package in imported(text, environment):
+        for package in await asyncio.to_thread(imported, text, environment):
             known = package in self.packages or package in self._imported
             if not known and len(self.packages) + len(self._imported) < MOST:
                 self._imported.append(package)
@@ -190,7 +200,7 @@ class Workspace:
             package = self._imported[0]
             store = store_of([package])
             if await self._build(Order([package], str(store), list(self._globs), LARGEST, check=True)) is None:
-                self.packages[package] = await asyncio.to_thread(Index.open, store, installed=True)
+                self.packages[package] = await asyncio.to_thread(Index.open, store, True, self._globs)
                 self._renewed()
                 self._changed()
             self._imported.pop(0)

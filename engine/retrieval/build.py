@@ -4,7 +4,9 @@ It reads an `Order` as one line of JSON on standard input and ends when that is 
 It prints `Progress` as lines of JSON, and the last one says that the index is `done` or what went wrong (`error`).
 
 Segments whose files are mostly unchanged stay; changed and new files, and those of small segments, go into new ones.
-Segments that no manifest has named for a day are deleted: until then another server may be using them.
+Segments that no manifest has named for a day are deleted: until then another server may be using them. One with the
+text of a file that may not be read any more is deleted at once, and so are indexes of folders that are gone, or that
+nobody has opened for a month.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sys
 import threading
 import time
@@ -29,7 +32,7 @@ from engine.retrieval.segment import Segment
 BUILD = (sys.executable, "-m", "engine.retrieval.build")  # the process, which takes an order and tells of its progress
 SEGMENT = 24 << 20  # bytes of text; sorting takes seven times as many bytes of memory
 SMALL = 4 << 20  # a smaller segment is made again with the next files
-UNUSED = 24 * 3600  # seconds
+UNUSED, FORGOTTEN = 24 * 3600, 30 * 24 * 3600  # seconds: of a segment, and of an index
 EVERY = 0.2  # seconds between lines of progress
 
 
@@ -58,7 +61,12 @@ class Progress(msgspec.Struct, omit_defaults=True):
 def store_of(folders: list[str]) -> Path:
     """The folder of the user's cache for an index of these folders."""
     name = hashlib.sha256("\n".join(folders).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return Path(platformdirs.user_cache_dir("inpaint", appauthor=False)) / "index" / name
+    return stores() / name
+
+
+def stores() -> Path:
+    """Where all indexes of this user are."""
+    return Path(platformdirs.user_cache_dir("inpaint", appauthor=False)) / "index"
 
 
 def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> None:
@@ -69,15 +77,18 @@ def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> No
     listing = list_files(order.folders, tuple(order.globs), order.limits)
     now = {IndexedFile(found.path, found.size, found.changed) for found in listing.files}
     no_text = [file for file in old.no_text if file in now]
-    parts = [part for part in (_without(part, now) for part in old.parts) if _alive(part)]
+    parts, listed = [_without(part, now) for part in old.parts], {file.path for file in now}
+    sound = [part for part in parts if not _tells(part, listed)]
+    telling, parts = len(sound) < len(parts), [part for part in sound if _alive(part)]
     if new := now.difference(no_text, *map(_alive, parts)):
         parts = [part for part in parts if part.bytes >= SMALL and 2 * _size(_alive(part)) >= part.bytes]
         new = now.difference(no_text, *map(_alive, parts))
         for part, binary in _parts(sorted(new, key=lambda file: file.path), store, tell):
             parts += [part] if part.files else []
             no_text += binary
-    _write(store / MANIFEST, msgspec.json.encode(Manifest(parts=parts, no_text=no_text, left_out=listing.left_out)))
-    _tidy(store, {part.name for part in parts})
+    manifest = Manifest(folders=order.folders, parts=parts, no_text=no_text, left_out=listing.left_out)
+    _write(store / MANIFEST, msgspec.json.encode(manifest))
+    _tidy(store, {part.name for part in parts}, at_once=telling)
 
 
 def _sound(store: Path, check: bool) -> Manifest:
@@ -107,6 +118,11 @@ def _without(part: Part, now: set[IndexedFile]) -> Part:
 def _alive(part: Part) -> set[IndexedFile]:
     dead = set(part.dead)
     return {file for file in part.files if file.path not in dead}
+
+
+def _tells(part: Part, listed: set[str]) -> bool:
+    """Whether it has the text of a file that is there, but is left out now."""
+    return any(path not in listed and os.path.lexists(path) for path in part.dead)
 
 
 def _size(files: set[IndexedFile]) -> int:
@@ -163,14 +179,33 @@ def _write(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _tidy(store: Path, used: set[str]) -> None:
-    """Mark the used segments as such, delete those not used for long; on Windows what is mapped stays for next time."""
+def _tidy(store: Path, used: set[str], at_once: bool) -> None:
+    """Mark the used segments as such, delete those not used for long, or all the others `at_once`. On Windows what is
+    mapped stays for next time.
+    """
     for path in store.iterdir():
         with contextlib.suppress(OSError):
             if path.suffix == ".npy" and path.name.partition(".")[0] in used:
                 os.utime(path)
-            elif path.name != MANIFEST and path.stat().st_mtime < time.time() - UNUSED:
+            elif path.name != MANIFEST and (at_once or path.stat().st_mtime < time.time() - UNUSED):
                 path.unlink()
+
+
+def expire(root: Path) -> None:
+    """Delete the indexes of folders that are gone, and those that nobody has opened for long."""
+    for manifest in root.glob(f"*/{MANIFEST}"):
+        with contextlib.suppress(OSError):
+            old = manifest.stat().st_mtime < time.time() - FORGOTTEN
+            if old or not any(map(os.path.exists, _folders(manifest.parent))):
+                shutil.rmtree(manifest.parent, ignore_errors=True)
+
+
+def _folders(store: Path) -> list[str]:
+    """That an index is of; none where that cannot be told any more."""
+    try:
+        return read_manifest(store).folders
+    except ValueError:
+        return []
 
 
 def main() -> int:
@@ -189,6 +224,7 @@ def main() -> int:
     threading.Thread(target=_leave_with_reader, daemon=True).start()
     try:
         build(order, say)
+        expire(stores())
     except OSError as error:
         say(Progress(error=f"the index cannot be kept in {order.store} ({error.strerror})"))
         return 1

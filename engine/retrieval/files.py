@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 from pathspec import GitIgnoreSpec
 
-from engine.retrieval.exclusions import may_read
+from engine.retrieval.exclusions import LARGEST, may_read, rules_of
 
 IGNORE_FILE = ".gitignore"
 OTHERS_CODE = frozenset({"node_modules", "bower_components", "site-packages", "__pycache__", "CVS"})
@@ -149,15 +149,18 @@ def _rules(folder: str) -> list[Rules]:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return []  # a pipe would never end
         with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read(LARGEST_FILE).splitlines()
+            lines = file.read(LARGEST + 1).splitlines()
     except OSError:
         return []
-    return [Rules(folder, GitIgnoreSpec.from_lines(filter(_is_rule, lines)))]
+    try:
+        return [Rules(folder, rules_of(filter(_is_rule, lines)))]
+    except ValueError:  # they are too many: what they would leave out is not known
+        return [Rules(folder, rules_of("*"))]
 
 
 def _is_rule(line: str) -> bool:
     try:
-        return bool(GitIgnoreSpec.from_lines([line]).patterns)
+        return bool(rules_of([line]).patterns)
     except ValueError:
         return False
 

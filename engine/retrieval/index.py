@@ -7,16 +7,19 @@ Lucene. So a reader opens a manifest, looks things up, and opens the next one; n
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
+from pathlib import Path, PurePath
 
 import msgspec
 
+from engine.retrieval.exclusions import may_read
 from engine.retrieval.segment import AHEAD, Segment
 
 VERSION = 1
 MANIFEST = "manifest.json"
 MOST_SOUGHT = 256  # characters: more than a match and a word
 BEFORE = 400  # characters of a match's own surroundings
+MOMENT = 0.2  # seconds for which it is known what may be read
 
 
 class IndexedFile(msgspec.Struct, array_like=True, frozen=True):
@@ -41,9 +44,10 @@ class Part(msgspec.Struct):
 
 
 class Manifest(msgspec.Struct):
-    """What is known of a workspace; files that are no text, and how many others are left out, by the reason."""
+    """What is known of some folders; files that are no text, and how many others are left out, by the reason."""
 
     version: int = VERSION
+    folders: list[str] = []
     parts: list[Part] = []
     no_text: list[IndexedFile] = []
     left_out: dict[str, int] = {}
@@ -62,12 +66,19 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Index:
-    """A snapshot: may be read from any thread, and never changes. `installed` are other people's packages."""
+    """A snapshot: may be read from any thread, and never changes. `installed` are other people's packages. What may not
+    be read any more is not found, though it was indexed; `globs` are the user's, see exclusions.
+    """
 
     def __init__(
-        self, segments: list[Segment] | None = None, manifest: Manifest | None = None, installed: bool = False
+        self,
+        segments: list[Segment] | None = None,
+        manifest: Manifest | None = None,
+        installed: bool = False,
+        globs: tuple[str, ...] = (),
     ) -> None:
-        self.manifest, self.installed = manifest or Manifest(), installed
+        self.manifest, self.installed, self.globs = manifest or Manifest(), installed, globs
+        self._allowed, self._asked = dict[str, bool](), 0.0
         self.segments = segments or []
         self._dead = [frozenset(part.dead) for part in self.manifest.parts]
 
@@ -80,11 +91,11 @@ class Index:
         return cls([segment], Manifest(parts=[part]))
 
     @classmethod
-    def open(cls, store: Path, installed: bool = False) -> Index:
+    def open(cls, store: Path, installed: bool = False, globs: tuple[str, ...] = ()) -> Index:
         """What `build` wrote there; an empty index where that is missing, damaged or of another version."""
         try:
             manifest = read_manifest(store)
-            return cls([open_part(store, part) for part in manifest.parts], manifest, installed)
+            return cls([open_part(store, part) for part in manifest.parts], manifest, installed, globs)
         except (OSError, ValueError):
             return cls()
 
@@ -107,12 +118,20 @@ class Index:
         places.sort(key=lambda each: (-each[0], not each[1].endswith(suffix)))
         matches = list[Found]()
         for length, path, number, place in places:
-            if path not in hidden and path not in self._dead[number]:
+            if path not in hidden and path not in self._dead[number] and self._allows(path):
                 after = self.segments[number].after(place).decode("utf-8", "ignore")
                 matches.append(Found(length, after, path, number, place))
                 if len(matches) == most:
                     break
         return matches
+
+    def _allows(self, path: str) -> bool:
+        """Whether the file may be read now."""
+        if time.monotonic() > self._asked + MOMENT:
+            self._allowed, self._asked = {}, time.monotonic()
+        if path not in (allowed := self._allowed):
+            allowed[path] = may_read(PurePath(path), self.globs)
+        return allowed[path]
 
     def line(self, match: Found) -> int:
         """The line of a match in its file, from 1."""

@@ -5,6 +5,7 @@ Call signatures of libraries are what people look up. Only what is imported is r
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,11 @@ from pathlib import Path
 from engine.retrieval.files import Limits
 
 MOST, LARGEST = 16, Limits(files=2_000, bytes=8 << 20)  # packages, and of one
+LOOKED_UP, LONGEST = 500, 100  # modules of a text, and characters of a module's name
 ENVIRONMENTS = (".venv", "venv", "env")  # folders of a workspace
 PACKAGES = ("lib/python3*/site-packages", "lib/python3*/dist-packages", "Lib/site-packages")  # the second is Debian's
 IMPORT = re.compile(r"^[ \t]*import[ \t]+([^\n#;]+)", re.MULTILINE)
-FROM = re.compile(r"^[ \t]*from[ \t]+(\w[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n#;]*)", re.MULTILINE)
+FROM = re.compile(r"^[ \t]*from[ \t]+(\w[\w.]*)[ \t]+import[ \t]*(\([^)]{0,4000}\)|[^\n#;]*)", re.MULTILINE)
 
 
 def imported(text: str, environment: Path) -> list[str]:
@@ -25,7 +27,8 @@ def imported(text: str, environment: Path) -> list[str]:
     A package is the whole of it, whichever module is imported; below namespaces, which many share, it is the first that
     is none.
     """
-    homes = (_home(environment, module) for module in dict.fromkeys(_modules(text)))
+    modules = itertools.islice(dict.fromkeys(_modules(text)), LOOKED_UP)
+    homes = (_home(environment, module) for module in modules)
     return [*dict.fromkeys(str(home) for home in homes if home is not None)]
 
 
@@ -64,7 +67,7 @@ def _names(listed: str) -> Iterator[str]:
 def _home(environment: Path, module: str) -> Path | None:
     folder = environment
     for name in module.split("."):
-        if not name.isidentifier():
+        if not name.isidentifier() or len(name) > LONGEST:
             return None
         file, folder = folder / f"{name}.py", folder / name
         if (folder / "__init__.py").is_file():

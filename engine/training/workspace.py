@@ -41,6 +41,7 @@ RATE = 1e-4  # three times as much is worse on files that were held out
 WORKERS = 4  # at most: each takes 2 GB for small
 ROWS = 8  # a step, of all workers
 PLACES = 100  # a language, of the card
+MARK = "# written by `python -m engine train workspace`, which may overwrite this folder\n*\n"
 
 
 def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None = None) -> None:
@@ -59,8 +60,8 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     if out.resolve() == base.resolve():
         raise EngineError(f"{out} is the model that is tuned: give another --out")
     shape = read_shape(base)
+    claim(out)
     size = gather(folders, out / "corpus")
-    (out / ".gitignore").write_text("*\n", encoding="utf-8")  # it may lie within the workspace
     config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(size / BYTES_A_TOKEN))))
     train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
     trunk, _, _, progress = averaged(out / "state")
@@ -76,6 +77,22 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     (out / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(out / "state")
     print(f"{text}\nIt is the model auto:{out.resolve()}")
+
+
+def claim(out: Path) -> None:
+    """Make the folder one of ours, which nobody else may read. Raises EngineError where it holds what we have not
+    written.
+    """
+    mark = out / ".gitignore"  # it may lie within the workspace
+    try:
+        ours = not out.exists() or not any(out.iterdir()) or mark.read_text("utf-8") == MARK
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise EngineError(f"{out} holds something else: give a new folder as --out")
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    out.chmod(0o700)
+    mark.write_text(MARK, encoding="utf-8")
 
 
 def gather(folders: Sequence[Path], corpus: Path) -> int:

@@ -108,7 +108,7 @@ async def test_the_packages_that_are_imported(workspace: Workspace, project: Pat
         (packages / name / "__init__.py").write_text("def scale(shape, by=2):\n    pass\n")
     (packages / "lone.py").write_text("def alone(by_itself):\n    pass\n")
     workspace.open([str(project)])
-    workspace.imports("import os\nfrom shapes import scale\nimport lone, missing\n", packages)
+    await workspace.imports("import os\nfrom shapes import scale\nimport lone, missing\n", packages)
     await until(lambda: workspace.report()["packages"] == ["lone", "shapes"])
     for sought in ("def scale(", "def alone("):
         assert any(index.installed and index.matches(sought) for index in workspace.indexes)
@@ -120,7 +120,7 @@ async def test_no_workspace_at_all(workspace: Workspace) -> None:
     workspace.rebuild()
     workspace.watch()
     workspace.files_changed(["a.py"])
-    workspace.imports("import os", Path("/nowhere"))
+    await workspace.imports("import os", Path("/nowhere"))
     assert (workspace.state, workspace.indexes) == ("none", ())
 
 

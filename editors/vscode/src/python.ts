@@ -6,7 +6,7 @@ import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { extensions, window, type ExtensionContext } from "vscode";
+import { extensions, window, workspace, type ExtensionContext } from "vscode";
 import { setting } from "./settings";
 
 const WINDOWS = process.platform === "win32";
@@ -70,10 +70,13 @@ export function privatePython(context: ExtensionContext): string {
   return join(privateEnvironment(context), ...(WINDOWS ? ["Scripts", "python.exe"] : ["bin", "python"]));
 }
 
-/** The interpreter that the user has chosen in the Python extension, where that is installed. */
+/**
+ * The interpreter that the user has chosen in the Python extension, where that is installed. It may be the workspace's
+ * own, which is not run before the user trusts that.
+ */
 async function interpreter(): Promise<string | undefined> {
   const extension = extensions.getExtension("ms-python.python");
-  if (!extension) {
+  if (!extension || !workspace.isTrusted) {
     return undefined;
   }
   const api = await Promise.resolve(extension.activate()).catch(() => undefined);

@@ -2,6 +2,7 @@
 import {
   commands,
   InlineCompletionTriggerKind,
+  languages as editorLanguages,
   window,
   workspace,
   type ExtensionContext,
@@ -28,7 +29,7 @@ import type { Mark } from "./mark";
 import type { Answer } from "./nextEdit";
 import type { Item } from "./panel";
 import { chosenPython, findPython } from "./python";
-import { hasLanguage, languages, serverOptions, setting, display } from "./settings";
+import { endings, hasLanguage, languages, serverOptions, setting, display } from "./settings";
 import type { Snooze } from "./snooze";
 import type { Statistics } from "./statistics";
 import type { ServerStatus, Status } from "./status";
@@ -63,7 +64,7 @@ export class Server {
 
   /** Start once there is a document to complete in; a server costs memory. */
   startWhenNeeded(): void {
-    const needed = workspace.textDocuments.some(({ languageId, uri }) => hasLanguage(languageId) && SCHEMES.includes(uri.scheme));
+    const needed = workspace.textDocuments.some(({ languageId, uri }) => hasLanguage(languageId, uri.path) && SCHEMES.includes(uri.scheme));
     if (needed && setting<boolean>("enabled")) {
       this.enqueue(async () => this.client ?? (await this.start()));
     }
@@ -137,7 +138,7 @@ export class Server {
   focus(editor: TextEditor): void {
     clearTimeout(this.resting);
     this.resting = setTimeout(() => {
-      if (this.client?.isRunning() && hasLanguage(editor.document.languageId)) {
+      if (this.client?.isRunning() && hasLanguage(editor.document.languageId, editor.document.uri.path)) {
         const converter = this.client.code2ProtocolConverter;
         const textDocument = converter.asTextDocumentIdentifier(editor.document);
         const position = converter.asPosition(editor.selection.active);
@@ -166,7 +167,7 @@ export class Server {
     }
     this.log.info(`The server runs in ${python}.`);
     const run = { command: python, args: ["-m", "lsp_server"], transport: TransportKind.stdio as const };
-    const client = new Client("inpaint", "Inpaint", { ...run, options: { cwd: this.context.extensionPath } }, this.options());
+    const client = new Client("inpaint", "Inpaint", { ...run, options: { cwd: this.context.extensionPath } }, this.options(await documentSelector()));
     client.onNotification("inpaint/status", (status: ServerStatus) => this.status.report(status));
     client.onNotification(ShowMessageNotification.type, tell); // in place of the client's own, which has no buttons
     this.client = client;
@@ -184,9 +185,9 @@ export class Server {
     await client?.dispose().catch(() => undefined); // one that has not started cannot be stopped
   }
 
-  private options(): LanguageClientOptions {
+  private options(documentSelector: DocumentSelector): LanguageClientOptions {
     return {
-      documentSelector: documentSelector(),
+      documentSelector,
       initializationOptions: serverOptions,
       outputChannel: this.log,
       initializationFailedHandler: () => false,
@@ -248,10 +249,15 @@ export class Server {
   }
 }
 
-function documentSelector(): DocumentSelector {
-  return SCHEMES.flatMap((scheme) =>
-    languages().map((language) => (language === "*" ? { scheme } : { scheme, language })),
-  );
+/** Of languages, whatever other extensions call them, and of files by their endings. */
+async function documentSelector(): Promise<DocumentSelector> {
+  if (languages().includes("*")) {
+    return SCHEMES.map((scheme) => ({ scheme }));
+  }
+  const known = (await editorLanguages.getLanguages()).filter((language) => hasLanguage(language));
+  const named = [...new Set([...languages(), ...known])];
+  const pattern = `**/*.{${endings().join(",")}}`;
+  return SCHEMES.flatMap((scheme) => [...named.map((language) => ({ scheme, language })), { scheme, pattern }]);
 }
 
 /** A message of the server: it is about the model where it is an error, and about a setting where it warns. */

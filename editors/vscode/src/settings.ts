@@ -24,6 +24,23 @@ const SERVER_OPTIONS = [
   "nextEdit",
 ];
 
+/** The language of a file by its ending, which some take for the language's name. */
+const ENDINGS: Record<string, string> = {
+  py: "python",
+  pyi: "python",
+  js: "javascript",
+  mjs: "javascript",
+  cjs: "javascript",
+  jsx: "javascriptreact",
+  ts: "typescript",
+  mts: "typescript",
+  cts: "typescript",
+  tsx: "typescriptreact",
+  go: "go",
+  golang: "go",
+  rs: "rust",
+};
+
 /** A setting's value, which package.json gives a default. */
 export function setting<T>(name: string): T {
   return workspace.getConfiguration(SECTION).get<T>(name) as T;
@@ -51,8 +68,16 @@ export function display(): "always" | "mark" | "key" {
   return setting("display");
 }
 
-export function hasLanguage(language: string): boolean {
-  return languages().includes("*") || languages().includes(language);
+/** Whether documents of a language are completed in; it may have a compound name, or be told by the file's ending. */
+export function hasLanguage(language: string, path = ""): boolean {
+  const parts = [...language.split("."), path.slice(path.lastIndexOf(".") + 1)];
+  const names = [language, ...parts, ...parts.map((part) => ENDINGS[part])];
+  return languages().includes("*") || languages().some((known) => names.includes(known));
+}
+
+/** The endings of the files of the languages that are completed in. */
+export function endings(): string[] {
+  return Object.keys(ENDINGS).filter((ending) => languages().includes(ENDINGS[ending]));
 }
 
 /** Whether completions come in documents of a language. */

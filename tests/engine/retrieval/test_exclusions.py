@@ -30,7 +30,7 @@ def test_secrets_are_left_alone_and_no_glob_takes_them_back(path: str) -> None:
     "path",
     [
         "environment.py", "keys.py", "secrets.py", "credentials.go", "password.ts", "secrets/a.py", "credentials/b.py",
-        "a/b.py", "Untitled-1", "test_rsa.py", ".env.example", "tokens.json", "docker/config.json", "monkey.py",
+        "a/b.py", "Untitled-1", "test_rsa.py", ".env.example", "docker/config.json", "monkey.py",
     ],
 )  # fmt: skip
 def test_code_is_not_taken_for_a_secret(path: str) -> None:

@@ -21,6 +21,14 @@ local M = {
   status = nil, ---@type inpaint.Status? the last there was
   ready = function() end, -- called when the model has been loaded
 }
+--- The language of a file by its ending, which some take for the filetype.
+local LANGUAGES = {
+  py = "python", pyi = "python",
+  js = "javascript", mjs = "javascript", cjs = "javascript", jsx = "javascriptreact",
+  ts = "typescript", mts = "typescript", cts = "typescript", tsx = "typescriptreact",
+  go = "go", golang = "go", rs = "rust",
+}
+local COMPOUND = { "javascript.jsx", "typescript.tsx", "python.django" }
 local NAME, MARKERS = "inpaint", { ".git", "pyproject.toml", "setup.py" }
 local REPOSITORY = vim.fn.fnamemodify(debug.getinfo(1, "S").source:sub(2), ":p:h:h:h:h:h")
 local PROGRAMS = vim.fn.has("win32") == 1 and REPOSITORY .. "/.venv/Scripts/" or REPOSITORY .. "/.venv/bin/"
@@ -136,7 +144,10 @@ function M.configuration()
   return {
     name = NAME,
     cmd = M.command() or { PLACES[1], "--stdio" },
-    filetypes = config.options.filetypes,
+    filetypes = M.filetypes(),
+    get_language_id = function(buf, filetype)
+      return M.language(filetype, vim.api.nvim_buf_get_name(buf))
+    end,
     root_markers = MARKERS,
     init_options = vim.tbl_extend(
       "force",
@@ -178,15 +189,38 @@ function M.start_all()
   end
 end
 
+--- The protocol's name of a filetype: what its parts say, as of `python.django`, or, where it is none, the file's ending.
+function M.language(filetype, file)
+  local first, last = filetype:match("^[^.]*"), filetype:match("[^.]*$")
+  if filetype == "" then
+    return LANGUAGES[(file or ""):match("[^.]*$")] or ""
+  end
+  return LANGUAGES[last] or LANGUAGES[first] or first
+end
+
+--- All that the filetypes of ours are called.
+function M.filetypes()
+  local ours = vim.list_slice(config.options.filetypes)
+  for _, name in ipairs(vim.list_extend(vim.tbl_keys(LANGUAGES), COMPOUND)) do
+    if not vim.tbl_contains(ours, name) and vim.tbl_contains(config.options.filetypes, M.language(name)) then
+      table.insert(ours, name)
+    end
+  end
+  return ours
+end
+
 function M.is_ours(buf)
-  local filetypes = config.options.filetypes
-  return vim.tbl_contains(filetypes, vim.bo[buf].filetype) or vim.tbl_contains(filetypes, "*")
+  local filetypes, filetype = config.options.filetypes, vim.bo[buf].filetype
+  local language = M.language(filetype, vim.api.nvim_buf_get_name(buf))
+  return vim.iter({ filetype, language, "*" }):any(function(name)
+    return vim.tbl_contains(filetypes, name)
+  end)
 end
 
 --- Whether the model knows a language.
 function M.has_learned(filetype)
   local learned = M.status and M.status.learned
-  return not learned or vim.tbl_contains(learned, filetype)
+  return not learned or vim.tbl_contains(learned, M.language(filetype))
 end
 
 --- Do something as soon as a server has said what it is; it may be about to be started.

@@ -612,7 +612,7 @@ async def next_edit(ls: InpaintServer, params: Json) -> Json:
     except msgspec.ValidationError as error:
         raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
     document = ls.documents.get(asked.text_document.uri)
-    if document is None or not (ls.settings.next_edit and ls.settings.allow(document.file, document.language)):
+    if document is None or not (ls.settings.next_edit and ls.allows(document)):
         return {"edits": []}
     while ls.asked:  # completions go first
         await asyncio.sleep(TURN)

@@ -9,7 +9,7 @@ of the most benefit is shown, if it has any:
 The chance is said by small gradient-boosted trees (Friedman 2001) from what is at hand anyway: the probabilities of the
 tokens, whether they were copied and for how long a match, how many names stand nowhere else (a small model invents
 some), the kind of place, how much was typed of the fill already.
-They are fitted by `python -m learning`, for each model a file of decisions/. In a session their log-odds
+They are fitted by `python -m lsp_server.learning`, for each model a file of decisions/. In a session their log-odds
 shift with what the user accepts, by at most MOST_SHIFT.
 """
 

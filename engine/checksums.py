@@ -11,11 +11,12 @@ from pathlib import Path
 from engine.contract import EngineError
 
 SUMS = "SHA256SUMS"
+READ_BY_PEOPLE = ("README.md", "packages.tsv")
 
 
 def write(folder: Path) -> None:
-    """Write the sums of the model's files, which are all in the folder but the card."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in (SUMS, "README.md"))
+    """Write the sums of the model's files, which are all in the folder but the card and its table."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in (SUMS, *READ_BY_PEOPLE))
     (folder / SUMS).write_text("".join(f"{digest(path)}  {path.name}\n" for path in files), "utf-8")
 
 

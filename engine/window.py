@@ -10,6 +10,11 @@ requests see equal windows whatever came before, and it stays put while the text
 prefix would fill between three quarters of its budget and all of it, the one with the smallest checksum (winnowing,
 Schleimer et al. 2003) stays the smallest until the window has moved past it.
 
+base, whose authors trained it to read what follows first, has the rest of the line before the cursor's line, in the
+same way, and none where that is empty; nothing of it is thrown away:
+
+    <bos> [<path> … snippet]* [<path> …] <suf> following lines <pre> lines above [<rol> rest of the line <mid>] the line
+
 A model that was trained on them is shown snippets of other files first. They are chosen by the lines above the
 cursor's, so that they stay while a line is typed: whatever changes there has the whole context read again.
 """
@@ -48,13 +53,21 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 def prompt(
-    request: FillRequest, tokenizer: Tokenizer, budget: int, marks_empty_rest: bool = True, sees_snippets: bool = False
+    request: FillRequest,
+    tokenizer: Tokenizer,
+    budget: int,
+    marks_empty_rest: bool = True,
+    sees_snippets: bool = False,
+    rest_first: bool = False,
 ) -> Prompt:
     """`budget` is the most tokens of context; `marks_empty_rest` is whether the model was trained to see the mark of
-    the line's rest where there is none, too, and `sees_snippets` whether it was trained to be shown those.
+    the line's rest where there is none, too, `sees_snippets` whether it was trained to be shown those, and `rest_first`
+    whether the line's rest stands before the line.
     """
     prefix, blank = tokenizer.split_blank(request.prefix)
     rest, newline, following = after_cursor(request.prefix, request.suffix[: budget * CHARACTERS])
+    if tokenizer.ended:
+        rest, following = rest and rest + following[:1], following[1:]
     head = [BOS]
     if sees_snippets and request.snippets:
         head += shown(request.prefix[: request.prefix.rfind("\n") + 1], request, tokenizer, budget)
@@ -68,6 +81,11 @@ def prompt(
     above = _window(above, left)
     spare = (left - sum(map(len, above))) // STEP * STEP
     following_tokens = tokenizer.encode(following[: room * CHARACTERS])[: share + max(0, spare)]
+    if rest_first:
+        marked = [ROL, *tokenizer.encode(rest)[:REST_TOKENS], MID] if rest.strip() else []
+        written = [token for tokens in (*above, marked, line) for token in tokens]
+        context = [*head, SUF, *following_tokens, PRE, *written]
+        return Prompt(context[:-1], context[-1:], newline, blank)
     written = [token for tokens in (*above, line) for token in tokens]
     middle = BLOCK if request.max_lines is not None and request.max_lines > 1 else MID
     marked = [ROL, *tokenizer.encode(rest)[:REST_TOKENS]] if rest or marks_empty_rest else []
@@ -108,8 +126,9 @@ def after_cursor(prefix: str, suffix: str) -> tuple[str, bool, str]:
 def _last_lines(prefix: str, tokenizer: Tokenizer, budget: int) -> list[tuple[int, ...]]:
     """The tokens of the last lines, more of them than the window holds; the cursor's comes last, if it is empty too."""
     text = prefix[-budget * CHARACTERS :]
-    whole = text if len(text) == len(prefix) else text[max(0, text.find("\n")) :]
-    return tokenizer.encode_lines(whole) or [()]
+    whole = text if len(text) == len(prefix) else text[max(0, text.find("\n") + tokenizer.ended) :]
+    lines = tokenizer.encode_lines(whole)
+    return [*lines, ()] if not lines or (tokenizer.ended and whole.endswith("\n")) else lines
 
 
 def _window(lines: list[tuple[int, ...]], budget: int) -> list[tuple[int, ...]]:

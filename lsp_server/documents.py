@@ -15,10 +15,10 @@ from lsprotocol import types
 from pygls.uris import to_fs_path, urlparse
 
 from engine.languages import language_of_id
-from lsp_server.buffers import Buffer, Place, without_end
+from lsp_server.buffers import Buffer, Place, line_ends, without_end
 from lsp_server.cursor import AFTER, BEFORE, Gap
-from lsp_server.edits import Edits
-from lsp_server.messages import Breath, Change, Item, Notebook, Position, Splice, pieces
+from lsp_server.edits import GONE, Edits, numbers
+from lsp_server.messages import Breath, Change, Identifier, Item, Notebook, Position, Splice, pieces
 
 RELATED = 6  # documents that a completion may copy from
 LOOKED_AT = 4 * RELATED  # of the language, at most
@@ -43,6 +43,7 @@ class Document(Buffer):
         self.file = PurePath(path_of(uri, of_any_scheme=True))
         self.language, self.language_id = language_of_id(language, self.file.name), language
         self.edits, self.unsaved = Edits(), False
+        self.version: int | None = None  # what the client calls this text
         inside = root is not None and self.file.is_relative_to(root)
         self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
 
@@ -56,14 +57,14 @@ class Document(Buffer):
         if start.line == end.line and "\n" not in text and "\r" not in text:
             self.edits.note(start.line, old, without_end(self.line(start.line)))
         else:
-            self.edits.pause()
+            self.edits.move(start.line, end.line, line_ends(text) + start.line - end.line)
 
     def position(self, place: Place) -> types.Position:
         return types.Position(place.line, self.character(place))
 
     async def apply(self, changes: list[msgspec.Raw], breath: Breath) -> None:
         """Make the changes. Raises ValueError or DecodeError where one is none."""
-        self.unsaved = True
+        self.unsaved, since = True, next(numbers)
         for written in changes:
             change = msgspec.json.decode(written, type=Change)
             if change.range is None:
@@ -71,9 +72,11 @@ class Document(Buffer):
             else:
                 self.edit(self.at(change.range.start), self.at(change.range.end), "".join(pieces(change.text)))
             await breath.take()
+        self.edits.end(since)
 
     async def rewrite(self, text: msgspec.Raw, breath: Breath) -> None:
         """Start over with a text that may be long."""
+        self.edits.move(GONE, len(self), 0)
         for _ in self.replacing(pieces(text)):
             await breath.take()
 
@@ -87,18 +90,20 @@ class Documents(dict[str, Document]):
 
     async def open(self, item: Item, encoding: str, root: str | None, breath: Breath) -> Document:
         document = Document(item.uri, item.language_id, encoding, root)
+        document.version = item.version
         await document.rewrite(item.text, breath)
         self[item.uri] = document
         return document
 
-    async def change(self, uri: str, changes: list[msgspec.Raw], breath: Breath) -> None:
+    async def change(self, identifier: Identifier, changes: list[msgspec.Raw], breath: Breath) -> None:
         """Raises ValueError or DecodeError where a change is none; then nobody knows the text, which is forgotten."""
-        if (document := self.get(uri)) is None:
+        if (document := self.get(identifier.uri)) is None:
             return
+        document.version = identifier.version
         try:
             await document.apply(changes, breath)
         except (ValueError, msgspec.DecodeError):
-            del self[uri]
+            del self[identifier.uri]
             raise
 
     def saved(self, uris: Iterable[str]) -> list[Document]:

@@ -47,6 +47,7 @@ class Change(msgspec.Struct, gc=False):
 
 class Identifier(msgspec.Struct, gc=False):
     uri: str
+    version: int | None = None
 
 
 class Item(msgspec.Struct, rename="camel"):
@@ -55,6 +56,7 @@ class Item(msgspec.Struct, rename="camel"):
     uri: str
     language_id: str
     text: msgspec.Raw
+    version: int | None = None
 
 
 class Focus(msgspec.Struct, rename="camel"):

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 from lsprotocol import types
+from pygls.exceptions import JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
 
 from engine import EngineError, Fill, FillRequest
+from engine.plain import plain
 from engine.remote.address import is_url, parsed
 from engine.retrieval.exclusions import may_read
 from engine.retrieval.installed import site_packages
@@ -40,12 +42,14 @@ from lsp_server.messages import (
     DidClose,
     DidOpen,
     Focus,
+    Identifier,
     Item,
     NotebookDidChange,
     NotebookDidClose,
     NotebookDidOpen,
     NotebookDidSave,
 )
+from lsp_server.next_edit import APPLIED, COPILOT, DID_REJECT, DID_SHOW, NEXT_EDIT, Asked, NextEdits
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS
@@ -61,6 +65,7 @@ REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the work
 ANY_NOTEBOOK = types.NotebookDocumentFilterWithNotebook(notebook="*")  # of any kind, and all its cells
 SEVERAL = 3  # completions that are offered to who asks for some by key
 EDITS = 20  # changes that may be made again
+TURN = 0.005  # seconds between looks at whether a completion is waited for
 
 
 class InpaintServer(LanguageServer):
@@ -85,6 +90,7 @@ class InpaintServer(LanguageServer):
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
         self.documents = Documents()
+        self.next_edits = NextEdits(self.documents)
         self.focus = ""  # the document that the user looks at
         self.silence: Reason | None = None  # why the last request in it has nothing to show
         self.shutting_down = False
@@ -131,6 +137,7 @@ class InpaintServer(LanguageServer):
             reason,
             self.files.report(),
             self.source,
+            self.next_edits.why,
         )
         if now != self.announced:
             self.announced = now
@@ -170,7 +177,7 @@ class InpaintServer(LanguageServer):
             self.announce_soon()
 
     def tell(self, kind: types.MessageType, message: str) -> None:
-        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {message}"))
+        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {plain(message)}"))
 
     def report_server_error(self, error: Exception, source: object) -> None:
         """A malformed message is a line in the log; pygls would have the editor pop up a message."""
@@ -203,6 +210,11 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
     server.command(ACCEPTED)(accepted)
     server.feature(FEEDBACK)(feedback)
+    server.feature(NEXT_EDIT)(next_edit)
+    server.feature(COPILOT)(next_edit)
+    server.feature(DID_SHOW)(did_show_next_edit)
+    server.feature(DID_REJECT)(did_reject_next_edit)
+    server.command(APPLIED)(next_edit_applied)
     server.feature(STATISTICS)(statistics)
     server.feature(RESET_STATISTICS)(reset_statistics)
     return server
@@ -365,7 +377,7 @@ async def did_open(ls: InpaintServer, params: DidOpen) -> None:
 
 
 async def did_change(ls: InpaintServer, params: DidChange) -> None:
-    await changed(ls, params.text_document.uri, params.content_changes, Breath())
+    await changed(ls, params.text_document, params.content_changes, Breath())
 
 
 async def did_close(ls: InpaintServer, params: DidClose) -> None:
@@ -393,7 +405,7 @@ async def notebook_did_change(ls: InpaintServer, params: NotebookDidChange) -> N
             await breath.take()
     for written in change.text_content or []:
         content = msgspec.json.decode(written, type=Content)
-        await changed(ls, content.document.uri, content.changes, breath)
+        await changed(ls, content.document, content.changes, breath)
 
 
 async def notebook_did_save(ls: InpaintServer, params: NotebookDidSave) -> None:
@@ -425,10 +437,10 @@ async def opened(ls: InpaintServer, items: Iterable[Item], breath: Breath) -> No
     await ls.index_imports(documents)
 
 
-async def changed(ls: InpaintServer, uri: str, changes: list[msgspec.Raw], breath: Breath) -> None:
-    if uri in ls.documents:
-        ls.completer.edited(uri)
-        await ls.documents.change(uri, changes, breath)
+async def changed(ls: InpaintServer, document: Identifier, changes: list[msgspec.Raw], breath: Breath) -> None:
+    if document.uri in ls.documents:
+        ls.completer.edited(document.uri)
+        await ls.documents.change(document, changes, breath)
 
 
 async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
@@ -590,6 +602,45 @@ def completion_item(question: Question, text: str, identifier: str) -> types.Inl
     )
 
 
+# ---------------------------------------------------------------- next edit
+
+
+async def next_edit(ls: InpaintServer, params: Json) -> Json:
+    """The one edit that is due after those that were just made, or none. Raises JsonRpcInvalidParams."""
+    try:
+        asked = msgspec.convert(params, Asked)
+    except msgspec.ValidationError as error:
+        raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
+    document = ls.documents.get(asked.text_document.uri)
+    if document is None or not (ls.settings.next_edit and ls.allows(document)):
+        return {"edits": []}
+    while ls.asked:  # completions go first
+        await asyncio.sleep(TURN)
+    answer = await ls.next_edits.answer(asked)
+    ls.announce_soon()
+    return answer
+
+
+def did_show_next_edit(ls: InpaintServer, params: Json) -> None:
+    note_next_edit(DID_SHOW, ls.next_edits.shown, params)
+
+
+def did_reject_next_edit(ls: InpaintServer, params: Json) -> None:
+    note_next_edit(DID_REJECT, ls.next_edits.rejected, params)
+    ls.announce_soon()
+
+
+def note_next_edit(method: str, note: Callable[[Json], None], params: Json) -> None:
+    try:
+        note(params)
+    except msgspec.ValidationError as error:
+        logger.error("%s was ignored: %s.", method, error)
+
+
+def next_edit_applied(ls: InpaintServer, *arguments: Json) -> None:
+    ls.next_edits.applied(*arguments)
+
+
 # ---------------------------------------------------------------- what became of it
 
 
@@ -617,6 +668,7 @@ def statistics(ls: InpaintServer, params: Json) -> Json:
     return {
         "counts": ls.feedback.counts,
         "completions": msgspec.to_builtins(ls.feedback.completions),
+        "nextEdits": ls.next_edits.counts,
         "work": msgspec.to_builtins(ls.completer.work),
         "days": msgspec.to_builtins(ls.feedback.statistics.days(on_disk=ls.settings.statistics)),
         "bounds": BOUNDS,

@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `workspace` is whether to copy from the workspace's files, those of `folders` where any are named, `packages`
     whether from the installed packages that a file imports; these are the ones of the Python `interpreter` or of
     the environment that is found. Below 1, `trust` is the fast preset: denoised tokens surer than it are shown without
-    being verified.
+    being verified. `next_edit` is whether to offer the change made twice at the next place that is alike.
     """
 
     enabled: bool = True
@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     max_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     trust: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    deadline_automatic_ms: Milliseconds = 60
+    deadline_automatic_ms: Milliseconds = 150
     deadline_invoked_ms: Milliseconds = 400
     show: Dial = "balanced"
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     folders: tuple[str, ...] = ()
     packages: bool = True
     interpreter: str = ""
+    next_edit: bool = False
     status: bool = False  # for clients: whether they want `inpaint/status`
 
     def allow(self, file: PurePath, *languages: str, wait: bool = True) -> bool:

@@ -12,6 +12,8 @@ from engine import AUTO
 from engine.auto import best
 from engine.languages import NAMES
 from lsp_server.completer import Completer
+from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT
+from lsp_server.next_edit import Why
 from lsp_server.settings import Settings
 from lsp_server.statistics import Outcome
 
@@ -65,9 +67,11 @@ def status(
     reason: Reason | None,
     index: dict[str, Any],
     source: str | None,
+    next_edit: Why,
 ) -> dict[str, Any]:
     """The parameters of the notification; `cost` is that of the last fill, `reason` says why nothing is shown, `index`
-    is the workspace's report, `source` where the last suggestion was copied from.
+    is the workspace's report, `source` where the last suggestion was copied from, `next_edit` why there is no
+    next edit.
     """
     state, message = state_of(settings, completer, thinking)
     reason = reason if state == "idle" else None
@@ -84,6 +88,7 @@ def status(
         "counts": dict(counts),
         "index": index,
         "source": source,
+        "nextEdit": NEXT_EDIT[next_edit] if settings.next_edit else None,
     }
 
 

@@ -139,5 +139,124 @@
       (add-hook 'post-command-hook #'inpaint--after-command nil t)
     (remove-hook 'post-command-hook #'inpaint--after-command t)))
 
+;;; The next edit
+
+(defface inpaint-old '((t :inherit shadow :strike-through t)) "What the next edit removes." :group 'eglot)
+(defface inpaint-new '((t :inherit success)) "What the next edit puts in." :group 'eglot)
+
+(defvar-local inpaint--edits nil "The edit that is due, or all where there are many places.")
+(defvar-local inpaint--edit-overlays nil "What shows it.")
+(defvar-local inpaint--previewed nil "Whether it shows at its place.")
+(defvar-local inpaint--edit-tick nil "The text that it is about.")
+(defvar-local inpaint--edit-timer nil "Waits for a pause.")
+
+(defun inpaint--edit-clear ()
+  (when inpaint--edit-timer (cancel-timer inpaint--edit-timer))
+  (mapc #'delete-overlay inpaint--edit-overlays)
+  (setq inpaint--edits nil inpaint--edit-overlays nil inpaint--previewed nil))
+
+(defun inpaint--edit-overlay (beg end &rest properties)
+  (let ((overlay (make-overlay beg end)))
+    (while properties (overlay-put overlay (pop properties) (pop properties)))
+    (push overlay inpaint--edit-overlays)))
+
+(defun inpaint--edit-after-command ()
+  (unless (eql inpaint--edit-tick (buffer-chars-modified-tick))
+    (setq inpaint--edit-tick (buffer-chars-modified-tick))
+    (inpaint--edit-clear)
+    (unless (memq this-command '(undo undo-only undo-redo))
+      (setq inpaint--edit-timer (run-with-timer 0.4 nil #'inpaint--edit-ask (current-buffer))))))
+
+(defun inpaint--edit-ask (buffer)
+  "Ask what is due in BUFFER."
+  (when (and (buffer-live-p buffer) (not (buffer-local-value 'buffer-read-only buffer)))
+    (with-current-buffer buffer
+      (eglot--signal-textDocument/didChange)
+      (let ((tick inpaint--edit-tick))
+        (jsonrpc-async-request
+         (eglot--current-server-or-lose) :inpaint/nextEdit (eglot--TextDocumentPositionParams)
+         :error-fn #'ignore
+         :timeout-fn #'ignore
+         :success-fn (lambda (answer)
+                       (when (buffer-live-p buffer)
+                         (with-current-buffer buffer (inpaint--edit-take answer tick)))))))))
+
+(defun inpaint--edit-take (answer tick)
+  "Hint at what ANSWER has, unless the text is no longer that of TICK."
+  (let ((edits (append (plist-get answer :edits) nil)))
+    (when (and edits inpaint-next-edit-mode (eql tick (buffer-chars-modified-tick)))
+      (inpaint--edit-clear)
+      (setq inpaint--edits (cons (car edits) (cdr (append (plist-get answer :all) nil))))
+      (let* ((beg (car (eglot--range-region (plist-get (car edits) :range))))
+             (text (format "  %s: line %d, %s" (substitute-command-keys "\\[inpaint-next-edit]")
+                           (line-number-at-pos beg t) (plist-get (car edits) :label))))
+        (dolist (place (list beg (point)))
+          (let ((end (save-excursion (goto-char place) (line-end-position))))
+            (inpaint--edit-overlay end end 'after-string (propertize text 'face 'inpaint-ghost))))))))
+
+(defun inpaint--edit-preview ()
+  (let ((edits inpaint--edits))
+    (inpaint--edit-clear)
+    (setq inpaint--edits edits inpaint--previewed t)
+    (dolist (edit edits)
+      (let ((region (eglot--range-region (plist-get edit :range))))
+        (inpaint--edit-overlay (car region) (cdr region) 'face 'inpaint-old)
+        (inpaint--edit-overlay (cdr region) (cdr region) 'after-string
+                               (propertize (plist-get edit :text) 'face 'inpaint-new))))
+    (push-mark nil t)
+    (goto-char (car (eglot--range-region (plist-get (car edits) :range))))
+    (jsonrpc-notify (eglot--current-server-or-lose) :textDocument/didShowInlineEdit
+                    (list :item (list :command (inpaint--command (car edits)))))))
+
+(defun inpaint--edit-apply ()
+  (let ((edits inpaint--edits))
+    (inpaint--edit-clear)
+    (save-excursion
+      (dolist (each (nreverse (sort (mapcar (lambda (edit) (cons (eglot--range-region (plist-get edit :range)) edit)) edits)
+                                    (lambda (one other) (< (caar one) (caar other))))))
+        (goto-char (caar each))
+        (delete-region (caar each) (cdar each))
+        (insert (plist-get (cdr each) :text))))
+    (jsonrpc-async-request (eglot--current-server-or-lose) :workspace/executeCommand
+                           (inpaint--command (car edits)) :success-fn #'ignore :error-fn #'ignore)))
+
+(defun inpaint-next-edit ()
+  "Go to the edit that is due and preview it; there, make it."
+  (interactive)
+  (cond ((not inpaint--edits) (message "No edit is due"))
+        ((and inpaint--previewed
+              (= (line-number-at-pos)
+                 (line-number-at-pos (car (eglot--range-region (plist-get (car inpaint--edits) :range))))))
+         (inpaint--edit-apply))
+        (t (inpaint--edit-preview))))
+
+(defun inpaint-reject-next-edit ()
+  "Have neither this edit nor another like it in this session."
+  (interactive)
+  (when inpaint--edits
+    (jsonrpc-notify (eglot--current-server-or-lose) :inpaint/didRejectNextEdit
+                    (list :id (plist-get (car inpaint--edits) :id) :reason "rejected")))
+  (inpaint--edit-clear))
+
+(defvar inpaint-next-edit-mode-map
+  (let ((map (make-sparse-keymap)))
+    (define-key map (kbd "C-c .") #'inpaint-next-edit)
+    (define-key map (kbd "C-c ,") #'inpaint-reject-next-edit)
+    map)
+  "Keys for the next edit.")
+
+;;;###autoload
+(define-minor-mode inpaint-next-edit-mode
+  "Offer a change that was made twice at the next place that is alike."
+  :keymap inpaint-next-edit-mode-map
+  (inpaint--edit-clear)
+  (setq inpaint--edit-tick (buffer-chars-modified-tick))
+  (if inpaint-next-edit-mode
+      (add-hook 'post-command-hook #'inpaint--edit-after-command nil t)
+    (remove-hook 'post-command-hook #'inpaint--edit-after-command t))
+  (when inpaint-next-edit-mode
+    (jsonrpc-notify (eglot--current-server-or-lose) :workspace/didChangeConfiguration
+                    '(:settings (:nextEdit t)))))
+
 (provide 'inpaint)
 ;;; inpaint.el ends here

@@ -751,3 +751,33 @@ def test_neovims_own_client_does_with_the_configuration_alone(executable: str, t
 
 def lua_list(words: list[str]) -> str:
     return "{" + ", ".join(f"[[{word}]]" for word in words) + "}"
+
+
+# ---------------------------------------------------------------- the next edit
+
+CALLS = "load(a)\nload(b)\n\nload(c)\nload(d)\n"
+
+
+def test_the_next_edit_is_hinted_at_then_previewed_then_made(edit: Open) -> None:
+    editor = edit(CALLS, next_edit=True)
+    editor.type("cwread<Esc>jciwread")
+    editor.look()
+    assert "more like this" not in "\n".join(editor.look().text())  # not while it is typed
+    editor.type("<Esc>")
+    editor.wait_for(lambda: "<M-l>: line 4, 1 more like this" in "\n".join(editor.look().text()))
+    assert editor.lines == ["read(a)", "read(b)", "", "load(c)", "load(d)"]
+    assert editor.nvim.current.window.cursor[0] == 2  # nothing moves unasked
+    editor.type("<M-l>")
+    editor.wait_for(lambda: "loadread(c)" in "\n".join(editor.look().text()))
+    assert editor.nvim.current.window.cursor == (4, 0)
+    assert editor.lines[3] == "load(c)"
+    editor.type("<M-l>")
+    editor.wait_for(lambda: editor.lines[3] == "read(c)")
+    editor.wait_for(lambda: "line 5, the last like this" in "\n".join(editor.look().text()))
+    editor.type("<M-L>")
+    editor.wait_for(lambda: "line 5" not in "\n".join(editor.look().text()))
+    editor.type("<C-o>")
+    assert editor.nvim.current.window.cursor[0] == 2
+    editor.type("u")
+    editor.wait_for(lambda: editor.lines == ["read(a)", "read(b)", "", "load(c)", "load(d)"])
+    assert "next edit: This change was rejected in this session." in editor.said()

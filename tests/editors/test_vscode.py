@@ -527,6 +527,41 @@ def test_a_private_environment_is_offered_and_made(editor: Workbench, folder: Pa
 
 # ---------------------------------------------------------------- with a scripted engine
 
+CALLS = "load(a)\nload(b)\n\n    load(c)\nload(d)\n"
+
+
+def test_the_next_edit_is_hinted_at_then_previewed_then_made(scripted: Workbench, folder: Path) -> None:
+    def sees(text: str) -> None:
+        """Wait for a text that decorations put into the page."""
+        spans = "[...document.querySelectorAll('.view-line span')]"
+        after = f"{spans}.map((span) => getComputedStyle(span, '::after').content).join('\\n')"
+        scripted.wait_for(lambda: text in str(scripted.page.evaluate(after)))
+
+    scripted.configure(server="scripted", **{"inpaint.nextEdit": True})
+    (file := folder / "next.py").write_text((first := script("")) + CALLS)
+    for line in (2, 3):
+        scripted.open(file, line, 1)
+        scripted.keys("Shift+End")
+        scripted.type(f"read({'ab'[line - 2]})")
+    sees("Alt+L: 1 more like this")
+    assert scripted.place() == (3, 8)
+    scripted.keys("Alt+l")
+    scripted.wait_for(lambda: scripted.place() == (5, 5))
+    sees("Alt+L or Tab makes it")
+    edited = first + CALLS.replace("load(a)\nload(b)", "read(a)\nread(b)")
+    assert scripted.saved(file, edited) == edited
+    scripted.keys("Alt+l")
+    sees("Alt+L: the last like this")
+    made = edited.replace("load(c)", "read(c)")
+    assert scripted.saved(file, made) == made
+    scripted.keys("Alt+l")
+    sees("Escape rejects it")
+    scripted.keys("Escape")
+    scripted.wait_for(lambda: scripted.messages("client", "inpaint/didRejectNextEdit"))
+    scripted.keys("Control+z")
+    assert scripted.saved(file, edited) == edited
+    assert "was rejected" in scripted.tooltip()
+
 
 def written(editor: Workbench, file: Path, text: str, typed: str = "", **options: Any) -> Path:
     """A file whose script says that text, open at its second line with something typed into it."""

@@ -8,7 +8,7 @@ import pytest
 from lsp_client import INVOKED, REAL, ROOT, LspClient
 
 from engine.contract import Edit
-from lsp_server.edits import LONGEST, MOST, Changed, Edits, edit
+from lsp_server.edits import GONE, LONGEST, MOST, Changed, Edits, edit
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,13 @@ def test_keys_in_a_line_are_one_change() -> None:
     edits.note(5, "x = 1", "x = 12")
     assert edits.made() == [Edit("x = 1", "2", ""), Edit("foo(a", ", b", ")")]
     assert edits.made(but="x = 12") == [Edit("foo(a", ", b", ")")]
-    edits.pause()
+    edits.move(2, 2, 1)
     edits.note(5, "x = 12", "x = 123")
     assert len(edits.made()) == 3
+    assert [each.line for each in edits.ours()] == [4, 6, 5]
+    edits.move(3, 5, -2)
+    assert [each.line for each in edits.ours()] == [GONE, 4, GONE]
+    assert edits.latest is None
 
 
 def test_new_lines_and_endless_ones_are_no_changes_and_the_oldest_go() -> None:

@@ -39,7 +39,7 @@ async def test_from_loading_over_thinking_to_idle(tmp_path: Path) -> None:
     async with LspClient.start([*SCRIPTED, "--model", str(model)]) as client:
         await client.initialize(initializationOptions={"status": True})
         first = await client.wait_for("inpaint/status")
-        silent = ["reason", "message", "answered", "learned", "latencyMs", "passes", "fromCache", "source"]
+        silent = ["reason", "message", "answered", "learned", "latencyMs", "passes", "fromCache", "source", "nextEdit"]
         nothing = dict.fromkeys(silent)
         assert first.pop("index")["state"] == "none"
         assert first == {"state": "loading", "model": str(model), "counts": NOTHING, **nothing}

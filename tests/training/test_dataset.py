@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from trunk_pass import step
 
 import engine
 from engine import FillRequest
@@ -150,16 +151,15 @@ def test_passes_over_a_memory_equal_the_training_forward(rows: list[Batch], mode
     causal = [j for j in sees if j not in canvas]
     expected = hidden(model, row) @ model.head.weight.T
     keys = values = torch.zeros(model.config.layers, model.config.heads, 0, model.config.head_dim)
-    with torch.no_grad():
-        for part, own in ((causal[:40], True), (causal[40:], True), (canvas, False)):
-            n, cached = len(part), keys.shape[2]
-            bias = torch.zeros(n, cached + n)
-            if own:
-                bias[:, cached:] = torch.full((n, n), -1e4).triu(1)
-            inputs = (torch.from_numpy(array[part]) for array in (row.tokens, row.ngrams, row.positions))
-            logits, new_keys, new_values, _ = model.step(*inputs, keys, values, bias, torch.arange(n))
-            torch.testing.assert_close(logits, expected[part], atol=1e-4, rtol=1e-4)
-            keys, values = torch.cat((keys, new_keys), dim=2), torch.cat((values, new_values), dim=2)
+    for part, own in ((causal[:40], True), (causal[40:], True), (canvas, False)):
+        n, cached = len(part), keys.shape[2]
+        bias = torch.zeros(n, cached + n)
+        if own:
+            bias[:, cached:] = torch.full((n, n), -1e4).triu(1)
+        inputs = (torch.from_numpy(array[part]) for array in (row.tokens, row.ngrams, row.positions))
+        logits, new_keys, new_values = step(model, *inputs, keys, values, bias, torch.arange(n))
+        torch.testing.assert_close(logits, expected[part], atol=1e-4, rtol=1e-4)
+        keys, values = torch.cat((keys, new_keys), dim=2), torch.cat((values, new_values), dim=2)
 
 
 def test_special_tokens_are_where_they_belong(rows: list[Batch]) -> None:

@@ -3,6 +3,7 @@ import { commands, window, workspace, type ConfigurationChangeEvent, type Extens
 import { createEnvironment } from "./environment";
 import { Mark } from "./mark";
 import { chooseModel, showMenu } from "./menu";
+import { NextEdit } from "./nextEdit";
 import { Panel } from "./panel";
 import { Server } from "./server";
 import { change, isOn, SECTION, setting, toggleLanguage } from "./settings";
@@ -25,6 +26,7 @@ export function activate(context: ExtensionContext): void {
   const mark = new Mark();
   server = new Server(context, log, status, suggestion, snooze, mark);
   const panel = new Panel(server);
+  const nextEdit = new NextEdit(server);
 
   const install = async (): Promise<void> => {
     if (await createEnvironment(context, log)) {
@@ -46,6 +48,8 @@ export function activate(context: ExtensionContext): void {
     sample: openSample,
     trigger: () => trigger(suggestion),
     dismiss: () => dismiss(suggestion),
+    nextEdit: () => nextEdit.go(),
+    rejectNextEdit: () => nextEdit.reject(),
     chooseModel,
     install,
     restart: () => server.restart(),
@@ -58,6 +62,7 @@ export function activate(context: ExtensionContext): void {
     snooze,
     mark,
     panel,
+    nextEdit,
     ...Object.entries(actions).map(([name, action]) => commands.registerCommand(`${SECTION}.${name}`, action)),
     workspace.onDidChangeConfiguration((event) => onChange(event, status)),
     workspace.onDidOpenTextDocument(() => server.startWhenNeeded()),

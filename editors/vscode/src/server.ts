@@ -26,6 +26,7 @@ import {
 } from "vscode-languageclient/node";
 import { CHOOSE_MODEL, CHOOSE_PYTHON, INSTALL, OPEN_SETTINGS, RESTART, say, sayError, SHOW_LOG } from "./messages";
 import type { Mark } from "./mark";
+import type { Answer } from "./nextEdit";
 import type { Item } from "./panel";
 import { chosenPython, findPython } from "./python";
 import { endings, hasLanguage, languages, serverOptions, setting, display } from "./settings";
@@ -101,6 +102,21 @@ export class Server {
     return (Array.isArray(result) ? result : result?.items) ?? [];
   }
 
+  /** The edit that is due after those that were just made; undefined without a server. */
+  async nextEdit(document: TextDocument, { line, character }: Position): Promise<Answer | undefined> {
+    if (!this.client?.isRunning()) {
+      return undefined;
+    }
+    const textDocument = { uri: this.uri(this.client, document), version: document.version };
+    return this.client.sendRequest<Answer>("inpaint/nextEdit", { textDocument, position: { line, character } });
+  }
+
+  notify(method: string, params: object): void {
+    if (this.client?.isRunning()) {
+      void this.client.sendNotification(method, params);
+    }
+  }
+
   /** The figures of this session, and of earlier ones where they are kept; undefined without a server. */
   statistics(): Promise<Statistics | undefined> {
     return this.request<Statistics>("inpaint/statistics");
@@ -115,9 +131,7 @@ export class Server {
   }
 
   feedback(feedback: Feedback): void {
-    if (this.client?.isRunning()) {
-      void this.client.sendNotification("inpaint/feedback", feedback);
-    }
+    this.notify("inpaint/feedback", feedback);
   }
 
   /** Where the cursor is, once it rests: the server reads ahead what a completion there would need. */

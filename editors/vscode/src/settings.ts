@@ -21,6 +21,7 @@ const SERVER_OPTIONS = [
   "folders",
   "packages",
   "interpreter",
+  "nextEdit",
 ];
 
 /** The language of a file by its ending, which some take for the language's name. */

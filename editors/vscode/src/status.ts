@@ -19,6 +19,7 @@ export interface ServerStatus {
   fromCache: boolean | null;
   counts: { shown: number; accepted: number; partlyAccepted: number; dismissed: number };
   index: WorkspaceIndex;
+  nextEdit: string | null; // why there is no next edit; null where that is off
   source: string | null; // where the last completion was copied from
 }
 
@@ -162,11 +163,14 @@ export class Status implements Disposable {
     const { explanation } = this;
     const paragraphs = explanation ? [explanation] : [];
     if (this.server) {
-      const { model, answered, passes, fromCache, counts } = this.server;
+      const { model, answered, passes, fromCache, counts, nextEdit } = this.server;
       paragraphs.push(`Model: ${model}${answered && answered !== model ? ` (${answered})` : ""}`);
       if (cost) {
         const copied = this.source ? `, copied from ${this.source}` : "";
         paragraphs.push(`Last completion: ${cost}, ${fromCache ? "from the cache" : `${passes} passes of the model`}${copied}`);
+      }
+      if (nextEdit) {
+        paragraphs.push(`Next edit: ${nextEdit}`);
       }
       if (this.index) {
         paragraphs.push(`Workspace: ${this.index}`);

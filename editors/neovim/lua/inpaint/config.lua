@@ -9,6 +9,8 @@ M.defaults = {
   debounce_ms = 0, -- how long to wait after a key before asking
   display = "always", -- ghost text; "mark": a mark until asked by key; "key": nothing until then
   menu = "hide", -- ghost text while a completion menu is open: "hide" or "keep"
+  next_edit = false, -- whether to offer a change that was made twice at the next place that is alike
+  next_edit_keys = { go = "<M-l>", reject = "<M-L>" }, -- in normal mode; false maps nothing
   keys = { -- in insert mode; false maps nothing
     accept = "<Tab>",
     accept_word = "<M-Right>",
@@ -30,10 +32,10 @@ local function problems(given, defaults, path)
     local default = defaults[name]
     if default == nil then
       table.insert(found, ("Unknown option %s%s."):format(path, name))
-    elseif type(value) ~= type(default) and not (path == "keys." and value == false) then
+    elseif type(value) ~= type(default) and not (path:match("keys%.$") and value == false) then
       table.insert(found, ("Option %s%s must be a %s."):format(path, name, type(default)))
-    elseif name == "keys" then
-      vim.list_extend(found, problems(value, default, "keys."))
+    elseif name:match("keys$") then
+      vim.list_extend(found, problems(value, default, name .. "."))
     elseif CHOICES[name] and not vim.tbl_contains(CHOICES[name], value) then
       table.insert(found, ('Option %s must be "%s".'):format(name, table.concat(CHOICES[name], '" or "')))
     end

@@ -6,6 +6,7 @@ local command = require("inpaint.command")
 local config = require("inpaint.config")
 local ghost = require("inpaint.ghost")
 local keys = require("inpaint.keys")
+local next_edit = require("inpaint.next_edit")
 local server = require("inpaint.server")
 local suggest = require("inpaint.suggest")
 
@@ -76,6 +77,9 @@ function M.setup(options)
   watch({ "InsertLeave", "BufLeave" }, "*", suggest.leave)
   watch_menus()
   keys.map(config.options.keys)
+  if config.options.next_edit then
+    next_edit.setup(config.options.next_edit_keys, watch)
+  end
   command.define()
   server.start_all()
 end
@@ -104,6 +108,9 @@ end
 
 --- Hide the ghost text until the text is another.
 M.dismiss = suggest.dismiss
+
+--- Go to the edit that is due, and make it once there; or have none like it in this session.
+M.next_edit, M.reject_edit = next_edit.go, next_edit.reject
 
 --- Ask for a suggestion now.
 M.trigger = suggest.trigger

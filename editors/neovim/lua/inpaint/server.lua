@@ -12,6 +12,7 @@ local config = require("inpaint.config")
 ---@field fromCache boolean?
 ---@field counts {shown: integer, accepted: integer, partlyAccepted: integer, dismissed: integer}
 ---@field index table what is known of the workspace's files
+---@field nextEdit string? why there is no next edit; nil where that is off
 ---@field source string? the file and line that the last suggestion was copied from
 
 local M = {
@@ -148,7 +149,12 @@ function M.configuration()
       return M.language(filetype, vim.api.nvim_buf_get_name(buf))
     end,
     root_markers = MARKERS,
-    init_options = vim.tbl_extend("force", config.options.server, { status = true }),
+    init_options = vim.tbl_extend(
+      "force",
+      { nextEdit = config.options.next_edit },
+      config.options.server,
+      { status = true }
+    ),
     capabilities = capabilities,
     handlers = { ["inpaint/status"] = on_status, ["window/showMessage"] = on_message },
     on_exit = vim.schedule_wrap(on_exit),
@@ -290,6 +296,7 @@ function M.details()
     if status.source then
       table.insert(lines, "copied from: " .. vim.fn.fnamemodify(status.source, ":."))
     end
+    table.insert(lines, status.nextEdit and "next edit: " .. status.nextEdit)
     table.insert(lines, status.index and "workspace: " .. index_summary(status.index))
   end
   return lines

@@ -30,8 +30,8 @@ from engine.models import checkpoint, diffusion_gemma
 from engine.models.family import Config
 from engine.models.transformer import Shape
 from engine.models.vocabulary import CHARACTERS, Vocabulary
+from engine.prompt import after_cursor
 from engine.retrieval import copying
-from engine.window import after_cursor
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
 REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again

@@ -25,9 +25,9 @@ import msgspec
 
 from engine.contract import Fill, FillRequest
 from engine.languages import language_of
+from engine.prompt import after_cursor
 from engine.syntax import BYTES, GRAMMARS, Around, Unknown, around_of, budget, late, misplaced, needed
 from engine.tabs import head_of
-from engine.window import after_cursor
 
 CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but something is wanted; as far as can be told
 LINES, LONGEST = 200, 400  # of the function around, a longer one is not parsed; characters of a line

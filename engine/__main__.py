@@ -84,6 +84,8 @@ def _get(command: argparse.ArgumentParser) -> None:
     def run(args: argparse.Namespace) -> None:
         from engine import get
 
+        if args.name is None and (args.source or args.remove):
+            raise EngineError("say which model: python -m engine get base")
         if args.name is None:
             print(get.listed())
         elif args.remove:

@@ -1,7 +1,7 @@
 """The embedded model: finds its files, keeps its KV memory, answers requests.
 
 The way of a request is `Embedded.fill`: tabs become the blanks that models know (`tabs`), the text becomes tokens
-(`window`), they are decoded (`decoding.draft_verify`), the fill is checked, and decoded otherwise where it cannot stand
+(`prompt`), they are decoded (`decoding.draft_verify`), the fill is checked, and decoded otherwise where it cannot stand
 in its place (`standing`), and it gets its tabs back.
 """
 
@@ -27,11 +27,11 @@ from engine.decoding import draft_verify
 from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
+from engine.prompt import CHARACTERS, Prompt, prompt
 from engine.retrieval import copying
 from engine.standing import CANNOT, FITS, beginnings, begun, verdict, with_beginning
 from engine.tabs import Seen
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
-from engine.window import CHARACTERS, Prompt, prompt
 
 if TYPE_CHECKING:
     import torch

@@ -113,10 +113,11 @@ def unpack(name: str, packed: Mapping[str, NDArray[Any]], wide: bool = False) ->
         rows = slice(start, start + step)
         matrix = _unpacked({int(width): part[rows] for width, part in parts.items()}, scales[rows], bits)
         matrix = matrix.wide() if wide else matrix
-        made = made or Matrix(
-            *(np.empty((len(scales), part.shape[1]), part.dtype) for part in (matrix.numbers, matrix.scales)),
-            matrix.bits,
-        )
+        if made is None:
+            numbers, wide_scales = (
+                np.empty((len(scales), part.shape[1]), part.dtype) for part in (matrix.numbers, matrix.scales)
+            )
+            made = Matrix(numbers, wide_scales, matrix.bits)
         made.numbers[rows], made.scales[rows] = matrix.numbers, matrix.scales
     assert made is not None
     return made

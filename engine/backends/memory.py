@@ -33,9 +33,9 @@ class ModelShape(msgspec.Struct, frozen=True):
     context: Annotated[int, msgspec.Meta(ge=32, le=1 << 20)]  # tokens of context it was trained on
     canvas: Annotated[int, msgspec.Meta(ge=0, le=1024)]  # tokens of its largest canvas; 0 where it knows none
     ngram_buckets: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
-    marks_empty_rest: bool = True  # see window.prompt
-    sees_snippets: bool = False  # see window.prompt
-    rest_first: bool = False  # see window.prompt
+    marks_empty_rest: bool = True  # see prompt.prompt
+    sees_snippets: bool = False  # see prompt.prompt
+    rest_first: bool = False  # see prompt.prompt
     name: str = ""  # of the model whose shares and decision it has; none: that of its folder
     threads: int = 1  # at the few rows of a keystroke a second one gains nothing where the model is tiny
 

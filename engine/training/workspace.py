@@ -69,8 +69,13 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     if out.resolve() == base.resolve():
         raise EngineError(f"{out} is the model that is tuned: give another --out")
     shape = read_shape(base)
-    claim(out)
-    size = gather(folders, out / "corpus")
+    new = claim(out)
+    try:
+        size = gather(folders, out / "corpus")
+    except EngineError:
+        if new:
+            shutil.rmtree(out)
+        raise
     config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(size / BYTES_A_TOKEN))))
     train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
     trunk, _, _, progress = averaged(out / "state")
@@ -88,13 +93,14 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     print(f"{text}\nIt is the model auto:{out.resolve()}")
 
 
-def claim(out: Path) -> None:
-    """Make the folder one of ours, which nobody else may read. Raises EngineError where it holds what we have not
-    written.
+def claim(out: Path) -> bool:
+    """Make the folder one of ours, which nobody else may read; tells whether there was none. Raises EngineError where
+    it holds what we have not written.
     """
+    new = not out.exists()
     mark = out / ".gitignore"  # it may lie within the workspace
     try:
-        ours = not out.exists() or not any(out.iterdir()) or mark.read_text("utf-8") == MARK
+        ours = new or not any(out.iterdir()) or mark.read_text("utf-8") == MARK
     except (OSError, ValueError):
         ours = False
     if not ours:
@@ -102,6 +108,7 @@ def claim(out: Path) -> None:
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     out.chmod(0o700)
     mark.write_text(MARK, encoding="utf-8")
+    return new
 
 
 def gather(folders: Sequence[Path], corpus: Path) -> int:

@@ -95,7 +95,7 @@ def generalised(latest: Substitution, examples: list[Substitution]) -> Substitut
 def is_downward(latest: Settled, examples: list[Settled]) -> bool:
     """Whether the user goes down through the document."""
     here = [each.line for each in examples if each.document == latest.document]
-    return not here or here[-1] < latest.line
+    return not here or here[-1] <= latest.line
 
 
 def due(alike: Substitution, line: int, downward: bool, text: str, language: str) -> Offer | Silence:

@@ -68,10 +68,12 @@ _until: ContextVar[float] = ContextVar("_until", default=math.inf)
 
 @contextlib.contextmanager
 def budget(language: str, seconds: float = SECONDS) -> Iterator[None]:
-    """So long may all take that is parsed in it, but loading the language's grammar; then it is left by Unknown."""
+    """So much of the thread's processor time may all take that is parsed in it, but for loading the grammar; then it is
+    left by Unknown. That the machine is busy changes nothing.
+    """
     if language in GRAMMARS:
         grammar(language)
-    token = _until.set(time.perf_counter() + seconds)
+    token = _until.set(time.thread_time() + seconds)
     try:
         yield
     except RecursionError:
@@ -81,7 +83,7 @@ def budget(language: str, seconds: float = SECONDS) -> Iterator[None]:
 
 
 def late() -> bool:
-    return time.perf_counter() > _until.get()
+    return time.thread_time() > _until.get()
 
 
 def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:

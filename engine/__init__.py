@@ -1,9 +1,10 @@
-"""The denoising engine: fills the gap between a prefix and a suffix with code.
+"""The engine: fills the gap between a prefix and a suffix with code.
 
     engine = Engine.load("nano")
     fill = engine.fill(FillRequest(prefix="def add(a, b):\n    return ", suffix="\n"), threading.Event())
 
-`lsp_server` knows this module's names and nothing below them; this package knows no LSP and no editor.
+`lsp_server` knows this module's names, the index of a workspace (`retrieval`) and what a URL says (`remote.address`);
+of prompts, decoding and passes it knows nothing. This package knows no LSP and no editor.
 """
 
 import os
@@ -20,7 +21,8 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Piece, Progress, Sampling, Watch
+from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Progress, Sampling, Watch
+from engine.plain import plain
 from engine.remote.address import is_url
 
 __all__ = ["AUTO", "Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
@@ -54,6 +56,7 @@ class Engine:
             from engine.remote.model import Remote  # here, so that nothing else has to do with the network
 
             return cls(Remote.load(model), model, sampling)
+        _refuse_ambiguous(model)
         from engine import auto
         from engine.embedded import Embedded  # here, so that importing the types costs no onnxruntime
 
@@ -94,15 +97,17 @@ class Engine:
         has been committed after each pass, by models that have passes here.
 
         Raises EngineError where an option is out of its range. Models see `\\n` alone; a fill has the line ends of the
-        text around it.
+        text around it, and nothing that is not seen (see engine.plain).
         """
         _check(request)
         request = msgspec.structs.replace(request, sampling=request.sampling.over(self._sampling))
-        if CRLF not in request.prefix and CRLF not in request.suffix:
-            fill = self._backend.fill(_with_newlines(request), cancel, watch)
-        else:
-            watching = None if watch is None else lambda progress: watch(_with_crlf(progress))
-            fill = _with_crlf(self._backend.fill(_with_newlines(request), cancel, watching))
+        crlf = CRLF in request.prefix or CRLF in request.suffix
+
+        def told(said: Said) -> Said:
+            return _with_crlf(_plain(said)) if crlf else _plain(said)
+
+        watching = None if watch is None else lambda progress: watch(told(progress))
+        fill = told(self._backend.fill(_with_newlines(request), cancel, watching))
         return fill if fill.model else msgspec.structs.replace(fill, model=self._model)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
@@ -117,6 +122,12 @@ def _refuse(model: str, family: str | None) -> None:
     """Raises EngineError where a family is said of a model that is of none."""
     if family is not None:
         raise EngineError(f"--family is for public checkpoints, and {model} is none: leave it out, or choose another")
+
+
+def _refuse_ambiguous(model: str) -> None:
+    """Raises EngineError where the name of a model of the hub is that of a folder, which may be of a cloned project."""
+    if model.count("/") == 1 and model[0] not in "./~" and os.path.isdir(model):
+        raise EngineError(f"{model} is a folder here, and may be a model of the hub: write ./{model} for the folder")
 
 
 def _check(request: FillRequest) -> None:
@@ -136,6 +147,14 @@ def _with_newlines(request: FillRequest) -> FillRequest:
     return msgspec.structs.replace(request, prefix=prefix, suffix=suffix, related=related, others=others)
 
 
+def _plain(said: Said) -> Said:
+    text = plain(said.text)
+    if text == said.text:
+        return said
+    pieces = tuple(piece._replace(end=len(plain(said.text[: piece.end]))) for piece in said.pieces)
+    return msgspec.structs.replace(said, text=text, pieces=pieces)
+
+
 def _with_crlf(said: Said) -> Said:
-    pieces = tuple(Piece(piece.end + said.text.count("\n", 0, piece.end), piece.probability) for piece in said.pieces)
+    pieces = tuple(piece._replace(end=piece.end + said.text.count("\n", 0, piece.end)) for piece in said.pieces)
     return msgspec.structs.replace(said, text=said.text.replace("\n", CRLF), pieces=pieces)

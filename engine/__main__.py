@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from engine import options
 from engine.contract import EngineError
 from engine.decoding.presets import AUTO, PASSES
 from engine.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from engine.evaluation.report import Report
 
 STEPS = {"auto": AUTO, **PASSES}
 EVALUATIONS = ["lines", "cache", "typing", "humaneval", "edits", "--help", "-h"]
@@ -44,12 +48,13 @@ def _with_what(arguments: list[str]) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m engine", description="The denoising engine of Inpaint.")
+    top = argparse.ArgumentParser(prog="python -m engine", description="The engine of Inpaint.")
     top.set_defaults(extra="train")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _fill(commands.add_parser("fill", help="fill gaps read from standard input"))
     _eval(commands.add_parser("eval", help="measure a model on the reserved packages"))
     _bench(commands.add_parser("bench", help="time passes and requests"))
+    _get(commands.add_parser("get", help="fetch a better model, once"))
     _models(commands.add_parser("models", help="list the public models that --model takes, and what they support"))
     _serve(commands.add_parser("serve", help="serve many users over HTTP"))
     _train(commands.add_parser("train", help="build the corpus, train and export the embedded model"))
@@ -67,6 +72,26 @@ def _fill(command: argparse.ArgumentParser) -> None:
 
         engine = options.chosen(args).load()
         fill_lines(sys.stdin.buffer, sys.stdout.buffer, engine, args.max_lines, args.steps)
+
+    command.set_defaults(run=run)
+
+
+def _get(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", help="of the model; none: lists them")
+    command.add_argument("--from", dest="source", type=Path, metavar="FILE", help="the checkpoint, where you have it")
+    command.add_argument("--remove", action="store_true", help="delete the model that was fetched")
+
+    def run(args: argparse.Namespace) -> None:
+        from engine import get
+
+        if args.name is None and (args.source or args.remove):
+            raise EngineError("say which model: python -m engine get base")
+        if args.name is None:
+            print(get.listed())
+        elif args.remove:
+            get.remove(args.name)
+        else:
+            get.get(args.name, args.source)
 
     command.set_defaults(run=run)
 
@@ -117,6 +142,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
     humaneval.add_argument("--prefix-only", action="store_true", help="do not show the model what follows a gap")
     humaneval.add_argument("--no-copies", dest="copies", action="store_false", help="the model alone")
+    humaneval.add_argument("--no-check", dest="check", action="store_false", help="first fills, can they stand or not")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
@@ -140,11 +166,7 @@ def _corpus(command: argparse.ArgumentParser) -> None:
 def _run_eval_edits(args: argparse.Namespace) -> None:
     from engine.evaluation import edits
 
-    report = edits.evaluate(args.histories, args.commits, args.shuffled)
-    if args.json:
-        print(msgspec.json.encode(report).decode())
-    else:
-        edits.print_report(report)
+    edits.report(edits.evaluate(args.histories, args.commits, args.shuffled)).print(args.json)
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:
@@ -152,19 +174,18 @@ def _run_eval_lines(args: argparse.Namespace) -> None:
     if args.workspace:
         from engine.evaluation import workspace
 
-        report = workspace.compare(engine, args.corpus / "validation", args.places, args.language)
-        workspace.print_report(report, args.json)
+        workspace.compare(engine, args.corpus / "validation", args.places, args.language).report().print(args.json)
         return
-    from engine.evaluation.lines import evaluate, print_table
+    from engine.evaluation.lines import evaluate
 
-    print_table(evaluate(engine, args.corpus / "validation", args.places, language=args.language))
+    evaluate(engine, args.corpus / "validation", args.places, language=args.language).report().print()
 
 
 def _run_eval_cache(args: argparse.Namespace) -> None:
-    from engine.evaluation import caches
+    from engine.evaluation.lines import compare_caches
 
     engine = options.chosen(args).load()
-    caches.print_table(caches.compare(engine, args.corpus / "validation", args.places, args.steps, args.language))
+    compare_caches(engine, args.corpus / "validation", args.places, args.steps, args.language).print()
 
 
 def _run_eval_typing(args: argparse.Namespace) -> None:
@@ -174,7 +195,7 @@ def _run_eval_typing(args: argparse.Namespace) -> None:
     ways = savings.ways(_options(args.options), args.baselines, args.without, args.workspace)
     places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
     sessions = savings.run(options.chosen(args), places, ways)
-    (savings.print_json if args.json else savings.print_report)(args.model, args.seed, sessions)
+    savings.report(args.model, args.seed, sessions).print(args.json)
     if args.plot:
         savings.plot(sessions, args.plot)
 
@@ -190,12 +211,9 @@ def _run_eval_humaneval(args: argparse.Namespace) -> None:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
-    how = args.limit, args.seed, args.prefix_only, args.copies
+    how = args.limit, args.seed, args.prefix_only, args.copies, args.check
     scores = [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
-    if args.json:
-        print(msgspec.json.encode(scores).decode())
-    else:
-        humaneval.print_table(scores)
+    humaneval.report(scores).print(args.json)
 
 
 def _models(command: argparse.ArgumentParser) -> None:
@@ -273,38 +291,45 @@ def _run_bench(args: argparse.Namespace) -> None:
 
     file, choice = args.file or latency.SAMPLE, options.chosen(args)
     if args.what is None and args.device is not None:
-        _bench_device(choice, file, args.json)
+        report = _bench_device(choice, file)
     elif args.what in (None, "keys"):
-        latency.bench(choice.load(), file, args.json)
+        report = latency.report(latency.measure(choice.load(), latency.read(file)))
     elif args.what == "lsp":
-        serving.bench(choice, args.json)
+        report = serving.measure(choice)
     elif args.what == "index":
         from engine.evaluation import indexing
 
-        indexing.bench(choice, args.files, args.json)
+        report = indexing.measure(choice, args.files)
     elif args.what == "serve" and args.overhead:
         from engine.evaluation import overhead
 
-        overhead.bench(choice, args.ray, file, args.json)
+        report = overhead.report(overhead.measure(choice, args.ray, latency.read(file)))
     elif args.what == "serve":
         from engine.evaluation import team
 
         workers = [] if args.workers is None else ["--workers", str(args.workers)]
         sources = [Source(file.name, latency.read(file))]
-        team.bench(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds, args.json)
+        loads = team.measured(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds)
+        report = team.report(loads)
     else:
         source = Source(file.name, latency.read(file))
         sources = typing.from_corpus(args.corpus / "validation") if args.corpus else [source]
-        typing.bench(choice, sources, args.lines, args.lsp, args.json, args.plot)
+        replays = typing.played(choice, sources, args.lines, args.lsp)
+        report = typing.report(replays)
+        if args.plot:
+            typing.plot(replays, args.plot)
+    report.print(args.json)
 
 
-def _bench_device(choice: options.Choice, file: Path, as_json: bool) -> None:
+def _bench_device(choice: options.Choice, file: Path) -> Report:
+    from engine.evaluation.latency import read
+
     try:
         from engine.evaluation import device
     except ModuleNotFoundError as missing:
         needed = "timing public models needs the gpu extra: pip install 'inpaint-lsp[gpu]'"
         raise EngineError(f"{needed} ({missing.name} is missing)") from None
-    device.bench(choice, file, as_json)
+    return device.report(device.measure(choice, read(file)))
 
 
 def _train(command: argparse.ArgumentParser) -> None:
@@ -329,6 +354,14 @@ def _train(command: argparse.ArgumentParser) -> None:
     base.add_argument("--out", type=Path, required=True, help="folder of base.safetensors and tokenizer.json")
     base.add_argument("--vocab", type=int, default=16_384)
     base.set_defaults(run=_run_base)
+
+    recipe = steps.add_parser("recipe", help="write what `engine get` makes a model of")
+    recipe.add_argument("name", help="of the model")
+    recipe.add_argument("--checkpoint", type=Path, required=True, help="the GGUF that it grows from")
+    recipe.add_argument("--corpus", type=Path, required=True, help="tokens are counted in it")
+    recipe.add_argument("--out", type=Path, required=True, help="engine/weights/NAME")
+    recipe.add_argument("--vocab", type=int, default=24_576)
+    recipe.set_defaults(run=_run_recipe)
 
     run = steps.add_parser("run", help="train, or go on where it stopped")
     run.add_argument("--corpus", type=Path, required=True)
@@ -401,6 +434,12 @@ def _run_base(args: argparse.Namespace) -> None:
     from engine.training import base
 
     base.run(args.corpus, args.out, args.vocab)
+
+
+def _run_recipe(args: argparse.Namespace) -> None:
+    from engine.training import base
+
+    base.recipe(args.name, args.checkpoint, args.corpus, args.out, args.vocab)
 
 
 def _run_training(args: argparse.Namespace) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from engine.contract import EngineError
 
 SUMS = "SHA256SUMS"
+PIECE = 1 << 20  # bytes
+READ_BY_PEOPLE = ("README.md", "packages.tsv")
 
 
 def write(folder: Path) -> None:
-    """Write the sums of the model's files, which are all in the folder but the card."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in (SUMS, "README.md"))
+    """Write the sums of the model's files, which are all in the folder but the card and its table."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in (SUMS, *READ_BY_PEOPLE))
     (folder / SUMS).write_text("".join(f"{digest(path)}  {path.name}\n" for path in files), "utf-8")
 
 
@@ -38,4 +40,9 @@ def check(folder: Path, names: Iterable[str]) -> None:
 
 
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """A piece at a time, for some are larger than the memory that is left."""
+    sum_ = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            sum_.update(piece)
+    return sum_.hexdigest()

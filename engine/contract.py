@@ -25,8 +25,10 @@ class Cancelled(Exception):
     """The request was cancelled between two forward passes."""
 
 
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Dial = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]  # no vocabulary and no canvas has more
+Token = Annotated[int, msgspec.Meta(ge=0, le=2**24)]
 Cache: TypeAlias = Literal["exact", "fast"]
 Algorithm = Literal[
     "origin", "maskgit_plus", "topk_margin", "entropy", "low_confidence", "random", "p2", "confidence_threshold"
@@ -57,16 +59,16 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed            of all that is drawn
     """
 
-    temperature: NotNegative | None = None
+    temperature: Dial | None = None
     top_p: Share | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    top_k: Count | None = None
     alg: Algorithm | None = None
-    alg_temp: NotNegative | None = None
+    alg_temp: Dial | None = None
     threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    block_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    block_length: Count | None = None
     left_pad: bool | None = None
-    cfg_scale: NotNegative | None = None
-    suppress_tokens: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=6)] | None = None
+    cfg_scale: Dial | None = None
+    suppress_tokens: Annotated[tuple[Token, ...], msgspec.Meta(max_length=6)] | None = None
     logits_eos_inf: bool | None = None
     confidence_eos_eot_inf: bool | None = None
     pad_eos_to_right: bool | None = None
@@ -107,6 +109,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     verify all, so that their text is the same whatever the drafts were; public ones have their family's rule. That is
     up to rounding: what is reused of a KV memory was computed in passes of other lengths, and where two tokens are
     about as likely, the other may win. With nano, 16 of 180 fills differ cold and after typing.
+    Without `check`, a line that cannot stand in its place is not written otherwise.
     `sampling` draws tokens at a temperature above 0, for which all are verified whatever `trust` is; its other options
     are for public checkpoints.
     """
@@ -128,6 +131,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     snippets: bool = True
     trust: float = 1.0
     others: tuple[str, ...] = ()
+    check: bool = True
     sampling: Sampling = Sampling()
 
 

@@ -16,19 +16,22 @@ import msgspec
 import torch
 from tqdm import tqdm
 
+from engine.backends.buckets import SIZES, bucket
 from engine.backends.sequence import Sequence
-from engine.backends.slots import BUCKETS, Slots, bucket
+from engine.backends.slots import Slots
 from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch, takes
-from engine.decoding import algorithms, blocks, confidence, copying, dreamon, entropy, length, needs, presets
+from engine.decoding import length, presets, unmasking
 from engine.decoding.canvas import Canvas
-from engine.decoding.denoise import Policy, Rule, Task, left_to_right, reveal
+from engine.decoding.denoise import Task, in_blocks, reveal
 from engine.decoding.limits import Limits, Written
 from engine.decoding.passes import Gap
+from engine.decoding.unmasking import Policy, Rule
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.family import Config
 from engine.models.transformer import Shape
 from engine.models.vocabulary import CHARACTERS, Vocabulary
-from engine.window import after_cursor
+from engine.prompt import after_cursor
+from engine.retrieval import copying
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
 REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
@@ -60,9 +63,9 @@ def ready(
 ) -> tuple[checkpoint.Checkpoint, Slots]:
     """A checkpoint and its passes, on a device or shared among several."""
     if len(devices) > 1:
-        from engine.backends import ranks  # here, for torch's distributed tensors cost a second
+        from engine.backends import tensor_parallel  # here, for torch's distributed tensors cost a second
 
-        return ranks.load(name, config, devices, dtype_on(devices[0]), family)
+        return tensor_parallel.load(name, config, devices, dtype_on(devices[0]), family)
     read = checkpoint.load(name, config, devices[0], dtype_on(devices[0]), family)
     return read, prepared(read)
 
@@ -97,7 +100,7 @@ def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
         canvases = [(None if read.room.slots > 1 else 0, CANVAS), *((0, size) for size in length.SIZES)]
     sizes = {(slot, bucket(size)) for slot, size in canvases}
     most = bucket(min(read.room.window + CANVAS, read.room.capacity))
-    return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in BUCKETS if size <= rows <= most]
+    return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in SIZES if size <= rows <= most]
 
 
 def made(read: checkpoint.Checkpoint, passes: Slots, sampling: Sampling = Sampling()) -> Public:
@@ -167,7 +170,9 @@ class Public(Backend):
     def require(self, sampling: Sampling, drafts: bool) -> None:
         """Raises Refusal where one of these options has no effect, beside the usual ones."""
         alg = sampling.over(self._usual).alg
-        needs.require(sampling, USUAL, needs.Case(alg, drafts, self._shape.block, self._infill.expand is not None))
+        unmasking.require(
+            sampling, USUAL, unmasking.Case(alg, drafts, self._shape.block, self._infill.expand is not None)
+        )
 
     def _filled(self, sequence: Sequence, request: FillRequest, cancel: threading.Event, watch: Watch | None) -> Fill:
         most = min(request.max_tokens, self._room // 2)
@@ -207,18 +212,18 @@ class Public(Backend):
         block, request, expands = self._shape.block, limits.request, self._infill.expand is not None
         passes = self._passes(request) if request.drafts else limits.tokens
         policy = Policy(
-            rule=_rule(request, confidence.above() if block else entropy.within()),
+            rule=_rule(request, unmasking.above() if block else unmasking.within()),
             passes=passes,
             span=SUB_BLOCK if block > SUB_BLOCK else 0,
             revoke=REVOKE if passes >= presets.PASSES["quality"] and request.drafts else 0.0,
             lead=self._infill.lead,
         )
         if request.drafts:
-            policy = algorithms.chosen(request.sampling, policy, self.vocabulary.ends, one_each=expands)
+            policy = unmasking.chosen(request.sampling, policy, self.vocabulary.ends, one_each=expands)
         if block:
             pad = -len(task.gap.before) % block if request.sampling.left_pad else 0
             task = msgspec.structs.replace(task, gap=msgspec.structs.replace(task.gap, pad=pad))
-            return blocks.fill(sequence, task, block, policy, limits)
+            return in_blocks(sequence, task, block, policy, limits)
         size = CANVAS // 2 if request.max_lines == 1 else CANVAS
         canvas = Canvas.masked(task.mask, min(size, limits.tokens) if expands else length.probe(sequence, task, limits))
         reveal(sequence, task, canvas, policy, limits)
@@ -244,7 +249,7 @@ class Public(Backend):
         ends = self.vocabulary.ends
         if self._infill.expand is not None:
             broadcast = limits.request.sampling.pad_eos_to_right is not False
-            dreamon.settle(canvas, self._infill.expand, ends, limits.tokens, broadcast)
+            length.resize(canvas, self._infill.expand, ends, limits.tokens, broadcast)
         else:
             end = next((row for row, token in enumerate(canvas.tokens) if token in ends), None)
             if end is not None:
@@ -255,6 +260,8 @@ class Public(Backend):
 
 class Middle:
     """A `decoding.limits.Spelling` of what stands in a gap: some tokenizers spell the beginning of a text otherwise."""
+
+    ended = False
 
     def __init__(self, vocabulary: Vocabulary, gap: Gap) -> None:
         self._vocabulary, self._gap = vocabulary, gap
@@ -291,8 +298,8 @@ def _written(canvas: Canvas, limits: Limits) -> Written:
 def _rule(request: FillRequest, usual: Rule) -> Rule:
     """The family's, unless a token a pass or a trust of its own is asked for."""
     if not request.drafts:
-        return left_to_right
-    return usual if request.trust == 1 else confidence.above(request.trust)
+        return unmasking.left_to_right
+    return usual if request.trust == 1 else unmasking.above(request.trust)
 
 
 def choose_devices(names: str) -> list[torch.device]:
@@ -327,7 +334,7 @@ def choose_device(name: str) -> torch.device:
 
 def _banned(never: list[int], expand: int | None, most: int, canvas: Canvas) -> list[int]:
     """A canvas of full length cannot expand."""
-    return never if expand is None or dreamon.can_expand(canvas, len(canvas.tokens), most) else [*never, expand]
+    return never if expand is None or length.can_expand(canvas, len(canvas.tokens), most) else [*never, expand]
 
 
 def _forced(

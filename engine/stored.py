@@ -8,7 +8,7 @@ Runtime into numbers of eight bits, which it multiplies fastest, for torch into 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +23,9 @@ from engine.contract import EngineError
 PLANES = {8: (8,), 6: (4, 2), 5: (4, 1), 4: (4,)}  # widths in bits, the highest bits first
 COMPUTED = 128  # weights of a row that share a scale when they are multiplied, which is fastest
 ZERO = 128  # what stands for 0 in eight bits
+ROWS = 1 << 19  # numbers that are unpacked at once
+HEADER = 1 << 17  # bytes that `write_each` leaves for the names, whose arrays it does not know yet
+KINDS = {"uint8": "U8", "int64": "I64", "float16": "F16", "float32": "F32"}  # as safetensors names them
 CLIPPING = np.linspace(0.8, 1.0, 9, dtype=np.float32)  # shares of a block's largest weight that scales are tried for
 
 
@@ -94,15 +97,37 @@ def pack(name: str, matrix: Matrix) -> dict[str, NDArray[np.generic]]:
     return packed
 
 
-def unpack(name: str, packed: Mapping[str, NDArray[Any]]) -> Matrix:
-    """Raises KeyError where there is no such matrix."""
-    scales = packed[f"{name}.scales"].astype(np.float32)
-    widths = [width for width in (8, 4, 2, 1) if f"{name}.{width}" in packed]
-    bits = sum(widths)
+def unpack(name: str, packed: Mapping[str, NDArray[Any]], wide: bool = False) -> Matrix:
+    """As it is stored, or as `Matrix.wide` makes it. Raises KeyError where there is no such matrix.
+
+    Some rows after the other, so that what is in between stays in the processor's cache and never exists at once.
+    """
+    parts = {part: packed[f"{name}.{part}"] for part in ("scales", "8", "4", "2", "1") if f"{name}.{part}" in packed}
+    scales = parts.pop("scales")
+    bits = sum(map(int, parts))
+    if bits == 8:
+        return Matrix(parts["8"], scales.astype(np.float32), bits)  # nothing of it is read yet
+    made: Matrix | None = None
+    step = max(1, ROWS * 8 // bits // max(1, sum(part.shape[1] for part in parts.values())))
+    for start in range(0, len(scales), step):
+        rows = slice(start, start + step)
+        matrix = _unpacked({int(width): part[rows] for width, part in parts.items()}, scales[rows], bits)
+        matrix = matrix.wide() if wide else matrix
+        if made is None:
+            numbers, wide_scales = (
+                np.empty((len(scales), part.shape[1]), part.dtype) for part in (matrix.numbers, matrix.scales)
+            )
+            made = Matrix(numbers, wide_scales, matrix.bits)
+        made.numbers[rows], made.scales[rows] = matrix.numbers, matrix.scales
+    assert made is not None
+    return made
+
+
+def _unpacked(planes: Mapping[int, NDArray[Any]], scales: NDArray[Any], bits: int) -> Matrix:
     values: Any = np.uint8(0)
-    for width in widths:
-        values = (values << np.uint8(width % 8)) | _spread(packed[f"{name}.{width}"], width)
-    return Matrix(values + np.uint8(ZERO - 2 ** (bits - 1)), scales, bits)
+    for width, plane in planes.items():
+        values = (values << np.uint8(width % 8)) | _spread(plane, width)
+    return Matrix(values + np.uint8(ZERO - 2 ** (bits - 1)), scales.astype(np.float32), bits)
 
 
 def _spread(plane: NDArray[Any], width: int) -> NDArray[np.uint8]:
@@ -120,9 +145,25 @@ def write(path: Path, weights: Weights, about: str) -> None:
     path.chmod(0o644)  # the library writes for the owner alone
 
 
+def write_each(path: Path, weights: Iterable[tuple[str, Matrix | NDArray[np.float32]]], about: str) -> None:
+    """As `write`, one weight after the other, so that they are never in memory together. Raises OSError."""
+    entries: dict[str, Any] = {"__metadata__": {"config": about}}
+    with path.open("wb") as file:
+        file.write(bytes(HEADER))
+        for name, weight in weights:
+            for part, array in (pack(name, weight) if isinstance(weight, Matrix) else {name: weight}).items():
+                start = file.tell() - HEADER
+                file.write(np.ascontiguousarray(array).data)
+                kind = KINDS[array.dtype.name]
+                offsets = [start, file.tell() - HEADER]
+                entries[part] = {"dtype": kind, "shape": array.shape, "data_offsets": offsets}
+        file.seek(0)
+        file.write((HEADER - 8).to_bytes(8, "little") + msgspec.json.encode(entries).ljust(HEADER - 8))
+
+
 def floats(weights: Weights) -> dict[str, NDArray[np.float32]]:
     """Matrices of floats, and what is none as it is."""
-    return {name: weight.floats() if isinstance(weight, Matrix) else weight for name, weight in weights.items()}
+    return {name: each.floats() if isinstance(each, Matrix) else np.array(each) for name, each in weights.items()}
 
 
 def about(path: Path) -> str:
@@ -131,14 +172,34 @@ def about(path: Path) -> str:
         return str(file.metadata()["config"])
 
 
-def read(path: Path) -> Weights:
-    """All weights by name. Raises EngineError where the file is missing or damaged."""
+def mapped(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, of which nothing is read before it is looked at. Raises what a file raises that
+    is damaged: SafetensorError, OSError, KeyError, ValueError.
+    """
+    with safe_open(path, framework="numpy") as file:  # checks what it says of itself
+        names = set(file.keys())
+    bytes_ = np.memmap(path, np.uint8, "r")
+    start = 8 + int.from_bytes(bytes_[:8].tobytes(), "little")
+    entries = msgspec.json.decode(bytes_[8:start].tobytes())
+    kinds = {kind: np.dtype(name) for name, kind in KINDS.items()}
+    return {
+        name: bytes_[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]]
+        .view(kinds[entry["dtype"]])
+        .reshape(entry["shape"])
+        for name, entry in entries.items()
+        if name in names
+    }
+
+
+def read(path: Path, wide: bool = False) -> Weights:
+    """All weights by name, matrices as they are stored or `wide`. Raises EngineError where the file is missing or
+    damaged.
+    """
     try:
-        with safe_open(path, framework="numpy") as file:
-            packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        packed = mapped(path)
         matrices = [name.removesuffix(".scales") for name in packed if name.endswith(".scales")]
         parts = tuple(f"{name}." for name in matrices)
         plain = {name: array for name, array in packed.items() if not name.startswith(parts)}
-        return plain | {name: unpack(name, packed) for name in matrices}
+        return plain | {name: unpack(name, packed, wide) for name in matrices}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise EngineError(f"the weights {path} are missing or damaged ({error}); install the model again") from None

@@ -67,8 +67,10 @@ _until: ContextVar[float] = ContextVar("_until", default=math.inf)
 
 
 @contextlib.contextmanager
-def budget(seconds: float = SECONDS) -> Iterator[None]:
-    """So long may all take that is parsed in it; then it is left by Unknown."""
+def budget(language: str, seconds: float = SECONDS) -> Iterator[None]:
+    """So long may all take that is parsed in it, but loading the language's grammar; then it is left by Unknown."""
+    if language in GRAMMARS:
+        grammar(language)
     token = _until.set(time.perf_counter() + seconds)
     try:
         yield

@@ -1,7 +1,8 @@
 """The embedded model's tokens: byte-level BPE, cut so that text can be encoded line by line.
 
-* No token crosses the start of a line: `\\n` and the indentation after it begin a new one. The tokens of a text are
-  those of its lines, one after the other, and lines that did not change are looked up, not encoded again.
+* No token crosses the border of two lines, so the tokens of a text are those of its lines, one after the other, and
+  lines that did not change are looked up, not encoded again. A line is cut off before its newline, which begins a token
+  with the indentation after it, or, for a vocabulary that has `):\\n` as one token, after it.
 * A cut of the pattern depends on nothing to its right, so typing changes the last word's tokens only.
 * Digits are single, so that numbers are spelled alike wherever they stand.
 """
@@ -26,18 +27,23 @@ BOS, PATH, SUF, PRE, ROL, MID, BLOCK, EOM, MASK, PAD = range(len(SPECIALS))
 # a newline with its indentation | a word with the sign or blank before it | a digit | signs | blanks | anything else
 PATTERN = r"\n[ \t]*|[^\r\n\w]?[^\W\d]+|\d| ?[^\s\w]+|[ \t]+|\s"
 
+LONGEST = 256  # characters of a word that are looked at
 NEWLINE, BLANK, TAB = "Ċ", "Ġ", "ĉ"  # as byte-level BPE spells them
 
-_lines = re.compile(r"(?=\n)")
+_lines, _ended_lines = re.compile(r"(?=\n)"), re.compile(r"(?<=\n)")
 
 
-def lines_of(text: str) -> list[str]:
-    """The pieces that are encoded apart; a line's newline is the first character of the line after it."""
-    return [line for line in _lines.split(text) if line]
+def lines_of(text: str, ended: bool = False) -> list[str]:
+    """The pieces that are encoded apart; a line's newline is the first character of the line after it, or its own last
+    where lines are `ended`.
+    """
+    return [line for line in (_ended_lines if ended else _lines).split(text) if line]
 
 
 class Tokenizer:
     end, ends = EOM, frozenset({EOM})
+
+    """`ended` tells that the vocabulary has tokens that end with their line's newline (see `lines_of`)."""
 
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
         bpe.encode_special_tokens = True  # "<mask>" in a source file is text
@@ -45,13 +51,15 @@ class Tokenizer:
         self.vocab: int = bpe.get_vocab_size()
         spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
         self._spelled = spelled
+        self.ended = any(text.endswith(NEWLINE) and text.strip(NEWLINE + BLANK + TAB) for text in spelled)
         self._line_starts = frozenset(i for i, text in enumerate(spelled) if text.startswith(NEWLINE))
         self.after = {
             blank: np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(spelling)])
             for blank, spelling in ((" ", BLANK), ("\n", NEWLINE), ("\t", TAB))
+            if not (self.ended and blank == "\n")
         }
         self._encode_line = lru_cache(maxsize=8192)(self._encode_piece)
-        last = spelled[self._encode_piece("\n        return")[-1]]
+        last = spelled[self._encode_piece("        return")[-1]]
         self._indentation_is_shared = last.startswith(BLANK)
 
     @classmethod
@@ -70,8 +78,8 @@ class Tokenizer:
         return tuple(self._bpe.encode(piece, add_special_tokens=False).ids)
 
     def encode_lines(self, text: str) -> list[tuple[int, ...]]:
-        """The tokens of each line; a line's newline is the first character of the line after it."""
-        return [self._encode_line(line) for line in lines_of(text)]
+        """The tokens of each line (see `lines_of`)."""
+        return [self._encode_line(line) for line in lines_of(text, self.ended)]
 
     def encode(self, text: str) -> list[int]:
         return [token for line in self.encode_lines(text) for token in line]
@@ -105,7 +113,7 @@ class Tokenizer:
         if not others:
             return allowed
         known = ["".join(self._spelled[token] for token in self.encode(blank + other)) for other in others]
-        words = {text[:end].lstrip(BLANK) for text in known for end in range(len(text) + 1)}
+        words = {text[:end].lstrip(BLANK) for text in known for end in range(min(len(text), LONGEST) + 1)}
         tokens = (token for word in words for token in self._by_word.get(word, ()))
         forbidden = [EOM, *(token for token in tokens if begins(self._spelled[token], known))]
         return np.setdiff1d(np.arange(len(SPECIALS), self.vocab) if allowed is None else allowed, forbidden)

@@ -11,6 +11,7 @@ import msgspec
 
 from engine import FillRequest
 from engine.contract import Edit, Source
+from engine.plain import plain
 from engine.retrieval.index import Index
 from lsp_server.buffers import Buffer, Place
 from lsp_server.settings import Settings
@@ -86,7 +87,7 @@ def fill_request(
 def place_of(source: Source, request: FillRequest, line: int) -> str:
     """PATH:LINE of what was copied; `line` is the cursor's, from 0."""
     first = line - request.prefix.count("\n") if source.path == request.files[0] else 0
-    return f"{source.path}:{max(1, first + source.line)}"
+    return f"{plain(source.path)}:{max(1, first + source.line)}"
 
 
 def worth_asking(gap: Gap) -> bool:

@@ -100,10 +100,10 @@ class Decision:
     @classmethod
     @lru_cache
     def load(cls, model: str) -> Decision:
-        """Another model than ours is judged as nano is."""
+        """Another model than ours is judged as small is."""
         learned = files("lsp_server") / "decisions"
         path = learned / f"{model}.json"
-        data = (path if path.is_file() else learned / "nano.json").read_bytes()
+        data = (path if path.is_file() else learned / "small.json").read_bytes()
         return cls(msgspec.json.decode(data, type=Trees))
 
     def log_odds(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:

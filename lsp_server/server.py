@@ -23,6 +23,7 @@ from pygls.exceptions import JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
 
 from engine import EngineError, Fill, FillRequest
+from engine.plain import plain
 from engine.remote.address import is_url, parsed
 from engine.retrieval.exclusions import may_read
 from engine.retrieval.installed import site_packages
@@ -176,7 +177,7 @@ class InpaintServer(LanguageServer):
             self.announce_soon()
 
     def tell(self, kind: types.MessageType, message: str) -> None:
-        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {message}"))
+        self.window_show_message(types.ShowMessageParams(type=kind, message=f"Inpaint: {plain(message)}"))
 
     def report_server_error(self, error: Exception, source: object) -> None:
         """A malformed message is a line in the log; pygls would have the editor pop up a message."""
@@ -549,6 +550,7 @@ async def answered(ls: InpaintServer, uri: str, line: int, question: Question | 
     answer = await ls.completer.aside(partial(judged, ls, (uri, line), question, fills))
     if answer is None or answer.shown.text or not question.invoked or request.max_lines == 1:
         return answer
+    ls.completer.drop(request)
     unasked = msgspec.structs.replace(request, max_lines=1, deadline_ms=ls.settings.deadline_automatic_ms)
     return await answered(ls, uri, line, question._replace(request=unasked))
 

@@ -16,6 +16,7 @@ import msgspec
 
 from engine import EngineError, Fill, FillRequest
 from engine.languages import language_of
+from engine.plain import plain
 from engine.retrieval.build import Order, build, store_of
 from engine.retrieval.index import Index
 from lsp_server.buffers import Buffer, Place
@@ -109,6 +110,7 @@ def workspace_index(path: Path) -> Index:
 
 def drawing(gap: Gap, text: str, number: int, marks: tuple[str, str]) -> list[str]:
     """The numbered lines around the cursor's, whose number is given, with the text between marks in its place."""
+    gap = Gap(plain(gap.prefix), plain(gap.suffix))  # a terminal would obey the file
     above = gap.prefix.split("\n")[-LINES_AROUND - 1 : -1]
     ghost = gap.head + mark(text, marks) + gap.rest
     below = gap.following.split("\n")[:LINES_AROUND]

@@ -23,7 +23,7 @@ from engine.auto import best
 from engine.embedded import WEIGHTS
 from engine.evaluation import team
 from engine.evaluation.latency import SAMPLE, read
-from engine.evaluation.typing import print_table
+from engine.evaluation.report import table
 from engine.evaluation.typist import Source
 from engine.serving.workers import cores
 
@@ -59,13 +59,13 @@ def main() -> None:
     print(f"weights: {sizes[0]:.0f} MB of {arguments.model}, {sizes[1]:.0f} MB of llama.cpp's")
     loads = compared(arguments.model, arguments.typists, arguments.seconds)
     rows = [(ours.row(), theirs.row()) for ours, theirs in loads]
-    print_table(
-        [{"server": name, **row} for pair in rows for name, row in zip(("ours", "llama.cpp"), pair, strict=True)]
+    print(
+        table([{"server": name, **row} for pair in rows for name, row in zip(("ours", "llama.cpp"), pair, strict=True)])
     )
     if any(2 * load.cancelled > len(load.latency_ms) for pair in loads for load in pair):
         print("\nMost keys of a row came before an answer: its percentiles tell of the typists' pace, not of a server.")
     print("\nours by llama.cpp's:")
-    print_table([{"typists": a["typists"], **{name: ratio(a[name], b[name]) for name in RATIOS}} for a, b in rows])
+    print(table([{"typists": a["typists"], **{name: ratio(a[name], b[name]) for name in RATIOS}} for a, b in rows]))
 
 
 def ratio(a: float | str, b: float | str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -75,3 +77,20 @@ def lines_of(file: Path) -> list[str]:
 
 def test_neovims_folder_has_the_licence_of_all() -> None:
     assert (NEOVIM / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+# ---------------------------------------------------------------- the release
+
+
+def test_what_a_release_runs_is_pinned_and_no_token_is_in_an_address() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    for action in (step["uses"] for step in steps if "uses" in step):
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
+    said = "\n".join(step.get("run", "") for step in steps)
+    assert "secrets." not in said  # they are in the environment of the step that needs them
+    assert not re.search(r"npx|npm (install|i)\b|https?://", said)
+    tools = set(re.findall(r"npm exec --no -- ([\w-]+)", said))
+    lock = json.loads((VSCODE / "package-lock.json").read_text())["packages"]
+    assert tools <= {name for package in lock.values() for name in package.get("bin", {})}
+    assert tools == {"vsce", "ovsx"}

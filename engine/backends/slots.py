@@ -1,12 +1,9 @@
 """Passes of a transformer over the KV memory of several sequences, made to cost a GPU nothing but the work itself.
 
-* Few shapes: rows and canvas are padded to a bucket, the memory of keys and values has one size. Rows of padding write
-  to the last place of the memory, which nobody reads.
-* A block is compiled once for all layers and shapes; a pass of each bucket, from embedding to the summary of its
-  logits, is captured as a CUDA graph and replayed from then on, so that its hundreds of kernels are one launch. It is
-  captured by hand, because torch.compile's own graphs belong to the thread that made them.
-* All numbers of a pass go to the device in one copy from pinned memory, and come back in one: the only time that the
-  host waits.
+* Few shapes (see `buckets`): rows of padding write to the last place of the memory, which nobody reads. A pass of each
+  bucket, from embedding to the summary of its logits, is one CUDA graph.
+* A block is compiled once for all layers and shapes.
+* The numbers of a pass come back in one copy: the only time that the host waits.
 * Whoever asks while a pass runs goes along with the next: alternatives of one request and concurrent requests whose
   passes fall in the same bucket are one batch.
 """
@@ -14,10 +11,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,11 +20,11 @@ import torch
 from torch import Tensor
 
 from engine.backends import sampling
+from engine.backends.buckets import Bucket, Buckets, bucket
 from engine.contract import Sampling
 from engine.decoding.passes import Question, Summary
 from engine.models.transformer import Transformer, visible
 
-BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 BANNED = 9
 EXTRA = 6 + BANNED  # numbers of a sequence besides its rows: total, begin and end of canvas, forced row, guide, pad
 
@@ -74,20 +69,6 @@ class Group(msgspec.Struct, eq=False):
     answer: Future[list[Said]]
 
 
-class Bucket(msgspec.Struct):
-    """`numbers` and `dials` lie at the same place in every pass; `host` is where numbers are written."""
-
-    host: Tensor
-    numbers: Tensor
-    dials: Tensor
-    run: Callable[[], Tensor]
-
-
-def bucket(size: int) -> int:
-    """The least bucket of a size."""
-    return next((each for each in BUCKETS if each >= size), size)
-
-
 class Slots:
     """Keys and values of `slots` sequences, each of `capacity` positions less the one for padding."""
 
@@ -109,14 +90,13 @@ class Slots:
             self._summary = compiled(sampling.summary)
             for block in model.blocks:
                 block.compile(backend=compiler, fullgraph=True, dynamic=True)
-        self._pinned = self.device.type == "cuda" and torch.cuda.is_available()
+        self._buckets = Buckets(self.device)  # by the slot of a sequence alone (None: all), and the kind
+        self._dials: dict[tuple[int | None, Kind], Tensor] = {}
         self._memory = model.memory(capacity, slots)
-        self._allowed_host = torch.ones(slots, model.shape.vocab, dtype=torch.bool, pin_memory=self._pinned)
+        self._allowed_host = torch.ones(slots, model.shape.vocab, dtype=torch.bool, pin_memory=self._buckets.pinned)
         self._allowed = self._allowed_host.to(self.device)
-        self._capture = partial(captured, torch.cuda.graph_pool_handle()) if self._pinned else None
         self._held_to = [False] * slots  # whether a sequence's row of the last pass was forced
         self._noise: dict[int, Tensor] = {}
-        self._buckets: dict[tuple[int | None, Kind], Bucket] = {}
         self._waiting: list[Group] = []
         self._door, self._turn = threading.Lock(), threading.Lock()
 
@@ -171,11 +151,10 @@ class Slots:
             _write(numbers[index], each, kind)
             self._force(each)
             if kind.shaped or kind.guided:
-                place.dials[index] = torch.tensor(sampling.dials(each.sampling))
+                self._dials[alone, kind][index] = torch.tensor(sampling.dials(each.sampling))
             if kind.shaped:
                 self._noise[kind.canvas][each.slot].uniform_(generator=each.generator)
-        place.numbers.copy_(place.host, non_blocking=True)
-        found = place.run().cpu().numpy()  # the host waits here, once a pass
+        found = place().cpu().numpy()  # the host waits here, once a pass
         return [_said(found[:, 0 if alone is not None else each.slot], each) for each in asked]
 
     def _idle(self, kind: Kind) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -201,20 +180,14 @@ class Slots:
     def _bucket(self, alone: int | None, kind: Kind) -> Bucket:
         """Made when it is first needed."""
         if (alone, kind) not in self._buckets:
-            idle = self._idle(kind)
-            host = torch.empty(
-                self.slots if alone is None else 1, len(idle), dtype=torch.int64, pin_memory=self._pinned
-            )
-            host[:] = torch.from_numpy(idle)
-            numbers = host.to(self.device)
-            dials = torch.tensor(sampling.dials(Sampling()), device=self.device).repeat(len(host), 1)
+            count = self.slots if alone is None else 1
+            dials = torch.tensor(sampling.dials(Sampling()), device=self.device).repeat(count, 1)
+            self._dials[alone, kind] = dials
             if kind.shaped and kind.canvas not in self._noise:
                 size = (self.slots, kind.canvas, self.model.shape.vocab)
                 self._noise[kind.canvas] = torch.zeros(size, device=self.device)
-            run = partial(self._pass, numbers, dials, alone, kind)
-            self._buckets[alone, kind] = Bucket(
-                host, numbers, dials, run if self._capture is None else self._capture(run)
-            )
+            idle = np.tile(self._idle(kind), (count, 1))
+            self._buckets.of((alone, kind), idle, partial(self._pass, alone, kind, dials))
         return self._buckets[alone, kind]
 
     def warm_up(self, slot: int | None, rows: int, canvas: int) -> None:
@@ -222,7 +195,7 @@ class Slots:
         with self._turn, torch.inference_mode():
             self._bucket(slot, Kind(rows, canvas))
 
-    def _pass(self, numbers: Tensor, dials: Tensor, alone: int | None, kind: Kind) -> Tensor:
+    def _pass(self, alone: int | None, kind: Kind, dials: Tensor, numbers: Tensor) -> Tensor:
         """What is said of each row of the canvas, and the drift: (SAID + 1, sequences, canvas)."""
         rows, canvas = kind.rows, kind.canvas
         which = slice(None) if alone is None else slice(alone, alone + 1)
@@ -244,25 +217,6 @@ class Slots:
         change = now - was * beside[..., None, None, None]
         drift = change.float().flatten(1).norm(dim=1) / now.float().flatten(1).norm(dim=1).clamp_min(1e-9)
         return torch.cat((said, drift[None, :, None].expand(1, -1, canvas)))
-
-
-def captured(pool: Any, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """A pass as a CUDA graph: what it returns lies at the same place after every replay."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(2):  # what is compiled, allocated or chosen at first must not be captured
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
-        found = run()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return found
-
-    return replay
 
 
 def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, kind: Kind) -> None:

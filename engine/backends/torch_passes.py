@@ -1,9 +1,7 @@
 """The embedded model in torch, for a GPU: passes over keys and values that live on the device.
 
-As those of the public models (see `slots`) they have few shapes: rows are padded to a bucket, the memory has one size,
-and all numbers of a pass go to the device in one copy. So a pass is captured as a CUDA graph when its bucket is first
-needed, and replayed from then on. A graph reads and writes at fixed addresses: the memory in use is copied to the
-working one, which they know, and back when another is used, which costs microseconds there.
+They have few shapes (see `buckets`). A captured pass reads and writes at fixed addresses: the memory in use is copied
+to the working one, which it knows, and back when another is used, which costs microseconds there.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import stored
+from engine.backends.buckets import Buckets, bucket
 from engine.backends.memory import BLOCKED, SPARE, CausalPasses, Memory, ModelShape, Rows, likeliest
-from engine.backends.slots import bucket, captured
 from engine.contract import EngineError
 from engine.decoding.passes import Summary
 from engine.models.denoiser import Denoiser
@@ -49,14 +47,6 @@ def read_model(weights: Path) -> tuple[Trunk, Denoiser | None]:
         raise EngineError(f"the weights {weights} are damaged ({error}); install the model again") from None
 
 
-class Bucket(msgspec.Struct):
-    """A pass of one shape: `numbers` lie at the same place in every pass, `host` is where they are written."""
-
-    host: Tensor
-    numbers: Tensor
-    run: Callable[[], Tensor]
-
-
 class TorchPasses(CausalPasses):
     rows_are_free = True
 
@@ -68,13 +58,12 @@ class TorchPasses(CausalPasses):
         self._trunk, self._device = trunk.to(device), device
         self._denoiser = denoiser.to(device) if denoiser else None
         self.denoises = denoiser is not None
-        self._captures = device.type == "cuda"
-        self._capture = partial(captured, torch.cuda.graph_pool_handle()) if self._captures else None
+        self._buckets = Buckets(device)
+        self._captures = self._buckets.capture is not None
         self._in_use = self._memories[0]
         self._working = self._in_use.parts
         if self._captures:
             self._working = {name: part.clone() for name, part in self._working.items()}
-        self._buckets: dict[tuple[int, int], Bucket] = {}  # by rows, and rows of which logits are wanted
 
     def keep(self, tokens: list[int]) -> int:
         """See CausalPasses.keep."""
@@ -140,17 +129,10 @@ class TorchPasses(CausalPasses):
         return self._memories[0].room - 1
 
     def _passed(self, kind: tuple[int, int], numbers: NDArray[np.int64], run: Callable[[Tensor], Tensor]) -> Tensor:
-        """Run a pass of a bucket, which is made when it is first needed."""
-        if kind not in self._buckets:
-            host = torch.empty(len(numbers), dtype=torch.int64, pin_memory=self._captures)
-            host.numpy()[:] = numbers
-            place = host.to(self._device)
-            ready = partial(run, place)
-            self._buckets[kind] = Bucket(host, place, ready if self._capture is None else self._capture(ready))
-        found = self._buckets[kind]
-        found.host.numpy()[:] = numbers
-        found.numbers.copy_(found.host, non_blocking=True)
-        return found.run()
+        """Run a pass of a kind: its rows, and the rows of which logits are wanted."""
+        made = self._buckets.of(kind, numbers, run)
+        made.host.numpy()[:] = numbers
+        return made()
 
     def _forward(self, numbers: Tensor, rows: int) -> Tensor:
         """Logits (wanted, vocab) of a pass whose keys and values go to the working memory.

@@ -1,9 +1,7 @@
-"""A canvas revealed pass by pass.
+"""A canvas revealed pass by pass: each pass guesses every row of it, and a rule of `unmasking` says which of the open
+rows keep their guess.
 
-Each pass guesses every row of the canvas; a *rule* says which of the open rows keep their guess. All rules have one
-signature: (guess, open rows, quota) -> rows, where the quota is the least number that keeps within the passes, a
-*share* of the open rows.
-Autoregression is the rule that takes the first open row.
+Models whose later blocks are hidden from earlier ones fill block after block; the suffix is part of the prompt.
 """
 
 from __future__ import annotations
@@ -11,46 +9,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
-from engine.decoding import remasking
+from engine.decoding import unmasking
 from engine.decoding.canvas import Canvas
-from engine.decoding.copying import Copier, mixed
 from engine.decoding.limits import Limits, Written
 from engine.decoding.passes import Gap, Guess, Passes, Question
+from engine.decoding.unmasking import Policy
+from engine.retrieval.copying import Copier, mixed
 
-Rule = Callable[[Guess, list[int], float], list[int]]
+ROWS = 32  # of blocks, that a policy's passes are for
 
 
 class Forced(Protocol):
     def __call__(self, canvas: Canvas, done: list[int] | None = None) -> tuple[int, list[int]] | None:
         """`done` are the tokens of the blocks before the canvas, where there are blocks."""
-
-
-def even(rows: int, step: int, steps: int) -> float:
-    """The same number in every pass, or one more."""
-    return math.ceil(rows / max(1, steps - step))
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How canvases are revealed.
-
-    `passes` are those of a canvas, or of so many rows in blocks (blocks.ROWS); of `span` rows the leftmost that has
-    an open one is considered (0: all rows), and passes are shared out to spans; `revoke` is the probability below which
-    a revealed token is taken back. `share` of (open rows, passes before, passes) is the quota. With `remask`, the rows
-    that the guess is least sure of are masked whatever they were, and all others revealed (P2, arXiv 2502.03540). With
-    `lead`, the first pass reveals the first row alone.
-    """
-
-    rule: Rule
-    passes: int
-    span: int = 0
-    revoke: float = 0.0
-    share: Callable[[int, int, int], float] = even
-    remask: bool = False
-    lead: bool = False
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -68,11 +44,6 @@ class Task(msgspec.Struct, frozen=True):
     forced: Forced
     copier: Copier | None = None
     done: list[int] = []
-
-
-def left_to_right(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
-    """Autoregression."""
-    return open_rows[:1]
 
 
 def reveal(model: Passes, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
@@ -95,7 +66,7 @@ def reveal(model: Passes, task: Task, canvas: Canvas, policy: Policy, limits: Li
         [guess] = limits.guess(model, [question])
         passes += 1
         if policy.revoke and passes < policy.passes:
-            remasking.revoke(canvas, guess, open_rows, policy.revoke, revoked)
+            unmasking.revoke(canvas, guess, open_rows, policy.revoke, revoked)
         if copier and not _agreed(copier, canvas, guess, start, copied):
             copier = None  # for this canvas: what else the pass says was said beside a wrong copy
         else:
@@ -149,29 +120,48 @@ def _choose(
     if policy.lead and passes == 1:
         rows = open_rows[:1]
     elif policy.remask:
-        masked = remasking.least_sure(guess, 1 - passes / policy.passes)
+        masked = unmasking.least_sure(guess, 1 - passes / policy.passes)
         for row in masked:
             canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
         rows = [row for row in open_rows if row not in masked]
     else:
-        considered = _considered(open_rows, policy.span)
-        rows = policy.rule(guess, considered, _quota(policy, len(canvas.tokens), considered, passes - 1))
+        considered = policy.considered(open_rows)
+        rows = policy.rule(guess, considered, policy.quota(len(canvas.tokens), considered, passes - 1))
     if forced is not None:  # where the model meant another token, its guesses of other rows belong to that one
         rows = [forced[0], *rows] if guess.willing else [forced[0]]
     for row in rows:
         canvas.tokens[row], canvas.probabilities[row] = guess.tokens[row], guess.probabilities[row]
 
 
-def _quota(policy: Policy, length: int, considered: list[int], step: int) -> float:
-    """After so many passes, in those that are for the rows considered."""
-    if not policy.span:
-        return policy.share(len(considered), step, policy.passes)
-    each = max(1, policy.passes // math.ceil(length / policy.span))
-    return policy.share(len(considered), step - considered[0] // policy.span * each, each)
+def in_blocks(model: Passes, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
+    """All blocks as one canvas. `task.settle` looks at all of it and says by `ended` that no block follows.
+
+    Blocks lie where training laid them, at multiples of their length from the start of the window: the first canvas is
+    what the prompt left of its last block; the gap's `pad` may make that a whole one. A block of one token is
+    autoregression.
+    """
+    whole = Canvas.masked(task.mask, 0)
+    while not whole.ended and len(whole.tokens) < limits.tokens and not limits.late():
+        before = [*task.gap.before, *whole.tokens]
+        canvas = Canvas.masked(task.mask, block - (task.gap.pad + len(before)) % block)
+        share = math.ceil(policy.passes * len(canvas.tokens) / ROWS)
+        gap = msgspec.structs.replace(task.gap, before=before)
+        forced, stop = partial(task.forced, done=whole.tokens), partial(_stop, task, whole)
+        part = msgspec.structs.replace(task, gap=gap, settle=stop, forced=forced, done=list(whole.tokens))
+        lead = policy.lead and len(canvas.tokens) == block
+        reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share, lead=lead), limits)
+        whole.tokens += canvas.tokens
+        whole.probabilities += canvas.probabilities
+        task.settle(whole)
+        whole.ended, whole.end = whole.ended or canvas.ended, canvas.end
+    whole.cut(limits.tokens)
+    return whole
 
 
-def _considered(open_rows: list[int], span: int) -> list[int]:
-    if not span:
-        return open_rows
-    end = (open_rows[0] // span + 1) * span
-    return [row for row in open_rows if row < end]
+def _stop(task: Task, whole: Canvas, canvas: Canvas) -> None:
+    """End a block where all up to the fill's end is revealed; until then its rows stay, for they see one another."""
+    seen = Canvas([*whole.tokens, *canvas.tokens], [*whole.probabilities, *canvas.probabilities], canvas.mask)
+    task.settle(seen)
+    if seen.ended and not seen.open_rows():
+        canvas.cut(len(seen.tokens) - len(whole.tokens))
+        canvas.ended, canvas.end = True, seen.end

@@ -23,9 +23,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.decoding.copying import Copier, Copy, mixed
 from engine.decoding.limits import Limits, Written
 from engine.decoding.passes import Gap, Guess, Passes, Question
+from engine.retrieval.copying import Copier, Copy, mixed
 
 LIKELY = 0.2  # a draft goes on while the product of its probabilities is above this
 

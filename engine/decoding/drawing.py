@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.contract import Sampling
-from engine.decoding.copying import Copy
 from engine.decoding.passes import Guess
+from engine.retrieval.copying import Copy
 from engine.retrieval.shares import share
 
 

@@ -1,8 +1,13 @@
-"""How long a gap is, for models that must be told: try some lengths in one pass and take the one they are surest of.
-Where that is the longest and the request allows for more, twice as long is tried, as long as they are surer still.
+"""How long a canvas is.
 
-The score is the mean log-probability of the guesses of an all-masked canvas, as in training-free calibration for
-infilling: a canvas too short or too long makes the model less sure of its rows on average.
+Models that must be told get some lengths in one pass, and the one that they are surest of. Where that is the longest
+and the request allows for more, twice as long is tried, as long as they are surer still. The score is the mean
+log-probability of the guesses of an all-masked canvas, as in training-free calibration for infilling: a canvas too
+short or too long makes the model less sure of its rows on average.
+
+DreamOn's rows may expand into two masks, or be deleted (arXiv 2602.01326). A deletion holds for every open row after
+it: what follows the first row that the model leaves empty is empty (broadcast). Without it a canvas of 64 takes 64
+passes to become a line, with it about 10.
 """
 
 from __future__ import annotations
@@ -49,3 +54,30 @@ def _question(task: Task, canvas: Canvas) -> Question:
 
 def _sureness(guess: Guess) -> float:
     return sum(math.log(max(p, 1e-9)) for p in guess.probabilities) / len(guess.probabilities)
+
+
+def resize(canvas: Canvas, expand: int, deletes: frozenset[int], most: int, broadcast: bool = True) -> None:
+    """Carry out the expansions and deletions just revealed; the canvas grows to at most `most` rows. Without
+    `broadcast` (DreamOn's delete_eos_token), a deletion holds for its row alone.
+
+    It expands at most as often, so that no model can expand and delete for ever.
+    """
+    rows: list[tuple[int, float]] = []
+    deleted = False
+    length = len(canvas.tokens)
+    for token, probability in zip(canvas.tokens, canvas.probabilities, strict=True):
+        if token in deletes or (deleted and token == canvas.mask):
+            canvas.end = min(canvas.end, probability)
+            deleted = broadcast
+            length -= 1
+        elif token == expand and can_expand(canvas, length, most):
+            rows += [(canvas.mask, 1.0)] * 2
+            canvas.expansions += 1
+            length += 1
+        else:
+            rows.append((canvas.mask, 1.0) if token == expand else (token, probability))
+    canvas.tokens, canvas.probabilities = [token for token, _ in rows], [probability for _, probability in rows]
+
+
+def can_expand(canvas: Canvas, length: int, most: int) -> bool:
+    return length < most and canvas.expansions < most

@@ -18,7 +18,12 @@ LONGEST_ROUND, SHORTEST_CIRCLE = 12, 12  # tokens
 
 
 class Spelling(Protocol):
-    """What decoding asks of a tokenizer. Each of `ends` ends a fill; `end` is the one to end a copy with."""
+    """What decoding asks of a tokenizer. Each of `ends` ends a fill; `end` is the one to end a copy with. Where lines
+    are `ended`, the newline of a line that a fill ends is written too, and is left out of its text.
+    """
+
+    @property
+    def ended(self) -> bool: ...
 
     @property
     def ends(self) -> frozenset[int]: ...

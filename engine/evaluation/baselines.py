@@ -11,7 +11,7 @@ import msgspec
 
 from engine import Engine, Fill, FillRequest
 from engine.contract import Piece, confidence
-from engine.decoding import copying
+from engine.retrieval import copying
 from engine.retrieval.shares import prior
 from engine.tokenizer import EOM, Tokenizer
 

@@ -10,25 +10,25 @@ passes and fills that users get.
 from __future__ import annotations
 
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 import torch
 from torch import Tensor
 
 from engine import Engine, public
-from engine.backends.slots import Asked, Slots, bucket
+from engine.backends.buckets import bucket
+from engine.backends.slots import Asked, Slots
 from engine.contract import EngineError, FillRequest
 from engine.decoding.passes import Question
 from engine.embedded import Embedded
-from engine.evaluation.latency import Times, read, times, typing
+from engine.evaluation.latency import typing
+from engine.evaluation.report import Report, Row, Times, times
 from engine.models import checkpoint, diffusion_gemma
-from engine.models.room import parameters
+from engine.models.memory_plan import parameters
 from engine.models.vocabulary import Vocabulary
 from engine.options import Choice
 
@@ -80,7 +80,7 @@ class Together(msgspec.Struct):
     fills_s: float
 
 
-class Report(msgspec.Struct):
+class Costs(msgspec.Struct):
     """`peak_gb` is the most memory of the device that was taken, which `room` has planned; None on a CPU."""
 
     model: str
@@ -95,18 +95,10 @@ class Report(msgspec.Struct):
     together: list[Together]
 
 
-def bench(choice: Choice, file: Path, as_json: bool) -> None:
+def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, long: int = LONG) -> Costs:
     """Raises EngineError where the device is missing, or the model is none of the registry's."""
     if Embedded.holds(choice.model):
         raise EngineError("this times public models: give --model a folder or hub id, such as fredzzp/open-dcoder-0.5B")
-    report = measure(choice, read(file))
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-    else:
-        print_table(report)
-
-
-def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, long: int = LONG) -> Report:
     model, devices = choice.model, public.choose_devices(choice.device)
     where, dtype = devices[0], public.dtype_on(devices[0])
     config = checkpoint.read_config(model)
@@ -117,7 +109,7 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
     engine = Engine(backend, model)
     engine.fill(public.WARM_UP, threading.Event())
     best = copy_bandwidth(where), matrix_rate(where, dtype)
-    report = Report(
+    costs = Costs(
         model=model,
         device=" and ".join(map(device_name, devices)),
         room=str(loaded.room),
@@ -130,8 +122,8 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
         together=[_together(engine, text, lines, users) for users in _counts(passes)],
     )
     if where.type == "cuda":
-        report.peak_gb = torch.cuda.max_memory_allocated(where) / 1e9
-    return report
+        costs.peak_gb = torch.cuda.max_memory_allocated(where) / 1e9
+    return costs
 
 
 def _counts(passes: Slots) -> list[int]:
@@ -251,23 +243,33 @@ def _long(engine: Engine, vocabulary: Vocabulary, text: str, tokens: int) -> Lon
     return Long(tokens, written, written / (time.perf_counter() - started))
 
 
-def print_table(report: Report) -> None:
-    peak = "" if report.peak_gb is None else f"; taken were {report.peak_gb:.2f} GB at most"
-    print(f"{report.model} on {report.device}: {report.room}{peak}")
-    print(f"the device copies {report.copy_gb_s:.0f} GB/s and multiplies {report.matrix_tflop_s:.1f} TFLOP/s")
-    print("sequences  rows  canvas       ms  passes/s       GB    GFLOP")
-    for each in report.passes:
-        share = "" if each.roofline is None else f"  {each.roofline:.0%} of the roofline ({each.bound})"
-        print(
-            f"{each.sequences:9d}{each.rows:6d}{each.canvas:8d}{each.ms:9.2f}{each.passes_s:10.0f}"
-            f"{each.gigabytes:9.2f}{each.gigaflop:9.1f}{share}"
-        )
-    long = report.long
-    print(f"{long.prompt} -> {long.written} tokens: {long.tokens_s:.0f} tokens/s")
-    for line in report.lines:
-        print(f"a line at {line.steps} steps: p50 {line.ms.p50:.1f} ms, p95 {line.ms.p95:.1f} ms, ", end="")
-        print(
-            f"{line.passes:.1f} passes, {line.tokens_a_pass:.2f} tokens accepted a pass, {line.complete:.0%} complete"
-        )
-    for group in report.together:
-        print(f"{group.users} at once: {group.fills_s:.1f} fills/s")
+def report(costs: Costs) -> Report:
+    peak = "" if costs.peak_gb is None else f"; taken were {costs.peak_gb:.2f} GB at most"
+    long = costs.long
+    passes: list[Row] = [
+        {
+            "sequences": each.sequences,
+            "rows": each.rows,
+            "canvas": each.canvas,
+            "ms": f"{each.ms:.2f}",
+            "passes/s": f"{each.passes_s:.0f}",
+            "GB": f"{each.gigabytes:.2f}",
+            "GFLOP": each.gigaflop,
+            "": "" if each.roofline is None else f"{each.roofline:.0%} of the roofline ({each.bound})",
+        }
+        for each in costs.passes
+    ]
+    lines = [
+        f"a line at {line.steps} steps: p50 {line.ms.p50:.1f} ms, p95 {line.ms.p95:.1f} ms, {line.passes:.1f} passes, "
+        f"{line.tokens_a_pass:.2f} tokens accepted a pass, {line.complete:.0%} complete"
+        for line in costs.lines
+    ]
+    shown: list[str | list[Row]] = [
+        f"{costs.model} on {costs.device}: {costs.room}{peak}",
+        f"the device copies {costs.copy_gb_s:.0f} GB/s and multiplies {costs.matrix_tflop_s:.1f} TFLOP/s",
+        passes,
+        f"{long.prompt} -> {long.written} tokens: {long.tokens_s:.0f} tokens/s",
+        *lines,
+        *(f"{group.users} at once: {group.fills_s:.1f} fills/s" for group in costs.together),
+    ]
+    return Report(costs, shown)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import random
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import threading
@@ -22,7 +21,7 @@ import msgspec
 import numpy as np
 
 from engine.contract import Backend, FillRequest
-from engine.evaluation.promise import Promise, print_promises
+from engine.evaluation.report import Promise, Report, promised
 from engine.options import Choice
 from engine.retrieval.build import BUILD, Order
 from engine.retrieval.index import Index
@@ -31,17 +30,8 @@ LOOKUPS, FILLS = 500, 60
 PIECE = 10_000  # characters a file
 
 
-def bench(choice: Choice, files: int, as_json: bool) -> None:
-    """Raises EngineError."""
-    promises = measure(choice, files)
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(promises).decode() + "\n")
-    else:
-        print_promises(promises)
-
-
-def measure(choice: Choice, files: int) -> list[Promise]:
-    """Figures of a workspace of so many files of 10 kB."""
+def measure(choice: Choice, files: int) -> Report:
+    """Figures of a workspace of so many files of 10 kB. Raises EngineError."""
     with tempfile.TemporaryDirectory() as folder:
         root, store = Path(folder) / "workspace", Path(folder) / "index"
         texts = written(root, files)
@@ -52,7 +42,7 @@ def measure(choice: Choice, files: int) -> list[Promise]:
         index = Index.open(store)
         lookups = [spent(partial(index.matches, prefix)) for prefix in prefixes(texts, LOOKUPS)]
         alone, beside = fills(choice.load(), index, texts)
-        return [
+        promises = [
             Promise(f"index of {files} files, {megabytes:.0f} MB", whole, "s", 20),
             Promise("the same after a save", again, "s", 20),
             Promise("memory of the process that makes it", most, "MB", 250),
@@ -60,6 +50,7 @@ def measure(choice: Choice, files: int) -> list[Promise]:
             Promise("look-up, p95", float(np.percentile(lookups, 95)), "ms", 1),
             Promise("a fill with the index over one without, p50", beside - alone, "ms", 2),
         ]
+    return Report(promises, [promised(promises)])
 
 
 def written(root: Path, files: int) -> list[str]:

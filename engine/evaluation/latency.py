@@ -7,8 +7,6 @@ reference in the same run, a fixed matrix product.
 
 from __future__ import annotations
 
-import math
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
-import numpy as np
 
 import engine
 from engine import Engine, EngineError, Fill, FillRequest
+from engine.evaluation.report import Report, Times, matrix_product_ms, times
 
 SAMPLE = Path(engine.__file__).with_name("tokenizer.py")
 REQUESTS = 200
@@ -32,14 +30,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "without copies": {"copies": False},
 }
 Run: TypeAlias = list[tuple[float, Fill]]  # milliseconds and fill of each request
-
-
-class Times(msgspec.Struct):
-    """Milliseconds of one request."""
-
-    p50: float
-    p95: float
-    p99: float
 
 
 class Way(msgspec.Struct):
@@ -68,14 +58,6 @@ class Bench(msgspec.Struct):
     matrix_product_ms: float  # 512 x 512 x 512, float32
     warm_to_matrix_product: float
     ways: list[Way]
-
-
-def bench(loaded: Engine, file: Path, as_json: bool) -> None:
-    result = measure(loaded, read(file))
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-    else:
-        print_table(result)
 
 
 def read(file: Path) -> str:
@@ -140,33 +122,19 @@ def timed(loaded: Engine, request: FillRequest) -> tuple[float, Fill]:
     return (time.perf_counter() - start) * 1000, fill
 
 
-def times(milliseconds: Iterable[float]) -> Times:
-    p50, p95, p99 = np.percentile(list(milliseconds), [50, 95, 99])
-    return Times(float(p50), float(p95), float(p99))
-
-
-def matrix_product_ms(size: int = 512) -> float:
-    """The fastest of some products, as a measure of the machine."""
-    a = np.ones((size, size), np.float32)
-    best = math.inf
-    for _ in range(20):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return best * 1000
-
-
-def print_table(result: Bench) -> None:
-    for name, value in msgspec.structs.asdict(result).items():
+def report(bench: Bench) -> Report:
+    lines = []
+    for name, value in msgspec.structs.asdict(bench).items():
         if isinstance(value, Times):
-            print(f"{name + ' ms':24}{row(value)}")
+            lines.append(f"{name + ' ms':24}{percentiles(value)}")
         elif name != "ways":
-            print(f"{name.replace('_', ' '):24}{value:.2f}")
-    for way in result.ways:
+            lines.append(f"{name.replace('_', ' '):24}{value:.2f}")
+    for way in bench.ways:
         numbers = f"{way.passes:5.2f} passes   {way.tokens_a_pass:.2f} tokens a pass"
-        print(f"{way.name:24}{row(way.warm)}   {numbers}   {way.speed:.2f} times as fast, ", end="")
-        print(f"{way.same_text:.0%} same text   {way.long_ms:.0f} ms for {LONG} tokens")
+        speed = f"{way.speed:.2f} times as fast, {way.same_text:.0%} same text   {way.long_ms:.0f} ms for {LONG} tokens"
+        lines.append(f"{way.name:24}{percentiles(way.warm)}   {numbers}   {speed}")
+    return Report(bench, lines)
 
 
-def row(times: Times) -> str:
+def percentiles(times: Times) -> str:
     return f"p50 {times.p50:.1f}   p95 {times.p95:.1f}   p99 {times.p99:.1f}"

@@ -1,30 +1,44 @@
 """How good fills are at natural cursor places of packages that are never trained on.
 
-Places and gaps are those of training, one line long: to the end of the line from after the indentation, before a
-word, or anywhere. Reported are exact match of the line, tokens a draft that the causal role accepted, tokens a pass,
-and how the confidence of a fill goes with its being right.
+Reported are exact match of the line, tokens a draft that the causal role accepted, tokens a pass, and how the
+confidence of a fill goes with its being right. The same lines are filled in several ways where these are to be
+compared: by `--cache exact` and `fast`, with which nothing is copied, so that each token is the model's.
 """
 
 from __future__ import annotations
 
-import random
-import re
+import itertools
 import threading
-from collections.abc import Iterator
+import time
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple, get_args
 
 import msgspec
+from tqdm import tqdm
 
-from engine.contract import Backend, EngineError, FillRequest
-from engine.corpus import Corpus
-from engine.languages import LANGUAGES
-
-BEFORE, AFTER = 32_768, 16_384  # characters, as an editor hands over
+from engine.contract import Backend, Cache, Fill, FillRequest, Sampling
+from engine.evaluation.places import STARTS, Place, cursors
+from engine.evaluation.report import Report, Row, share
 
 
-class Place(msgspec.Struct, frozen=True):
-    request: FillRequest
-    target: str
+class Hit(NamedTuple):
+    """What was filled at a place, and the milliseconds that it took."""
+
+    place: Place
+    fill: Fill
+    ms: float
+
+    @property
+    def right(self) -> bool:
+        return self.fill.text == self.place.todo
+
+    @property
+    def begun(self) -> float:
+        """The share of the line's characters before the first that is wrong."""
+        pairs = zip(self.place.todo, self.fill.text, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) / len(self.place.todo)
 
 
 class Quality(msgspec.Struct):
@@ -37,81 +51,78 @@ class Quality(msgspec.Struct):
     median_decode_ms: float
     by_confidence: dict[str, tuple[int, float]]
 
-
-def places(folder: Path, count: int, seed: int = 11, language: str = "python") -> Iterator[tuple[str, Place]]:
-    """(kind of start, place) in files of one language, the same for the same corpus and seed.
-
-    Lines of comment or without a word are none. Raises EngineError where there is no corpus, or none of the language.
-    """
-    try:
-        corpus = Corpus(folder)
-    except OSError as error:
-        raise EngineError(
-            f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus` first"
-        ) from None
-    numbers = [number for number, file in enumerate(corpus.files) if file.language == language]
-    if not numbers:
-        raise EngineError(f"no {language} in {folder}: choose one of {', '.join(sorted(corpus.languages))}")
-    comments = LANGUAGES[language].comments
-    dice = random.Random(seed)
-    made = 0
-    while made < count:
-        number = numbers[dice.randrange(len(numbers))]
-        lines = corpus.text(number).split("\n")
-        line = dice.randrange(len(lines))
-        kind = dice.choice(("line start", "inside"))
-        if not re.search(r"\w", lines[line]) or lines[line].strip().startswith(comments):
-            continue
-        yield kind, place_at(lines, line, kind, corpus.files[number].path, dice)
-        made += 1
+    def report(self) -> Report:
+        starts = "".join(f", {start} {value:.1%}" for start, value in self.exact_by_start.items())
+        tenths: list[Row] = [
+            {"confidence": f"{tenth}+", "places": count, "exact": f"{exact:.1%}"}
+            for tenth, (count, exact) in self.by_confidence.items()
+        ]
+        shown: list[str | list[Row]] = [
+            f"{self.places} places, {self.exact:.1%} exact{starts}",
+            f"{self.tokens_a_pass:.2f} tokens a pass",
+            f"median {self.median_decode_ms:.1f} ms a cold request",
+            tenths,
+        ]
+        return Report(self, shown)
 
 
-def place_at(lines: list[str], line: int, kind: str, path: str, dice: random.Random) -> Place:
-    """The gap from a line's beginning or from inside it to its end."""
-    text = lines[line]
-    indent = len(text) - len(text.lstrip())
-    column = indent if kind == "line start" else dice.randint(indent + 1, max(indent + 1, len(text) - 1))
-    prefix = "\n".join([*lines[:line], text[:column]])[-BEFORE:]
-    suffix = "\n".join(["", *lines[line + 1 :]])[:AFTER]
-    return Place(FillRequest(prefix=prefix, suffix=suffix, path=path, max_lines=1), text[column:])
+def hit(filler: Backend, place: Place, request: FillRequest) -> Hit:
+    started = time.perf_counter()
+    fill = filler.fill(request, threading.Event())
+    return Hit(place, fill, 1000 * (time.perf_counter() - started))
 
 
 def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True, language: str = "python") -> Quality:
-    """How a loaded model fills `count` places of a corpus folder. Raises EngineError as `places` does."""
-    cancel, right = threading.Event(), []
-    for kind, place in places(folder, count, language=language):
-        fill = filler.fill(msgspec.structs.replace(place.request, copies=copies), cancel)
-        right.append((kind, fill, fill.text == place.target))
-    fills = [fill for _, fill, _ in right]
+    """How a loaded model fills `count` places of a corpus folder. Raises EngineError as `cursors` does."""
+    hits = [
+        hit(filler, place, msgspec.structs.replace(place.request, copies=copies))
+        for place in cursors(folder, count, language=language)
+    ]
     return Quality(
         places=count,
-        exact=share(hit for _, _, hit in right),
-        exact_by_start={
-            start: share(hit for kind, _, hit in right if kind == start) for start in ("line start", "inside")
-        },
-        tokens_a_pass=sum(fill.tokens + fill.complete for fill in fills) / sum(fill.passes for fill in fills),
-        median_decode_ms=sorted(fill.encode_ms + fill.decode_ms for fill in fills)[len(fills) // 2],
-        by_confidence=_calibration([(fill.confidence, hit) for _, fill, hit in right]),
+        exact=share(each.right for each in hits),
+        exact_by_start={start: share(each.right for each in hits if each.place.start == start) for start in STARTS},
+        tokens_a_pass=sum(each.fill.tokens + each.fill.complete for each in hits) / passes(hits),
+        median_decode_ms=median_ms(hits),
+        by_confidence=_calibration(hits),
     )
 
 
-def _calibration(judged: list[tuple[float, bool]]) -> dict[str, tuple[int, float]]:
-    tenths: dict[int, list[bool]] = {}
-    for confidence, hit in judged:
-        tenths.setdefault(min(9, int(confidence * 10)), []).append(hit)
-    return {f"{tenth / 10:.1f}": (len(hits), share(hits)) for tenth, hits in sorted(tenths.items())}
+def passes(hits: Iterable[Hit]) -> int:
+    return sum(each.fill.passes for each in hits)
 
 
-def share(hits: object) -> float:
-    values = [bool(hit) for hit in hits]  # type: ignore[attr-defined]
-    return sum(values) / len(values) if values else 0.0
+def median_ms(hits: list[Hit]) -> float:
+    return sorted(each.fill.encode_ms + each.fill.decode_ms for each in hits)[len(hits) // 2]
 
 
-def print_table(quality: Quality) -> None:
-    print(f"{quality.places} places, {quality.exact:.1%} exact", end="")
-    print("".join(f", {kind} {value:.1%}" for kind, value in quality.exact_by_start.items()))
-    print(f"{quality.tokens_a_pass:.2f} tokens a pass")
-    print(f"median {quality.median_decode_ms:.1f} ms a cold request")
-    print("confidence  places  exact")
-    for tenth, (count, exact) in quality.by_confidence.items():
-        print(f"   {tenth}+    {count:6d}  {exact:6.1%}")
+def _calibration(hits: list[Hit]) -> dict[str, tuple[int, float]]:
+    tenths = defaultdict[int, list[bool]](list)
+    for each in hits:
+        tenths[min(9, int(each.fill.confidence * 10))].append(each.right)
+    return {f"{tenth / 10:.1f}": (len(rights), share(rights)) for tenth, rights in sorted(tenths.items())}
+
+
+def compare_caches(filler: Backend, folder: Path, count: int, steps: int, language: str) -> Report:
+    """Raises EngineError as `cursors` does, and where the model has no cache to choose."""
+    ways: dict[Cache, list[Hit]] = {cache: [] for cache in get_args(Cache)}
+    same = 0
+    with tqdm(cursors(folder, count, language=language), total=count, unit="place") as bar:
+        for place in bar:
+            request = msgspec.structs.replace(place.request, copies=False, steps=steps)
+            for cache, hits in ways.items():
+                asked = msgspec.structs.replace(request, sampling=Sampling(cache=cache))
+                hits.append(hit(filler, place, asked))
+            same += len({hits[-1].fill.text for hits in ways.values()}) == 1
+            bar.set_postfix_str(f"the same at {same}")
+    rows: list[Row] = [
+        {
+            "cache": cache,
+            "right": f"{share(each.right for each in hits):.1%}",
+            "begun": f"{sum(each.begun for each in hits) / count:.1%}",
+            "passes": f"{passes(hits) / count:.2f}",
+            "median ms": f"{median_ms(hits):.0f}",
+        }
+        for cache, hits in ways.items()
+    ]
+    return Report(rows, [f"{count} places, the same text at {same / count:.0%}", rows])

@@ -8,39 +8,19 @@ machine that is busy for a while makes all of them slower and not their differen
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from engine import Engine, EngineError
 from engine.evaluation import latency
-from engine.evaluation.promise import Promise, print_promises
+from engine.evaluation.report import Promise, Report, Row, promised
 from engine.evaluation.team import started
-from engine.evaluation.typing import print_table
 from engine.options import Choice
 
 KEYS, COLD = 300, 5  # that are typed, and of these not counted
 HERE, HTTP, RAY = "in process", "HTTP", "Ray Serve"
 TARGETS = {HTTP: 3.0, RAY: 10.0}  # ms
-
-
-class Way(msgspec.Struct):
-    """`ms` are of each key."""
-
-    name: str
-    ms: list[float]
-
-    def row(self, here: Way) -> dict[str, float | str]:
-        p50, p95 = np.percentile(self.ms, [50, 95])
-        ratio = float(p50 / np.median(here.ms))
-        return {"way": self.name, "p50 ms": float(p50), "p95 ms": float(p95), "p50 to that in process": ratio}
-
-    def promise(self, here: Way) -> Promise:
-        added = float(np.median(np.subtract(self.ms, here.ms)))
-        return Promise(f"{self.name} adds, p50", added, "ms", TARGETS[self.name])
 
 
 @contextlib.contextmanager
@@ -54,25 +34,30 @@ def engines(choice: Choice, ray: bool) -> Iterator[dict[str, Engine]]:
         yield loaded
 
 
-def measure(choice: Choice, ray: bool, text: str, keys: int = KEYS) -> list[Way]:
+def measure(choice: Choice, ray: bool, text: str, keys: int = KEYS) -> dict[str, list[float]]:
+    """Milliseconds of each key, by way. Raises EngineError, and ModuleNotFoundError without the extras bench, serve and
+    (with `ray`) ray.
+    """
     with engines(choice, ray) as loaded:
-        ways = [Way(name, []) for name in loaded]
+        spent: dict[str, list[float]] = {name: [] for name in loaded}
         for request in latency.typing(text, COLD + keys):
-            for way in ways:
-                spent, fill = latency.timed(loaded[way.name], request)
+            for name, engine in loaded.items():
+                ms, fill = latency.timed(engine, request)
                 if fill.instead:  # another model would be measured
-                    raise EngineError(f"{way.name}: {fill.instead}")
-                way.ms.append(spent)
-    return [Way(way.name, way.ms[COLD:]) for way in ways]
+                    raise EngineError(f"{name}: {fill.instead}")
+                spent[name].append(ms)
+    return {name: ms[COLD:] for name, ms in spent.items()}
 
 
-def bench(choice: Choice, ray: bool, file: Path, as_json: bool) -> None:
-    """Raises EngineError, and ModuleNotFoundError without the extras bench, serve and (with `ray`) ray."""
-    here, *others = ways = measure(choice, ray, latency.read(file))
-    promises = [way.promise(here) for way in others]
-    if as_json:
-        sys.stdout.write(msgspec.json.encode({"ways": ways, "promises": promises}).decode() + "\n")
-    else:
-        print_table([way.row(here) for way in ways])
-        print()
-        print_promises(promises)
+def report(spent: dict[str, list[float]]) -> Report:
+    here, rows = spent[HERE], list[Row]()
+    for name, ms in spent.items():
+        p50, p95 = map(float, np.percentile(ms, [50, 95]))
+        rows.append({"way": name, "p50 ms": p50, "p95 ms": p95, "p50 to that in process": p50 / float(np.median(here))})
+    promises = [
+        Promise(f"{name} adds, p50", float(np.median(np.subtract(ms, here))), "ms", TARGETS[name])
+        for name, ms in spent.items()
+        if name != HERE
+    ]
+    data = {"ways": [{"name": name, "ms": ms} for name, ms in spent.items()], "promises": promises}
+    return Report(data, [rows, "", promised(promises)])

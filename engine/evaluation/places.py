@@ -1,21 +1,26 @@
-"""Lines of reserved packages that are typed again, each in its file with what stands around it.
+"""Places of reserved packages that are written again: a file cut open at a cursor, or a package with lines taken out.
 
-What is typed at a place is a line; below a line that opens a block it is the block, whose lines nobody has written
-before. The files of a package are the workspace, on disk and without what is to be typed: an index must not find it.
+A cursor stands where those of training do: after the indentation of a line, or anywhere within it. What is typed of a
+package is a line; below a line that opens a block it is the block, whose lines nobody has written before. The files of
+a package are the workspace, on disk and without what is to be typed: an index must not find it.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from engine.contract import EngineError
+from engine.contract import EngineError, FillRequest
 from engine.corpus import Corpus, beside
-from engine.languages import language_of
+from engine.languages import LANGUAGES, language_of
 
+BEFORE, AFTER = 32_768, 16_384  # characters of a request, as an editor hands over
+STARTS = ("line start", "inside")  # of a cursor
 OPENERS = (":", "{", "(", "[")
 BLOCK = 6  # lines that are typed of a block
 SHORTEST = 5  # characters of a line that is typed
@@ -24,7 +29,7 @@ LARGEST = 200_000  # characters of a file
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a text is typed again: `before` ends with the indentation of its first line."""
+    """Where `todo` stands in a file, and is to be written again."""
 
     path: str
     language: str
@@ -33,9 +38,19 @@ class Place(msgspec.Struct, frozen=True):
     after: str
 
     @property
+    def start(self) -> str:
+        """One of STARTS."""
+        return STARTS[bool(self.before[self.before.rfind("\n") + 1 :].strip())]
+
+    @property
     def opens(self) -> bool:
         """Whether a block begins here."""
         return self.before.rstrip().endswith(OPENERS)
+
+    @property
+    def request(self) -> FillRequest:
+        """For one line."""
+        return FillRequest(prefix=self.before[-BEFORE:], suffix=self.after[:AFTER], path=self.path, max_lines=1)
 
 
 class Workspace(msgspec.Struct):
@@ -50,6 +65,46 @@ class Workspace(msgspec.Struct):
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> Corpus:
+    """Raises EngineError where there is no corpus."""
+    try:
+        return Corpus(folder)
+    except OSError as error:
+        raise EngineError(
+            f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus` first"
+        ) from None
+
+
+def cursors(folder: Path, count: int, seed: int = 11, language: str = "python") -> Iterator[Place]:
+    """Cursors in files of one language, the same for the same corpus and seed; `todo` is the rest of the line.
+
+    Lines of comment or without a word have none. Raises EngineError where there is no corpus, or none of the language.
+    """
+    corpus = read(folder)
+    numbers = [number for number, file in enumerate(corpus.files) if file.language == language]
+    if not numbers:
+        raise EngineError(f"no {language} in {folder}: choose one of {', '.join(sorted(corpus.languages))}")
+    comments = LANGUAGES[language].comments
+    dice = random.Random(seed)
+    made = 0
+    while made < count:
+        number = numbers[dice.randrange(len(numbers))]
+        lines = corpus.text(number).split("\n")
+        line = dice.randrange(len(lines))
+        start = dice.choice(STARTS)
+        if not re.search(r"\w", lines[line]) or lines[line].strip().startswith(comments):
+            continue
+        yield cursor_at(lines, line, start, corpus.files[number].path, dice)
+        made += 1
+
+
+def cursor_at(lines: list[str], line: int, start: str, path: str, dice: random.Random) -> Place:
+    """A cursor after a line's indentation, or anywhere inside it."""
+    indent, text = _indent(lines[line]), lines[line]
+    column = indent if start == STARTS[0] else dice.randint(indent + 1, max(indent + 1, len(text) - 1))
+    return _cut(path, lines, range(line, line + 1), column)
 
 
 def workspaces(
@@ -81,15 +136,6 @@ def workspaces(
     return [workspace for workspace in made if workspace.places]
 
 
-def read(folder: Path) -> Corpus:
-    try:
-        return Corpus(folder)
-    except OSError as error:
-        raise EngineError(
-            f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus` first"
-        ) from None
-
-
 def _workspace(package: str, texts: dict[str, str], lines: int, dice: random.Random) -> Workspace:
     """Files are drawn by their length, lines within them evenly."""
     files = {path: text.split("\n") for path, text in texts.items()}
@@ -106,10 +152,10 @@ def _workspace(package: str, texts: dict[str, str], lines: int, dice: random.Ran
             continue
         span = range(first, min(_end(text, first), first + lines))
         taken[path].append(span)
-        places.append(_place(path, text, span))
+        places.append(_cut(path, text, span, _indent(text[first])))
         lines -= len(span)
     left = {path: _without(text, taken[path]) for path, text in files.items()}
-    return Workspace(package, left, places)
+    return Workspace(package, left, [_trimmed(place) for place in places])
 
 
 def _end(lines: list[str], first: int) -> int:
@@ -123,16 +169,21 @@ def _end(lines: list[str], first: int) -> int:
     return end
 
 
-def _place(path: str, lines: list[str], span: range) -> Place:
-    indent = _indent(lines[span.start])
-    typed = "\n".join(line.rstrip() for line in lines[span.start : span.stop])
+def _cut(path: str, lines: list[str], span: range, column: int) -> Place:
+    """The lines of the span from a column of the first on."""
+    written = "\n".join(lines[span.start : span.stop])
     return Place(
         path=path,
         language=language_of(path),
-        before="\n".join([*lines[: span.start], typed[:indent]]),
-        todo=typed[indent:],
+        before="\n".join([*lines[: span.start], written[:column]]),
+        todo=written[column:],
         after="\n".join(["", *lines[span.stop :]]),
     )
+
+
+def _trimmed(place: Place) -> Place:
+    """Nobody types blanks at a line's end."""
+    return msgspec.structs.replace(place, todo="\n".join(map(str.rstrip, place.todo.split("\n"))))
 
 
 def _without(lines: list[str], spans: list[range]) -> str:

@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,14 +30,13 @@ import msgspec
 from engine.contract import EngineError
 from engine.evaluation import baselines
 from engine.evaluation.editor import SERVER, Editor, position
-from engine.evaluation.latency import Times, times
 from engine.evaluation.places import Place, Workspace
+from engine.evaluation.report import Report, Row, times
+from engine.evaluation.typist import acceptable, counted, is_right, next_key
 from engine.options import Choice
 
 WITHOUT = "without "
-LEAST = 2  # characters that are worth a key that accepts them
 UNHURRIED = {"deadlineAutomaticMs": 60_000, "deadlineInvokedMs": 60_000}
-WORD = re.compile(r"\s*(\w+|[^\w\s]+)")
 COMMENT = {"python": "#", "ruby": "#", "lua": "--"}
 DOCSTRING = re.compile(r'"""|\'\'\'')
 
@@ -68,8 +67,8 @@ class Session(msgspec.Struct):
     """Lines that were typed with one kind of suggestions."""
 
     name: str
-    lines: dict[str, int] = {}  # by language
-    characters: dict[str, int] = {}
+    lines: Counter[str] = msgspec.field(default_factory=Counter)  # by language
+    characters: Counter[str] = msgspec.field(default_factory=Counter)
     keys: int = 0
     suggestions: list[Suggestion] = []
     reply_ms: list[float] = []
@@ -89,6 +88,19 @@ class Figures(msgspec.Struct):
     helped: float
     similarity: float
 
+    def row(self) -> Row:
+        return {
+            "": self.part,
+            "lines": self.lines,
+            "ratio": f"{self.ratio:.3f}",
+            "prec.": f"{self.precision:.2f}",
+            "shown": f"{self.shown:.2f}",
+            "wrong": f"{self.wrong:.2f}",
+            "partly": f"{self.partly:.2f}",
+            "helped": f"{self.helped:.2f}",
+            "alike": f"{self.similarity:.2f}",
+        }
+
 
 class Effect(msgspec.Struct):
     """What a filter is good for, against the same lines without it: the suggestions that are shown with and only with
@@ -102,6 +114,17 @@ class Effect(msgspec.Struct):
     kept_away_right: int
     ratio: float
     precision: float
+
+    def row(self) -> Row:
+        return {
+            "filter": self.filter,
+            "instead": self.instead,
+            "instead, right": self.instead_right,
+            "kept away": self.kept_away,
+            "kept away, right": self.kept_away_right,
+            "ratio without": f"{self.ratio:.3f}",
+            "precision without": f"{self.precision:.2f}",
+        }
 
 
 class Way(NamedTuple):
@@ -188,42 +211,8 @@ async def _type_place(editor: Editor, root: Path, package: str, place: Place, se
             named[completion["id"]].confidence = completion["confidence"]
             named[completion["id"]].outcome = completion["outcome"]
     editor.close(uri)
-    _count(session.lines, place.language, place.todo.count("\n") + 1)
-    _count(session.characters, place.language, counted(place.todo))
-
-
-def _count(counts: dict[str, int], language: str, more: int) -> None:
-    counts[language] = counts.get(language, 0) + more
-
-
-def acceptable(text: str, todo: str) -> str:
-    """What a typist takes of a suggestion: all of it, or its right words from the beginning on; nothing so short that
-    it is as well typed.
-    """
-    end = len(text) if is_right(text, todo) else 0
-    for word in () if end else WORD.finditer(text):
-        if not is_right(text[: word.end()], todo):
-            break
-        end = word.end()
-    return text[:end] if counted(text[:end]) >= LEAST else ""
-
-
-def is_right(text: str, todo: str) -> bool:
-    """Whether a text is a beginning of what is to be typed, and ends no word too early."""
-    goes_on = todo[len(text) :][:1]
-    inside_word = (text[-1:].isalnum() or text[-1:] == "_") and (goes_on.isalnum() or goes_on == "_")
-    return bool(text.strip()) and todo.startswith(text) and not inside_word
-
-
-def counted(text: str) -> int:
-    """Characters, without the line ends and indentations, which the editor types."""
-    return len(re.sub(r"\n[ \t]*", "", text))
-
-
-def next_key(todo: str) -> str:
-    """A character; a line end comes with the indentation after it."""
-    line_end = re.match(r"\n[ \t]*", todo)
-    return line_end.group() if line_end else todo[0]
+    session.lines[place.language] += place.todo.count("\n") + 1
+    session.characters[place.language] += counted(place.todo)
 
 
 def _judged(line: int, package: str, place: Place, before: str, text: str, todo: str) -> Suggestion:
@@ -302,17 +291,6 @@ def _only(session: Session, other: Session) -> list[Suggestion]:
     return [one for one in session.suggestions if (one.line, one.text) not in known]
 
 
-class Report(msgspec.Struct):
-    """All of a run, for `--json`. Latencies are those of a server without deadlines."""
-
-    seed: int
-    model: str
-    figures: list[Figures]
-    effects: list[Effect]
-    reply_ms: dict[str, Times]
-    suggestions: dict[str, list[Suggestion]]
-
-
 def run(choice: Choice, workspaces: Sequence[Workspace], ways: Sequence[Way]) -> list[Session]:
     """Every way in turn, with progress on stderr. Raises EngineError."""
     from tqdm import tqdm
@@ -325,44 +303,30 @@ def run(choice: Choice, workspaces: Sequence[Workspace], ways: Sequence[Way]) ->
     return sessions
 
 
-def print_report(model: str, seed: int, sessions: Sequence[Session]) -> None:
-    """As a table. A line without suggestions is nothing saved and nothing in the way."""
-    print(f"{model}, seed {seed}")
-    head = f"{'':24}{'lines':>7}{'ratio':>8}{'prec.':>7}{'shown':>8}{'wrong':>8}{'partly':>8}{'helped':>8}{'alike':>7}"
+def report(model: str, seed: int, sessions: Sequence[Session]) -> Report:
+    """Latencies are those of a server without deadlines. A line without suggestions is nothing saved and nothing in the
+    way.
+    """
+    spent = {session.name: times(session.reply_ms) for session in sessions}
+    made = effects(sessions)
+    data = {
+        "seed": seed,
+        "model": model,
+        "figures": [row for session in sessions for row in figures(session)],
+        "effects": made,
+        "reply_ms": spent,
+        "suggestions": {session.name: session.suggestions for session in sessions},
+    }
+    shown: list[str | list[Row]] = [f"{model}, seed {seed}"]
     for session in sessions:
-        spent = times(session.reply_ms)
-        print(f"\n{session.name}: {session.keys} keys, {spent.p50:.1f} ms, 95 % {spent.p95:.1f} ms\n{head}")
-        for row in figures(session):
-            print(
-                f"{row.part:24}{row.lines:7}{row.ratio:8.3f}{row.precision:7.2f}{row.shown:8.2f}{row.wrong:8.2f}"
-                f"{row.partly:8.2f}{row.helped:8.2f}{row.similarity:7.2f}"
-            )
-    print_effects(sessions)
-    print(
+        its = spent[session.name]
+        shown.append(f"\n{session.name}: {session.keys} keys, {its.p50:.1f} ms, 95 % {its.p95:.1f} ms")
+        shown.append([row.row() for row in figures(session)])
+    shown += ["", [effect.row() for effect in made]] if made else []
+    shown.append(
         "\nnothing shown: ratio 0, shown 0; shown, wrong and partly accepted are a line's, helped is a share of lines"
     )
-
-
-def print_effects(sessions: Sequence[Session]) -> None:
-    made = effects(sessions)
-    if made:
-        names = "instead", "right", "kept away", "right", "ratio without", "precision without"
-        print(f"\n{'filter':26}" + "".join(f"{name:>19}" for name in names))
-    for one in made:
-        counts = one.instead, one.instead_right, one.kept_away, one.kept_away_right
-        print(f"{one.filter:26}" + "".join(f"{n:19}" for n in counts) + f"{one.ratio:19.3f}{one.precision:19.2f}")
-
-
-def print_json(model: str, seed: int, sessions: Sequence[Session]) -> None:
-    report = Report(
-        seed=seed,
-        model=model,
-        figures=[row for session in sessions for row in figures(session)],
-        effects=effects(sessions),
-        reply_ms={session.name: times(session.reply_ms) for session in sessions},
-        suggestions={session.name: session.suggestions for session in sessions},
-    )
-    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    return Report(data, shown)
 
 
 def plot(sessions: Sequence[Session], path: Path) -> None:

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 import engine
 from engine.evaluation.editor import Editor, position
-from engine.evaluation.latency import SAMPLE, matrix_product_ms
-from engine.evaluation.promise import Promise, print_promises
+from engine.evaluation.latency import SAMPLE
+from engine.evaluation.report import Meter, Promise, Report, matrix_product_ms, promised, reference
 from engine.options import Choice
 
 KEYS, HITS, FILES = 200, 100, 8
 SMALL, LARGE = 200, 20_000  # lines
 
 
-def bench(choice: Choice, as_json: bool) -> None:
+def measure(choice: Choice) -> Report:
     """Raises EngineError, and ModuleNotFoundError without the bench extra."""
-    promises, reference = asyncio.run(measure(choice)), matrix_product_ms()
-    if as_json:
-        report = {"matrix_product_ms": reference, "promises": promises}
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-    else:
-        print_promises(promises)
-        print(f"a 512³ matrix product: {reference:.2f} ms")
+    promises, product = asyncio.run(measured(choice)), matrix_product_ms()
+    data = {"matrix_product_ms": product, "promises": promises}
+    return Report(data, [promised(promises), reference(product)])
 
 
-async def measure(choice: Choice) -> list[Promise]:
-    import psutil  # of the bench extra
-
+async def measured(choice: Choice) -> list[Promise]:
     start = time.perf_counter()
     async with Editor.start(choice) as editor:
         await editor.loaded()
@@ -49,7 +41,7 @@ async def measure(choice: Choice) -> list[Promise]:
             Promise("automatic single line, p95", float(p95), "ms", 50),
             Promise("cache hit, p50", float(np.median(await cache_hits(editor))), "ms", 2),
             Promise("20,000 lines over 200, a key", await large_file(editor), "ms", 3),
-            Promise("resident memory", psutil.Process(editor.pid).memory_info().rss / 1e6, "MB", 450),
+            Promise("resident memory", Meter(editor.pid).memory_mb(), "MB", 450),
         ]
 
 

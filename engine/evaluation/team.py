@@ -25,9 +25,7 @@ import msgspec
 import numpy as np
 
 from engine import EngineError, FillRequest
-from engine.evaluation.latency import matrix_product_ms
-from engine.evaluation.promise import Promise, print_promises
-from engine.evaluation.typing import print_table
+from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, promised, reference
 from engine.evaluation.typist import Key, Scenario, Source, Typist
 from engine.remote.address import parsed
 from engine.remote.keys import key_for
@@ -53,7 +51,7 @@ class Load(msgspec.Struct):
     cpu_seconds: float = 0.0
     memory_mb: list[float] = []  # each second
 
-    def row(self) -> dict[str, float | str]:
+    def row(self) -> Row:
         p50, p95, p99 = np.percentile(self.latency_ms or [0.0], [50, 95, 99])
         return {
             "typists": self.typists,
@@ -83,29 +81,14 @@ class Load(msgspec.Struct):
         return made
 
 
-class Meter:
-    """Of a server's processes; of a server elsewhere nothing is known. Needs the bench extra."""
-
-    def __init__(self, pid: int | None) -> None:
-        import psutil
-
-        root = [] if pid is None else [psutil.Process(pid)]
-        self._processes = [*root, *(child for each in root for child in each.children(recursive=True))]
-
-    def cpu_seconds(self) -> float:
-        return float(sum(sum(process.cpu_times()[:2]) for process in self._processes))
-
-    def memory_mb(self) -> float:
-        return float(sum(process.memory_info().rss for process in self._processes) / 1e6)
-
-    async def watch(self, megabytes: list[float]) -> None:
-        """Until cancelled, and once more then."""
-        try:
-            while True:
-                megabytes.append(self.memory_mb())
-                await asyncio.sleep(1)
-        finally:
-            megabytes.append(self.memory_mb())
+async def watch(meter: Meter, megabytes: list[float]) -> None:
+    """Note the memory each second until cancelled, and once more then."""
+    try:
+        while True:
+            megabytes.append(meter.memory_mb())
+            await asyncio.sleep(1)
+    finally:
+        megabytes.append(meter.memory_mb())
 
 
 class Server(NamedTuple):
@@ -119,11 +102,11 @@ class Server(NamedTuple):
 async def load(server: Server, sources: Sequence[Source], typists: int, seconds: float) -> Load:
     """So many typists at once, for so long."""
     base, served, pid = server
-    result, meter, key = Load(typists), Meter(pid), key_for(parsed(base).host)
+    result, meter, key = Load(typists), Meter(pid), key_for(parsed(base))
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
         cpu, start = meter.cpu_seconds(), time.perf_counter()
-        watching = asyncio.create_task(meter.watch(result.memory_mb))
+        watching = asyncio.create_task(watch(meter, result.memory_mb))
         ends = start + seconds
         async with contextlib.AsyncExitStack() as stack:
             people = [Person(http, served, key, result) for _ in range(typists)]
@@ -235,6 +218,7 @@ def measured(
     typists: Sequence[int],
     seconds: float,
 ) -> list[Load]:
+    """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
     with contextlib.ExitStack() as stack:
         address, pid = (url, None) if url else stack.enter_context(started(options))
         server = Server(parsed(address).base, what_is(address), pid)
@@ -249,23 +233,10 @@ def what_is(url: str) -> Served:
     return remote.served
 
 
-def bench(
-    url: str | None,
-    options: Sequence[str],
-    sources: Sequence[Source],
-    typists: Sequence[int],
-    seconds: float,
-    as_json: bool,
-) -> None:
-    """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
-    loads = measured(url, options, sources, typists, seconds)
-    reference = matrix_product_ms()
-    if as_json:
-        sys.stdout.write(msgspec.json.encode({"matrix_product_ms": reference, "loads": loads}).decode() + "\n")
-    else:
-        print_table([each.row() for each in loads])
-        print(f"a 512³ matrix product: {reference:.2f} ms")
-        for each in loads:
-            if each.typists == TEAM:
-                print()
-                print_promises(each.promises())
+def report(loads: Sequence[Load]) -> Report:
+    product = matrix_product_ms()
+    shown: list[str | list[Row]] = [[each.row() for each in loads], reference(product)]
+    for each in loads:
+        if each.typists == TEAM:
+            shown += ["", promised(each.promises())]
+    return Report({"matrix_product_ms": product, "loads": loads}, shown)

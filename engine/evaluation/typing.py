@@ -10,26 +10,22 @@ and the editor must not show it.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from engine import Cancelled, Engine, EngineError, FillRequest
-from engine.corpus import Corpus
+from engine import Cancelled, Engine, FillRequest
 from engine.evaluation.editor import Answer, Editor, Reply, position, reply
-from engine.evaluation.latency import matrix_product_ms, times
+from engine.evaluation.places import read
+from engine.evaluation.report import Meter, Report, Row, matrix_product_ms, reference, times
 from engine.evaluation.typist import SCENARIOS, Key, Screen, Source, Typist
 from engine.options import Choice
-
-if TYPE_CHECKING:
-    import psutil
 
 FILES, LONG_ENOUGH = 8, 60  # of a corpus; lines
 JUMP_MS, PAUSE_MS = 1000, 500  # time for the first request of a place; of a pause, what is waited for
@@ -79,7 +75,7 @@ class Replay(msgspec.Struct, kw_only=True):
     cpu_seconds_per_1000_keys: float = 0.0
     memory_mb: float = 0.0
 
-    def row(self) -> dict[str, float | str]:
+    def row(self) -> Row:
         """For a table. Passes, and tokens of context encoded and reused, are a request's."""
         spent, work = times(self.reply_ms), self.work
         requests = max(1, work.requests)
@@ -108,27 +104,6 @@ class Replay(msgspec.Struct, kw_only=True):
         }
 
 
-class Meter:
-    """CPU time and memory of a process while a scenario is played."""
-
-    def __init__(self, pid: int | None = None) -> None:
-        import psutil  # of the bench extra
-
-        self._process: psutil.Process = psutil.Process(pid)
-        self._before, self._most = self._seconds(), 0
-
-    def _seconds(self) -> float:
-        spent = self._process.cpu_times()
-        return float(spent.user + spent.system)
-
-    def sample(self) -> None:
-        self._most = max(self._most, self._process.memory_info().rss)
-
-    def read(self, result: Replay) -> None:
-        result.cpu_seconds_per_1000_keys = (self._seconds() - self._before) / max(1, result.keys) * 1000
-        result.memory_mb = self._most / 1e6
-
-
 def pressed(result: Replay, key: Key) -> None:
     result.keys += 1
     result.accepted_characters += len(key.left) if key.left.strip() and len(key.left) > 1 else 0
@@ -138,7 +113,8 @@ def pressed(result: Replay, key: Key) -> None:
 
 
 def replay(engine: Engine, typist: Typist) -> Replay:
-    result, meter = Replay(client="engine", scenario=typist.scenario.name), Meter()
+    result, meter = Replay(client="engine", scenario=typist.scenario.name), Meter(os.getpid())
+    before = meter.cpu_seconds()
     for key in typist.pressed():
         if key is not None:
             typist.screen.press(key)
@@ -148,8 +124,8 @@ def replay(engine: Engine, typist: Typist) -> Replay:
         timer.start()
         typist.suggestion = _filled(engine, request(typist.screen), cancel, result)
         timer.cancel()
-        meter.sample()
-    meter.read(result)
+        result.memory_mb = max(result.memory_mb, meter.memory_mb())
+    result.cpu_seconds_per_1000_keys = (meter.cpu_seconds() - before) / max(1, result.keys) * 1000
     return result
 
 
@@ -181,7 +157,8 @@ def _filled(engine: Engine, asked: FillRequest, cancel: threading.Event, result:
 async def replay_over_lsp(editor: Editor, client: Client, typist: Typist) -> Replay:
     """Plays a scenario in real time on a server that has loaded its model."""
     result, meter = Replay(client=client.name, scenario=typist.scenario.name), Meter(editor.pid)
-    before, opened, late, shown = await _work(editor), dict[Screen, str](), list[Answer](), Reply(0)
+    cpu, before = meter.cpu_seconds(), await _work(editor)
+    opened, late, shown = dict[Screen, str](), list[Answer](), Reply(0)
     for key in typist.pressed():
         next_key = time.perf_counter() + (min(key.wait_ms, PAUSE_MS) if key else JUMP_MS) / 1000
         screen = typist.screen
@@ -195,14 +172,14 @@ async def replay_over_lsp(editor: Editor, client: Client, typist: Typist) -> Rep
         late += [answer] if answer and not answer.done() else []
         shown = _shown(answer, result)
         typist.suggestion = shown.text
-        meter.sample()
+        result.memory_mb = max(result.memory_mb, meter.memory_mb())
         await asyncio.sleep(next_key - time.perf_counter())
         if client.cancels and answer and not answer.done():
             editor.cancel(answer.number)
     result.late = len(late)
     for answer in late:
         result.crossed += bool(reply(await answer.future).text)
-    meter.read(result)
+    result.cpu_seconds_per_1000_keys = (meter.cpu_seconds() - cpu) / max(1, result.keys) * 1000
     result.work = (await _work(editor)).since(before)
     return result
 
@@ -256,46 +233,25 @@ async def over_lsp(choice: Choice, sources: Sequence[Source], lines: int) -> lis
 
 def from_corpus(folder: Path, language: str = "python") -> list[Source]:
     """Some files of a corpus in one language, the same each time. Raises EngineError where there is none."""
-    try:
-        corpus = Corpus(folder)
-    except OSError as error:
-        raise EngineError(f"no corpus in {folder} ({error.strerror}): run `python -m engine train corpus`") from None
+    corpus = read(folder)
     numbers = (number for number, file in enumerate(corpus.files) if file.language == language)
     files = (Source(corpus.files[number].path, corpus.text(number)) for number in numbers)
     return random.Random(0).sample([file for file in files if file.text.count("\n") >= LONG_ENOUGH], FILES)
 
 
-def bench(
-    choice: Choice, sources: Sequence[Source], lines: int, lsp: bool, as_json: bool, picture: Path | None
-) -> None:
-    """Play all scenarios and report. Raises EngineError, and ModuleNotFoundError without the bench extra."""
-    Meter()
+def played(choice: Choice, sources: Sequence[Source], lines: int, lsp: bool) -> list[Replay]:
+    """All scenarios. Raises EngineError, and ModuleNotFoundError without the bench extra."""
+    Meter(None)
     if lsp:
-        results = asyncio.run(over_lsp(choice, sources, lines))
-    else:
-        engine = choice.load()
-        results = [replay(engine, Typist(scenario, sources, lines)) for scenario in SCENARIOS]
-    reference = matrix_product_ms()
-    if picture:
-        plot(results, picture)
-    if as_json:
-        report = {"matrix_product_ms": reference, "replays": results}
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-    else:
-        print_table([result.row() for result in results])
-        print(f"a 512³ matrix product: {reference:.2f} ms")
+        return asyncio.run(over_lsp(choice, sources, lines))
+    engine = choice.load()
+    return [replay(engine, Typist(scenario, sources, lines)) for scenario in SCENARIOS]
 
 
-def print_table(rows: Sequence[dict[str, float | str]]) -> None:
-    """Columns are those of the first row."""
-    texts = [[_cell(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(list(rows[0]), *texts, strict=True)]
-    for cells in ([*rows[0]], *texts):
-        print("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
-
-
-def _cell(value: float | str) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+def report(results: Sequence[Replay]) -> Report:
+    product = matrix_product_ms()
+    data = {"matrix_product_ms": product, "replays": results}
+    return Report(data, [[result.row() for result in results], reference(product)])
 
 
 def plot(results: Sequence[Replay], path: Path) -> None:

@@ -9,12 +9,15 @@ one. Keys come in bursts with pauses between them.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 LINES = 12  # typed at one place of a file
+LEAST = 2  # characters that are worth a key that accepts them
+WORD = re.compile(r"\s*(\w+|[^\w\s]+)")
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -135,3 +138,36 @@ class Typist:
     def _wait(self) -> float:
         pause = self.dice.random() < self.scenario.pause
         return self.dice.uniform(*(self.scenario.pause_ms if pause else self.scenario.key_ms))
+
+
+# ---------------------------------------------------------------- suggestions
+
+
+def acceptable(text: str, todo: str) -> str:
+    """What a typist takes of a suggestion: all of it, or its right words from the beginning on; nothing so short that
+    it is as well typed.
+    """
+    end = len(text) if is_right(text, todo) else 0
+    for word in () if end else WORD.finditer(text):
+        if not is_right(text[: word.end()], todo):
+            break
+        end = word.end()
+    return text[:end] if counted(text[:end]) >= LEAST else ""
+
+
+def is_right(text: str, todo: str) -> bool:
+    """Whether a text is a beginning of what is to be typed, and ends no word too early."""
+    goes_on = todo[len(text) :][:1]
+    inside_word = (text[-1:].isalnum() or text[-1:] == "_") and (goes_on.isalnum() or goes_on == "_")
+    return bool(text.strip()) and todo.startswith(text) and not inside_word
+
+
+def counted(text: str) -> int:
+    """Characters, without the line ends and indentations, which the editor types."""
+    return len(re.sub(r"\n[ \t]*", "", text))
+
+
+def next_key(todo: str) -> str:
+    """A character; a line end comes with the indentation after it."""
+    line_end = re.match(r"\n[ \t]*", todo)
+    return line_end.group() if line_end else todo[0]

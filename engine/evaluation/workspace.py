@@ -8,9 +8,7 @@ first six others of its folder.
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,8 +18,9 @@ import msgspec
 
 from engine import Engine, FillRequest
 from engine.corpus import Corpus, beside
-from engine.evaluation.latency import Times, times
-from engine.evaluation.lines import places, share
+from engine.evaluation.lines import Hit, hit
+from engine.evaluation.places import cursors
+from engine.evaluation.report import Report, Row, Times, share, times
 from engine.retrieval.build import Order, build
 from engine.retrieval.files import read_text
 from engine.retrieval.index import Index
@@ -31,17 +30,7 @@ LENGTHS = (0, 8, 16, 32)  # characters: the lower ends of classes of match lengt
 WAYS = ("nothing", "the file", "open files", "index", "index and snippets")
 
 
-class Hit(msgspec.Struct):
-    """Of one way at one place: whether the line was exactly right, and what it took."""
-
-    way: str
-    kind: str
-    match: int
-    right: bool
-    milliseconds: float
-
-
-class Report(msgspec.Struct):
+class Comparison(msgspec.Struct):
     """Shares of lines exactly right by way, in all, by kind of place and by match length; `lookup` is of the index."""
 
     places: int
@@ -49,26 +38,32 @@ class Report(msgspec.Struct):
     fill: dict[str, Times]
     lookup: Times
 
+    def report(self) -> Report:
+        rows: list[Row] = [
+            {"": way} | {part: f"{exact:.1%}" for part, exact in by_part.items()} | {"median ms": self.fill[way].p50}
+            for way, by_part in self.exact.items()
+        ]
+        lookup = f"a look-up in the index: {self.lookup.p50:.2f} ms, 95 % {self.lookup.p95:.2f} ms"
+        return Report(self, [f"{self.places} places, lines exactly right", rows, lookup])
 
-def compare(engine: Engine, folder: Path, count: int, language: str) -> Report:
-    """Raises EngineError as `lines.places` does."""
-    hits, lookups = list[Hit](), list[float]()
+
+def compare(engine: Engine, folder: Path, count: int, language: str) -> Comparison:
+    """Raises EngineError as `cursors` does."""
+    hits, lookups = defaultdict[str, list[tuple[Hit, int]]](list), list[float]()
     with tempfile.TemporaryDirectory() as root:
         files, indexes = _indexed(folder, Path(root))
-        for kind, place in places(folder, count, language=language):
-            package, path = files[place.request.path]
+        for place in cursors(folder, count, language=language):
+            package, path = files[place.path]
             started = time.perf_counter()
             found = indexes[package].matches(place.request.prefix, frozenset({path}))
             lookups.append(1000 * (time.perf_counter() - started))
             match = max((one.length for one in found), default=0)
             for way, request in _ways(place.request, path, indexes[package]):
-                started = time.perf_counter()
-                text = engine.fill(request, threading.Event()).text
-                hits.append(Hit(way, kind, match, text == place.target, 1000 * (time.perf_counter() - started)))
-    return Report(
+                hits[way].append((hit(engine, place, request), match))
+    return Comparison(
         places=count,
-        exact={way: _exact([hit for hit in hits if hit.way == way]) for way in WAYS},
-        fill={way: times([hit.milliseconds for hit in hits if hit.way == way]) for way in WAYS},
+        exact={way: _exact(hits[way]) for way in WAYS},
+        fill={way: times(each.ms for each, _ in hits[way]) for way in WAYS},
         lookup=times(lookups),
     )
 
@@ -110,24 +105,10 @@ def opened_with(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (file.as_posix(), *(other.as_posix() for other in others)), texts
 
 
-def _exact(hits: list[Hit]) -> dict[str, float]:
+def _exact(hits: list[tuple[Hit, int]]) -> dict[str, float]:
     parts = defaultdict[str, list[bool]](list)
-    for hit in hits:
-        least = max(length for length in LENGTHS if length <= hit.match)
-        for part in ("all", hit.kind, f"match of {least}+"):
-            parts[part].append(hit.right)
+    for each, match in hits:
+        least = max(length for length in LENGTHS if length <= match)
+        for part in ("all", each.place.start, f"match of {least}+"):
+            parts[part].append(each.right)
     return {part: share(parts[part]) for part in sorted(parts)}
-
-
-def print_report(report: Report, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-        return
-    parts = list(report.exact["index"])
-    print(
-        f"{report.places} places, lines exactly right\n{'':18}"
-        + "".join(f"{part:>15}" for part in [*parts, "median ms"])
-    )
-    for way, exact in report.exact.items():
-        print(f"{way:18}" + "".join(f"{exact[part]:15.1%}" for part in parts) + f"{report.fill[way].p50:15.1f}")
-    print(f"a look-up in the index: {report.lookup.p50:.2f} ms, 95 % {report.lookup.p95:.2f} ms")

@@ -1,1 +1,1 @@
-"""Transformers in torch: the embedded model's training form, and in time the public families."""
+"""Transformers in torch: the embedded model's training form, and the public families."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from engine.models.trunk import Block, Norm, Trunk, attend, linear, rotary
+from engine.models.trunk import Block, Linear, Norm, Trunk, attend, linear, rotary
 
 
 class Denoiser(nn.Module):
@@ -25,7 +25,7 @@ class Denoiser(nn.Module):
         config = trunk.config
         assert config.denoiser is not None
         self.config, self.shape = config, config.denoiser
-        self.fuse = nn.Linear(len(self.shape.depths) * config.dim, config.dim, bias=False)
+        self.fuse = Linear(len(self.shape.depths) * config.dim, config.dim, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(self.shape.layers))
         self.norm = Norm(config)
         self.mask = nn.Parameter(trunk.embed.weight.detach().mean(0))

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from engine.contract import Backend, EngineError, Fill, FillRequest, Watch, takes
-from engine.decoding.copying import Copier
 from engine.decoding.limits import Limits, Written
 from engine.models import checkpoint, validation
 from engine.models.family import Config
 from engine.models.tensors import Tensors
 from engine.models.vocabulary import CHARACTERS, read_json, recent
+from engine.retrieval.copying import Copier
 
 MODEL_TYPE = "diffusion_gemma"
 WINDOW = 2048  # tokens
@@ -174,6 +174,8 @@ class _Late(Exception):
 
 class _Spelling:
     """A `decoding.limits.Spelling`."""
+
+    ended = False
 
     def __init__(self, tokenizer: Any, ends: set[int]) -> None:
         self._tokenizer, self.ends, self.end = tokenizer, frozenset(ends), tokenizer.eos_token_id

@@ -12,7 +12,8 @@ these lengths, and the compiler fuses the rest.
 
 `TrunkConfig` says what differs between the models. Its defaults are nano: RMSNorm without weights, QK-norm, ReLU²,
 zero-initialised output projections (modded-nanogpt), embedding and head untied, hashed bigrams and trigrams of the
-input as a second, narrow embedding, which costs a look-up. small is shaped as its base, a Llama.
+input as a second, narrow embedding, which costs a look-up. small is shaped as its base, a Llama, and
+base is one with biases of queries, keys and values.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
     qk_norm: bool = True
     embed_norm: bool = True
     tied: bool = False  # the head is the embedding
+    qkv_bias: bool = False
     ngram_buckets: int = 10240  # 0 leaves the n-gram embedding out
     ngram_dim: int = 64
     rope_base: float = 10000.0
@@ -89,10 +91,19 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
-def linear(x: Tensor, layer: nn.Module) -> Tensor:
+class Linear(nn.Linear):
+    """`update`, where there is one, is a low-rank change of the product that is being trained (training.lora)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+        super().__init__(inputs, outputs, bias)
+        self.update: nn.Module | None = None
+
+
+def linear(x: Tensor, layer: Linear) -> Tensor:
     """Multiply in x's dtype: weights and their gradients stay float32 where the products are bfloat16."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    return F.linear(x, weight.to(x.dtype))
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    product = F.linear(x, layer.weight.to(x.dtype), bias)
+    return product if layer.update is None else product + layer.update(x)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -114,11 +125,11 @@ class Block(nn.Module):
         self.config = config
         self.widths = [config.heads * config.head_dim] + [config.kv_heads * config.head_dim] * 2
         self.norm = Norm(config)
-        self.qkv = nn.Linear(config.dim, sum(self.widths), bias=False)
-        self.out = nn.Linear(self.widths[0], config.dim, bias=False)
+        self.qkv = Linear(config.dim, sum(self.widths), bias=config.qkv_bias)
+        self.out = Linear(self.widths[0], config.dim, bias=False)
         self.mlp_norm = Norm(config)
-        self.up = nn.Linear(config.dim, config.mlp * (1 + config.gated), bias=False)
-        self.down = nn.Linear(config.mlp, config.dim, bias=False)
+        self.up = Linear(config.dim, config.mlp * (1 + config.gated), bias=False)
+        self.down = Linear(config.mlp, config.dim, bias=False)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (batch, heads, length, head_dim), keys and values (batch, kv_heads, length, head_dim)."""
@@ -152,14 +163,6 @@ class Block(nn.Module):
             attended.append(attend(q[:, :, start:end], k[:, :, :end], v[:, :, :end], ahead))
         return self.finish(x, torch.cat((*attended, attend(q[:, :, length:], k, v, tail)), dim=2))
 
-    def step(
-        self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, bias: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Inference rows over a KV memory: keys, values (batch, kv_heads, cached, d), bias (rows, cached + rows)."""
-        q, k, v = self.project(x, cos, sin)
-        attended = attend(q, torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2), bias)
-        return self.finish(x, attended), k, v
-
 
 class Trunk(nn.Module):
     def __init__(self, config: TrunkConfig) -> None:
@@ -168,7 +171,7 @@ class Trunk(nn.Module):
         self.embed = nn.Embedding(config.vocab, config.dim)
         if config.ngram_buckets:
             self.ngrams = nn.Embedding(config.ngram_buckets, config.ngram_dim)
-            self.ngram_up = nn.Linear(config.ngram_dim, config.dim, bias=False)
+            self.ngram_up = Linear(config.ngram_dim, config.dim, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = Norm(config)
         self.head = nn.Linear(config.dim, config.vocab, bias=False)
@@ -222,32 +225,3 @@ class Trunk(nn.Module):
                 streams.append(x)
             x = block(x, cos, sin, tail)
         return self.norm(x), streams
-
-    def step(
-        self,
-        tokens: Tensor,
-        ngrams: Tensor,
-        positions: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        bias: Tensor,
-        rows: Tensor,
-        depths: tuple[int, ...] = (),
-    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """One inference pass of one sequence over a KV memory, as the exported graph computes it.
-
-        tokens, positions (n,), ngrams (n, 2), keys, values (layers, kv_heads, cached, d), bias (n, cached + n) added
-        to the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, kv_heads, n, d), and
-        the streams that the layers `depths` read, each (n, dim).
-        """
-        x = self.embedded(tokens[None], ngrams[None])
-        cos, sin = rotary(positions[None], self.config)
-        new, streams = [], []
-        for number, (block, *memory) in enumerate(zip(self.blocks, keys, values, strict=True)):
-            if number in depths:
-                streams.append(x[0])
-            x, k, v = block.step(x, cos, sin, *(part[None] for part in memory), bias)  # type: ignore[operator]
-            new.append((k[0], v[0]))
-        logits = self.head(self.norm(x)[0, rows])
-        new_keys, new_values = (torch.stack(parts) for parts in zip(*new, strict=True))
-        return logits, new_keys, new_values, streams

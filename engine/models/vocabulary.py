@@ -41,6 +41,8 @@ AFTER_SHARE = 0.25
 class Vocabulary:
     """`ends` are the special tokens: each, predicted, ends a fill."""
 
+    ended = False
+
     def __init__(self, bpe: tokenizers.Tokenizer, special: dict[str, Any], infill: Infill) -> None:
         self._bpe = bpe
         self._bpe.encode_special_tokens = True  # a file that spells a special token is not one

@@ -152,7 +152,7 @@ def makes_errors(lines: list[str], change: Change, language: str) -> bool:
     new = old[: change.start] + change.text + old[change.end :]
     then = [*lines[: change.line], new, *lines[change.line + 1 :]]
     try:
-        with budget(PARSING):
+        with budget(language, PARSING):
             return errors_of("\n".join(then), language) > errors_of("\n".join(lines), language)
     except Unknown:
         return True

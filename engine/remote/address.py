@@ -26,6 +26,13 @@ class Address(msgspec.Struct, frozen=True):
     model: str
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port, which a key is for."""
+        parts = urlsplit(self.base)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"{parts.scheme}://{parts.netloc.removesuffix(f':{parts.port}')}:{port}"
+
+    @property
     def in_the_open(self) -> bool:
         """Whether text goes over a network unencrypted."""
         return self.base.startswith("http:") and not on_this_machine(self.host)

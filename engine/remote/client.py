@@ -2,7 +2,7 @@
 
 An event loop in a thread of its own keeps connections open, over HTTP/2 where the server has it. A request that is
 cancelled is given up there: its connection closes, or its stream ends, which tells the server. What fails on the way is
-asked once more; redirections are not followed, for a key is meant for one host.
+asked once more; redirections are not followed, for a key is meant for one host; this machine is asked through no proxy.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import httpx2
 import msgspec
 
 from engine.contract import Cancelled
+from engine.plain import plain
 from engine.remote.streams import Resets
 
 T = TypeVar("T")
 
 POLL = 0.004  # seconds between looks at the cancel event
-TIMEOUT = httpx2.Timeout(10.0, connect=2.0)
-MOST_BYTES = 1_000_000  # of an answer
+TIMEOUT, CONNECT = 10.0, 2.0  # seconds for the whole answer, however it drips, and for a connection
+MOST_BYTES = 1_000_000  # of an answer, which is not compressed: a little would become much
 PASSING = (502, 503, 504)  # statuses of a server that is about to come back
 
 
@@ -43,9 +44,11 @@ class Answer(NamedTuple):
 
 
 class Client:
-    def __init__(self, base: str, key: str | None) -> None:
-        self._base = base
-        self._headers = {"X-Session-Id": str(uuid.uuid4())} | ({"Authorization": f"Bearer {key}"} if key else {})
+    def __init__(self, base: str, key: str | None, local: bool = False) -> None:
+        """`local` is for a server on this machine."""
+        self._base, self._local = base, local
+        self._headers = {"X-Session-Id": str(uuid.uuid4()), "Accept-Encoding": "identity"}
+        self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="remote").start()
         weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
@@ -53,7 +56,14 @@ class Client:
         self._http = self.wait(self._opened(), threading.Event())
 
     async def _opened(self) -> httpx2.AsyncClient:
-        http = httpx2.AsyncClient(base_url=self._base, headers=self._headers, timeout=TIMEOUT, http2=True)
+        transport = httpx2.AsyncHTTPTransport(http2=True) if self._local else None  # with one, no proxy is looked for
+        http = httpx2.AsyncClient(
+            base_url=self._base,
+            headers=self._headers,
+            timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT),
+            http2=True,
+            transport=transport,
+        )
         if self._base.startswith("https:"):  # no other connection has streams
             self._extensions = {"trace": Resets(http)}
         return http
@@ -77,26 +87,24 @@ class Client:
 
     async def _asked(self, method: str, path: str, body: Any) -> Answer:
         try:
+            return await asyncio.wait_for(self._answered(method, path, body), TIMEOUT)
+        except (httpx2.TimeoutException, asyncio.TimeoutError):  # two kinds before Python 3.11
+            raise Unreachable("it did not answer in time") from None
+        except httpx2.HTTPError as error:
+            raise Unreachable(plain(str(error)) or type(error).__name__) from None
+
+    async def _answered(self, method: str, path: str, body: Any) -> Answer:
+        try:
             answer = await self._once(method, path, body)
         except (httpx2.NetworkError, httpx2.RemoteProtocolError):  # a kept connection may have been closed meanwhile
             answer = None
-        except httpx2.TimeoutException:
-            raise Unreachable("it did not answer in time") from None
         if answer is None or answer.status in PASSING:
-            answer = await self._again(method, path, body)
+            answer = await self._once(method, path, body)
         if answer.status == 429:
             raise Unreachable("it is overloaded", pause=1.0)
         if answer.status in PASSING:
             raise Unreachable(f"status {answer.status}")
         return answer
-
-    async def _again(self, method: str, path: str, body: Any) -> Answer:
-        try:
-            return await self._once(method, path, body)
-        except httpx2.TimeoutException:
-            raise Unreachable("it did not answer in time") from None
-        except httpx2.HTTPError as error:
-            raise Unreachable(str(error) or type(error).__name__) from None
 
     async def _once(self, method: str, path: str, body: Any) -> Answer:
         content = None if body is None else msgspec.json.encode(body)
@@ -104,7 +112,7 @@ class Client:
         sent = self._http.stream(method, path, content=content, headers=headers, extensions=self._extensions)
         async with sent as response:
             parts = bytearray()
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 parts += part
                 if len(parts) > MOST_BYTES:
                     raise Unreachable(f"its answer is longer than {MOST_BYTES} bytes")

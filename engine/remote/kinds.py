@@ -9,20 +9,70 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Protocol, TypeAlias
+from itertools import accumulate
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import msgspec
 
 from engine.contract import DRAWN, EngineError, Fill, FillRequest, Piece
-from engine.window import after_cursor
+from engine.prompt import after_cursor
 
 Json: TypeAlias = Any
+Chance: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 SENT = (  # beside what the API has itself; paths of files and indexes of them stay here
     "path", "max_lines", "deadline_ms", "steps", "related", "min_confidence", "drafts", "copies", "trust", "others",
 )  # fmt: skip
 LAST_BLANK = re.compile(r"\n?[^\S\n]*\Z")
 FILES = 6  # that llama.cpp is sent
 LINE = 40  # tokens: that a line has at most, where its end does not stop a server
+CHARACTERS = 16  # that a token has at most, on average: more of an answer was not asked for
+
+
+class Cost(msgspec.Struct):
+    """Ours: the object "inpaint" of a choice."""
+
+    tokens: Count
+    complete: bool
+    confidence: Chance = 0.0
+    passes: Count = 1
+    encoded: Count = 0
+    reused: Count = 0
+    encode_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+class Logprobs(msgspec.Struct):
+    token_logprobs: list[float | None] | None = None
+    text_offset: list[Count] | None = None
+
+
+class Message(msgspec.Struct):
+    content: str
+
+
+class Choice(msgspec.Struct):
+    text: str | None = None
+    message: Message | None = None
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+    inpaint: Cost | None = None
+
+
+class Choices(msgspec.Struct):
+    choices: Annotated[list[Choice], msgspec.Meta(min_length=1)]
+
+
+class Token(msgspec.Struct):
+    logprob: float | None
+
+
+class Content(msgspec.Struct):
+    """llama.cpp's answer."""
+
+    content: str
+    stop_type: str
+    completion_probabilities: list[Token] = []
 
 
 class Kind(Protocol):
@@ -32,8 +82,8 @@ class Kind(Protocol):
 
     def body(self, request: FillRequest, model: str) -> Json: ...
 
-    def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
-        """Raises KeyError, TypeError, IndexError and ValueError where the answer is not the API's."""
+    def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
+        """Raises ValueError, RecursionError and msgspec.DecodeError where the body is not the API's."""
 
 
 class Inpaint:
@@ -47,25 +97,18 @@ class Inpaint:
         more = {name: getattr(request, name) for name in SENT if getattr(request, name) != getattr(plain, name)}
         return body | {"logprobs": 0, "inpaint": more}
 
-    def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
-        [choice] = answer["choices"]
-        cost, logprobs, text = choice["inpaint"], choice.get("logprobs") or {}, choice["text"]
-        offsets = logprobs.get("text_offset", [])
-        logs = logprobs.get("token_logprobs", [])
-        pieces = [Piece(end, math.exp(log)) for end, log in zip([*offsets[1:], len(text)], logs, strict=False)]
-        if cost["complete"] and pieces:  # that nothing follows: what is left of the confidence, see `confidence`
+    def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
+        choice, text = _choice(body)
+        if (cost := choice.inpaint) is None:
+            raise ValueError("no costs")
+        pieces = _pieces(text, choice.logprobs or Logprobs())
+        if cost.complete and pieces:  # that nothing follows: what is left of the confidence, see `confidence`
             made = math.prod(piece.probability for piece in pieces)
-            pieces.append(Piece(len(text), min(1.0, cost["confidence"] ** 2 / max(made, 1e-30))))
-        numbers = {name: cost.get(name, 0) for name in ("encoded", "reused", "encode_ms", "decode_ms")}
-        return Fill(
-            text=str(text),
-            confidence=float(cost.get("confidence", 0)),
-            passes=max(1, int(cost.get("passes", 1))),
-            tokens=int(cost["tokens"]),
-            complete=bool(cost["complete"]),
-            pieces=tuple(pieces),
-            **numbers,
-        )
+            pieces.append(Piece(len(text), min(1.0, cost.confidence**2 / max(made, 1e-30))))
+        fill = Fill(text=text, pieces=tuple(pieces), **msgspec.structs.asdict(cost))
+        end = len(_asked_for(request, text))
+        end += text.startswith("\n", end)  # a line has its end
+        return fill if end == len(text) else fill.before(end)
 
 
 class Completions:
@@ -76,10 +119,10 @@ class Completions:
     def body(self, request: FillRequest, model: str) -> Json:
         return _body(request, model, temperature=0) | {"logprobs": 1, **_stop(request)}
 
-    def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
-        choice = answer["choices"][0]
-        logprobs = (choice.get("logprobs") or {}).get("token_logprobs") or []
-        return _fill(request, choice["text"], _probabilities(logprobs), choice.get("finish_reason") == "stop", seconds)
+    def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
+        choice, text = _choice(body)
+        logs = choice.logprobs.token_logprobs if choice.logprobs else None
+        return _fill(request, text, logs or [], choice.finish_reason == "stop", seconds)
 
 
 class Fim:
@@ -91,10 +134,9 @@ class Fim:
         body = _body(request, model, temperature=0) | _stop(request)
         return {"random_seed" if name == "seed" else name: value for name, value in body.items()}
 
-    def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
-        choice = answer["choices"][0]
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
-        return _fill(request, text, [], choice.get("finish_reason") == "stop", seconds)
+    def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
+        choice, text = _choice(body)
+        return _fill(request, text, [], choice.finish_reason == "stop", seconds)
 
 
 class Infill:
@@ -108,10 +150,15 @@ class Infill:
         gap = {"input_prefix": begin + newline, "prompt": line, "input_suffix": request.suffix}
         return gap | {"input_extra": extra[::-1]} | _llama(request)
 
-    def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
-        logs = [token["logprob"] for token in answer.get("completion_probabilities", [])]
-        ended = answer["stop_type"] in ("eos", "word")
-        return _fill(request, answer["content"], _probabilities(logs), ended, seconds)
+    def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
+        answer = msgspec.json.decode(body, type=Content)
+        logs = [token.logprob for token in answer.completion_probabilities]
+        ended = answer.stop_type in ("eos", "word")
+        return _fill(request, self.text(request, answer.content), logs, ended, seconds)
+
+    def text(self, request: FillRequest, content: str) -> str:
+        """Of the content what goes behind the prefix."""
+        return content
 
 
 class Completion(Infill):
@@ -130,10 +177,9 @@ class Completion(Infill):
             body["n_predict"] = min(LINE, request.max_tokens)
         return body
 
-    def fill(self, request: FillRequest, answer: Json, seconds: float) -> Fill:
-        taken, text = _last_blank(request.prefix), answer["content"]
-        left = text.removeprefix(taken) if text.startswith(taken) else ""
-        return super().fill(request, answer | {"content": left}, seconds)
+    def text(self, request: FillRequest, content: str) -> str:
+        taken = _last_blank(request.prefix)
+        return content.removeprefix(taken) if content.startswith(taken) else ""
 
 
 KINDS: dict[str, Kind] = {kind.endpoint: kind for kind in (Completions(), Fim(), Infill(), Completion())}
@@ -166,19 +212,33 @@ def _llama(request: FillRequest) -> Json:
     return limits | _stop(request) | _drawn(request)
 
 
-def _probabilities(logs: list[Any]) -> list[float]:
-    return [math.exp(log) for log in logs if isinstance(log, int | float) and log <= 0]
+def _choice(body: bytes) -> tuple[Choice, str]:
+    """The first one, and its text."""
+    choice = msgspec.json.decode(body, type=Choices).choices[0]
+    text = choice.message.content if choice.message else choice.text
+    if text is None:
+        raise ValueError("no text")
+    return choice, text
 
 
-def _fill(request: FillRequest, text: str, probabilities: list[float], ended: bool, seconds: float) -> Fill:
-    if not isinstance(text, str):
-        raise TypeError
-    lines = text.split("\n")
-    if request.max_lines is not None and len(lines) > request.max_lines:
-        text, ended = "\n".join(lines[: request.max_lines]), True
+def _pieces(text: str, logprobs: Logprobs) -> list[Piece]:
+    logs = (math.exp(min(0.0, log)) for log in logprobs.token_logprobs or [] if log is not None)
+    ends = accumulate((min(end, len(text)) for end in [*(logprobs.text_offset or [])[1:], len(text)]), max)
+    return list(map(Piece, ends, logs))
+
+
+def _asked_for(request: FillRequest, text: str) -> str:
+    """Of an answer no more than the lines and tokens that were asked for; the last line without its end."""
+    text = text[: request.max_tokens * CHARACTERS]
+    return text if request.max_lines is None else "\n".join(text.split("\n", request.max_lines)[: request.max_lines])
+
+
+def _fill(request: FillRequest, text: str, told: list[float | None], ended: bool, seconds: float) -> Fill:
+    kept = _asked_for(request, text)
+    ended, text = text.startswith("\n", len(kept)) or (ended and kept == text), kept
     if request.max_lines is not None and text and after_cursor(request.prefix, request.suffix)[1]:
         text += "\n"  # it is a line of its own
-    logs = [math.log(max(probability, 1e-30)) for probability in probabilities]
+    logs = [max(log, -69.0) for log in told if log is not None and log <= 0]
     return Fill(
         text=text,
         confidence=(math.exp(sum(logs) / len(logs)) if logs else 1.0) if text else 0.0,
@@ -195,6 +255,6 @@ def _fill(request: FillRequest, text: str, probabilities: list[float], ended: bo
 def read(kind: Kind, request: FillRequest, body: bytes, seconds: float) -> Fill:
     """Raises EngineError where the server answers with something else."""
     try:
-        return kind.fill(request, msgspec.json.decode(body), seconds)
-    except (msgspec.DecodeError, KeyError, TypeError, IndexError, ValueError, AttributeError):
+        return kind.fill(request, body, seconds)
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise EngineError(f"the server's answer is not that of /{kind.endpoint}: set another API in its URL") from None

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.contract import DRAWN, Backend, EngineError, Fill, FillRequest, Watch, takes
-from engine.remote.address import Address, parsed
+from engine.plain import plain
+from engine.remote.address import Address, on_this_machine, parsed
 from engine.remote.client import Answer, Client, Unreachable
 from engine.remote.keys import ENVIRONMENT, key_for, keys_file
 from engine.remote.kinds import KINDS, Inpaint, Kind, read
@@ -25,6 +26,22 @@ OURS, LLAMA_CPP = "inpaint", "llamacpp"  # who owns a server's models
 INSTEAD = "nano"
 
 logger = logging.getLogger(__name__)
+
+
+class About(msgspec.Struct):
+    """Ours: the object "inpaint" of a model."""
+
+    reach: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = REACH
+
+
+class Model(msgspec.Struct):
+    id: str = ""
+    owned_by: str | None = None
+    inpaint: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Models(msgspec.Struct):
+    data: Annotated[list[Model], msgspec.Meta(min_length=1)]
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -49,7 +66,7 @@ class Remote(Backend):
     def load(cls, url: str) -> Remote:
         """Raises EngineError where the URL is none, or the server refuses us; not where it is away."""
         address = parsed(url)
-        remote = cls(address, Client(address.base, key_for(address.host)))
+        remote = cls(address, Client(address.base, key_for(address), on_this_machine(address.host)))
         try:
             remote.served = remote.ask(threading.Event())
         except Unreachable as reason:
@@ -109,27 +126,32 @@ class Remote(Backend):
 
     def ask(self, cancel: threading.Event) -> Served:
         """What the server is; nothing of the user's is sent. Raises Unreachable, Cancelled and EngineError."""
-        owner, model, more = self._models(cancel)
-        model = self._address.model or model
+        first = self._model(cancel)
+        owner, model = first.owned_by, self._address.model or first.id
         if self._address.endpoint and not (owner == OURS and self._address.endpoint == Inpaint.endpoint):
             return Served(KINDS[self._address.endpoint], model)
         if owner == OURS:
-            return Served(Inpaint(), model, int(more.get("reach", REACH)))
+            return Served(Inpaint(), model, self._reach(first))
         if owner == LLAMA_CPP:
             return Served(KINDS["infill" if self._takes("infill", LLAMA_GAP, cancel) else "completion"], model)
         fim = self._takes("v1/fim/completions", GAP | ({"model": model} if model else {}), cancel)
         return Served(KINDS["v1/fim/completions" if fim else "v1/completions"], model)
 
-    def _models(self, cancel: threading.Event) -> tuple[str, str, dict[str, Any]]:
-        """Who owns the first model, its name, and what ours says of itself; nothing where the server has no list."""
+    def _model(self, cancel: threading.Event) -> Model:
+        """The first one; one without a name where the server has no list."""
         answer = self._client.get("v1/models", cancel)
         if answer.status in (401, 403):
             self._check(answer)
         try:
-            first = msgspec.json.decode(answer.body)["data"][0]
-            return str(first.get("owned_by")), str(first["id"]), dict(first.get("inpaint") or {})
-        except (msgspec.DecodeError, KeyError, TypeError, IndexError, ValueError, AttributeError):
-            return "", "", {}
+            return msgspec.json.decode(answer.body, type=Models).data[0]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Model()
+
+    def _reach(self, model: Model) -> int:
+        try:
+            return msgspec.json.decode(model.inpaint, type=About).reach
+        except msgspec.DecodeError as error:
+            raise EngineError(f"{self._address.host} says nonsense of its model ({error}): start it again") from None
 
     def _takes(self, endpoint: str, body: dict[str, Any], cancel: threading.Event) -> bool:
         return self._client.post(endpoint, body, cancel).status < 400
@@ -140,7 +162,8 @@ class Remote(Backend):
             return
         host = self._address.host
         if answer.status in (401, 403):
-            raise EngineError(f"{host} wants a key: put HOST=KEY into {ENVIRONMENT}, or a line into {keys_file()}")
+            name = self._address.origin
+            raise EngineError(f"{host} wants a key: put {name}=KEY into {ENVIRONMENT}, or a line into {keys_file()}")
         if answer.status == 404:
             raise EngineError(f"{host} has no such API: name another in its URL, such as /v1/completions")
         raise EngineError(f"{host} refused (status {answer.status}): {_words(answer.body)}")
@@ -153,6 +176,6 @@ LLAMA_GAP = {"input_prefix": "def f(", "input_suffix": ")", "n_predict": 1}
 def _words(body: bytes) -> str:
     try:
         error = msgspec.json.decode(body)["error"]
-        return str(error["message"] if isinstance(error, dict) else error)[:200]
-    except (msgspec.DecodeError, KeyError, TypeError):
+        return plain(str(error["message"] if isinstance(error, dict) else error)[:200])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
         return "it does not say why"

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.serving.asked import error
+from engine.serving.schema import error
 
 PATH = "engine.serving.answered:middlewares"
 GONE = msgspec.json.encode(error("the replica that worked at this has gone; try again", "server_error"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -20,20 +19,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from engine.contract import EngineError, Refusal
-from engine.serving.asked import Answer, Api, BadRequest, Head, Json, Question, error
+from engine.serving.browsers import OwnPages
 from engine.serving.keys import Keys
 from engine.serving.llama_cpp import Infill
 from engine.serving.mistral import Fim
 from engine.serving.openai import Completions
+from engine.serving.scheduler import QueueFull
+from engine.serving.schema import Answer, Api, BadRequest, Head, Json, Question, error
 from engine.serving.service import Service
-from engine.serving.turns import Full
-from engine.serving.workers import Away
+from engine.serving.workers import WorkerDied
 
 T = TypeVar("T")
 
@@ -43,11 +42,14 @@ APIS: dict[str, Api] = {
     "/infill": Infill(),
 }
 MOST_BYTES = 2_000_000  # of a body
+DRAINED = 100_000_000  # bytes of a body that is refused: clients read no answer before they have sent all
 PATIENCE = 10.0  # seconds in which a body has to come
 SESSION = "x-session-id"  # Ray Serve routes by this header too
-LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 PAGE = Path(__file__).with_name("demo.html")
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 RETRY = {"Retry-After": "1"}
 
 
@@ -60,10 +62,8 @@ class Refused(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def application(service: Service, keys: Keys, local: bool) -> Starlette:
-    """The ASGI application. `local` is for a server of this machine without keys, which no web page may ask: neither
-    from another site, nor by a name that it lets point here.
-    """
+def application(service: Service, keys: Keys) -> Starlette:
+    """The ASGI application. Without keys, no web page may ask but its own."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -84,7 +84,7 @@ def application(service: Service, keys: Keys, local: bool) -> Starlette:
             ClientDisconnect: gone,
             Exception: broken,
         },
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)] if local else [],
+        middleware=[] if keys else [Middleware(OwnPages)],
         lifespan=lifespan,
     )
     app.state.service, app.state.keys = service, keys
@@ -96,7 +96,7 @@ def application(service: Service, keys: Keys, local: bool) -> Starlette:
 
 async def complete(request: Request) -> Response:
     service: Service = request.app.state.service
-    path, started = request.url.path, time.perf_counter()
+    path, started = request.scope["path"], time.perf_counter()
     try:
         response = await _completed(request, service, APIS[path])
     except (Refused, ClientDisconnect) as refusal:
@@ -108,8 +108,14 @@ async def complete(request: Request) -> Response:
 
 
 async def _completed(request: Request, service: Service, api: Api) -> Response:
-    user = _user(request)
-    asked = _questions(api, await _body(request))
+    try:
+        user = _user(request)
+        _require_json(request)
+    except Refused:
+        with contextlib.suppress(Refused):
+            await _body(request, 0)
+        raise
+    asked = _questions(api, await _body(request, MOST_BYTES))
     if not service.ready:
         raise _unready(service)
     head = Head(secrets.token_hex(12), int(time.time()), service.model)
@@ -125,7 +131,7 @@ async def _completed(request: Request, service: Service, api: Api) -> Response:
 
 async def _answers(service: Service, asked: list[Question], user: str, session: str) -> list[Answer]:
     """In order. As many as there is room for are filled together; where one fails, the others are cancelled."""
-    room = asyncio.Semaphore(service.turns.room)
+    room = asyncio.Semaphore(service.scheduler.room)
 
     async def answer(question: Question) -> Answer:
         async with room:
@@ -162,7 +168,7 @@ async def _counted(service: Service, first: bytes, events: AsyncIterator[bytes])
         yield first
         async for event in events:
             yield event
-    except (EngineError, Away, Full) as failure:
+    except (EngineError, WorkerDied, QueueFull) as failure:
         yield _event(error(str(failure) or "the server is overloaded", "server_error"))
     except (asyncio.CancelledError, GeneratorExit):
         service.metrics.cancelled.inc()
@@ -193,9 +199,9 @@ async def _translated(work: Awaitable[T]) -> T:
     """The result of the work, or what a client is told of its failure."""
     try:
         return await work
-    except Full:
+    except QueueFull:
         raise Refused(429, "too many requests wait; try again", "rate_limit_error", **RETRY) from None
-    except Away:
+    except WorkerDied:
         raise Refused(503, "the worker ended; try again", "server_error", **RETRY) from None
     except Refusal as wrong:
         raise Refused(400, str(wrong), "invalid_request_error") from None
@@ -211,21 +217,33 @@ def _questions(api: Api, body: bytes) -> list[Question]:
     except msgspec.ValidationError as wrong:
         message, _, param = str(wrong).partition(" - at `$.")
         raise Refused(400, message, "invalid_request_error", param.rstrip("`") or None) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except RecursionError:
+        raise Refused(400, "the body is nested too deep", "invalid_request_error") from None
+    except (msgspec.DecodeError, ValueError) as wrong:
         raise Refused(400, f"the body is not JSON: {wrong}", "invalid_request_error") from None
 
 
-async def _body(request: Request) -> bytes:
+def _require_json(request: Request) -> None:
+    """Raises Refused. Pages of other sites cannot send this type unasked."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "send the body as Content-Type: application/json", "invalid_request_error")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """Of at most so many bytes; a longer one is read and thrown away. Raises Refused."""
     parts, size = [], 0
     try:
         with anyio.fail_after(PATIENCE):
             async for part in request.stream():
-                parts.append(part)
                 size += len(part)
-                if size > MOST_BYTES:
-                    raise Refused(413, f"the body has more than {MOST_BYTES} bytes", "invalid_request_error")
+                if size <= most:
+                    parts.append(part)
+                elif size > DRAINED:
+                    break
     except TimeoutError:
         raise Refused(408, "the body did not come in time", "invalid_request_error", Connection="close") from None
+    if size > most:
+        raise Refused(413, f"the body has more than {most} bytes", "invalid_request_error", Connection="close")
     return b"".join(parts)
 
 
@@ -244,9 +262,9 @@ async def models(request: Request) -> Response:
 async def health(request: Request) -> Response:
     service: Service = request.app.state.service
     if not service.ready:
-        return _json({"status": "error" if service.failure else "loading"}, 503)
-    turns = service.turns
-    busy = {"running": turns.running, "waiting": turns.waiting}
+        stuck = any(process.parallel for process in service.scheduler.processes)
+        return _json({"status": "error" if service.failure else "stuck" if stuck else "loading"}, 503)
+    busy = {"running": service.scheduler.running, "waiting": service.scheduler.waiting}
     return _json({"status": "ok", "model": service.model, "replica": service.name, **busy})
 
 
@@ -267,8 +285,6 @@ def _user(request: Request) -> str:
     """The name of a key's user; without keys, the address. Raises Refused."""
     keys: Keys = request.app.state.keys
     if not keys:
-        if request.headers.get("sec-fetch-site") == "cross-site":
-            raise Refused(403, "a page of another site may not ask a server without keys", "permission_error")
         return request.client.host if request.client else ""
     user = keys.user(request.headers.get("authorization", ""))
     if user is None:
@@ -292,7 +308,7 @@ async def refused(request: Request, refusal: Exception) -> Response:
 
 async def no_route(request: Request, wrong: Exception) -> Response:
     assert isinstance(wrong, HTTPException)
-    message = f"{request.method} {request.url.path}: {wrong.detail}"
+    message = f"{request.method} {request.scope['path']}: {wrong.detail}"
     return _json(error(message, "invalid_request_error"), wrong.status_code, dict(wrong.headers or {}))
 
 
@@ -302,10 +318,3 @@ async def gone(request: Request, left: Exception) -> Response:
 
 async def broken(request: Request, failure: Exception) -> Response:
     return _json(error("the server failed; its log says more", "server_error"), 500)
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server at that address."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"

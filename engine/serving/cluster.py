@@ -19,6 +19,7 @@ import msgspec
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
+from ray.serve.context import _get_global_client
 from starlette.applications import Starlette
 
 from engine.contract import EngineError, Sampling
@@ -74,7 +75,7 @@ class Replica:
         self._service = Service(options.model, command(choice), options.workers, options.queue, must_load=True)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return app.application(self._service, self._keys, local=False)
+        return app.application(self._service, self._keys)
 
     def check_health(self) -> None:
         if self._service.failure:
@@ -126,6 +127,14 @@ def run(
         raise EngineError(
             f"Ray does not start ({error}): try again, or start a cluster with `ray start --head`"
         ) from None
+    client = _get_global_client()
+    assert client is not None
+    listening = client.http_config  # of a Serve that was there, which keeps its own
+    if (listening.host, listening.port) != (host, port):
+        there = f"--host {listening.host} --port {listening.port}"
+        raise EngineError(f"Ray Serve listens elsewhere on this cluster: give {there}, or end it with `serve shutdown`")
+    if os.environ.get("RAY_AUTH_MODE") != "token":  # which Ray says itself of a cluster that it starts here
+        logger.warning("who reaches this Ray cluster can run programs on it: start it with RAY_AUTH_MODE=token")
     options = Options(
         **msgspec.structs.asdict(choice),
         queue=queue,

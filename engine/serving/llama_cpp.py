@@ -6,16 +6,21 @@ project, the latest last. A request with `n_predict` 0 has the context read, so 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from engine.serving.asked import Answer, Extension, Head, Json, Question, Seed, Share, Stops, cost, question, sampling
+from engine.contract import Dial
+from engine.serving import schema
+from engine.serving.schema import Answer, Count, Extension, Head, Json, Question, Seed, Share, Stops
 
 UNLIMITED = 256  # tokens, where n_predict is -1
 RANDOM = -1  # as a seed
 RELATED = 6  # texts that a fill may copy from
 STOP_TYPES = {None: "none", "end": "eos", "stop": "word", "limit": "limit"}
+
+
+Field: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 
 
 class Extra(msgspec.Struct):
@@ -30,15 +35,15 @@ class Body(msgspec.Struct, kw_only=True):
     input_suffix: str
     prompt: str = ""
     input_extra: Annotated[list[Extra], msgspec.Meta(max_length=1000)] = []
-    n_predict: Annotated[int, msgspec.Meta(ge=-1)] = UNLIMITED
-    n_indent: Annotated[int, msgspec.Meta(ge=0)] = 0
-    t_max_predict_ms: float = 0
-    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    n_predict: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] = UNLIMITED
+    n_indent: Count = 0
+    t_max_predict_ms: Annotated[float, msgspec.Meta(le=600_000)] = 0
+    temperature: Dial | None = None
     top_p: Share | None = None
     seed: Seed = None
     stop: Stops = None
     stream: bool = False
-    response_fields: list[str] = []
+    response_fields: Annotated[list[Field], msgspec.Meta(max_length=64)] = []
     inpaint: Extension | None = None
 
 
@@ -53,13 +58,15 @@ class Infill:
         if not more.related:
             more.related = [extra.text for extra in reversed(asked.input_extra)][:RELATED]
         return [
-            question(
+            schema.question(
                 more,
                 prefix=asked.input_prefix + asked.prompt,
                 suffix=asked.input_suffix,
                 max_tokens=UNLIMITED if asked.n_predict < 0 else asked.n_predict,
                 stops=asked.stop,
-                sampling=sampling(more, asked.temperature, asked.top_p, None if asked.seed == RANDOM else asked.seed),
+                sampling=schema.sampling(
+                    more, asked.temperature, asked.top_p, None if asked.seed == RANDOM else asked.seed
+                ),
                 indent=asked.n_indent,
                 stream=asked.stream,
                 fields=tuple(asked.response_fields),
@@ -72,8 +79,7 @@ class Infill:
     def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
         if answer.finish:
             return _chosen(_whole(head, answer), asked.fields)
-        canvas = {} if answer.canvas is None else {"inpaint": {"canvas": answer.canvas}}
-        return {"index": 0, "content": answer.text, "tokens": [], "stop": False, "id_slot": 0, **canvas}
+        return {"index": 0, "content": answer.text, "tokens": [], "stop": False, "id_slot": 0, **schema.ours(answer)}
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
         return None
@@ -100,7 +106,7 @@ def _whole(head: Head, answer: Answer) -> Json:
             **_timings("prompt", encoded, fill.encode_ms if fill else 0.0),
             **_timings("predicted", answer.tokens, fill.decode_ms if fill else 0.0),
         },
-        "inpaint": cost(answer),
+        **schema.ours(answer),
     }
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from engine.serving.frames import Filled
-from engine.serving.turns import Turns
+from engine.serving.ipc import Filled
+from engine.serving.scheduler import Scheduler
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 class Metrics:
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self.registry = registry = CollectorRegistry()
         self.answers = Counter("inpaint_answers", "Answers by API and status", ["api", "status"], registry=registry)
         self.seconds = Histogram(
@@ -40,11 +40,11 @@ class Metrics:
         self.refused = Counter("inpaint_refused", "Requests that found the queue full", registry=registry)
         self.late = Counter("inpaint_late", "Requests whose deadline passed in the queue", registry=registry)
         waiting = Gauge("inpaint_waiting", "Requests in the queue", registry=registry)
-        waiting.set_function(lambda: turns.waiting)
+        waiting.set_function(lambda: scheduler.waiting)
         running = Gauge("inpaint_running", "Fills that run", registry=registry)
-        running.set_function(lambda: turns.running)
+        running.set_function(lambda: scheduler.running)
         workers = Gauge("inpaint_workers_ready", "Workers that can fill", registry=registry)
-        workers.set_function(lambda: sum(process.parallel > 0 for process in turns.processes))
+        workers.set_function(lambda: sum(process.ready for process in scheduler.processes))
 
     def filled(self, filled: Filled, queued: float) -> None:
         fill = filled.fill

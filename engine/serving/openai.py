@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Annotated
 
 import msgspec
 
 from engine.contract import Sampling
-from engine.serving.asked import (
-    Answer,
-    BadRequest,
-    Extension,
-    Head,
-    Json,
-    Question,
-    Seed,
-    Share,
-    Stops,
-    Temperature,
-    cost,
-    finished,
-    question,
-    sampling,
-    usage,
-)
+from engine.serving import schema
+from engine.serving.schema import Answer, BadRequest, Head, Json, Question, Seed
 
 MOST_CHOICES = 16
 
@@ -33,22 +19,13 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class Body(msgspec.Struct, kw_only=True):
-    """What the server looks at; other fields are accepted and make no difference."""
-
+class Body(schema.Body, kw_only=True):
     prompt: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_CHOICES)]
-    suffix: str | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    stop: Stops = None
-    temperature: Temperature = None
-    top_p: Share | None = None
     seed: Seed = None
     n: Annotated[int, msgspec.Meta(ge=1, le=MOST_CHOICES)] | None = None
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
     echo: bool | None = None
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    inpaint: Extension | None = None
 
 
 class Completions:
@@ -62,9 +39,9 @@ class Completions:
         count = asked.n or 1
         if len(prompts) * count > MOST_CHOICES:
             raise BadRequest(f"at most {MOST_CHOICES} choices: fewer prompts, or a smaller n", "n")
-        drawn = sampling(asked.inpaint, asked.temperature, asked.top_p, asked.seed)
+        drawn = schema.sampling(asked.inpaint, asked.temperature, asked.top_p, asked.seed)
         return [
-            question(
+            schema.question(
                 asked.inpaint,
                 sampling=_numbered(drawn, index),
                 prefix=prompt,
@@ -80,13 +57,13 @@ class Completions:
 
     def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json:
         choices = [_choice(*pair, index) for index, pair in enumerate(zip(asked, answers, strict=True))]
-        return {**_head(head), "choices": choices, "usage": usage(answers)}
+        return {**_head(head), "choices": choices, "usage": schema.usage(answers)}
 
     def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
         return {**_head(head), "choices": [_choice(asked, answer, index)]}
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
-        return {**_head(head), "choices": [], "usage": usage(answers)}
+        return {**_head(head), "choices": [], "usage": schema.usage(answers)}
 
 
 def _numbered(drawn: Sampling, index: int) -> Sampling:
@@ -100,18 +77,14 @@ def _head(head: Head) -> Json:
 
 def _choice(asked: Question, answer: Answer, index: int) -> Json:
     logprobs = None if asked.logprobs is None else _logprobs(answer, asked.logprobs)
-    choice: Json = {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": finished(answer)}
-    if answer.finish:
-        choice["inpaint"] = cost(answer)
-    elif answer.canvas is not None:
-        choice["inpaint"] = {"canvas": answer.canvas}
-    return choice
+    reason = schema.finished(answer)
+    return {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": reason, **schema.ours(answer)}
 
 
 def _logprobs(answer: Answer, alternatives: int) -> Json:
     """Of the tokens that were chosen; of the others nothing is known outside the engine."""
     logs = [math.log(max(token.probability, 1e-30)) for token in answer.made]
     texts = [token.text for token in answer.made]
-    starts = [sum(map(len, texts[:index])) for index in range(len(texts))]
+    starts = list(accumulate(map(len, texts[:-1]), initial=0)) if texts else []
     top = [{text: log} for text, log in zip(texts, logs, strict=True)] if alternatives else None
     return {"tokens": texts, "token_logprobs": logs, "top_logprobs": top, "text_offset": starts}

@@ -11,7 +11,9 @@ import uvicorn
 
 from engine.contract import EngineError
 from engine.options import Choice
-from engine.serving.app import application, is_local
+from engine.remote.address import on_this_machine
+from engine.serving.app import application
+from engine.serving.connections import BATCH, LARGEST_HEAD, Connection, most_connections
 from engine.serving.keys import ENVIRONMENT, Keys
 from engine.serving.service import Service
 from engine.serving.workers import command, default_count
@@ -33,7 +35,7 @@ def serve(
 def keys_for(host: str, file: Path | None, open_to_all: bool) -> Keys:
     """Raises EngineError where other machines may reach the address and there are no keys."""
     known = Keys.read(file)
-    if not (known or open_to_all or is_local(host)):
+    if not (known or open_to_all or on_this_machine(host)):
         needed = f"give --keys FILE, or keys in {ENVIRONMENT}, or --no-keys"
         raise EngineError(f"{host} can be reached from other machines: {needed}")
     return known
@@ -43,8 +45,13 @@ async def serve_on(listener: socket.socket, service: Service, keys: Keys) -> Non
     """Serve until a signal. Raises EngineError where no worker can load the model."""
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
-        application(service, keys, local=is_local(host) and not keys),
-        log_level="warning",
+        application(service, keys),
+        http=Connection,
+        backlog=BATCH,
+        ws="none",
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+        limit_concurrency=most_connections(len(service.scheduler.processes)),
+        log_level="error",  # warnings are of clients, who could fill the log
         timeout_graceful_shutdown=DRAINING,
         timeout_keep_alive=75,
         server_header=False,
@@ -55,6 +62,7 @@ async def serve_on(listener: socket.socket, service: Service, keys: Keys) -> Non
     if service.failure is not None:
         server.should_exit = True
     elif not serving.done():
+        listener.listen(2048)  # who waits to be accepted, where the server has said a batch
         place = f"[{host}]" if ":" in host else host
         logger.info("%s is served on http://%s:%d", service.model, place, port)
     failure = service.failure
@@ -67,7 +75,7 @@ def listening(host: str, port: int) -> socket.socket:
     """Raises EngineError where the address is taken, or none of this machine."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise EngineError(f"cannot listen on {host} port {port} ({error}): choose another --host or --port") from None
     # connections inherit it: asyncio would set it for sockets alone that name their protocol, and these do not, so that

@@ -7,15 +7,17 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
+from engine import AUTO
 from engine.contract import EngineError, Fill, Piece, Progress
-from engine.serving.asked import Answer, Finish, Question, Token
-from engine.serving.cutting import cut
-from engine.serving.frames import Filled
+from engine.serving.ipc import Filled
 from engine.serving.metrics import Metrics
-from engine.serving.turns import Late, Turns
+from engine.serving.scheduler import DeadlineExceeded, Scheduler
+from engine.serving.schema import Answer, Finish, Question, Token
+from engine.serving.stop_strings import cut
 from engine.serving.workers import Process
 
 
@@ -26,15 +28,15 @@ class Service:
     """
 
     def __init__(self, model: str, command: Sequence[str], workers: int, queue: int, must_load: bool = False) -> None:
-        self.model, self._must_load = model, must_load
+        self.model, self._must_load = shown(model), must_load
         self.name = secrets.token_hex(4)  # among others of one address
-        self.turns = Turns([Process(command) for _ in range(workers)], queue)
-        self.metrics = Metrics(self.turns)
+        self.scheduler = Scheduler([Process(command) for _ in range(workers)], queue)
+        self.metrics = Metrics(self.scheduler)
         self.settled = asyncio.Event()  # a worker is ready, or says that the model cannot be loaded
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(process.run(self._changed)) for process in self.turns.processes]
+        tasks = [asyncio.create_task(process.run(self._changed)) for process in self.scheduler.processes]
         try:
             if self._must_load:
                 await self.settled.wait()
@@ -49,35 +51,35 @@ class Service:
     def _changed(self) -> None:
         if self.ready or self.failure:
             self.settled.set()
-        self.turns.deal()
+        self.scheduler.deal()
 
     @property
     def ready(self) -> bool:
-        return any(process.parallel for process in self.turns.processes)
+        return any(process.ready for process in self.scheduler.processes)
 
     @property
     def reach(self) -> int:
         """See Engine.reach; 0 until a worker has been ready."""
-        return max(process.reach for process in self.turns.processes)
+        return max(process.reach for process in self.scheduler.processes)
 
     @property
     def failure(self) -> str | None:
         """Why no worker could load the model."""
-        failures = [process.failure for process in self.turns.processes]
+        failures = [process.failure for process in self.scheduler.processes]
         return None if self.ready else next(filter(None, failures), None)
 
     async def whole(self, asked: Question, user: str, session: str) -> Answer:
-        """The answer at once. Raises as Turns.fill does."""
+        """The answer at once. Raises as Scheduler.fill does."""
         parts = [part async for part in self.parts(asked, user, session)]
         text, made = "".join(part.text for part in parts), tuple(token for part in parts for token in part.made)
         return msgspec.structs.replace(parts[-1], text=text, made=made)
 
     async def parts(self, asked: Question, user: str, session: str) -> AsyncIterator[Answer]:
-        """The answer as it comes; the last one has `finish`. Raises as Turns.fill does."""
+        """The answer as it comes; the last one has `finish`. Raises as Scheduler.fill does."""
         news: asyncio.Queue[Progress | None] = asyncio.Queue()
         watched = asked.stream or asked.stops or asked.indent  # may end before the fill does
         watch = news.put_nowait if watched else None
-        filling = asyncio.create_task(self.turns.fill(user, session, asked.request, watch))
+        filling = asyncio.create_task(self.scheduler.fill(user, session, asked.request, watch))
         filling.add_done_callback(lambda _: news.put_nowait(None))
         speech = Speech(asked)
         try:
@@ -94,11 +96,19 @@ class Service:
     async def _last(self, speech: Speech, filling: asyncio.Task[tuple[Filled, float]]) -> Answer:
         try:
             filled, queued = await filling
-        except Late:
+        except DeadlineExceeded:
             self.metrics.late.inc()
             return Answer(text="", finish="limit")
         self.metrics.filled(filled, queued)
         return msgspec.structs.replace(speech.ended(filled.fill), queued_ms=queued * 1000)
+
+
+def shown(model: str) -> str:
+    """The name that clients see: of a folder its last part, for where it lies is nobody's business."""
+    if model.startswith(f"{AUTO}:"):
+        return AUTO
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model
 
 
 class Speech:

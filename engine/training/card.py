@@ -9,39 +9,34 @@ import msgspec
 
 from engine.evaluation.lines import Quality
 from engine.models.trunk import Trunk
+from engine.training.corpus import PackageReport
 from engine.training.train import Progress
 
 AS_SHIPPED, ALONE = "as shipped", "alone"  # ways of filling
-
-
-class PackageReport(msgspec.Struct):
-    package: str
-    version: str
-    use: str
-    licence: str
-    files: int
-    bytes: int
-    language: str = "python"
+CARD, TABLE = "README.md", "packages.tsv"
 
 
 class CorpusReport(msgspec.Struct):
     packages: list[PackageReport]
 
 
-def card(
-    name: str,
+def write(
+    out: Path,
     model: Trunk,
     progress: Progress,
     losses: dict[str, dict[str, float]],
     qualities: dict[tuple[str, str], Quality],
     drafts: bool,
     report: Path,
-) -> str:
-    """`losses` are by the precision of the weights and kind, `qualities` by language and way of filling; `drafts` is
-    whether the model has learned to draft on canvases.
+) -> None:
+    """Write the card, and a table of the packages beside it. `losses` are by the precision of the weights and kind,
+    `qualities` by language and way of filling; `drafts` is whether the model has learned to draft on canvases.
     """
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
-    trained = [package for package in packages if package.use == "train" and package.files]
+    trained = sorted((each for each in packages if each.use == "train" and each.files), key=lambda each: each.package)
+    rows = ["package\tversion\tlicence\tMB"]
+    rows += [f"{each.package}\t{each.version}\t{each.licence}\t{each.bytes / 1e6:.1f}" for each in trained]
+    (out / TABLE).write_text("\n".join(rows) + "\n", encoding="utf-8")
     held_out = sorted({package.package for package in packages if package.use == "validation"})
     languages = Counter[str]()
     for package in trained:
@@ -58,8 +53,7 @@ def card(
         for (language, way), quality in qualities.items()
     ]
     starts = list(next(iter(qualities.values())).exact_by_start)
-    rows = [f"| {p.package} | {p.version} | {p.licence} | {p.bytes / 1e6:.1f} |" for p in sorted(trained, key=name_of)]
-    return f"""# {name}
+    text = f"""# {out.name}
 
 An embedded model of Inpaint: a decoder-only transformer of {parameters:.1f}M parameters (d={config.dim},
 {config.layers} layers, {config.heads} heads, {config.vocab} tokens). Licence of the weights: Apache-2.0.
@@ -96,11 +90,6 @@ packages of PyPI, npm and Debian with permissive licences, without generated, ve
 deduplicated, and without files that share an n-gram with the evaluation problems. Packages by licence:
 {", ".join(f"{licence} {count}" for licence, count in licences)}.
 
-| package | version | licence | MB |
-|---|---|---|---|
-{chr(10).join(rows)}
+[{TABLE}]({TABLE}) lists them.
 """
-
-
-def name_of(package: PackageReport) -> str:
-    return package.package
+    (out / CARD).write_text(text, encoding="utf-8")

@@ -28,9 +28,9 @@ from torch import Tensor
 from engine.contract import FillRequest
 from engine.corpus import Corpus
 from engine.ngrams import hashed_ngrams
+from engine.prompt import PATH_TOKENS, REST_TOKENS, shown
 from engine.retrieval.index import Index
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
-from engine.window import shown
 
 NONE = -1
 INDEXED = 1 << 18  # bytes of a package, and one file more, that snippets are taken from
@@ -74,7 +74,8 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     canvases: float = 0.5  # share of branches with canvases; 0 trains the causal role alone
     suffix_share: float = 0.25
     buckets: int = 10240
-    marks_empty_rest: bool = True  # see window.prompt
+    marks_empty_rest: bool = True  # see prompt.prompt
+    rest_first: bool = False  # see prompt.prompt
     snippets: float = 0.0  # share of contexts that begin with snippets of other files of the package
     by_language: bool = True  # see Corpus.weights
 
@@ -138,7 +139,7 @@ class Sampler:
         budget = self.config.context
         head = [BOS, *snippets]
         if path:
-            head += [PATH, *self.tokenizer.encode("/".join(path.split("/")[-3:]))[:16]]
+            head += [PATH, *self.tokenizer.encode("/".join(path.split("/")[-3:]))[:PATH_TOKENS]]
         head.append(SUF)
         share = self.config.suffix_share if self.random.random() < 0.9 else 0.0
         following = self._following(lines, last, int(budget * share))
@@ -162,8 +163,13 @@ class Sampler:
         return context, first, starts
 
     def _line(self, lines: list[str], number: int, opens_file: bool) -> tuple[int, ...]:
-        pieces = self.tokenizer.encode_lines(lines[number] if opens_file else "\n" + lines[number])
+        opened = "" if opens_file or self.tokenizer.ended else "\n"
+        pieces = self.tokenizer.encode_lines(opened + lines[number] + self._line_end(lines, number))
         return pieces[0] if pieces else ()
+
+    def _line_end(self, lines: list[str], number: int) -> str:
+        """The newline that is a line's own, if any is."""
+        return "\n" if self.tokenizer.ended and number < len(lines) - 1 else ""
 
     def _following(self, lines: list[str], last: int, budget: int) -> list[int]:
         tokens: list[int] = []
@@ -228,18 +234,23 @@ class Sampler:
         self, lines: list[str], gap: Gap, first: int, starts: list[int], context: list[int]
     ) -> tuple[int, list[int], list[int]]:
         """(anchor, tokens up to and with <mid>, middle with <eom>); the anchor is how much of the context is seen."""
-        begin = starts[gap.line - first]
-        line_end = "\n" if gap.line else ""
+        begin, end = starts[gap.line - first], self._line_end(lines, gap.end_line)
+        line_end = "\n" if gap.line and not self.tokenizer.ended else ""
         head, blank = self.tokenizer.split_blank(line_end + lines[gap.line][: gap.start])
         cut = self.tokenizer.encode(head)
         shared = 0
         while shared < len(cut) and begin + shared < len(context) and cut[shared] == context[begin + shared]:
             shared += 1
-        rest = self.tokenizer.encode(lines[gap.end_line][gap.end :])
+        rest = lines[gap.end_line][gap.end :]
         middle = "\n".join(lines[gap.line : gap.end_line + 1])
-        middle = blank + middle[gap.start : len(middle) - (len(lines[gap.end_line]) - gap.end)]
+        middle = blank + middle[gap.start : len(middle) - len(rest)]
+        if self.config.rest_first:
+            marked = [ROL, *self.tokenizer.encode(rest + end)[:REST_TOKENS], MID] if rest.strip() else []
+            tokens = [*context[:begin], *marked, *cut]
+            anchor = begin if marked else min(begin + shared, len(tokens) - 1)
+            return anchor, tokens[anchor:], [*self.tokenizer.encode(middle + ("" if marked else rest + end)), EOM]
         several = "\n" in middle and self.random.random() < 0.5
-        marked = [ROL, *rest[:24]] if rest or self.config.marks_empty_rest else []
+        marked = [ROL, *self.tokenizer.encode(rest)[:REST_TOKENS]] if rest or self.config.marks_empty_rest else []
         lead = [*cut[shared:], *marked, BLOCK if several else MID]
         return begin + shared, lead, [*self.tokenizer.encode(middle), EOM]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,14 +19,17 @@ from engine.backends.torch_passes import DENOISER, read_model
 from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.embedded import Embedded
-from engine.evaluation.lines import Quality, evaluate, print_table
+from engine.evaluation.lines import Quality, evaluate
+from engine.get import ADAPTER
 from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
 from engine.stored import Matrix, quantise
 from engine.tokenizer import Tokenizer
-from engine.training.card import ALONE, AS_SHIPPED, card
+from engine.training import card
+from engine.training.card import ALONE, AS_SHIPPED
 from engine.training.dataset import Sampler, to_torch
 from engine.training.graph import build, build_denoiser
+from engine.training.lora import Adapter
 from engine.training.objective import Objective
 from engine.training.train import Progress, TrainConfig, begun, describe
 from engine.training.validation import shape_of
@@ -36,17 +40,32 @@ PLACES = 300  # of the evaluation in the card, a language
 ROWS = 32  # of the losses in the card
 
 
-def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress]:
-    """The averaged weights of a training state. Raises EngineError where there is none."""
+def saved_state(state: Path) -> tuple[dict[str, Any], TrainConfig]:
+    """Raises EngineError where there is none."""
     if not (state / "state.pt").exists():
         raise EngineError(f"no training state in {state}: run `python -m engine train run --state {state}` first")
     saved = torch.load(state / "state.pt", weights_only=True)
-    config = msgspec.json.decode(saved["config"], type=TrainConfig)
+    return saved, msgspec.json.decode(saved["config"], type=TrainConfig)
+
+
+def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress]:
+    """The averaged weights of a training state. Raises EngineError where there is none."""
+    saved, config = saved_state(state)
     trunk = begun(config)
     denoiser = Denoiser(trunk, saved["model"]["tokens"].tolist()) if config.model.denoiser else None
     for parameter, weight in zip((denoiser or trunk).parameters(), saved["average"], strict=True):
         parameter.data.copy_(weight)
     return trunk.eval(), denoiser, config, Progress(**saved["progress"])
+
+
+def write_adapter(state: Path, out: Path) -> Progress:
+    """What an adapter has learned, averaged, as `engine get` takes it. Raises EngineError as `averaged`."""
+    saved, config = saved_state(state)
+    adapter = Adapter(begun(config), config.rank)
+    for parameter, weight in zip(adapter.parameters(), saved["average"], strict=True):
+        parameter.data.copy_(weight)
+    adapter.save(out / ADAPTER)
+    return Progress(**saved["progress"])
 
 
 def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:
@@ -104,11 +123,10 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         for language in sorted(Corpus(validation).languages)
         for way in (AS_SHIPPED, ALONE)
     }
-    text = card(out.name, trunk, progress, made, qualities, learned, corpus / "report.json")
-    (out / "README.md").write_text(text, encoding="utf-8")
+    card.write(out, trunk, progress, made, qualities, learned, corpus / "report.json")
     checksums.write(out)
     for (language, way), quality in qualities.items():
         print(f"{language}, {way}")
-        print_table(quality)
+        quality.report().print()
     for path in sorted(out.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

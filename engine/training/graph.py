@@ -132,11 +132,19 @@ class PassGraph:
 
     def projected(self, x: str, name: str) -> tuple[str, str, str]:
         """Queries, keys and values, turned."""
-        projected = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")
+        projected = self.heads(x, name)
         widths = np.array([self.config.heads, self.config.kv_heads, self.config.kv_heads]) * self.config.head_dim
         parts = self.add.several("Split", [projected, self.add.constant(widths)], 3, axis=-1)
         q, k, v = map(self.split_heads, parts)
         return self.turned(q), self.turned(k), v
+
+    def heads(self, x: str, name: str) -> str:
+        """Queries, keys and values of all heads, one after the other."""
+        product = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")
+        if not self.config.qkv_bias:
+            return product
+        width = (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
+        return self.add("Add", product, self.weight(f"{name}.qkv.bias", (width,)))
 
     def block(self, x: str, name: str, layer: int) -> tuple[str, str, str]:
         """The residual stream after a block, and its new keys and values; `layer` is that of the memory."""
@@ -271,7 +279,7 @@ class CausalGraph(PassGraph):
         """Nothing: what the operator reads beside the memory are inputs."""
 
     def block(self, x: str, name: str, layer: int) -> tuple[str, str, str]:
-        projected = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")
+        projected = self.heads(x, name)
         memory = [f"keys.{layer}", f"values.{layer}"]
         heads = {"num_heads": self.config.heads, "kv_num_heads": self.config.kv_heads, "do_rotary": 1}
         inputs = [projected, "", "", *memory, "last", "length", *self.turns]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from engine.models.denoiser import Denoiser
 from engine.models.trunk import BLOCKED, Trunk
 from engine.training.dataset import MIDDLE, NONE
+from engine.training.lora import SpecialRows
 
 KINDS = ("context", "middle", "canvas")
 CHUNK = 512  # rows of logits at a time
@@ -42,10 +43,9 @@ class Objective(nn.Module):
         self._counted = torch.compile(self._counted, dynamic=False)  # type: ignore[method-assign]
 
     def _counted(self, hidden: Tensor, targets: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
-        head = self.model.head.weight.to(self.dtype)
         losses = torch.cat(
             [
-                F.cross_entropy((rows @ head.T).float(), target, reduction="none", ignore_index=NONE)
+                F.cross_entropy(self._logits(rows).float(), target, reduction="none", ignore_index=NONE)
                 for rows, target in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
             ]
         )
@@ -53,6 +53,10 @@ class Objective(nn.Module):
         total = (losses * self.weights[kinds]).sum()
         sums = [[((kinds == kind) * part).sum() for kind in range(len(KINDS))] for part in (losses.detach(), counted)]
         return total, torch.stack([torch.stack(part) for part in sums])
+
+    def _logits(self, rows: Tensor) -> Tensor:
+        head = self.model.head
+        return head.logits(rows) if isinstance(head, SpecialRows) else rows @ head.weight.to(self.dtype).T
 
 
 class DraftObjective(nn.Module):

@@ -25,19 +25,19 @@ from tqdm import tqdm
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.contract import FillRequest
-from engine.decoding.copying import Copier
 from engine.decoding.passes import Question
 from engine.embedded import WEIGHTS
-from engine.evaluation.lines import place_at
+from engine.evaluation.places import STARTS, cursor_at
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
+from engine.prompt import prompt
 from engine.retrieval.build import Order, build, store_of
+from engine.retrieval.copying import Copier
 from engine.retrieval.files import Limits, list_files, read_text
 from engine.retrieval.index import Index
 from engine.retrieval.installed import LARGEST, MOST, imported
 from engine.retrieval.shares import SHARES, Evidence, Shares, Weights, factors
 from engine.tokenizer import EOM, MASK, Tokenizer
-from engine.window import prompt
 
 RIDGE, ROUNDS = 1.0, 30  # of the regression
 OPEN = 0.5  # of the cursors have other files open
@@ -90,8 +90,8 @@ def _indexed(root: Path, source: str, limits: Limits | None = None) -> Index:
 def _cursor(lines: list[str], path: str, dice: random.Random) -> tuple[FillRequest, str]:
     comments = LANGUAGES["python"].comments
     code = [number for number, line in enumerate(lines) if line.strip() and not line.strip().startswith(comments)]
-    place = place_at(lines, dice.choice(code), dice.choice(("line start", "inside")), path, dice)
-    return place.request, place.target
+    place = cursor_at(lines, dice.choice(code), dice.choice(STARTS), path, dice)
+    return place.request, place.todo
 
 
 def _followed(

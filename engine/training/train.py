@@ -43,6 +43,7 @@ from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Sampler, SamplerConfig, to_torch
+from engine.training.lora import Adapter
 from engine.training.muon import Muon
 from engine.training.objective import KINDS, DraftObjective, Objective
 from engine.training.tokenizer import frequent
@@ -65,7 +66,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: TrunkConfig = TrunkConfig()
     sampler: SamplerConfig = SamplerConfig()
     windows: tuple[tuple[int, int], ...] = ()  # contexts and tails that forwards have in turn; none: the sampler's
-    base: str = ""  # safetensors that training starts from; a denoiser is trained on them as they are
+    base: str = ""  # safetensors that training starts from; a denoiser or an adapter is trained on them as they are
+    rank: int = 0  # of an adapter's changes; 0: the whole trunk is trained
+    adapter: str = ""  # safetensors of an adapter to go on from
     tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
     workers: int = 0  # processes; 0: one a core
     batch: int = 12  # rows a worker and step, of the sampler's context
@@ -134,7 +137,7 @@ def worker(
         signal.signal(name, signal.SIG_IGN)  # the parent says when to stop
     torch.set_num_threads(1)
     trunk = begun(config)
-    model = learner(trunk, data)
+    model = learner(trunk, config, data, dtype)
     for parameter, (weight, gradient) in zip(model.parameters(), shared, strict=True):
         parameter.data, parameter.grad = weight, gradient
     words = Tokenizer.load(data.tokenizer)
@@ -171,8 +174,13 @@ def begun(config: TrainConfig) -> Trunk:
     return trunk
 
 
-def learner(trunk: Trunk, data: DataPaths) -> Trunk | Denoiser:
-    """What is trained: the denoiser, if the trunk is to have one, else the trunk."""
+def learner(trunk: Trunk, config: TrainConfig, data: DataPaths, dtype: torch.dtype) -> Trunk | Denoiser | Adapter:
+    """What is trained: an adapter of the trunk, or the denoiser, if the trunk is to have one, else the trunk."""
+    if config.rank:
+        adapter = Adapter(trunk, config.rank, dtype)
+        if config.adapter:
+            adapter.load(Path(config.adapter))
+        return adapter
     shape = trunk.config.denoiser
     if shape is None:
         return trunk
@@ -263,9 +271,10 @@ class Trainer:
     def __init__(self, config: TrainConfig, data: DataPaths, state: Path, dtype: torch.dtype) -> None:
         self.config, self.state = config, state
         self.trunk = begun(config)
-        self.model = learner(self.trunk, data)
+        self.model = learner(self.trunk, config, data, dtype)
         self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
-        matrices = [weight for weight in self.model.blocks.parameters() if config.lr_muon and weight.ndim > 1]
+        blocks = [] if isinstance(self.model, Adapter) or not config.lr_muon else self.model.blocks.parameters()
+        matrices = [weight for weight in blocks if weight.ndim > 1]
         theirs = {id(weight) for weight in matrices}
         rest = [weight for weight in self.model.parameters() if id(weight) not in theirs]
         adam = torch.optim.AdamW(rest, config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
@@ -409,6 +418,6 @@ def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, 
             shown = draft_quality(objective, trainer.config.sampler, words, folder)
         else:
             canary = Path(trainer.config.canary) if trainer.config.canary else None
-            shown = quality(trainer.model, trainer.config.sampler, words, folder, canary)
+            shown = quality(trainer.trunk, trainer.config.sampler, words, folder, canary)
         torch._foreach_copy_([p.data for p in parameters], raw)
     return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown

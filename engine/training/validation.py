@@ -39,6 +39,7 @@ def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
         ngram_buckets=model.config.ngram_buckets,
         marks_empty_rest=config.marks_empty_rest,
         sees_snippets=config.snippets > 0,
+        rest_first=config.rest_first,
         threads=2 if sum(weight.numel() for weight in model.parameters()) > ONE_THREAD else 1,
     )
 

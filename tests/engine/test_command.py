@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+import engine
+from engine import Engine, EngineError
+
+WEIGHTS = Path(engine.__file__).parent / "weights" / "nano"
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
 
 
@@ -47,6 +55,16 @@ def test_an_unknown_model_is_one_sentence_and_code_2() -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "no model 'no-such-model'" in done.stderr
+
+
+def test_a_folder_that_is_called_like_a_model_of_the_hub_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(WEIGHTS, tmp_path / "owner" / "model")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineError, match=r"write \./owner/model for the folder"):
+        Engine.load("owner/model")
+    assert Engine.load("./owner/model").reach == Engine.load(str(tmp_path / "owner" / "model")).reach
 
 
 def test_nothing_in_nothing_out() -> None:

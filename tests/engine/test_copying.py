@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from engine.contract import FillRequest
-from engine.decoding.copying import Copier
 from engine.embedded import WEIGHTS
 from engine.retrieval.candidates import LONGEST, longest_match
+from engine.retrieval.copying import Copier
 from engine.retrieval.shares import prior, share, trust
 from engine.tokenizer import EOM, Tokenizer
 

@@ -9,10 +9,10 @@ import pytest
 
 from engine.backends.memory import Rows
 from engine.contract import FillRequest
-from engine.decoding.copying import Copy, mixed
 from engine.decoding.draft_verify import _likely, _trusted
 from engine.decoding.limits import Limits, Written, goes_round
 from engine.embedded import WEIGHTS
+from engine.retrieval.copying import Copy, mixed
 from engine.retrieval.shares import Evidence, share, trust
 from engine.tokenizer import EOM, Tokenizer
 

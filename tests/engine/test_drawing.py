@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from engine import Engine, EngineError, FillRequest
 from engine.backends.memory import Rows
 from engine.contract import Sampling
-from engine.decoding.copying import Copier, Copy
 from engine.decoding.draft_verify import decode
 from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap, Question
 from engine.embedded import WEIGHTS
+from engine.retrieval.copying import Copier, Copy
 from engine.retrieval.shares import Evidence, share, trust
 from engine.tokenizer import MASK, SPECIALS, Tokenizer
 

@@ -12,7 +12,7 @@ import pytest
 from engine import Engine
 from engine.corpus import FileEntry
 from engine.evaluation.places import workspaces
-from engine.evaluation.workspace import WAYS, compare, print_report
+from engine.evaluation.workspace import WAYS, compare
 
 LINES = "".join(
     f"def shape_{letter}(width, height):\n    return area_of(width, height, {letter})\n\n\n" for letter in "abc"
@@ -44,7 +44,7 @@ def test_the_index_knows_the_other_files(tmp_path: Path, capsys: pytest.CaptureF
     assert [*report.exact] == [*report.fill] == [*WAYS]
     assert report.exact["index"]["all"] > report.exact["the file"]["all"] >= report.exact["nothing"]["all"]
     assert report.exact["open files"] == report.exact["the file"]  # there is none in the same folder
-    print_report(report, as_json=True)
+    report.report().print(as_json=True)
     assert json.loads(capsys.readouterr().out)["places"] == COUNT
-    print_report(report, as_json=False)
+    report.report().print()
     assert capsys.readouterr().out.startswith(f"{COUNT} places")

@@ -10,7 +10,7 @@ import pytest
 
 from engine.contract import EngineError
 from engine.corpus import FileEntry
-from engine.evaluation.lines import places
+from engine.evaluation.places import cursors
 
 TEXTS = {"python": "# one\nvalue = other\n", "rust": "// one\n/* two */\n{}\nlet value = other;\n"}
 
@@ -27,11 +27,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("language", TEXTS)
 def test_places_are_in_the_code_of_one_language(folder: Path, language: str) -> None:
     line = TEXTS[language].splitlines()[-1]
-    for _, place in places(folder, 20, language=language):
+    for place in cursors(folder, 20, language=language):
         assert place.request.path == f"p/{language}"
-        assert place.request.prefix.rsplit("\n", 1)[1] + place.target == line
+        assert place.request.prefix.rsplit("\n", 1)[1] + place.todo == line
 
 
 def test_a_language_that_the_corpus_lacks_is_told(folder: Path) -> None:
     with pytest.raises(EngineError, match=r"no go in .*: choose one of python, rust"):
-        next(places(folder, 1, language="go"))
+        next(cursors(folder, 1, language="go"))

@@ -15,11 +15,11 @@ import pytest
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest, checksums
 from engine.backends.memory import MEMORIES
 from engine.contract import confidence
-from engine.decoding.copying import first_word
 from engine.decoding.limits import goes_round
 from engine.embedded import WEIGHTS, Embedded
+from engine.prompt import prompt
+from engine.retrieval.copying import first_word
 from engine.tokenizer import EOM
-from engine.window import prompt
 
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
 MARKS = (
@@ -214,15 +214,14 @@ def test_a_cancelled_request_makes_no_pass(nano: Embedded, monkeypatch: pytest.M
 
 
 def test_line_ends_are_those_of_the_text(nano: Embedded) -> None:
-    unix = fill(nano, request(PLACES[0], max_lines=4))
-    asked = request(PLACES[0], max_lines=4)
-    windows = FillRequest(
-        prefix=asked.prefix.replace("\n", "\r\n"),
-        suffix=asked.suffix.replace("\n", "\r\n"),
-        path=asked.path,
-        max_lines=4,
-    )
-    assert fill(nano, windows).text == unix.text.replace("\n", "\r\n")
+    asked = FillRequest(prefix="    area = width * height\n    x = 1\n    area =", suffix="\n", max_lines=4)
+    unix = fill(nano, asked)
+    prefix, suffix = (text.replace("\n", "\r\n") for text in (asked.prefix, asked.suffix))
+    windows = fill(nano, msgspec.structs.replace(asked, prefix=prefix, suffix=suffix))
+    assert windows.text == unix.text.replace("\n", "\r\n")
+    shares = [piece.copied for piece in windows.pieces]
+    assert any(shares)
+    assert shares == [piece.copied for piece in unix.pieces]
 
 
 @pytest.mark.parametrize("prefix", ["", "\n", "\0\1\2", "😀" * 400, "x" * 50_000, "\n" * 5_000, "é\u2028\x0c"])

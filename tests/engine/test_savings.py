@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from threading import Event
 
@@ -19,15 +20,13 @@ from engine.evaluation.savings import (
     Session,
     Suggestion,
     Way,
-    acceptable,
     effects,
     figures,
-    is_right,
     kind_of,
-    next_key,
     typed,
     ways,
 )
+from engine.evaluation.typist import acceptable, is_right, next_key
 from engine.options import Choice
 
 SCRIPTED = (sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio")
@@ -103,7 +102,7 @@ def a_session(name: str, *shown: tuple[int, str, bool]) -> Session:
         Suggestion(line, "p", "python", "inside", text, right, len(text) * right, 1.0, 0.5)
         for line, text, right in shown
     ]
-    return Session(name, {"python": 2}, {"python": 20}, suggestions=suggestions)
+    return Session(name, Counter(python=2), Counter(python=20), suggestions=suggestions)
 
 
 def test_a_filter_is_held_against_the_same_lines_without_it() -> None:

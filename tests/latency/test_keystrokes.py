@@ -17,7 +17,7 @@ import pytest_asyncio
 from lsp_client import INVOKED, PATIENCE, REAL, ROOT, Json, LspClient, LspError, span
 
 import engine
-from engine.evaluation.latency import matrix_product_ms
+from engine.evaluation.report import matrix_product_ms
 
 REQUESTS = 100
 URI = "file:///project/typed.py"

@@ -119,3 +119,14 @@ def is_refused(result: subprocess.CompletedProcess[str], because: str) -> None:
     assert (result.returncode, result.stdout) == (2, "")
     assert because in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_terminal_does_not_obey_the_file() -> None:
+    gap = Gap("\x1b]0;title\x07one\nif\u202e x:\n    ", "  # \x1b[2Jhere\ntwo\x08\n")
+    assert drawing(gap, "a()", 3, PLAIN) == [
+        "    1 | one",
+        "    2 | if x:",
+        "    3 |     {+a()+}  # here",
+        "    4 | two",
+        "    5 | ",
+    ]

@@ -18,7 +18,7 @@ from engine import Engine, FillRequest
 from engine.__main__ import main
 from engine.corpus import FileEntry
 from engine.decoding.length import SIZES
-from engine.evaluation.lines import Place
+from engine.evaluation.places import Place
 from engine.models.family import Infill
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.models.vocabulary import Vocabulary
@@ -95,7 +95,7 @@ def test_rows_are_gaps_whose_canvas_holds_the_middle_and_ends(exported: Path, co
 
 
 def test_a_gap_of_more_lines() -> None:
-    place = Place(FillRequest(prefix="a = ", suffix="\nb\nc"), "1")
+    place = Place("a.py", "python", "a = ", "1", "\nb\nc")
     assert [(target, request.suffix) for request, target in (adapt.longer(place, n) for n in range(4))] == [
         ("1", "\nb\nc"),
         ("1\nb", "\nc"),

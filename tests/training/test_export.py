@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from trunk_pass import step
 
 from engine.backends.memory import ModelShape
 from engine.backends.onnx import OnnxPasses, session
@@ -50,7 +51,7 @@ def coarse(model: Trunk) -> onnxruntime.InferenceSession:
 
 
 def example(model: Trunk, cached: int, n: int, m: int) -> tuple[torch.Tensor, ...]:
-    """Arguments of Trunk.step: random tokens over a random memory."""
+    """Arguments of `step`: random tokens over a random memory."""
     config = model.config
     torch.manual_seed(cached + n)
     tokens, ngrams = torch.randint(config.vocab, (n,)), torch.randint(max(1, config.ngram_buckets), (n, 2))
@@ -76,8 +77,7 @@ def test_a_trunk_without_canvases_writes_into_the_memory_it_reads(llama: Trunk) 
     passes = OnnxPasses(session(graph, weights, threads=1), ModelShape(context=256, canvas=0, ngram_buckets=0))
     inputs = example(llama, 0, 90, 90)
     tokens = inputs[0].tolist()
-    with torch.no_grad():
-        logits = llama.step(*inputs)[0]
+    logits = step(llama, *inputs)[0]
     ways = [(40, 1), (1, 1), (9, 9), (30, 3)]  # tokens of a pass, and rows that are asked for
     for count, results in ways:
         start = len(passes.sequence)
@@ -96,8 +96,7 @@ def test_onnx_float32_equals_torch(name: str, cached: int, rows: int, request: p
     model: Trunk = request.getfixturevalue(name)
     inputs = example(model, cached, rows, min(3, rows))
     got = outputs(exact(model), inputs)
-    with torch.no_grad():
-        logits, keys, values, _ = model.step(*inputs)
+    logits, keys, values = step(model, *inputs)
     expected = {"logits": logits, "probability": logits.softmax(-1).amax(-1)}
     expected |= {f"new_keys.{layer}": part for layer, part in enumerate(keys)}
     expected |= {f"new_values.{layer}": part for layer, part in enumerate(values)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trunk_pass import logits
 
 from engine import Engine, EngineError, FillRequest, public
 from engine.backends.torch_passes import read_model
@@ -45,12 +46,9 @@ def checkpoint(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_transformers_computes_the_same(exported: Path, checkpoint: Path) -> None:
     trunk, _ = read_model(exported / "model.safetensors")
     tokens = torch.randint(10, 8192, (40,), generator=torch.Generator().manual_seed(2))
-    empty = torch.zeros(2, 2, 0, 16)
-    bias = torch.full((40, 40), -1e4).triu(1)
-    ngrams, positions = torch.zeros(40, 2, dtype=torch.long), torch.arange(40)
     theirs = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.no_grad():
-        ours, *_ = trunk.bfloat16().float().step(tokens, ngrams, positions, empty, empty, bias, positions)
+        ours = logits(trunk.bfloat16().float(), tokens)
         torch.testing.assert_close(theirs(tokens[None]).logits[0], ours, atol=1e-3, rtol=1e-3)
 
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +30,7 @@ from engine.decoding import presets
 from engine.evaluation import device
 from engine.options import Choice, chosen
 from engine.serving import worker
-from engine.serving.workers import Asked, Process, command
+from engine.serving.workers import Job, Process, command
 from lsp_server import __main__ as lsp_server
 
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
@@ -92,8 +92,9 @@ def test_presets_are_denoising_passes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert main(["fill", "--jsonl", "--model", "no-such-model", "--steps", "12"]) == 2
 
 
-def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The code that times a GPU, on the CPU."""
+def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code that times a GPU, on the CPU, a few times each."""
+    monkeypatch.setattr(device, "measure", partial(device.measure, lines=6, runs=2, long=120))
     folder = tiny.FAMILIES["open-dcoder"](tmp_path)[0]
     (tmp_path / "typed.py").write_text(tiny.TEXT * 2)
     options = ["--model", str(folder), "--device", "cpu", "--file", str(tmp_path / "typed.py")]
@@ -117,14 +118,14 @@ def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     choice = Choice(model=str(tiny.FAMILIES["sdar"](tmp_path)[0]), device="cpu")
     report = device.measure(choice, tiny.TEXT, lines=3, runs=2, long=30)
-    device.print_table(report)
+    device.report(report).print()
     printed = capsys.readouterr().out
     assert "30 -> " in printed
     assert all(f"a line at {steps} steps: p50" in printed for steps in (12, 20, 30))
     assert "4 at once" in printed
     assert "roofline" not in printed
     report.passes[0].roofline = 0.5
-    device.print_table(report)
+    device.report(report).print()
     assert "50% of the roofline" in capsys.readouterr().out
 
 
@@ -175,17 +176,10 @@ def test_models_lists_what_is_supported(capsys: pytest.CaptureFixture[str]) -> N
     assert all(family in listed for family in ("DreamOn", "LLaDA", "SDAR", "BD3-LM", "DiffusionGemma"))
 
 
-@pytest.mark.parametrize(
-    ("make", "options"),
-    [(tiny.FAMILIES["dreamon"], []), (lambda at: (untold(at), None), ["--family", "tiny-a2d", "--alg", "entropy"])],
-    ids=["told", "untold"],
-)
-async def test_the_language_server_completes_with_a_public_model(
-    make: Callable[[Path], tuple[Path, object]], options: list[str], tmp_path: Path
-) -> None:
-    folder = make(tmp_path)[0]
+async def test_the_language_server_completes_with_a_public_model(tmp_path: Path) -> None:
+    options = ["--model", str(untold(tmp_path)), "--family", "tiny-a2d", "--alg", "entropy"]
     inserted: list[str] = []
-    async with LspClient.start([*REAL, "--model", str(folder), *options], cwd=ROOT) as client:
+    async with LspClient.start([*REAL, *options], cwd=ROOT) as client:
         await client.initialize()
         stop = threading.Event()
         for n in range(2400):
@@ -217,9 +211,9 @@ async def test_a_worker_loads_what_the_servers_options_say(tmp_path: Path) -> No
     request = FillRequest(prefix="x = ", suffix="\n", max_tokens=12, copies=False)
     texts = []
     for sampling in (Sampling(), Sampling(seed=0), Sampling(temperature=0.0)):
-        asked = Asked(msgspec.structs.replace(request, sampling=sampling), None)
-        process.start(asked)
-        texts.append((await asyncio.wait_for(asked.answer, 300)).fill.text)
+        job = Job(msgspec.structs.replace(request, sampling=sampling), None)
+        process.start(job)
+        texts.append((await asyncio.wait_for(job.answer, 300)).fill.text)
     assert texts[0] == texts[1] != texts[2]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -254,12 +248,12 @@ def test_options_that_a_model_has_not_are_refused(
     ],
 )
 def test_a_folder_that_is_no_checkpoint_is_one_sentence_and_code_2(
-    config: str | None, why: str, tmp_path: Path
+    config: str | None, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)
-    command = [sys.executable, "-m", "engine", "fill", "--jsonl", "--model", str(tmp_path), "--device", "cpu"]
-    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert why in done.stderr
+    assert main(["fill", "--jsonl", "--model", str(tmp_path), "--device", "cpu"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert why in said.err

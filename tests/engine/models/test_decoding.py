@@ -16,18 +16,19 @@ from transformers import Qwen2ForCausalLM, Qwen3ForCausalLM
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
 from engine.contract import Cancelled, FillRequest, Sampling
-from engine.decoding import blocks, confidence, denoise, dreamon, entropy, length, presets, remasking
+from engine.decoding import length, presets
 from engine.decoding.canvas import Canvas
-from engine.decoding.copying import Copier
-from engine.decoding.denoise import Policy, Task, left_to_right, reveal
+from engine.decoding.denoise import Task, in_blocks, reveal
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap, Question, Summary
+from engine.decoding.unmasking import Policy, above, left_to_right, revoke, within
 from engine.models import checkpoint
+from engine.retrieval.copying import Copier
 
 MASK, DELETE, EXPAND = 0, 1, 2
 VOCAB = 20
 GAP = Gap([9], [])
-EVERY_PASS = Policy(rule=confidence.above(0.9), passes=100)
+EVERY_PASS = Policy(rule=above(0.9), passes=100)
 
 
 class Scripted:
@@ -87,15 +88,15 @@ def guess(probabilities: list[float], entropies: list[float] | None = None, held
 
 def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the_quota() -> None:
     asked = guess([0.95, 0.2, 0.91, 0.5])
-    assert sorted(confidence.above(0.9)(asked, [0, 1, 2, 3], 1)) == [0, 2]
-    assert confidence.above(0.9)(asked, [1, 3], 1) == [3]
-    assert sorted(confidence.above(0.9)(asked, [0, 1, 2, 3], 3)) == [0, 2, 3]
+    assert sorted(above(0.9)(asked, [0, 1, 2, 3], 1)) == [0, 2]
+    assert above(0.9)(asked, [1, 3], 1) == [3]
+    assert sorted(above(0.9)(asked, [0, 1, 2, 3], 3)) == [0, 2, 3]
 
 
 @pytest.mark.parametrize("bound", [0.0, 0.1, 0.5, 9.0])
 def test_entropy_keeps_rows_while_their_sum_less_the_largest_is_within_the_bound(bound: float) -> None:
     entropies = [0.3, 0.02, 1.2, 0.05, 0.04]
-    kept = entropy.within(bound)(guess([0.5] * 5, entropies), [0, 1, 2, 3, 4], 1)
+    kept = within(bound)(guess([0.5] * 5, entropies), [0, 1, 2, 3, 4], 1)
     ranked = sorted(entropies)
     most = max(n for n in range(1, 6) if sum(ranked[:n]) - ranked[n - 1] <= bound)
     assert sorted(entropies[row] for row in kept) == ranked[:most]
@@ -104,14 +105,14 @@ def test_entropy_keeps_rows_while_their_sum_less_the_largest_is_within_the_bound
 def test_the_quota_finishes_a_canvas_within_the_passes() -> None:
     model = Scripted(lambda asked: [(5, 0.3)] * len(asked.canvas))
     canvas, used = Canvas.masked(MASK, 10), limits()
-    reveal(model, task(), canvas, Policy(rule=confidence.above(), passes=4), used)
+    reveal(model, task(), canvas, Policy(rule=above(), passes=4), used)
     assert canvas.tokens == [5] * 10
     assert used.passes == 4
 
 
 def test_a_span_reveals_a_long_block_from_the_left() -> None:
     model = Scripted(lambda asked: [(5, 0.99)] * len(asked.canvas))
-    reveal(model, task(), Canvas.masked(MASK, 8), Policy(rule=confidence.above(), passes=9, span=4), limits())
+    reveal(model, task(), Canvas.masked(MASK, 8), Policy(rule=above(), passes=9, span=4), limits())
     assert model.seen[1] == [5] * 4 + [MASK] * 4
 
 
@@ -136,7 +137,7 @@ def test_a_passed_deadline_ends_decoding_with_what_is_revealed() -> None:
 
 def settled(tokens: list[int], most: int = 64, expansions: int = 0) -> Canvas:
     canvas = Canvas(list(tokens), [0.5] * len(tokens), MASK, expansions=expansions)
-    dreamon.settle(canvas, EXPAND, frozenset({DELETE}), most)
+    length.resize(canvas, EXPAND, frozenset({DELETE}), most)
     assert len(canvas.tokens) == len(canvas.probabilities)
     return canvas
 
@@ -172,7 +173,7 @@ def test_a_canvas_finds_its_length_by_deleting_and_expanding() -> None:
     for size in (2, 4, 16):
         canvas, used = Canvas.masked(MASK, size), limits()
         one = Policy(rule=lambda asked, rows, quota: [max(rows, key=lambda row: asked.probabilities[row])], passes=64)
-        settle: Callable[[Canvas], None] = lambda c: dreamon.settle(c, EXPAND, frozenset({DELETE}), 64)  # noqa: E731
+        settle: Callable[[Canvas], None] = lambda c: length.resize(c, EXPAND, frozenset({DELETE}), 64)  # noqa: E731
         reveal(Scripted(says), task(settle), canvas, one, used)
         assert canvas.tokens == target
         assert used.passes <= 7  # without broadcast, 16 rows take 16 passes
@@ -184,9 +185,9 @@ def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
         return [(EXPAND if grow else DELETE if len(asked.canvas) > 1 else 7, 0.5)] * len(asked.canvas)
 
     def banned(canvas: Canvas) -> list[int]:
-        return [MASK] if dreamon.can_expand(canvas, len(canvas.tokens), 6) else [MASK, EXPAND]
+        return [MASK] if length.can_expand(canvas, len(canvas.tokens), 6) else [MASK, EXPAND]
 
-    settle: Callable[[Canvas], None] = lambda c: dreamon.settle(c, EXPAND, frozenset({DELETE}), 6)  # noqa: E731
+    settle: Callable[[Canvas], None] = lambda c: length.resize(c, EXPAND, frozenset({DELETE}), 6)  # noqa: E731
     canvas, used = Canvas.masked(MASK, 2), limits()
     reveal(
         Scripted(says),
@@ -202,10 +203,10 @@ def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
 def test_a_token_that_is_no_longer_believed_is_taken_back_once() -> None:
     canvas = Canvas([5, 6, MASK], [0.9, 0.9, 1.0], MASK)
     revoked: set[int] = set()
-    remasking.revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
+    revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
     assert canvas.tokens == [MASK, 6, MASK]
     canvas.tokens[0] = 7
-    remasking.revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
+    revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
     assert canvas.tokens == [7, 6, MASK]
 
 
@@ -217,7 +218,7 @@ def test_remasking_repairs_a_token_that_was_revealed_too_early() -> None:
 
     for bar, first in ((0.0, 3), (0.2, 4)):
         canvas = Canvas.masked(MASK, 3)
-        policy = Policy(rule=confidence.above(0.9), passes=9, revoke=bar)
+        policy = Policy(rule=above(0.9), passes=9, revoke=bar)
         reveal(Scripted(lambda asked: [*says(asked), (8, 0.3)]), task(), canvas, policy, limits())
         assert canvas.tokens == [first, 6, 8]
 
@@ -252,11 +253,11 @@ def test_longer_lengths_are_tried_while_the_model_is_surer_and_the_request_allow
 
 def test_blocks_lie_at_multiples_of_their_length_and_end_at_the_limit() -> None:
     model = Scripted(lambda asked: [(5, 0.99)] * len(asked.canvas))
-    canvas = blocks.fill(model, task(gap=Gap([9] * 6, [])), 4, EVERY_PASS, limits(tokens=5))
+    canvas = in_blocks(model, task(gap=Gap([9] * 6, [])), 4, EVERY_PASS, limits(tokens=5))
     assert [len(seen) for seen in model.seen] == [2, 4]
     assert canvas.tokens == [5] * 5
     model.seen.clear()
-    blocks.fill(model, task(gap=Gap([9] * 6, [], pad=2)), 4, EVERY_PASS, limits(tokens=5))
+    in_blocks(model, task(gap=Gap([9] * 6, [], pad=2)), 4, EVERY_PASS, limits(tokens=5))
     assert [len(seen) for seen in model.seen] == [4, 4]
 
 
@@ -272,8 +273,8 @@ def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
             canvas.ended = True
 
     model, used = Scripted(says), limits()
-    policy = Policy(rule=confidence.above(0.9), passes=99)
-    canvas = blocks.fill(model, task(settle, gap=Gap([9] * 8, [])), 8, policy, used)
+    policy = Policy(rule=above(0.9), passes=99)
+    canvas = in_blocks(model, task(settle, gap=Gap([9] * 8, [])), 8, policy, used)
     assert canvas.tokens == [5, 6]
     assert canvas.ended
     assert used.passes == 3
@@ -320,7 +321,7 @@ def test_one_token_a_block_is_greedy_autoregression(tmp_path: Path) -> None:
     folder, _ = tiny.qwen2(tmp_path / "ar", marks)
     read = loaded(folder)
     model = Sequence(Slots(read.model, True, capacity=512))
-    ours = blocks.fill(
+    ours = in_blocks(
         model, task(gap=Gap(PROMPT, []), banned=(tiny.MASK,)), 1, Policy(rule=left_to_right, passes=99), limits(12)
     )
     greedy = Qwen2ForCausalLM.from_pretrained(folder, key_mapping={}).generate(
@@ -373,7 +374,7 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
     asked = Task(Gap(PROMPT, []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     for _ in range(2):  # again, over what the first time left
         model.begin()
-        made = blocks.fill(model, asked, block, Policy(rule=confidence.above(2.0), passes=999), limits(10))
+        made = in_blocks(model, asked, block, Policy(rule=above(2.0), passes=999), limits(10))
         assert made.tokens == text[len(PROMPT) :][:10]
     assert model.encoded == len(PROMPT) % block + shift * (len(PROMPT) % block == 0)
 
@@ -402,13 +403,13 @@ def test_left_padded_blocks_are_those_of_a_prompt_with_padding_before_it(tmp_pat
             canvas[row] = int(tokens[row])
         text += canvas
     model = Sequence(Slots(read.model, False, capacity=512))
-    policy, expected = Policy(rule=confidence.above(2.0), passes=999), text[pad + len(PROMPT) :][:10]
+    policy, expected = Policy(rule=above(2.0), passes=999), text[pad + len(PROMPT) :][:10]
     made = []
     for padding in (pad, 0, pad, pad):  # what is held of other blocks does not serve
         gap = Gap(PROMPT, [], pad=padding)
         asked = Task(gap, tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
         model.begin()
-        made.append(blocks.fill(model, asked, block, policy, limits(10)).tokens)
+        made.append(in_blocks(model, asked, block, policy, limits(10)).tokens)
         assert model.encoded == (0 if len(made) == 4 else len(PROMPT))
     assert made[0] == made[2] == made[3] == expected != made[1]
 
@@ -475,7 +476,7 @@ def test_of_a_copy_stays_what_the_model_agrees_with_and_the_rest_is_denoised() -
 
 def test_a_copy_goes_on_behind_the_blocks_before() -> None:
     model = Scripted(lambda asked: [(5, 0.1)] * len(asked.canvas))
-    canvas = blocks.fill(model, copying_task(), 2, EVERY_PASS, limits(tokens=1))
+    canvas = in_blocks(model, copying_task(), 2, EVERY_PASS, limits(tokens=1))
     assert canvas.tokens == Alphabet().encode("h")
     reveal(model, copying_task("hi"), canvas := Canvas.masked(MASK, 2), EVERY_PASS, limits())
     assert canvas.tokens == Alphabet().encode("jk")
@@ -493,7 +494,7 @@ def test_without_drafts_a_copy_is_tried_token_by_token() -> None:
 def test_the_policy_is_data() -> None:
     policy = Policy(rule=left_to_right, passes=3)
     assert msgspec.structs.replace(policy, passes=5).passes == 5
-    assert denoise.left_to_right(guess([0.1, 0.2]), [1, 3], 2) == [1]
+    assert left_to_right(guess([0.1, 0.2]), [1, 3], 2) == [1]
 
 
 @pytest.mark.parametrize("family", ["dream", "llada", "diffugpt", "tiny-a2d-qwen3", "open-dcoder"])

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from engine import public
+from engine.backends.buckets import SIZES, bucket
 from engine.backends.sampling import SAID
 from engine.backends.sequence import Sequence
-from engine.backends.slots import BUCKETS, Asked, Kind, Slots, bucket
+from engine.backends.slots import Asked, Kind, Slots
 from engine.contract import FillRequest
 from engine.decoding.passes import Question, Summary
 from engine.models import checkpoint, registry
@@ -54,11 +55,11 @@ def test_a_pass_stays_on_its_device_and_waits_for_nothing(family: str, int8: boo
         for alone, count, shaped, guided in ((None, 3, False, True), (1, 1, False, False), (None, 3, True, False)):
             kind = Kind(32, 16, shaped, guided)
             place = passes._bucket(alone, kind)
-            found = passes._pass(place.numbers, place.dials, alone, kind)
+            found = passes._pass(alone, kind, passes._dials[alone, kind], place.numbers)
             assert place.numbers.device.type == found.device.type == "meta"
             assert found.shape == (SAID + 1, count, 16)
         with pytest.raises((RuntimeError, NotImplementedError)):
-            passes._pass(torch.zeros(place.numbers.shape, dtype=torch.int64), place.dials, None, kind)
+            passes._pass(None, kind, passes._dials[None, kind], torch.zeros(place.numbers.shape, dtype=torch.int64))
         with pytest.raises((RuntimeError, NotImplementedError)):
             found.tolist()
 
@@ -92,11 +93,11 @@ def test_a_captured_pass_reads_its_numbers_from_where_it_was_captured(tmp_path: 
 
     def captured(run: partial[Tensor]) -> Callable[[], Tensor]:
         found = run()
-        captures.append(run.args[2:])
+        captures.append(run.args[:2])
         return lambda: found.copy_(run())
 
     passes = public.prepared(read)
-    passes._capture = captured  # type: ignore[assignment]
+    passes._buckets.capture = captured  # type: ignore[assignment]
     backend = public.made(read, passes)
     for _ in range(2):
         assert [backend.fill(gap, threading.Event()).text for gap in GAPS] == [fill.text for fill in plain]
@@ -119,8 +120,8 @@ def test_what_is_captured_at_load_is_what_fills_take(family: str, tmp_path: Path
 
 
 def test_buckets_waste_at_most_half() -> None:
-    assert all(bucket(size) >= size for size in range(1, BUCKETS[-1] + 9))
-    assert all(bucket(size) <= max(size + 16, 1.5 * size) for size in range(1, BUCKETS[-1]))
+    assert all(bucket(size) >= size for size in range(1, SIZES[-1] + 9))
+    assert all(bucket(size) <= max(size + 16, 1.5 * size) for size in range(1, SIZES[-1]))
 
 
 def questions(count: int) -> list[Question]:

@@ -11,14 +11,16 @@ from safetensors import safe_open
 from synthetic import EOS, EXPAND, MASK, Case, Table
 
 from engine.contract import FillRequest
-from engine.decoding import algorithms, confidence, dreamon
+from engine.decoding import length
 from engine.decoding.canvas import Canvas
-from engine.decoding.denoise import Policy, Task, reveal
+from engine.decoding.denoise import Task, reveal
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
+from engine.decoding.unmasking import Policy, above, chosen
 
 
 class NoSpelling:
+    ended = False
     ends, end = frozenset[int](), None
 
     def encode(self, text: str) -> list[int]:
@@ -43,15 +45,15 @@ def test_what_is_revealed_is_what_the_reference_reveals(number: int) -> None:
 
     def settle(canvas: Canvas) -> None:
         if expands:
-            dreamon.settle(canvas, EXPAND, frozenset({EOS}), synthetic.LONGEST, broadcast)
+            length.resize(canvas, EXPAND, frozenset({EOS}), synthetic.LONGEST, broadcast)
 
     def banned(canvas: Canvas) -> list[int]:
-        full = expands and not dreamon.can_expand(canvas, len(canvas.tokens), synthetic.LONGEST)
+        full = expands and not length.can_expand(canvas, len(canvas.tokens), synthetic.LONGEST)
         return [MASK, EXPAND] if full else [MASK]
 
     task = Task(Gap(case.prefix, case.suffix), MASK, settle, banned, lambda canvas, done=None: None)
-    usual = Policy(rule=confidence.above(), passes=case.steps)
-    policy = algorithms.chosen(case.sampling, usual, frozenset({EOS}), one_each=expands)
+    usual = Policy(rule=above(), passes=case.steps)
+    policy = chosen(case.sampling, usual, frozenset({EOS}), one_each=expands)
     canvas = Canvas.masked(MASK, case.canvas)
     reveal(Table(TRACES, case), task, canvas, policy, limits)
     assert canvas.tokens == TRACES[f"canvas.{number}"].tolist()

@@ -21,11 +21,11 @@ from engine.__main__ import main
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
 from engine.contract import EngineError, Fill, FillRequest, Piece, Refusal, Sampling
-from engine.decoding import algorithms, blocks, confidence
 from engine.decoding.canvas import Canvas
-from engine.decoding.denoise import Policy, Task
+from engine.decoding.denoise import Task, in_blocks
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap, Summary
+from engine.decoding.unmasking import Policy, above, chosen
 from engine.models import checkpoint
 
 REQUEST = FillRequest(prefix="def add(a, b):\n", suffix="\n\nclass Point:\n", max_tokens=24, steps=6, copies=False)
@@ -86,8 +86,8 @@ def test_the_end_is_revealed_last_or_never_where_llada_is_told_so(llada: public.
     first = {}
     for last in (None, True):
         options = Sampling(alg="low_confidence", confidence_eos_eot_inf=last)
-        usual = Policy(rule=confidence.above(), passes=3)
-        policy = algorithms.chosen(options, usual, llada.vocabulary.ends, one_each=False)
+        usual = Policy(rule=above(), passes=3)
+        policy = chosen(options, usual, llada.vocabulary.ends, one_each=False)
         first[last] = [policy.rule(guess, [0, 1, 2], count) for count in (1, 2, 3)]
     assert first == {None: [[0], [0, 2], [0, 2, 1]], True: [[2], [2, 1], [2, 1, 0]]}
     assert end in llada._never(Sampling(logits_eos_inf=True))
@@ -243,8 +243,8 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
     def ours(lead: bool) -> list[int]:
         task = Task(Gap(prompt, []), mask, lambda canvas: None, lambda canvas: [mask], lambda canvas, done=None: None)
         limits = Limits(FillRequest(prefix="", max_tokens=21), NoSpelling(), threading.Event())
-        policy = Policy(rule=confidence.above(0.5), passes=1000, lead=lead)
-        canvas: Canvas = blocks.fill(Sequence(Slots(read.model, True, capacity=64)), task, block, policy, limits)
+        policy = Policy(rule=above(0.5), passes=1000, lead=lead)
+        canvas: Canvas = in_blocks(Sequence(Slots(read.model, True, capacity=64)), task, block, policy, limits)
         return canvas.tokens
 
     assert ours(True) == plain(True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import socket
 import threading
@@ -56,7 +58,7 @@ class Stub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.answers = answers
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def bodies(self, path: str) -> list[Json]:
         return [body for asked, body, _ in self.asked if asked == path]
@@ -287,23 +289,60 @@ def test_a_server_in_trouble_is_asked_once_more_and_then_left_alone(stub: Stub, 
 @pytest.mark.parametrize(
     ("status", "answer", "said"),
     [
-        (200, b"<html>", "not that of /v1/completions"),
-        (200, {"choices": []}, "not that of /v1/completions"),
-        (200, {"choices": [{"text": 3}]}, "not that of /v1/completions"),
-        (200, [], "not that of /v1/completions"),
         (400, {"error": {"message": "no suffix here"}}, "no suffix here"),
-        (401, {}, "INPAINT_REMOTE_KEYS"),
+        (400, {"error": {"message": "\x1b[31mred\u202eder"}}, "400\\): redder"),
+        (400, b'{"error": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "does not say why"),
+        (401, {}, "put http://127.0.0.1:.*=KEY into INPAINT_REMOTE_KEYS"),
         (404, {}, "no such API"),
         (500, b"\xff", "status 500"),
         (302, b"", "status 302"),
     ],
 )
-def test_a_wrong_answer_is_an_error_that_says_what_to_do(stub: Stub, status: int, answer: Json, said: str) -> None:
+def test_a_refusal_is_an_error_that_says_what_to_do(stub: Stub, status: int, answer: Json, said: str) -> None:
     stub.answers.update(OPENAI)
     engine = Engine.load(stub.url)
     stub.answers["/v1/completions"] = (status, answer)
     with pytest.raises(EngineError, match=said):
         fill(engine)
+
+
+HARD = [json.loads(line) for line in Path(__file__).with_name("hard_answers.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("case", HARD, ids=[case["name"] for case in HARD])
+def test_a_hard_answer_is_an_error_or_no_more_than_was_asked_for(stub: Stub, case: dict[str, Any]) -> None:
+    """A report is one more line in hard_answers.jsonl, whose `…` stands for `unit`, and `close` behind it, so many
+    `times`; without a `text` the answer is an error.
+    """
+    times = case.get("times", 0)
+    body = case["body"].replace("…", case.get("unit", "") * times + case.get("close", "") * times).encode()
+    stub.answers.update({"/v1/completions": (200, body), "/v1/fim/completions": (200, body), "/infill": (200, body)})
+    stub.answers["/v1/models"] = (200, {"data": [{"id": "m", "owned_by": case["owner"]}]})
+    engine = Engine.load(f"{stub.url}/{case['api']}")
+    request = FillRequest(prefix="x = ", max_lines=1, max_tokens=8)
+    if "text" not in case:
+        with pytest.raises(EngineError, match=f"not that of /{case['api']}"):
+            fill(engine, request)
+        return
+    made = fill(engine, request)
+    assert made.text == case["text"]
+    assert 0 <= made.confidence <= 1
+    assert all(0 <= piece.end <= len(made.text) and 0 <= piece.probability <= 1 for piece in made.pieces)
+
+
+@pytest.mark.parametrize("reach", ["abc", -1, 10**30, None])
+def test_a_model_of_ours_that_sees_nonsense_is_an_error(stub: Stub, reach: Json) -> None:
+    about = {"id": "small", "owned_by": "inpaint", "inpaint": {"reach": reach}}
+    stub.answers["/v1/models"] = (200, {"data": [about]})
+    with pytest.raises(EngineError, match="nonsense"):
+        Engine.load(stub.url)
+
+
+def test_a_list_of_models_that_is_none_is_no_list(stub: Stub) -> None:
+    stub.answers.update(OPENAI)
+    for answer in (b"<html>", b'{"data": []}', b"[" * 100_000 + b"]" * 100_000):
+        stub.answers["/v1/models"] = (200, answer)
+        assert fill(Engine.load(stub.url)).text == "ab"
 
 
 def test_a_server_that_wants_a_key_is_said_at_the_start(stub: Stub) -> None:
@@ -319,33 +358,100 @@ def test_an_endless_answer_is_given_up(stub: Stub) -> None:
     assert "longer" in fill(engine).instead
 
 
+def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TIMEOUT", 0.5)
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                connection.sendall(b" ")
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        started = time.monotonic()
+        assert "did not answer in time" in fill(Engine.load(f"http://127.0.0.1:{listener.getsockname()[1]}")).instead
+        assert time.monotonic() - started < 20
+
+
+def test_a_little_that_would_become_much_is_not_unpacked(stub: Stub) -> None:
+    stub.answers.update(OPENAI)
+    engine = Engine.load(stub.url)
+    stub.answers["/v1/completions"] = (200, gzip.compress(b" " * 20_000_000))
+    with pytest.raises(EngineError, match="not that of"):
+        fill(engine)
+
+
+def test_this_machine_is_asked_through_no_proxy(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.answers.update(OPENAI)
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert fill(Engine.load(stub.url)).text == "ab"
+
+
 # ---------------------------------------------------------------- keys and URLs
 
 
-def test_a_key_goes_to_its_host_alone(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_goes_to_its_server_alone(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.answers.update(OPENAI)
-    monkeypatch.setenv("INPAINT_REMOTE_KEYS", "elsewhere.example=theirs, 127.0.0.1=ours")
+    here = stub.url.removeprefix("http://")
+    monkeypatch.setenv("INPAINT_REMOTE_KEYS", f"elsewhere.example=theirs, 127.0.0.1:1=no, {here}=ours")
     fill(Engine.load(stub.url))
     assert {headers.get("authorization") or headers.get("Authorization") for _, _, headers in stub.asked} == {
         "Bearer ours"
     }
-    assert key_for("example.org") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "goes"),
+    [
+        ("gpu.example", "https://gpu.example", True),
+        ("gpu.example", "https://GPU.example:443/v1", True),
+        ("https://gpu.example:8443", "https://gpu.example:8443", True),
+        ("gpu.example:8443", "https://gpu.example:8443/v1", True),
+        ("gpu.example", "https://gpu.example:8443", False),
+        ("gpu.example", "https://gpu.example.evil.example", False),
+        ("http://gpu.example", "https://gpu.example", False),
+        ("default", "https://gpu.example", False),
+        ("127.0.0.1:8012", "http://127.0.0.1:8012", True),
+        ("127.0.0.1:8012", "http://127.0.0.1:8013", False),
+        ("[::1]:8012", "http://[::1]:8012", True),
+        ("not a host", "https://gpu.example", False),
+    ],
+)
+def test_a_key_is_for_a_scheme_a_host_and_a_port(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, url: str, goes: bool
+) -> None:
+    monkeypatch.setenv("INPAINT_REMOTE_KEYS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("INPAINT_REMOTE_KEYS", f"{name}=sk=1")
+    assert key_for(parsed(url)) == ("sk=1" if goes else None)
+
+
+def test_a_key_goes_over_no_network_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INPAINT_REMOTE_KEYS", "gpu.example=sk-1")
+    with pytest.raises(EngineError, match="https only"):
+        Engine.load("http://gpu.example")
 
 
 def test_a_private_file_has_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "keys"
+    file, api, other = tmp_path / "keys", parsed("https://api.example"), parsed("https://other.example")
     monkeypatch.setenv("INPAINT_REMOTE_KEYS_FILE", str(file))
-    assert key_for("api.example") is None
-    file.write_text("machine api.example password sk-1\n")
+    assert key_for(api) is None
+    file.write_text("machine api.example password sk-1\ndefault login me password sk-2\n")
     file.chmod(0o644)
     with pytest.raises(EngineError, match="chmod 600"):
-        key_for("api.example")
+        key_for(api)
     file.chmod(0o600)
-    assert key_for("api.example") == "sk-1"
-    assert key_for("other.example") is None
-    file.write_text("nonsense")
-    with pytest.raises(EngineError, match="machine HOST password KEY"):
-        key_for("api.example")
+    assert key_for(api) == "sk-1"
+    assert key_for(other) is None
+    for wrong in (b"nonsense", b"\xff"):
+        file.write_bytes(wrong)
+        with pytest.raises(EngineError, match="machine HOST password KEY"):
+            key_for(api)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from servers import ROOT, free_port
 from engine import Engine, EngineError
 from engine.options import Choice
 from engine.serving import answered
-from engine.serving.cluster import NAME, application, gpus_for
+from engine.serving.cluster import NAME, application, gpus_for, run
 
 STORE = 80_000_000  # bytes of a node's shared memory, the least that Ray takes
 PATIENCE = 600.0  # seconds: a start takes long on a machine that is busy otherwise
@@ -169,6 +169,7 @@ def test_a_cluster_fills_as_the_engine_and_a_session_stays_with_its_replica(url:
             assert answer.json()["choices"][0]["text"].startswith("np")
             again = http.post("/v1/completions", json=BODY, headers={"X-Session-Id": f"session {session}"})
             assert again.json()["choices"][0]["inpaint"]["reused"] > 0  # where its text has been read
+        assert http.get("/health", headers={"Host": "evil.example"}).status_code == 400  # without keys
     assert Engine.load(url).reach == Engine.load("nano").reach
 
 
@@ -212,6 +213,12 @@ def test_replicas_share_a_gpu(cluster: Cluster, url: str) -> None:
     deploy(min_replicas=2, gpus=0.5, device="cpu")
     wait_until(lambda: running() == 2 and not ray.available_resources().get("GPU"))
     assert set(team(url)) == {200}
+
+
+def test_a_serve_that_listens_elsewhere_is_said(url: str) -> None:
+    """Where it listens, others might reach it who have no keys."""
+    with pytest.raises(EngineError, match=f"give --host 127.0.0.1 --port {url.rpartition(':')[2]}"):
+        run("127.0.0.1", free_port(), Choice(), [1], 0, 4, None, True)
 
 
 def test_a_wrong_argument_is_said() -> None:

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from servers import PATIENCE, REAL, ROOT, Server, serving
 
+README = ROOT / "engine" / "serving" / "README.md"
 PORT = "127.0.0.1:8012"  # the README's
 LINE = {"input_prefix": "import os\n", "prompt": "import numpy as ", "input_suffix": "\n\nprint(np.zeros(3))\n"}
 CHUNKS = [
@@ -29,9 +30,7 @@ def server() -> Iterator[Server]:
 
 def example(server: Server, language: str) -> str:
     """The README's block that asks a server."""
-    blocks = re.findall(
-        rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     [block] = [block for block in blocks if f"{PORT}/v1" in block]
     return str(block).replace(PORT, server.url.removeprefix("http://"))
 

@@ -234,14 +234,38 @@ def test_errors_have_openais_shape(server: Server, path: str, body: object, stat
 
 def test_what_is_not_json_is_refused(server: Server) -> None:
     for content in (b"", b"{", b"\xff\xfe", b'{"prompt": "\\ud800"}', b"[]", b"[" * 100_000):
-        answer = server.client.post("/v1/completions", content=content)
+        answer = server.client.post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400, content
         assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_other_sites_and_names_are_refused_without_keys(server: Server) -> None:
-    assert server.post("/v1/completions", GAP, **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    assert server.client.get("/health", headers={"Host": "evil.example:8012"}).status_code == 400
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:8012", "Host": "127.0.0.1:8012"}, 200),
+        ({"Host": "127.0.0.2:8012"}, 200),
+        ({"Host": "[::1]:8012"}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "evil.example:8012"}, 400),
+        ({"Host": "127.0.0.1.evil.example"}, 400),
+        ({"Host": "[evil"}, 400),
+    ],
+)
+def test_other_sites_and_names_are_refused_without_keys(server: Server, headers: dict[str, str], status: int) -> None:
+    for path in ("/health", "/v1/models", "/"):
+        answer = server.client.get(path, headers=headers)
+        assert answer.status_code == status, path
+    assert server.post("/v1/completions", {**GAP, "max_tokens": 1}, **headers).status_code == status
+
+
+def test_the_page_is_in_no_frame(server: Server) -> None:
+    assert "frame-ancestors 'none'" in server.client.get("/").headers["Content-Security-Policy"]
 
 
 def test_models_and_metrics_tell_what_is_served(server: Server) -> None:
@@ -255,7 +279,8 @@ def test_models_and_metrics_tell_what_is_served(server: Server) -> None:
 
 def test_no_text_is_logged(server: Server) -> None:
     server.post("/v1/completions", {"prompt": "SECRET_MARKER = ", "max_tokens": 4})
-    server.client.post("/v1/completions", content=b'{"prompt": "SECRET_MARKER", "max_tokens": "x"')
+    headers = {"Content-Type": "application/json"}
+    server.client.post("/v1/completions", content=b'{"prompt": "SECRET_MARKER", "max_tokens": "x"', headers=headers)
     assert "SECRET_MARKER" not in server.log
 
 

@@ -19,6 +19,7 @@ from engine.options import Choice
 from engine.serving import workers
 from engine.serving.keys import Keys
 from engine.serving.serve import listening
+from engine.serving.service import shown
 
 COMMAND = [sys.executable, "-m", "engine", "serve"]
 
@@ -95,3 +96,10 @@ def test_a_file_of_keys_that_is_wrong_is_said(tmp_path: Path, content: bytes) ->
     file.write_bytes(content)
     with pytest.raises(EngineError, match="keys"):
         Keys.read(file)
+
+
+@pytest.mark.parametrize("said", ["{}/my-model", "{}/my-model/", "auto:{}/my-model"])
+def test_clients_are_told_no_path(tmp_path: Path, said: str) -> None:
+    (tmp_path / "my-model").mkdir()
+    assert shown(said.format(tmp_path)) in ("my-model", "auto")
+    assert [shown(name) for name in ("nano", "auto", "owner/model")] == ["nano", "auto", "owner/model"]

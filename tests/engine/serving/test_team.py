@@ -35,13 +35,13 @@ def test_what_is_promised_of_a_team_is_told_from_what_is_not() -> None:
 
 
 def test_what_a_server_adds_is_what_its_fills_take_longer() -> None:
-    here, served = overhead.measure(Choice(), False, read(SAMPLE), keys=4)
-    assert (here.name, served.name) == ("in process", "HTTP")
-    assert len(here.ms) == len(served.ms) == 4
-    here, served = overhead.Way("in process", [1.0, 90.0, 3.0]), overhead.Way("HTTP", [3.5, 92.0, 5.2])
-    promise = served.promise(here)
+    spent = overhead.measure(Choice(), False, read(SAMPLE), keys=4)
+    assert {name: len(ms) for name, ms in spent.items()} == {"in process": 4, "HTTP": 4}
+    report = overhead.report({"in process": [1.0, 90.0, 3.0], "HTTP": [3.5, 92.0, 5.2]})
+    [promise] = report.data["promises"]
     assert (promise.value, promise.kept) == (pytest.approx(2.2), True)
-    assert served.row(here)["p50 to that in process"] == pytest.approx(5.2 / 3)
+    [_, served], *_ = report.shown
+    assert served["p50 to that in process"] == pytest.approx(5.2 / 3)
 
 
 def test_no_server_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,344 @@
+"""Makes a model's decision: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
+packages that neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
+
+Lines of them are typed key by key, in each language that the model knows, and at every key all beginnings of the fill
+are noted, with their features and whether they are right. A third of the places each is typed in a file alone, with the
+index of its package, and with that and other open files, as the server has them. Of the lines, Python has as many as
+the other languages together.
+
+A policy is then played on these notes: what is shown by its decision and right is accepted, and what the keys would
+have been is skipped. The trees are fitted twice, the second time to the keys that the first ones leave. Wherever a
+policy is played, its trees have not seen the package (cross-validation), and the prices of the dial are the lowest that
+then keep the precision of its settings. A card beside the decision says what it was learned of, and how good it is on
+packages that it has not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+import lsp_server
+from engine import Engine, EngineError
+from engine.evaluation.places import Place, Workspace, workspaces
+from engine.evaluation.typist import acceptable, counted, is_right, next_key
+from engine.evaluation.workspace import opened_with
+from engine.languages import LANGUAGES
+from engine.retrieval.build import Order, build
+from engine.retrieval.index import Index
+from lsp_server.cache import Cache
+from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
+from lsp_server.decision import FEATURES, Decision, Trees, cuts
+from lsp_server.filters import presentable
+from lsp_server.learning.card import card
+from lsp_server.settings import Dial, Settings
+from lsp_server.status import knows
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+OUT = Path(lsp_server.__file__).with_name("decisions")
+LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
+    "quiet": (0.68, 0.3),
+    "balanced": (0.52, 0.5),
+    "eager": (0.4, 1.3),
+}
+PRICES = np.geomspace(2, 100, 96)
+FOLDS = 4
+SETTINGS = Settings(deadline_automatic_ms=60_000)
+RATE = 0.1  # at which the trees learn
+TRIED = FEATURES.index("tried")
+TRIES = 4  # more are as many
+Odds: TypeAlias = NDArray[np.float64]
+
+
+class Key(NamedTuple):
+    """What could be shown at a key: texts with their features (texts, FEATURES), and whether they are right."""
+
+    at: int  # characters of the place before it
+    texts: list[str]
+    features: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+class Known(NamedTuple):
+    """What a server knows beside the file at hand: related texts, the paths of all that is open, indexes."""
+
+    related: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
+
+
+class Typed(NamedTuple):
+    package: str
+    place: Place
+    keys: list[Key]
+
+
+class Played(NamedTuple):
+    """A policy's figures, as in engine.evaluation.savings; `visited` are the keys that were pressed, `judged` the best
+    text of each of them: the chance that it is right, and whether it is.
+    """
+
+    ratio: float
+    precision: float
+    shown: float
+    wrong: float
+    visited: list[Key]
+    judged: list[tuple[float, bool]]
+
+
+class Task(NamedTuple):
+    """A place that is to be typed, and what is known there."""
+
+    package: str
+    place: Place
+    known: Known
+
+
+def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Path) -> list[Task]:
+    """Places of about so many lines of each corpus, mixed; packages and their indexes are written into a folder.
+
+    Raises EngineError where there is no corpus.
+    """
+    made: list[Task] = []
+    for number, language in enumerate(language for language in LANGUAGES if knows(model, language)):
+        others = max(1, sum(knows(model, each) for each in LANGUAGES) - 1)
+        share = lines // (2 * others) if number else lines - lines // 2
+        for one in corpus:
+            for work in workspaces(one / "validation", share, seed, language=language):
+                root, store = (folder / kind / work.package for kind in ("files", "indexes"))
+                work.write(root)
+                build(Order([str(root)], str(store)))
+                made += situations(work, root, Index.open(store), turn=len(made))
+    random.Random(seed).shuffle(made)
+    return made
+
+
+def situations(work: Workspace, root: Path, index: Index, turn: int) -> Iterator[Task]:
+    """The file alone, with the index, with the index and open files, by turns."""
+    for number, place in enumerate(work.places, turn):
+        files, texts = opened_with(root / place.path)
+        known = (Known(), Known((), files[:1], (index,)), Known(texts, files, (index,)))[number % 3]
+        yield Task(work.package, place, known)
+
+
+def note(engine: Engine, task: Task) -> Typed:
+    """All that could be shown while a place is typed."""
+    place, known = task.place, task.known
+    cache, before, todo, keys = Cache(engine.reach), place.before, place.todo, list[Key]()
+    while todo:
+        gap = Gap(before[-BEFORE:], place.after[:AFTER], place.language)
+        request = fill_request(gap, place.path, known.related, SETTINGS, False, known.files, known.indexes)
+        if request is not None:
+            fill = cache.find(request)
+            if fill is None:
+                fill = engine.fill(request, threading.Event())
+                cache.add(request, fill)
+            text = presentable(fill, gap)
+            made = list(cuts(fill, text, gap)) if text else []
+            if made:
+                texts = [text[: cut.end] for cut in made]
+                features = np.array([cut.features for cut in made])
+                right = np.array([is_right(each, todo) for each in texts])
+                keys.append(Key(len(place.todo) - len(todo), texts, features, right))
+        key = next_key(todo)
+        before, todo = before + key, todo[len(key) :]
+    return Typed(task.package, place, keys)
+
+
+def noted(engine: Engine, todo: Sequence[Task], minutes: float) -> list[Typed]:
+    """Of as many places as the time is enough for."""
+    from tqdm import tqdm
+
+    until, notes = time.monotonic() + 60 * minutes, list[Typed]()
+    for task in tqdm(todo, unit="place", disable=None):
+        notes.append(note(engine, task))
+        if time.monotonic() > until:
+            break
+    return notes
+
+
+def odds_of(notes: Sequence[Typed], decision: Decision) -> list[list[Odds]]:
+    """Of each key of each place: the log-odds of its texts after 0, 1, … suggestions on the line (TRIES, texts)."""
+    rows = np.concatenate([key.features for typed in notes for key in typed.keys])
+    odds = np.empty((TRIES, len(rows)))
+    for tried in range(TRIES):
+        rows[:, TRIED] = tried
+        odds[tried] = decision.log_odds(rows)
+    ends = iter(np.cumsum([len(key.texts) for typed in notes for key in typed.keys]))
+    return [[odds[:, (end := next(ends)) - len(key.texts) : end] for key in typed.keys] for typed in notes]
+
+
+def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -> Played:
+    """A typist's session under a decision."""
+    accepted = characters = lines = shown = right = 0
+    visited: list[Key] = []
+    judged: list[tuple[float, bool]] = []
+    for typed, its_odds in zip(notes, odds, strict=True):
+        todo, at, seen, tried = typed.place.todo, 0, set[str](), Counter[int]()
+        keys = {key.at: (key, each) for key, each in zip(typed.keys, its_odds, strict=True)}
+        characters, lines = characters + counted(todo), lines + todo.count("\n") + 1
+        while at < len(todo):
+            taken = ""
+            if at in keys:
+                (key, each), row = keys[at], todo.count("\n", 0, at)
+                known = key.features.copy()
+                known[:, TRIED] = tried[row]
+                visited.append(key._replace(features=known))
+                chances = 1 / (1 + np.exp(-each[min(tried[row], TRIES - 1)]))
+                benefits = chances * [len(text.strip()) for text in key.texts] - (1 - chances) * price
+                best = int(benefits.argmax())
+                judged.append((float(chances[best]), bool(key.right[best])))
+                if benefits[best] > 0:
+                    text = key.texts[best]
+                    if todo[:at] + text not in seen:
+                        seen.add(todo[:at] + text)
+                        shown, right = shown + 1, right + int(key.right[best])
+                        tried[row] += 1
+                    taken = acceptable(text, todo[at:])
+                    tried[row] -= taken == text
+                    accepted += counted(taken)
+            at += len(taken or next_key(todo[at:]))
+    wrong = shown - right
+    return Played(accepted / characters, right / max(1, shown), shown / lines, wrong / lines, visited, judged)
+
+
+def booster() -> GradientBoostingClassifier:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    return GradientBoostingClassifier(
+        n_estimators=160, max_depth=3, learning_rate=RATE, subsample=0.3, max_features=0.4, random_state=0
+    )
+
+
+def fit(keys: Sequence[Key]) -> Trees:
+    rows, right = np.concatenate([key.features for key in keys]), np.concatenate([key.right for key in keys])
+    weights = np.concatenate([np.full(len(key.right), 1 / len(key.right)) for key in keys])  # a key counts once
+    model = booster().fit(rows, right, weights)
+    trees = [stage[0].tree_ for stage in model.estimators_]
+    size = max(tree.node_count for tree in trees)
+    prior = float(np.average(right, weights=weights))
+
+    def padded(values: NDArray[np.float64], digits: int = 6) -> list[float]:
+        return [round(float(value), digits) for value in values] + [0.0] * (size - len(values))
+
+    def nodes(children: NDArray[np.int64]) -> list[int]:
+        own = [int(child) if child >= 0 else node for node, child in enumerate(children)]
+        return own + [0] * (size - len(own))
+
+    return Trees(
+        features=list(FEATURES),
+        start=float(np.log(prior / (1 - prior))),
+        depth=3,
+        feature=[[max(0, int(f)) for f in padded(tree.feature)] for tree in trees],
+        threshold=[padded(tree.threshold) for tree in trees],
+        left=[nodes(tree.children_left) for tree in trees],
+        right=[nodes(tree.children_right) for tree in trees],
+        value=[padded(RATE * tree.value[:, 0, 0]) for tree in trees],
+        prices={},
+    )
+
+
+def learned(notes: Sequence[Typed]) -> Trees:
+    """To the keys that are left by trees that have not seen the package: those that have would accept more of it than
+    they do of a user's, and what they left would be harder.
+    """
+    seen, odds = held_out(notes, lambda part: fit([key for typed in part for key in typed.keys]))
+    return fit(play(seen, odds, 10.0).visited)
+
+
+def held_out(notes: Sequence[Typed], learn: Callable[[Sequence[Typed]], Trees]) -> tuple[list[Typed], list[list[Odds]]]:
+    """All places, and the log-odds of their keys by what was learned of other packages (cross-validation)."""
+    packages = sorted({typed.package for typed in notes})
+    ordered: list[Typed] = []
+    odds: list[list[Odds]] = []
+    for fold in range(min(FOLDS, len(packages))):
+        held = set(packages[fold::FOLDS])
+        part = [typed for typed in notes if typed.package in held]
+        decision = Decision(learn([typed for typed in notes if typed.package not in held]))
+        ordered, odds = ordered + part, odds + odds_of(part, decision)
+    return ordered, odds
+
+
+def by_language(places: Iterable[tuple[Typed, list[Odds]]]) -> dict[str, list[tuple[Typed, list[Odds]]]]:
+    parts = defaultdict[str, list[tuple[Typed, list[Odds]]]](list)
+    for typed, odds in places:
+        parts[typed.place.language].append((typed, odds))
+    return parts
+
+
+def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial, float]:
+    """The lowest price that keeps within a setting's limits; where none does, that keeps within that of wrong ones."""
+    prices: dict[Dial, float] = {}
+    curve = []
+    for price in map(float, PRICES):
+        played = play(notes, odds, price)
+        curve.append((price, played))
+        print(
+            f"price {price:6.1f}: ratio {played.ratio:.3f}, precision {played.precision:.2f}, {played.wrong:.2f} wrong"
+        )
+    for dial, (precision, wrong) in LIMITS.items():
+        seldom = [(price, played) for price, played in curve if played.wrong <= wrong]
+        right = [(price, played) for price, played in seldom if played.precision >= precision]
+        price, _ = (right or seldom or curve[-1:])[0]
+        prices[dial] = round(price, 1)
+    return prices
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lsp_server.learning", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "corpus", type=Path, nargs="+", help="folders that `train corpus` wrote; validation parts are used"
+    )
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--lines", type=int, default=2000, help="lines that are typed of each corpus (default: 2000)")
+    parser.add_argument(
+        "--minutes", type=float, default=25, help="after which no further line is typed (default: 25), all mixed"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="the file to write, and its card beside it (default: the shipped one)")
+    arguments = parser.parse_args()
+    try:
+        learn(arguments)
+    except EngineError as error:
+        sys.exit(f"inpaint: {error}")
+
+
+def learn(arguments: argparse.Namespace) -> None:
+    """Raises EngineError where there is too little to learn from."""
+    engine = Engine.load(arguments.model)
+    with tempfile.TemporaryDirectory() as folder:
+        todo = tasks(arguments.corpus, arguments.model, arguments.lines, arguments.seed, Path(folder).resolve())
+        notes = [typed for typed in noted(engine, todo, arguments.minutes) if typed.keys]
+    if len({typed.package for typed in notes}) < FOLDS:
+        raise EngineError(f"a decision needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
+    trees = learned(notes)
+    seen, odds = held_out(notes, learned)
+    trees.prices = priced(seen, odds)
+    dials = {dial: play(seen, odds, price) for dial, price in trees.prices.items()}
+    languages = {
+        language: play([typed for typed, _ in its], [each for _, each in its], trees.prices["balanced"])
+        for language, its in by_language(zip(seen, odds, strict=True)).items()
+    }
+    out = arguments.out or OUT / f"{arguments.model}.json"
+    out.write_bytes(msgspec.json.encode(trees))
+    written = card(arguments.model, notes, LIMITS, trees.prices, dials, languages)
+    out.with_suffix(".md").write_text(written, encoding="utf-8")
+    print(f"{len(notes)} places, prices {trees.prices}; written to {out} and its card")
+
+
+if __name__ == "__main__":
+    main()

@@ -166,11 +166,7 @@ def _corpus(command: argparse.ArgumentParser) -> None:
 def _run_eval_edits(args: argparse.Namespace) -> None:
     from engine.evaluation import edits
 
-    report = edits.evaluate(args.histories, args.commits, args.shuffled)
-    if args.json:
-        print(msgspec.json.encode(report).decode())
-    else:
-        edits.print_report(report)
+    edits.report(edits.evaluate(args.histories, args.commits, args.shuffled)).print(args.json)
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:

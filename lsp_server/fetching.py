@@ -1,4 +1,4 @@
-"""Fetches a better model where the user says so, beside all answers, and offers that once. Nothing is fetched unasked."""
+"""Fetches a better model where the user says so, beside all answers, and offers that once."""
 
 from __future__ import annotations
 

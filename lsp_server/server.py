@@ -596,6 +596,7 @@ async def answered(ls: InpaintServer, uri: str, line: int, question: Question | 
     answer = await ls.completer.aside(partial(judged, ls, (uri, line), question, fills))
     if answer is None or answer.shown.text or not question.invoked or request.max_lines == 1:
         return answer
+    ls.completer.drop(request)
     unasked = msgspec.structs.replace(request, max_lines=1, deadline_ms=ls.settings.deadline_automatic_ms)
     return await answered(ls, uri, line, question._replace(request=unasked))
 
@@ -657,7 +658,7 @@ async def next_edit(ls: InpaintServer, params: Json) -> Json:
     except msgspec.ValidationError as error:
         raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
     document = ls.documents.get(asked.text_document.uri)
-    if document is None or not (ls.settings.next_edit and ls.settings.allow(document.file, document.language)):
+    if document is None or not (ls.settings.next_edit and ls.allows(document)):
         return {"edits": []}
     while ls.asked:  # completions go first
         await asyncio.sleep(TURN)

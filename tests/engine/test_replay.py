@@ -56,6 +56,12 @@ def test_upwards_for_who_goes_up() -> None:
     assert [change.line for change in offer.changes] == [1, 0]
 
 
+def test_twice_in_one_line_is_twice_and_goes_down() -> None:
+    offer = due("b; b\na\n", (0, "a; a", "b; a"), (0, "b; a", "b; b"))
+    assert isinstance(offer, Offer)
+    assert offer.changes == [Change(1, 0, 1, "b")]
+
+
 @pytest.mark.parametrize(
     ("why", "text", "edits"),
     [

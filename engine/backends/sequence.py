@@ -45,8 +45,6 @@ class Sequence:
         self._sampling, self._generator = Sampling(), torch.Generator(passes.device)
         self._borrowed: list[Sequence] = []
 
-    denoises = False
-
     @property
     def capacity(self) -> int:
         return self._passes.capacity - 1  # the last place is for padding

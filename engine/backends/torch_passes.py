@@ -6,7 +6,6 @@ to the working one, which it knows, and back when another is used, which costs m
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,29 +19,19 @@ from engine import stored
 from engine.backends.buckets import Buckets, bucket
 from engine.backends.memory import BLOCKED, SPARE, CausalPasses, Memory, ModelShape, Rows, likeliest
 from engine.contract import EngineError
-from engine.decoding.passes import Summary
-from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk, TrunkConfig, attend, rotary
-from engine.tokenizer import MASK
-
-DENOISER = "denoiser."  # what the names of its weights begin with
 
 
-def read_model(weights: Path) -> tuple[Trunk, Denoiser | None]:
+def read_model(weights: Path) -> Trunk:
     """From what `train export` wrote. Raises EngineError where the file is missing or damaged."""
     found = stored.floats(stored.read(weights))
     try:
         trunk = Trunk(msgspec.json.decode(stored.about(weights), type=TrunkConfig))
         tensors = {name: torch.from_numpy(each) for name, each in found.items()}
-        theirs = {name.removeprefix(DENOISER): tensors.pop(name) for name in found if name.startswith(DENOISER)}
         if trunk.config.tied:
             tensors["head.weight"] = tensors["embed.weight"]
         trunk.load_state_dict(tensors)
-        if trunk.config.denoiser is None:
-            return trunk.eval(), None
-        denoiser = Denoiser(trunk, theirs["tokens"].tolist())
-        denoiser.load_state_dict(theirs)
-        return trunk.eval(), denoiser.eval()
+        return trunk.eval()
     except (KeyError, RuntimeError, msgspec.DecodeError) as error:
         raise EngineError(f"the weights {weights} are damaged ({error}); install the model again") from None
 
@@ -50,14 +39,12 @@ def read_model(weights: Path) -> tuple[Trunk, Denoiser | None]:
 class TorchPasses(CausalPasses):
     rows_are_free = True
 
-    def __init__(self, trunk: Trunk, shape: ModelShape, device: torch.device, denoiser: Denoiser | None = None) -> None:
+    def __init__(self, trunk: Trunk, shape: ModelShape, device: torch.device) -> None:
         config = trunk.config
-        layers = config.layers + (denoiser.shape.layers if denoiser else 0)
-        size = (layers, config.kv_heads, shape.context + SPARE + 1, config.head_dim)  # the last is for rows of padding
+        positions = shape.context + SPARE + 1  # the last is for rows of padding
+        size = (config.layers, config.kv_heads, positions, config.head_dim)
         super().__init__(shape, {part: torch.zeros(size, device=device) for part in ("keys", "values")})
         self._trunk, self._device = trunk.to(device), device
-        self._denoiser = denoiser.to(device) if denoiser else None
-        self.denoises = denoiser is not None
         self._buckets = Buckets(device)
         self._captures = self._buckets.capture is not None
         self._in_use = self._memories[0]
@@ -103,7 +90,9 @@ class TorchPasses(CausalPasses):
         last[:n], last[n:] = np.arange(start, start + n), start + m - 1
         numbers[5 * rows : 5 * rows + results] = np.arange(m - results, m)
         self._use(memory)
-        logits = self._passed((rows, wanted), numbers, partial(self._forward, rows=rows))[:results]
+        shaped = self._buckets.of((rows, wanted), numbers, partial(self._forward, rows=rows))
+        shaped.host.numpy()[:] = numbers
+        logits = shaped()[:results]
         memory.tokens += tokens
         best = logits.softmax(-1).max(-1)
         found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
@@ -112,27 +101,10 @@ class TorchPasses(CausalPasses):
             made.tokens[0], made.probabilities[0] = likeliest(made.logits[0], first)
         return made
 
-    @torch.inference_mode()
-    def denoise(self, canvas: list[int]) -> Summary:
-        """See CausalPasses.denoise."""
-        assert self._denoiser is not None
-        memory, size = self._memories[0], len(canvas)
-        self._use(memory)
-        numbers = np.array([*canvas, len(memory.tokens)], np.int64)
-        logits = self._passed((0, size), numbers, self._denoise)
-        best = logits.softmax(-1).max(-1)
-        return Summary(self._denoiser.tokens[best.indices].tolist(), best.values.tolist(), [], [], stands=canvas)
-
     @property
     def _pad(self) -> int:
         """The place that rows of padding write to."""
         return self._memories[0].room - 1
-
-    def _passed(self, kind: tuple[int, int], numbers: NDArray[np.int64], run: Callable[[Tensor], Tensor]) -> Tensor:
-        """Run a pass of a kind: its rows, and the rows of which logits are wanted."""
-        made = self._buckets.of(kind, numbers, run)
-        made.host.numpy()[:] = numbers
-        return made()
 
     def _forward(self, numbers: Tensor, rows: int) -> Tensor:
         """Logits (wanted, vocab) of a pass whose keys and values go to the working memory.
@@ -140,41 +112,16 @@ class TorchPasses(CausalPasses):
         numbers are ids (rows,), n-grams (rows, 2), positions (rows,), the last positions that rows see (rows,) and the
         rows of which logits are wanted.
         """
-        trunk, config = self._trunk, self._trunk.config
+        trunk = self._trunk
         ids, ngrams, positions, last, wanted = numbers.split((rows, 2 * rows, rows, rows, len(numbers) - 5 * rows))
         keys, values = self._working["keys"], self._working["values"]
         bias = torch.where(torch.arange(keys.shape[2], device=self._device) <= last[:, None], 0.0, BLOCKED)
         x = trunk.embedded(ids[None], ngrams.view(1, rows, 2))
-        cos, sin = rotary(positions[None], config)
-        streams = []
+        cos, sin = rotary(positions[None], trunk.config)
         for number, block in enumerate(trunk.blocks):
-            if self._denoiser and number in self._denoiser.shape.depths:
-                streams.append(x)
             q, k, v = block.project(x, cos, sin)  # type: ignore[operator]
             keys[number].index_copy_(1, positions, k[0])
             values[number].index_copy_(1, positions, v[0])
             x = block.finish(x, attend(q, keys[number, None], values[number, None], bias))  # type: ignore[operator]
-        if self._denoiser:
-            for number, (k, v) in enumerate(self._denoiser.memory(torch.cat(streams, -1), positions[None])):
-                keys[config.layers + number].index_copy_(1, positions, k[0])
-                values[config.layers + number].index_copy_(1, positions, v[0])
         logits: Tensor = trunk.head(trunk.norm(x)[0, wanted])
-        return logits
-
-    def _denoise(self, numbers: Tensor) -> Tensor:
-        """Logits (c, frequent tokens) of a canvas; numbers are its ids (c,) and its first position."""
-        assert self._denoiser is not None
-        ids, start = numbers[None, :-1], numbers[-1]
-        own = slice(self._trunk.config.layers, None)
-        keys, values = self._working["keys"][own, None], self._working["values"][own, None]
-        size = ids.shape[1]
-        seen = torch.arange(keys.shape[3] + size, device=self._device)
-        hidden = self._denoiser(
-            self._trunk.embed(ids),
-            ids == MASK,
-            (start + torch.arange(size, device=self._device))[None],
-            list(zip(keys, values, strict=True)),
-            torch.where((seen < start) | (seen >= keys.shape[3]), 0.0, BLOCKED).expand(size, -1),
-        )
-        logits: Tensor = hidden[0] @ self._trunk.embed.weight[self._denoiser.tokens].T
         return logits

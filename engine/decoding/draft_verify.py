@@ -8,10 +8,9 @@ of model and copier, see `copying`, or is drawn from it, see `drawing`. A pass i
     committed token, draft …     causal           ──▶  agreed tokens and one more
     <mask> <mask> <mask> …       bidirectional    ──▶  the next draft, if all of the last one was agreed with
 
-A model with a denoiser of its own has it denoise the next draft after each pass, in steps that cost a small part of
-one. Else, where rows are dear (a processor pays for nine what it pays for two passes of one), a canvas costs more
-passes than it saves, and drafts are copied only. Where they are free (a GPU), and where the request trusts denoised
-tokens without having them read (a fill is then one or two passes), every pass without a copied draft has a canvas.
+Where rows are dear (a processor pays for nine what it pays for two passes of one), a canvas costs more passes than it
+saves, and drafts are copied only. Where they are free (a GPU), and where the request trusts denoised tokens without
+having them read (a fill is then one or two passes), every pass without a copied draft has a canvas.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def decode(
     while going and not limits.late():
         copied = copier.draft() if request.drafts else []
         draft = copied or _likely(canvas, limits.spelling.ends)
-        masks = [mask] * size if on_canvas and not (copied or model.denoises) else []
+        masks = [mask] * size if on_canvas and not copied else []
         text = [*gap.before, *written.tokens]
         if len(text) + len(draft) + len(masks) > model.capacity:
             break
@@ -60,16 +59,12 @@ def decode(
         chosen = _chosen(draft, guess, copier, choose)
         going, canvas = limits.commit(written, chosen), Written()
         sure = copier.decided() if going and request.trust < 1 else Written()
-        if going and request.drafts and model.denoises and not (sure.tokens or copier.draft()):
-            blank = Written([*chosen.tokens[-1:], *[mask] * (size - 1)], [1.0, *[0.0] * (size - 1)])
-            canvas = _refined(model, gap, written, mask, blank, limits, 0)
-            canvas = Written(canvas.tokens[1:], canvas.probabilities[1:])
-        elif going and masks and not sure.tokens and len(chosen.tokens) > len(draft):
+        if going and masks and not sure.tokens and len(chosen.tokens) > len(draft):
             # after a draft that was wrong, the canvas was denoised for another text
             rest = slice(len(draft) + 1, None)
             own = Written([*chosen.tokens[-1:], *guess.tokens[rest]], [1.0, *guess.probabilities[rest]])
             limits.show(written, own.tokens[1:])
-            canvas = _refined(model, gap, written, mask, own, limits, 1)
+            canvas = _refined(model, gap, written, mask, own, limits)
             sure = _trusted(canvas, request.trust)
             rest = slice(1 + len(sure.tokens), None)
             canvas = Written(canvas.tokens[rest], canvas.probabilities[rest])
@@ -90,20 +85,18 @@ def _chosen(draft: list[int], guess: Guess, copier: Copier, choose: Choice) -> W
     return chosen
 
 
-def _refined(
-    model: Passes, gap: Gap, written: Written, mask: int, canvas: Written, limits: Limits, first: int
-) -> Written:
-    """A canvas, whose first token is the last that is written, after the denoising steps from `first` on: the surest
-    tokens stay, the others are denoised again around them (MaskGIT, arXiv 2202.04200).
+def _refined(model: Passes, gap: Gap, written: Written, mask: int, canvas: Written, limits: Limits) -> Written:
+    """A canvas, whose first token is the last that is written, after more denoising steps: the surest tokens stay, the
+    others are denoised again around them (MaskGIT, arXiv 2202.04200).
     """
     before = [*gap.before, *written.tokens[:-1]]
     tokens, sure = canvas.tokens, canvas.probabilities
     size, steps = len(tokens), limits.request.steps
-    for step in range(first, steps):
-        shown = sorted(range(size), key=lambda row: -sure[row])[: max(1, math.ceil(size * step / steps))]
+    for step in range(1, steps):
+        shown = sorted(range(size), key=lambda row: -sure[row])[: math.ceil(size * step / steps)]
         masked = [tokens[row] if row in shown else mask for row in range(size)]
         limits.show(written, [tokens[row] if row in shown else None for row in range(1, size)])
-        guess = limits.denoise(model, Question(before, masked))
+        [guess] = limits.guess(model, [Question(before, masked)])
         tokens = [tokens[row] if row in shown else guess.tokens[row] for row in range(size)]
         sure = [sure[row] if row in shown else guess.probabilities[row] for row in range(size)]
     return Written(tokens, sure)

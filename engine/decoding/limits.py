@@ -87,13 +87,6 @@ class Limits:
         self.passed()
         return guesses
 
-    def denoise(self, model: Passes, question: Question) -> Guess:
-        """One denoising step, which is a pass but for models that have a denoiser. Raises Cancelled before it."""
-        if not model.denoises:
-            return self.guess(model, [question])[0]
-        self.check()
-        return model.guess([question])[0]
-
     def commit(self, written: Written, run: Written) -> bool:
         """Append tokens until something ends the fill; tells whether it goes on."""
         for token, probability in zip(run.tokens, run.probabilities, strict=True):

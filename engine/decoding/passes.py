@@ -81,7 +81,7 @@ class Guess(Protocol):
 
 class Passes(Protocol):
     """`capacity` is the most positions of a text. `rows_are_free` tells whether a pass over a few rows costs what a
-    pass over one does, `denoises` whether a canvas that is denoised as a whole costs a small part of a pass.
+    pass over one does.
     """
 
     @property
@@ -89,9 +89,6 @@ class Passes(Protocol):
 
     @property
     def rows_are_free(self) -> bool: ...
-
-    @property
-    def denoises(self) -> bool: ...
 
     def guess(self, questions: list[Question]) -> Sequence[Guess]:
         """One pass for all of the questions, which are alternatives to one another."""

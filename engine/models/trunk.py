@@ -27,15 +27,6 @@ BLOCKED = -1e4  # added to a score that must not count; -inf would make a row of
 CHUNK = 256  # rows of a context that attend together: what is multiplied in vain is at most half a square of these
 
 
-class DenoiserShape(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a denoiser on a trunk's features, see `engine.models.denoiser`."""
-
-    layers: int = 1
-    depths: tuple[int, ...]  # layers of the trunk whose inputs it reads
-    vocab: int = 4096  # the most frequent tokens are all that it drafts
-    canvas: int = 8  # tokens, the known one among them
-
-
 class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
     vocab: int = 8192
     dim: int = 320
@@ -54,7 +45,6 @@ class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
     ngram_dim: int = 64
     rope_base: float = 10000.0
     eps: float = 1e-6
-    denoiser: DenoiserShape | None = None
 
     @property
     def kv_heads(self) -> int:
@@ -204,24 +194,10 @@ class Trunk(nn.Module):
 
         mask (batch, 1, Q, T + Q) is True where a row of the tail may look; dtype is that of the products.
         """
-        return self.read(tokens, ngrams, positions, mask, dtype)[0]
-
-    def read(
-        self,
-        tokens: Tensor,
-        ngrams: Tensor,
-        positions: Tensor,
-        mask: Tensor,
-        dtype: torch.dtype,
-        depths: tuple[int, ...] = (),
-    ) -> tuple[Tensor, list[Tensor]]:
-        """What `forward` returns, and the streams that the layers `depths` read, each (batch, T + Q, dim)."""
         x = self.embedded(tokens, ngrams, dtype)
         cos, sin = (part.to(dtype) for part in rotary(positions, self.config))
         tail = torch.where(mask[:, None], 0.0, BLOCKED).to(dtype)
-        streams = []
-        for number, block in enumerate(self.blocks):
-            if number in depths:
-                streams.append(x)
+        for block in self.blocks:
             x = block(x, cos, sin, tail)
-        return self.norm(x), streams
+        normed: Tensor = self.norm(x)
+        return normed

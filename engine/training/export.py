@@ -14,21 +14,20 @@ from numpy.typing import NDArray
 
 from engine import checksums, stored
 from engine.backends.memory import ModelShape
-from engine.backends.onnx import OnnxPasses, with_head
-from engine.backends.torch_passes import DENOISER, read_model
+from engine.backends.onnx import OnnxPasses
+from engine.backends.torch_passes import read_model
 from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.embedded import Embedded
 from engine.evaluation.lines import Quality, evaluate
 from engine.get import ADAPTER
-from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk
 from engine.stored import Matrix, quantise
 from engine.tokenizer import Tokenizer
 from engine.training import card
 from engine.training.card import ALONE, AS_SHIPPED
 from engine.training.dataset import Sampler, to_torch
-from engine.training.graph import build, build_denoiser
+from engine.training.graph import build
 from engine.training.lora import Adapter
 from engine.training.objective import Objective
 from engine.training.train import Progress, TrainConfig, begun, describe
@@ -45,17 +44,18 @@ def saved_state(state: Path) -> tuple[dict[str, Any], TrainConfig]:
     if not (state / "state.pt").exists():
         raise EngineError(f"no training state in {state}: run `python -m engine train run --state {state}` first")
     saved = torch.load(state / "state.pt", weights_only=True)
-    return saved, msgspec.json.decode(saved["config"], type=TrainConfig)
+    config = msgspec.json.decode(saved["config"])
+    known = {name: config[name] for name in TrainConfig.__struct_fields__ if name in config}  # a run may be an old one
+    return saved, msgspec.convert(known, TrainConfig)
 
 
-def averaged(state: Path) -> tuple[Trunk, Denoiser | None, TrainConfig, Progress]:
+def averaged(state: Path) -> tuple[Trunk, TrainConfig, Progress]:
     """The averaged weights of a training state. Raises EngineError where there is none."""
     saved, config = saved_state(state)
     trunk = begun(config)
-    denoiser = Denoiser(trunk, saved["model"]["tokens"].tolist()) if config.model.denoiser else None
-    for parameter, weight in zip((denoiser or trunk).parameters(), saved["average"], strict=True):
+    for parameter, weight in zip(trunk.parameters(), saved["average"], strict=True):
         parameter.data.copy_(weight)
-    return trunk.eval(), denoiser, config, Progress(**saved["progress"])
+    return trunk.eval(), config, Progress(**saved["progress"])
 
 
 def write_adapter(state: Path, out: Path) -> Progress:
@@ -68,18 +68,13 @@ def write_adapter(state: Path, out: Path) -> Progress:
     return Progress(**saved["progress"])
 
 
-def write(trunk: Trunk, denoiser: Denoiser | None, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:
+def write(trunk: Trunk, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:
     """All that a backend loads; matrices are stored in so many bits."""
     out.mkdir(parents=True, exist_ok=True)
-    named = dict(trunk.named_parameters())
-    if denoiser is not None:
-        named |= {f"{DENOISER}{name}": tensor for name, tensor in denoiser.state_dict().items()}
-    weights = {name: packed(weight.detach().numpy(), bits) for name, weight in named.items()}
+    weights = {name: packed(weight.detach().numpy(), bits) for name, weight in trunk.named_parameters()}
     config, longest = trunk.config, POSITIONS * shape.context
     stored.write(out / "model.safetensors", weights, msgspec.json.encode(config).decode())
     onnx.save(build(config, longest, weights, shape.canvas > 0), out / "graph.onnx")
-    if denoiser is not None:
-        onnx.save(build_denoiser(config, longest, with_head(weights)), out / "denoiser.onnx")
     shutil.copyfile(tokenizer, out / "tokenizer.json")
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
 
@@ -112,18 +107,18 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         progress = write_adapter(state, out)
         print(f"{out / ADAPTER}, after {progress.tokens:,} tokens")
         return
-    trunk, denoiser, config, progress = averaged(state)
+    trunk, config, progress = averaged(state)
     shape = shape_of(trunk, config.sampler)
-    write(trunk, denoiser, shape, tokenizer, bits, out)
+    write(trunk, shape, tokenizer, bits, out)
     notice = Path(config.base).with_name("NOTICE")
     if config.base and notice.exists():
         shutil.copyfile(notice, out / "NOTICE")
     validation = corpus / "validation"
     made = {
         "float32": losses(trunk, config, tokenizer, validation),
-        "as stored": losses(read_model(out / "model.safetensors")[0], config, tokenizer, validation),
+        "as stored": losses(read_model(out / "model.safetensors"), config, tokenizer, validation),
     }
-    learned = config.sampler.canvases > 0 or denoiser is not None
+    learned = config.sampler.canvases > 0
     qualities = {
         (language, way): judged(out, shape, validation, language, way == AS_SHIPPED, way == ALONE and learned)
         for language in sorted(Corpus(validation).languages)

@@ -29,7 +29,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.models.trunk import TrunkConfig, rotary
 from engine.stored import ZERO, Matrix, Weights
-from engine.tokenizer import MASK
 
 FUSED = "com.microsoft"
 
@@ -39,15 +38,8 @@ def build(config: TrunkConfig, longest: int, weights: Weights, canvases: bool = 
     `canvases` whether it was trained on canvases.
     """
     as_llama = config.weighted_norms and not (config.qk_norm or config.embed_norm or config.ngram_buckets)
-    graph = CausalGraph if as_llama and not (canvases or config.denoiser) else PassGraph
+    graph = CausalGraph if as_llama and not canvases else PassGraph
     return graph(config, longest, weights).model()
-
-
-def build_denoiser(config: TrunkConfig, longest: int, weights: Weights) -> onnx.ModelProto:
-    """The graph of a denoising step: the canvas's tokens, positions, bias and lengths, and the denoiser's keys and
-    values, which are the layers after the trunk's, give token and probability of each row.
-    """
-    return DenoiserGraph(config, longest, weights).model()
 
 
 class Nodes:
@@ -97,13 +89,8 @@ class PassGraph:
 
     def model(self) -> onnx.ModelProto:
         x, memory = self.embedded(), {}
-        streams = []
         for layer in range(self.config.layers):
-            if self.config.denoiser and layer in self.config.denoiser.depths:
-                streams.append(x)
-            x, memory[f"new_keys.{layer}"], memory[f"new_values.{layer}"] = self.block(x, f"blocks.{layer}", layer)
-        if self.config.denoiser:
-            memory |= self.denoiser_memory(streams, self.config.denoiser.layers)
+            x, memory[f"new_keys.{layer}"], memory[f"new_values.{layer}"] = self.block(x, layer)
         chosen = self.add("Gather", self.add("Squeeze", self.norm(x, "norm.weight"), self.first), "rows", axis=0)
         logits = self.product(chosen, "embed.weight" if self.config.tied else "head.weight")
         token = self.add("ArgMax", logits, axis=-1, keepdims=0)
@@ -121,23 +108,6 @@ class PassGraph:
         x = self.add("Unsqueeze", x, self.first)
         return self.normed(x, self.ones[self.config.dim]) if self.config.embed_norm else x
 
-    def denoiser_memory(self, streams: list[str], layers: int) -> dict[str, str]:
-        """Keys and values that the denoiser's layers make of the trunk's streams."""
-        fused, memory = self.product(self.add("Concat", *streams, axis=-1), "denoiser.fuse.weight"), {}
-        for layer in range(layers):
-            _, k, v = self.projected(fused, f"denoiser.blocks.{layer}")
-            for part, value in (("keys", k), ("values", v)):
-                memory[f"new_{part}.{self.config.layers + layer}"] = self.add("Squeeze", value, self.first)
-        return memory
-
-    def projected(self, x: str, name: str) -> tuple[str, str, str]:
-        """Queries, keys and values, turned."""
-        projected = self.heads(x, name)
-        widths = np.array([self.config.heads, self.config.kv_heads, self.config.kv_heads]) * self.config.head_dim
-        parts = self.add.several("Split", [projected, self.add.constant(widths)], 3, axis=-1)
-        q, k, v = map(self.split_heads, parts)
-        return self.turned(q), self.turned(k), v
-
     def heads(self, x: str, name: str) -> str:
         """Queries, keys and values of all heads, one after the other."""
         product = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")
@@ -146,9 +116,13 @@ class PassGraph:
         width = (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
         return self.add("Add", product, self.weight(f"{name}.qkv.bias", (width,)))
 
-    def block(self, x: str, name: str, layer: int) -> tuple[str, str, str]:
-        """The residual stream after a block, and its new keys and values; `layer` is that of the memory."""
-        q, k, v = self.projected(x, name)
+    def block(self, x: str, layer: int) -> tuple[str, str, str]:
+        """The residual stream after a block, and its new keys and values."""
+        name = f"blocks.{layer}"
+        widths = np.array([self.config.heads, self.config.kv_heads, self.config.kv_heads]) * self.config.head_dim
+        parts = self.add.several("Split", [self.heads(x, name), self.add.constant(widths)], 3, axis=-1)
+        q, k, v = map(self.split_heads, parts)
+        q, k = self.turned(q), self.turned(k)
         x = self.finished_block(x, self.attended(q, k, v, layer), name)
         return x, self.add("Squeeze", k, self.first), self.add("Squeeze", v, self.first)
 
@@ -237,28 +211,20 @@ class PassGraph:
         return name
 
     def finished(self, outputs: list[str]) -> onnx.ModelProto:
-        kinds: dict[str, tuple[int, list[Any]]] = {"rows": (TensorProto.INT64, ["m"])}
-        if self.config.ngram_buckets:
-            kinds["ngrams"] = (TensorProto.INT64, ["n", 2])
-        return self.graph(kinds, range(self.config.layers), outputs)
-
-    def graph(self, kinds: dict[str, tuple[int, list[Any]]], layers: range, outputs: list[str]) -> onnx.ModelProto:
-        """With the inputs that all passes have, those of `kinds`, and the memory of some layers."""
         number = TensorProto.INT64
+        kinds: dict[str, tuple[int, list[Any]]] = {"rows": (number, ["m"])}
+        if self.config.ngram_buckets:
+            kinds["ngrams"] = (number, ["n", 2])
         kinds |= {"tokens": (number, ["n"]), "positions": (number, ["n"]), "lengths": (number, [2])}
         kinds["bias"] = (TensorProto.FLOAT, ["n", "total"])
-        return self.described(kinds, layers, (self.config.kv_heads, "room", self.config.head_dim), outputs)
+        return self.described(kinds, (self.config.kv_heads, "room", self.config.head_dim), outputs)
 
     def described(
-        self,
-        kinds: dict[str, tuple[int, list[Any]]],
-        layers: range,
-        memory: tuple[int | str, ...],
-        outputs: list[str],
+        self, kinds: dict[str, tuple[int, list[Any]]], memory: tuple[int | str, ...], outputs: list[str]
     ) -> onnx.ModelProto:
-        """With inputs of those kinds, and of some layers keys and values, each of the shape `memory`."""
+        """With inputs of those kinds, and of each layer keys and values of the shape `memory`."""
         number, real = TensorProto.INT64, TensorProto.FLOAT
-        for layer, part in itertools.product(layers, ("keys", "values")):
+        for layer, part in itertools.product(range(self.config.layers), ("keys", "values")):
             kinds[f"{part}.{layer}"] = (real, list(memory))
         inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
         made = [helper.make_tensor_value_info(name, number if name == "token" else real, None) for name in outputs]
@@ -278,7 +244,8 @@ class CausalGraph(PassGraph):
     def prepare(self) -> None:
         """Nothing: what the operator reads beside the memory are inputs."""
 
-    def block(self, x: str, name: str, layer: int) -> tuple[str, str, str]:
+    def block(self, x: str, layer: int) -> tuple[str, str, str]:
+        name = f"blocks.{layer}"
         projected = self.heads(x, name)
         memory = [f"keys.{layer}", f"values.{layer}"]
         heads = {"num_heads": self.config.heads, "kv_num_heads": self.config.kv_heads, "do_rotary": 1}
@@ -290,28 +257,6 @@ class CausalGraph(PassGraph):
         whole, number = TensorProto.INT64, TensorProto.INT32
         return self.described(
             {"tokens": (whole, ["n"]), "rows": (whole, ["m"]), "last": (number, [1]), "length": (number, [1])},
-            range(self.config.layers),
             (1, self.config.kv_heads, "room", self.config.head_dim),
             outputs,
         )
-
-
-class DenoiserGraph(PassGraph):
-    def model(self) -> onnx.ModelProto:
-        config, shape = self.config, self.config.denoiser
-        assert shape is not None
-        masked = self.add("Equal", "tokens", self.add.constant(np.array(MASK)))
-        known = self.looked_up("embed.weight", "tokens")
-        mask = self.weight("denoiser.mask", (config.dim,))
-        x = self.add("Where", self.add("Unsqueeze", masked, self.last), mask, known)
-        x = self.add("Unsqueeze", x, self.first)
-        for layer in range(shape.layers):
-            x, _, _ = self.block(x, f"denoiser.blocks.{layer}", config.layers + layer)
-        x = self.add("Squeeze", self.norm(x, "denoiser.norm.weight"), self.first)
-        logits = self.product(x, "denoiser.head.weight")
-        tokens = self.weight("denoiser.tokens", (shape.vocab,), TensorProto.INT64)
-        token = self.add("Gather", tokens, self.add("ArgMax", logits, axis=-1, keepdims=0), axis=0)
-        likelihood = self.add("ReduceMax", self.add("Softmax", logits, axis=-1), self.last, keepdims=0)
-        outputs = {"token": token, "probability": likelihood}
-        self.add.nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
-        return self.graph({}, range(config.layers, config.layers + shape.layers), list(outputs))

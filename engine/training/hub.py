@@ -2,7 +2,7 @@
 
 A trunk that is shaped as a Llama computes what a Llama does, left to right. The marks around a gap get names that
 readers of fill-in-the-middle checkpoints know (Seed-Coder's, who has the suffix first too); what is ours alone, the
-mark of the line's rest and the denoiser, stays behind.
+mark of the line's rest, stays behind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MARKS = dict(zip((SPECIALS[mark] for mark in (SUF, PRE, MID)), SUFFIX_FIRST, str
 
 def write(model: Path, out: Path) -> None:
     """From the folder of an exported model. Raises EngineError where its trunk is shaped otherwise than a Llama."""
-    trunk, _ = read_model(model / "model.safetensors")
+    trunk = read_model(model / "model.safetensors")
     shape = msgspec.json.decode((model / "config.json").read_bytes(), type=ModelShape)
     config = trunk.config
     if not (config.gated and config.weighted_norms and config.tied):

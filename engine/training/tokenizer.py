@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from engine.corpus import Corpus
-from engine.tokenizer import EOM, PATTERN, SPECIALS, Tokenizer
+from engine.tokenizer import PATTERN, SPECIALS
 
 
 def split() -> pre_tokenizers.PreTokenizer:
@@ -48,15 +47,6 @@ def sample(corpus: Corpus, megabytes: float, seed: int = 0) -> Iterator[str]:
         left -= len(text)
         if left < 0:
             return
-
-
-def frequent(words: Tokenizer, corpus: Corpus, count: int, megabytes: float = 3) -> list[int]:
-    """The most frequent tokens of a sample, in their order."""
-    counts = Counter(range(words.vocab))
-    for text in sample(corpus, megabytes):
-        counts.update(words.encode(text))
-    counts[EOM] += corpus.bytes  # ends every middle
-    return sorted(token for token, _ in counts.most_common(count))
 
 
 def run(corpus_folder: Path, out: Path, vocab: int, megabytes: float) -> None:

@@ -8,7 +8,6 @@
 * Muon for matrices, AdamW for embeddings and head; a model that goes on from a base has AdamW alone, at a rate that
   keeps what the base knows. Warm-up, stable, decay over the budget in tokens, so that a run is the same on a busy
   machine; an average of the weights is what is exported.
-* A model whose shape has a denoiser has it trained by the same loop, on the base's weights, which stay.
 * Blocks are compiled, not models: all of a model's blocks share their code, and thirty layers in one graph took over
   six minutes.
 * The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed
@@ -23,7 +22,6 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -36,25 +34,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine import stored
-from engine.backends.torch_passes import DENOISER
 from engine.contract import EngineError
 from engine.corpus import Corpus
-from engine.models.denoiser import Denoiser
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Sampler, SamplerConfig, to_torch
 from engine.training.lora import Adapter
 from engine.training.muon import Muon
-from engine.training.objective import KINDS, DraftObjective, Objective
-from engine.training.tokenizer import frequent
-from engine.training.validation import CANARY, SHOWN, draft_quality, quality
+from engine.training.objective import KINDS, Objective
+from engine.training.validation import CANARY, SHOWN, quality
 
 SAVE_SECONDS = 300
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
 LOG += [*SHOWN, *CANARY]
-
-
-Loss = Callable[..., tuple[Tensor, Tensor]]
 
 
 class DataPaths(msgspec.Struct, frozen=True):
@@ -66,7 +58,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: TrunkConfig = TrunkConfig()
     sampler: SamplerConfig = SamplerConfig()
     windows: tuple[tuple[int, int], ...] = ()  # contexts and tails that forwards have in turn; none: the sampler's
-    base: str = ""  # safetensors that training starts from; a denoiser or an adapter is trained on them as they are
+    base: str = ""  # safetensors that training starts from; an adapter is trained on them as they are
     rank: int = 0  # of an adapter's changes; 0: the whole trunk is trained
     adapter: str = ""  # safetensors of an adapter to go on from
     tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
@@ -83,7 +75,6 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
     validate_every: int = 250  # steps; 0: never
     canary: str = ""  # folder of HumanEval-Infilling, some of which each validation asks; none: it does not
-    drafts: int = 32  # canvases a row, of a denoiser
     seed: int = 0
 
 
@@ -137,7 +128,7 @@ def worker(
         signal.signal(name, signal.SIG_IGN)  # the parent says when to stop
     torch.set_num_threads(1)
     trunk = begun(config)
-    model = learner(trunk, config, data, dtype)
+    model = learner(trunk, config, dtype)
     for parameter, (weight, gradient) in zip(model.parameters(), shared, strict=True):
         parameter.data, parameter.grad = weight, gradient
     words = Tokenizer.load(data.tokenizer)
@@ -148,11 +139,7 @@ def worker(
         for canvases, own in ((True, config.sampler), (False, plain))
     }
     held_out = Corpus(data.corpus / "validation")
-    objective = (
-        DraftObjective(trunk, model, config.drafts, dtype)
-        if isinstance(model, Denoiser)
-        else Objective(trunk, config.weights, dtype)
-    )
+    objective = Objective(trunk, config.weights, dtype)
     objective.compile_parts()
     with contextlib.suppress(EOFError):
         while True:
@@ -174,17 +161,14 @@ def begun(config: TrainConfig) -> Trunk:
     return trunk
 
 
-def learner(trunk: Trunk, config: TrainConfig, data: DataPaths, dtype: torch.dtype) -> Trunk | Denoiser | Adapter:
-    """What is trained: an adapter of the trunk, or the denoiser, if the trunk is to have one, else the trunk."""
-    if config.rank:
-        adapter = Adapter(trunk, config.rank, dtype)
-        if config.adapter:
-            adapter.load(Path(config.adapter))
-        return adapter
-    shape = trunk.config.denoiser
-    if shape is None:
+def learner(trunk: Trunk, config: TrainConfig, dtype: torch.dtype) -> Trunk | Adapter:
+    """What is trained: an adapter of the trunk, or all of it."""
+    if not config.rank:
         return trunk
-    return Denoiser(trunk, frequent(Tokenizer.load(data.tokenizer), Corpus(data.corpus), shape.vocab))
+    adapter = Adapter(trunk, config.rank, dtype)
+    if config.adapter:
+        adapter.load(Path(config.adapter))
+    return adapter
 
 
 def windows(config: TrainConfig, sampler: SamplerConfig) -> list[SamplerConfig]:
@@ -195,7 +179,7 @@ def windows(config: TrainConfig, sampler: SamplerConfig) -> list[SamplerConfig]:
     ]
 
 
-def train(objective: Loss, samplers: list[Sampler], rows: int, config: TrainConfig) -> Tensor:
+def train(objective: Objective, samplers: list[Sampler], rows: int, config: TrainConfig) -> Tensor:
     """As many tokens of context in each forward, whatever its window."""
     sums = torch.zeros(2, len(KINDS))
     for turn in range(rows // config.micro_batch):
@@ -207,7 +191,7 @@ def train(objective: Loss, samplers: list[Sampler], rows: int, config: TrainConf
     return sums
 
 
-def validate(objective: Loss, sampler: Sampler, rows: int, micro_batch: int) -> Tensor:
+def validate(objective: Objective, sampler: Sampler, rows: int, micro_batch: int) -> Tensor:
     """With gradients prepared though not used: one compiled graph serves both."""
     batches = (to_torch(sampler.batch(micro_batch)) for _ in range(rows // micro_batch))
     return torch.stack([objective(*batch)[1] for batch in batches]).sum(0)
@@ -268,10 +252,10 @@ class Progress(msgspec.Struct):
 
 
 class Trainer:
-    def __init__(self, config: TrainConfig, data: DataPaths, state: Path, dtype: torch.dtype) -> None:
+    def __init__(self, config: TrainConfig, state: Path, dtype: torch.dtype) -> None:
         self.config, self.state = config, state
         self.trunk = begun(config)
-        self.model = learner(self.trunk, config, data, dtype)
+        self.model = learner(self.trunk, config, dtype)
         self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
         blocks = [] if isinstance(self.model, Adapter) or not config.lr_muon else self.model.blocks.parameters()
         matrices = [weight for weight in blocks if weight.ndim > 1]
@@ -340,8 +324,7 @@ class Trainer:
 def read_base(model: Trunk, path: Path) -> None:
     """Raises EngineError where the weights are missing or another model's."""
     try:
-        found = stored.floats(stored.read(path))
-        weights = {name: weight for name, weight in found.items() if not name.startswith(DENOISER)}
+        weights = stored.floats(stored.read(path))
         if model.config.tied:
             weights["head.weight"] = weights["embed.weight"]
         model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
@@ -369,7 +352,7 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
     """Train until the budget is spent, `max_steps` are done in all, or a signal asks to stop."""
     state.mkdir(parents=True, exist_ok=True)
     dtype = fast_dtype()
-    trainer, stop = Trainer(config, data, state, dtype), Stop()
+    trainer, stop = Trainer(config, state, dtype), Stop()
     trainer.load()
     torch.set_num_threads(os.cpu_count() or 1)
     workers = Workers(config, data, trainer.model, config.seed + trainer.progress.step, dtype)
@@ -413,11 +396,7 @@ def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, 
         torch._foreach_copy_([p.data for p in parameters], trainer.average)
         losses = describe(workers.run(Order(rows=64, validate=True)))
         words, folder = Tokenizer.load(data.tokenizer), data.corpus / "validation"
-        if isinstance(trainer.model, Denoiser):
-            objective = DraftObjective(trainer.trunk, trainer.model, trainer.config.drafts, torch.float32)
-            shown = draft_quality(objective, trainer.config.sampler, words, folder)
-        else:
-            canary = Path(trainer.config.canary) if trainer.config.canary else None
-            shown = quality(trainer.trunk, trainer.config.sampler, words, folder, canary)
+        canary = Path(trainer.config.canary) if trainer.config.canary else None
+        shown = quality(trainer.trunk, trainer.config.sampler, words, folder, canary)
         torch._foreach_copy_([p.data for p in parameters], raw)
     return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown

@@ -20,8 +20,7 @@ from engine.evaluation import humaneval
 from engine.evaluation.lines import evaluate
 from engine.models.trunk import Trunk
 from engine.tokenizer import Tokenizer
-from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig, to_torch
-from engine.training.objective import DraftObjective
+from engine.training.dataset import CANVAS, NONE, Batch, Sampler, SamplerConfig
 
 PLACES = 8  # of a canvas
 FILLS = 60
@@ -35,20 +34,13 @@ def shape_of(model: Trunk, config: SamplerConfig) -> ModelShape:
     """What the engine needs to know of a model that was trained on such rows."""
     return ModelShape(
         context=config.context,
-        canvas=canvas_of(model, config),
+        canvas=config.canvas if config.canvases else 0,
         ngram_buckets=model.config.ngram_buckets,
         marks_empty_rest=config.marks_empty_rest,
         sees_snippets=config.snippets > 0,
         rest_first=config.rest_first,
         threads=2 if sum(weight.numel() for weight in model.parameters()) > ONE_THREAD else 1,
     )
-
-
-def canvas_of(model: Trunk, config: SamplerConfig) -> int:
-    """Tokens of the largest canvas that the model was trained on."""
-    if model.config.denoiser:
-        return model.config.denoiser.canvas
-    return config.canvas if config.canvases else 0
 
 
 def quality(
@@ -69,23 +61,6 @@ def quality(
         right, counted = right_by_position(model, batch, config.canvas)
         shown |= dict(zip(SHOWN, (right / counted.clamp(min=1)).tolist()[:PLACES], strict=False))
     return shown
-
-
-@torch.no_grad()
-def draft_quality(
-    objective: DraftObjective, config: SamplerConfig, tokenizer: Tokenizer, folder: Path
-) -> dict[str, float]:
-    """How often a denoiser's first drafts are what the trunk writes, at each place after the known token."""
-    torch.manual_seed(0)
-    sampler = Sampler(Corpus(folder), tokenizer, config, seed=99)
-    right = counted = torch.zeros(objective.size)
-    for _ in range(8):
-        canvas, labels, logits = objective.drafted(*to_torch(sampler.batch(2)))
-        whole = (canvas[..., 1:] == NONE).all(-1, keepdim=True) & (labels != NONE)
-        right = right + ((logits.argmax(-1) == labels) & whole).sum((0, 1))
-        counted = counted + whole.sum((0, 1))
-    shares = (right / counted.clamp(min=1)).tolist()[1:]
-    return dict(zip(SHOWN, shares, strict=False))
 
 
 @torch.no_grad()

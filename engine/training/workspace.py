@@ -78,12 +78,12 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
         raise
     config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(size / BYTES_A_TOKEN))))
     train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
-    trunk, _, _, progress = averaged(out / "state")
+    trunk, _, progress = averaged(out / "state")
     if progress.tokens < config.tokens:
         print(f"stopped after {progress.tokens:,} of {config.tokens:,} tokens: the same command goes on")
         return
     learned = msgspec.structs.replace(shape_of(trunk, config.sampler), name=shape.name or base.name)
-    export(trunk, None, learned, base / "tokenizer.json", 8, out)
+    export(trunk, learned, base / "tokenizer.json", 8, out)
     if (base / "NOTICE").exists():
         shutil.copyfile(base / "NOTICE", out / "NOTICE")
     checksums.write(out)
@@ -165,12 +165,12 @@ def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
     workers = min(WORKERS, os.cpu_count() or 1)
     rows = ROWS // workers
     return train.TrainConfig(
-        model=msgspec.structs.replace(trunk, denoiser=None),
+        model=trunk,
         sampler=SamplerConfig(
             context=shape.context,
             middle=96,
             canvas=shape.canvas,
-            canvases=0.5 if shape.canvas and trunk.denoiser is None else 0.0,
+            canvases=0.5 if shape.canvas else 0.0,
             buckets=shape.ngram_buckets,
             marks_empty_rest=shape.marks_empty_rest,
             snippets=0.5 if shape.sees_snippets else 0.0,

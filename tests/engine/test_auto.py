@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for weight in trunk.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     shape = ModelShape(context=LONG, canvas=8, ngram_buckets=0, marks_empty_rest=False)
-    write(trunk, None, shape, WEIGHTS / "nano" / "tokenizer.json", 8, made)
+    write(trunk, shape, WEIGHTS / "nano" / "tokenizer.json", 8, made)
     return made
 
 

@@ -85,7 +85,7 @@ FOLLOWS = dict(pairwise(TOKENIZER.encode(COPIED)))
 class Scripted:
     """Logits that depend on the last two tokens, whatever the pass: what follows in COPIED is the likeliest by far."""
 
-    capacity, rows_are_free, denoises = 10_000, False, False
+    capacity, rows_are_free = 10_000, False
 
     def __init__(self) -> None:
         self.passes = 0

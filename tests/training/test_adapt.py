@@ -47,7 +47,7 @@ def a_model(folder: Path) -> Path:
     for weight in trunk.parameters():
         if weight.ndim > 1:  # norms stay as they begin
             torch.nn.init.normal_(weight, std=0.05)
-    write(trunk, None, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
+    write(trunk, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
     return folder
 
 

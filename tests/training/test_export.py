@@ -23,7 +23,7 @@ from engine.training.graph import build
 
 @pytest.fixture(scope="module")
 def shipped() -> Trunk:
-    return read_model(WEIGHTS / "nano" / "model.safetensors")[0]
+    return read_model(WEIGHTS / "nano" / "model.safetensors")
 
 
 SHAPE = {"vocab": 500, "dim": 96, "layers": 2, "heads": 6, "shared": 3, "head_dim": 16, "mlp": 128}

@@ -33,7 +33,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for weight in trunk.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     folder = tmp_path_factory.mktemp("exported")
-    write(trunk, None, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
+    write(trunk, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
     return folder
 
 
@@ -44,7 +44,7 @@ def checkpoint(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_transformers_computes_the_same(exported: Path, checkpoint: Path) -> None:
-    trunk, _ = read_model(exported / "model.safetensors")
+    trunk = read_model(exported / "model.safetensors")
     tokens = torch.randint(10, 8192, (40,), generator=torch.Generator().manual_seed(2))
     theirs = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.no_grad():

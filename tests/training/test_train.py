@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import pytest
 import torch
 
 import engine
+from engine import FillRequest, stored
 from engine.__main__ import main
 from engine.corpus import FileEntry
-from engine.embedded import WEIGHTS
-from engine.training import validation
+from engine.embedded import WEIGHTS, Embedded
+from engine.models.trunk import Trunk, TrunkConfig
+from engine.training import export, validation
 from engine.training.muon import orthogonalise
 
 CONFIG = {
@@ -49,6 +52,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def base(folder: Path) -> str:
+    """Weights to go on from, with the notice of whoever they are derived from."""
+    trunk = Trunk(msgspec.convert(CONFIG["model"], TrunkConfig))
+    weights = {name: weight.detach().numpy() for name, weight in trunk.named_parameters()}
+    (folder / "NOTICE").write_text("derived")
+    stored.write(folder / "base.safetensors", weights, "")
+    return str(folder / "base.safetensors")
+
+
 def arguments(folder: Path, state: str = "state", **config: object) -> list[str]:
     (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
     data = ["--corpus", str(folder / "corpus"), "--tokenizer", str(WEIGHTS / "nano" / "tokenizer.json")]
@@ -57,12 +69,13 @@ def arguments(folder: Path, state: str = "state", **config: object) -> list[str]
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> list[dict[str, str]]:
-    """The log of a training in two processes that was stopped, went on in one, and ended with its budget."""
+    """The log of a training from a base, stopped in two processes, gone on with in one, that ended with its budget."""
+    from_base = ["--base", base(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(*UNCOMPILED)
         patch.setattr(validation, "FILLS", 6)
-        assert main(["train", "run", *arguments(folder, validate_every=0, workers=2), "--steps", "3"]) == 0
-        assert main(["train", "run", *arguments(folder, tokens=BUDGET)]) == 0
+        assert main(["train", "run", *arguments(folder, validate_every=0, workers=2), *from_base, "--steps", "3"]) == 0
+        assert main(["train", "run", *arguments(folder, tokens=BUDGET), *from_base]) == 0
     return log(folder / "state")
 
 
@@ -87,6 +100,24 @@ def test_the_budget_in_tokens_ends_training_with_a_validation(trained: list[dict
     assert 0 <= float(last["right_at_1"]) <= 1
     assert 0 <= float(last["exact"]) <= 1
     assert float(last["tokens_a_pass"]) > 0  # below 1 where most fills could not stand and were written otherwise
+
+
+def test_what_is_exported_has_a_card_with_what_was_measured(
+    folder: Path, trained: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = {"package": "inpaint", "version": "1", "use": "train", "licence": "Apache-2.0", "files": 9, "bytes": 9000}
+    (folder / "corpus" / "report.json").write_text(json.dumps({"packages": [package]}))
+    monkeypatch.setattr(export, "PLACES", 3)
+    monkeypatch.setattr(export, "ROWS", 2)
+    out, places = tmp_path / "tiny", arguments(folder)[:-2]
+    assert main(["train", "export", *places, "--out", str(out), "--bits", "6"]) == 0
+    card = (out / "README.md").read_text()
+    assert card.startswith("# tiny\n")
+    assert "| python | as shipped | 3 |" in card
+    assert "| as stored |" in card
+    assert "inpaint\t1\tApache-2.0\t0.0\n" in (out / "packages.tsv").read_text()
+    assert (out / "NOTICE").read_text() == "derived"
+    assert Embedded.load(str(out)).fill(FillRequest(prefix="x = "), threading.Event()).passes > 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")

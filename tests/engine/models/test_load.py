@@ -92,7 +92,7 @@ def test_the_embedded_models_weights_in_few_bits(bits: int, tmp_path: Path) -> N
     weights = {name: packed(weight.detach().numpy(), bits) for name, weight in model.named_parameters()}
     stored.write(tmp_path / "model.safetensors", weights, msgspec.json.encode(config).decode())
     allowed = {4: 0.12, 5: 0.06, 6: 0.03, 8: 0.008}[bits]  # of the weights' size, for normal weights
-    after = read_model(tmp_path / "model.safetensors")[0].state_dict()
+    after = read_model(tmp_path / "model.safetensors").state_dict()
     for name, before in model.state_dict().items():
         assert float((before - after[name]).square().mean().sqrt() / before.std()) < allowed
 

@@ -219,7 +219,7 @@ class Embedded:
             passes.shape.canvas // (1 if passes.denoises else 2),  # a line has about eight tokens
             limits,
             copier,
-            first,
+            lambda written: None if written else first,
             Draw(request.sampling, NEVER, first) if drawn else copying.mixed,
         )
         if request.max_lines == 1 and written.ended:

@@ -60,9 +60,9 @@ def decode(
         text = [*gap.before, *written.tokens]
         if len(text) + len(draft) + len(masks) > model.capacity:
             break
-        rest = masks or copier.ahead[len(draft) : len(draft) + 1] or [mask]
+        after = masks or copier.ahead[len(draft) : len(draft) + 1] or [mask]
         held = None if allowed is None else (0, allowed)
-        question = Question(text, [*draft, *rest], banned=list(banned), forced=held, read=len(draft))
+        question = Question(text, [*draft, *after], banned=list(banned), forced=held, read=len(draft))
         [guess] = limits.guess(model, [question])
         chosen = _chosen(draft, guess, copier, choose, allowed)
         going, canvas = limits.commit(written, chosen), Written()

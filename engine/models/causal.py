@@ -47,7 +47,7 @@ FAMILIES = (
     ),
     Family(
         key="autoregressive",
-        name="Qwen2.5-Coder, Seed-Coder, DeepSeek-Coder, Granite; Llama, Qwen2, Qwen3",
+        name="Qwen2.5-Coder, Seed-Coder, DeepSeek-Coder",
         how=HOW,
         kinds=("llama", "qwen2", "qwen3"),
         read=_llama,

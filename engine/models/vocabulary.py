@@ -129,10 +129,11 @@ class Vocabulary:
         rest = spelled
         for token in done or []:
             text = self._text(token)
+            known = known if rest and rest.startswith(text) else ()  # what is behind the spelling differs already
             rest = "" if text.startswith(rest) else rest.removeprefix(text)
         for row, token in enumerate(tokens):
             text = "" if token == self.mask else self._text(token)
-            if not rest and (done or not known or (text and not begins(text, known))):
+            if not rest and (not known or (text and not begins(text, known))):
                 return None
             if rest and text.startswith(rest) and text != rest:
                 return None
@@ -202,10 +203,9 @@ class Vocabulary:
         """Both sides among the tokens of fill-in-the-middle training; the suffix first where the model has none."""
         if not self.layout:
             return [*gap.after, *(self.encode("\n") if gap.after else []), *gap.before]
-        sides = {BEFORE: gap.before, AFTER: gap.after}
-        return [
-            token for part in self.layout for token in (sides[part] if part in sides else [self._bpe.token_to_id(part)])
-        ]
+        known = {part: [token] for part in self.layout if (token := self._bpe.token_to_id(part)) is not None}
+        sides = known | {BEFORE: gap.before, AFTER: gap.after}
+        return [token for part in self.layout for token in sides[part]]
 
     def _nonempty(self, before: list[int]) -> list[int]:
         """A model with a shift predicts the first token of the canvas in the row before it."""

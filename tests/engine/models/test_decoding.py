@@ -422,6 +422,7 @@ def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_a
 class Alphabet:
     """Tokens of the letters from a to q, after the special ones."""
 
+    ended = False
     end, ends = DELETE, frozenset({DELETE})
 
     def encode(self, text: str) -> list[int]:

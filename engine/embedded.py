@@ -212,7 +212,7 @@ class Embedded:
             model.shape.canvas // 2,  # a line has about eight tokens
             limits,
             copier,
-            first,
+            lambda written: None if written else first,
             Draw(request.sampling, NEVER, first) if drawn else copying.mixed,
         )
         if request.max_lines == 1 and written.ended:

@@ -20,7 +20,7 @@ from engine.backends.buckets import SIZES, bucket
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
 from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch, takes
-from engine.decoding import length, presets, unmasking
+from engine.decoding import draft_verify, length, presets, unmasking
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks, reveal
 from engine.decoding.limits import Limits, Written
@@ -195,7 +195,10 @@ class Public(Backend):
             partial(_forced, self.vocabulary, gap.spelled, known),
             copier,
         )
-        written = _written(self._decode(sequence, task, limits), limits)
+        if self._infill.causal:
+            written = self._verified(sequence, task, limits)
+        else:
+            written = _written(self._decode(sequence, task, limits), limits)
         if limits.passes > 1:
             self._first_seconds = limits.first_pass
             self._pass_seconds = (time.perf_counter() - limits.started - limits.first_pass) / (limits.passes - 1)
@@ -207,6 +210,18 @@ class Public(Backend):
             respelled=respelled,
         )
         return msgspec.structs.replace(fill, source=copier.source(len(fill.text)))
+
+    def _verified(self, sequence: Sequence, task: Task, limits: Limits) -> Written:
+        """What a causal model writes; there are no canvases."""
+        canvas = Canvas.masked(task.mask, 1)
+
+        def forced(written: list[int]) -> list[int] | None:
+            found = task.forced(canvas, written)
+            return None if found is None else found[1]
+
+        assert task.copier is not None
+        banned = task.banned(canvas)
+        return draft_verify.decode(sequence, task.gap, task.mask, 0, limits, task.copier, forced, banned=banned)
 
     def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
         block, request, expands = self._shape.block, limits.request, self._infill.expand is not None

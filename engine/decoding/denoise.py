@@ -137,8 +137,7 @@ def in_blocks(model: Passes, task: Task, block: int, policy: Policy, limits: Lim
     """All blocks as one canvas. `task.settle` looks at all of it and says by `ended` that no block follows.
 
     Blocks lie where training laid them, at multiples of their length from the start of the window: the first canvas is
-    what the prompt left of its last block; the gap's `pad` may make that a whole one. A block of one token is
-    autoregression.
+    what the prompt left of its last block; the gap's `pad` may make that a whole one.
     """
     whole = Canvas.masked(task.mask, 0)
     while not whole.ended and len(whole.tokens) < limits.tokens and not limits.late():

@@ -16,7 +16,7 @@ having them read (a fill is then one or two passes), every pass without a copied
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -28,6 +28,7 @@ from engine.retrieval.copying import Copier, Copy, mixed
 
 LIKELY = 0.2  # a draft goes on while the product of its probabilities is above this
 
+Allowed: TypeAlias = list[int] | NDArray[np.int64]  # tokens
 Choice: TypeAlias = Callable[[Guess, int, Copy | None], tuple[int, float]]  # of a row: the token, and its probability
 
 
@@ -38,25 +39,35 @@ def decode(
     size: int,
     limits: Limits,
     copier: Copier,
-    first: NDArray[np.int64] | None = None,
+    forced: Callable[[list[int]], Allowed | None] = lambda written: None,
     choose: Choice = mixed,
+    banned: Sequence[int] = (),
 ) -> Written:
-    """Fill a gap with canvases, where they pay, of `size` rows of `mask`; its first token is one of `first`, if these
-    are given. `choose` chooses each token, given the copy. Raises Cancelled between passes.
+    """Fill a gap with canvases, where they pay, of `size` rows of `mask`. `forced` gives the tokens of which the one
+    after those that are written must be, if there are such; none is one of `banned`. `choose` chooses each token, given
+    the copy. Raises Cancelled between passes.
     """
     request, written, canvas, going = limits.request, Written(), Written(), True
     on_canvas = request.drafts and (model.rows_are_free or request.trust < 1)
     while going and not limits.late():
         copied = copier.draft() if request.drafts else []
         draft = copied or _likely(canvas, limits.spelling.ends)
+<<<<<<< HEAD
         masks = [mask] * size if on_canvas and not copied else []
+=======
+        allowed = forced(written.tokens)
+        if allowed is not None and draft and forced([*written.tokens, draft[0]]) is not None:
+            draft = []  # its second token would be forced too
+        masks = [mask] * size if on_canvas and not (copied or model.denoises) else []
+>>>>>>> hub-fim
         text = [*gap.before, *written.tokens]
         if len(text) + len(draft) + len(masks) > model.capacity:
             break
-        forced = (0, first) if first is not None and not written.tokens else None
-        question = Question(text, [*draft, *(masks or [mask])], forced=forced, read=len(draft))
+        after = masks or copier.ahead[len(draft) : len(draft) + 1] or [mask]
+        held = None if allowed is None else (0, allowed)
+        question = Question(text, [*draft, *after], banned=list(banned), forced=held, read=len(draft))
         [guess] = limits.guess(model, [question])
-        chosen = _chosen(draft, guess, copier, choose)
+        chosen = _chosen(draft, guess, copier, choose, allowed)
         going, canvas = limits.commit(written, chosen), Written()
         sure = copier.decided() if going and request.trust < 1 else Written()
         if going and masks and not sure.tokens and len(chosen.tokens) > len(draft):
@@ -74,11 +85,16 @@ def decode(
     return written
 
 
-def _chosen(draft: list[int], guess: Guess, copier: Copier, choose: Choice) -> Written:
-    """The beginning of the draft that is agreed with and one token more, each as model and copier have it chosen."""
+def _chosen(draft: list[int], guess: Guess, copier: Copier, choose: Choice, allowed: Allowed | None = None) -> Written:
+    """The beginning of the draft that is agreed with and one token more, each as model and copier have it chosen; the
+    first is one of those allowed.
+    """
     chosen = Written()
     while chosen.tokens == draft[: len(chosen.tokens)] and len(chosen.tokens) <= len(draft):
-        token, probability = choose(guess, len(chosen.tokens), copier.next)
+        copy = copier.next
+        if copy is not None and allowed is not None and not chosen.tokens and copy.token not in allowed:
+            copy = None
+        token, probability = choose(guess, len(chosen.tokens), copy)
         chosen.tokens.append(token)
         chosen.probabilities.append(probability)
         copier.advance([token])

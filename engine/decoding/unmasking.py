@@ -216,11 +216,13 @@ class Need(NamedTuple):
     met: Callable[[Case], bool]
 
 
+CHOSEN = ("alg", "alg_temp", "threshold", "confidence_eos_eot_inf")
 NEEDS = (
     Need(("left_pad",), "a model in blocks of several tokens", lambda case: case.block > 1),
     Need(("pad_eos_to_right",), "a model that expands and deletes", lambda case: case.expands),
     Need(("cache",), "a model that sees both sides in place", lambda case: not case.block),
-    Need(("alg", "alg_temp", "threshold", "confidence_eos_eot_inf"), "drafts", lambda case: case.drafts),
+    Need(CHOSEN, "a model with canvases of several tokens", lambda case: case.block != 1),
+    Need(CHOSEN, "drafts", lambda case: case.drafts),
     Need(("alg_temp",), "an alg that ranks by a score", lambda case: case.alg in RANKING - {"random"}),
     Need(("confidence_eos_eot_inf",), "an alg that ranks", lambda case: case.alg in RANKING),
     Need(("threshold",), "confidence_threshold as alg", lambda case: case.alg in (None, "confidence_threshold")),

@@ -18,13 +18,18 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from engine.contract import EngineError, Sampling
+<<<<<<< HEAD
 from engine.models import memory_plan, quantised, registry, tensor_parallel, validation
 from engine.models.family import Config, Plan
+=======
+from engine.models import quantised, registry, room, sharing, validation
+from engine.models.family import Config, Family, Plan
+>>>>>>> hub-fim
 from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.memory_plan import MemoryPlan
 from engine.models.tensors import Tensors
 from engine.models.transformer import Transformer
-from engine.models.vocabulary import Vocabulary, read_json
+from engine.models.vocabulary import Vocabulary, fills_gaps, read_json
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -59,7 +64,7 @@ def load(
     what to do.
     """
     block = quantised.block(config, name)
-    found, plan = registry.plan(config, name, family)
+    found, plan = plan_of(name, config, family)
     if mesh is not None:
         plan = msgspec.structs.replace(plan, shape=msgspec.structs.replace(plan.shape, ranks=mesh.size()))
     chosen = memory_plan.fit(plan.shape, dtype, free_bytes(device) if mesh is None else free, name, device)
@@ -72,6 +77,11 @@ def load(
         model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8, mesh)
     validation.ids(vocabulary.all_ids(), min(model.shape.vocab, plan.shape.vocab), name)
     return Checkpoint(msgspec.structs.replace(plan, infill=infill), model, vocabulary, chosen, _sampling(folder))
+
+
+def plan_of(name: str, config: Config, family: str | None) -> tuple[Family, Plan]:
+    """See registry.plan; the tokenizer is looked at where config.json does not tell."""
+    return registry.plan(config, name, family, lambda: fills_gaps(fetch(name, TOKENIZER_FILES)))
 
 
 def _sampling(folder: Path) -> Sampling:

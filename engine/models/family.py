@@ -34,9 +34,10 @@ class Infill(msgspec.Struct, frozen=True, kw_only=True):
     shift     logits of row i are of token i + 1
     expand    a token that stands for two masks; delete: one that stands for nothing (None: the model has none)
     mark      how the tokenizer spells `expand` where config.json does not name it
-    bos, eos  whether the window begins and ends with them
+    bos, eos  whether the window begins and ends with them; None: as the tokenizer begins a text
     suffix    whether the canvas sees the text after it in its place; where not, it goes before the canvas
     lead      whether the first token of a block is written before the block is denoised
+    causal    whether it writes token after token, from left to right, and knows no mask
     """
 
     mask: int | None = None
@@ -44,10 +45,11 @@ class Infill(msgspec.Struct, frozen=True, kw_only=True):
     expand: int | None = None
     delete: int | None = None
     mark: str | None = None
-    bos: bool = False
+    bos: bool | None = False
     eos: bool = False
     suffix: bool = True
     lead: bool = False
+    causal: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

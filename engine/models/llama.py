@@ -75,25 +75,29 @@ def rotary(config: Config) -> dict[str, Any]:
 
 
 def sources(shape: Shape) -> dict[str, Source]:
-    """Where transformers' Llama, Qwen2 and Qwen3 keep each weight."""
+    """Where transformers' Llama, Qwen2, Qwen3 and StarCoder2 keep each weight."""
     embed, head = "model.embed_tokens.weight", "lm_head.weight"
     found = {"embed.weight": Source((f"{embed}|{head}" if shape.tied else embed,))}
     found["norm.weight"] = Source(("model.norm.weight",))
     if not shape.tied:
         found["head.weight"] = Source((head,))
     parts = {
-        "attn_norm.weight": ("input_layernorm.weight",),
-        "qkv.weight": tuple(f"self_attn.{part}_proj.weight" for part in "qkv"),
-        "out.weight": ("self_attn.o_proj.weight",),
-        "mlp_norm.weight": ("post_attention_layernorm.weight",),
-        "up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
-        "down.weight": ("mlp.down_proj.weight",),
+        "attn_norm": ("input_layernorm",),
+        "qkv": tuple(f"self_attn.{part}_proj" for part in "qkv"),
+        "out": ("self_attn.o_proj",),
+        "mlp_norm": ("post_attention_layernorm",),
+        "up": ("mlp.gate_proj", "mlp.up_proj") if shape.gated else ("mlp.c_fc",),
+        "down": ("mlp.down_proj" if shape.gated else "mlp.c_proj",),
     }
-    if shape.qkv_bias:
-        parts["qkv.bias"] = tuple(f"self_attn.{part}_proj.bias" for part in "qkv")
     if shape.qk_norm:
-        parts |= {f"{part}_norm.weight": (f"self_attn.{part}_norm.weight",) for part in "qk"}
-    return found | layered(shape, "model.layers.{}", parts)
+        parts |= {f"{part}_norm": (f"self_attn.{part}_norm",) for part in "qk"}
+    norms, mlp = shape.norm_bias, shape.mlp_bias
+    has = {"attn_norm": norms, "mlp_norm": norms, "qkv": shape.qkv_bias, "out": shape.out_bias, "up": mlp, "down": mlp}
+    named = {f"{ours}.weight": tuple(f"{name}.weight" for name in theirs) for ours, theirs in parts.items()}
+    named |= {f"{ours}.bias": tuple(f"{name}.bias" for name in parts[ours]) for ours, biased in has.items() if biased}
+    if norms:
+        found["norm.bias"] = Source(("model.norm.bias",))
+    return found | layered(shape, "model.layers.{}", named)
 
 
 def plan(config: Config, infill: Infill, **options: Any) -> Plan:
@@ -104,7 +108,7 @@ def plan(config: Config, infill: Infill, **options: Any) -> Plan:
 def _stable_diffcoder(config: Config) -> Plan:
     """Block-causal with blocks of four, unshifted; block size and mask are written in its generation code only.
 
-    Fill-in-the-middle is Seed-Coder's: suffix first, cut at characters (vocabulary.SUFFIX_FIRST).
+    Fill-in-the-middle is Seed-Coder's: suffix first, cut at characters (vocabulary.LAYOUTS).
     """
     infill = Infill(mask=config.get("mask_token_id", STABLE_DIFFCODER_MASK), bos=True, suffix=False)
     return plan(config, infill, block=config.get("block_size", STABLE_DIFFCODER_BLOCK))
@@ -112,17 +116,6 @@ def _stable_diffcoder(config: Config) -> Plan:
 
 def _diffullama(config: Config) -> Plan:
     return plan(config, Infill(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
-
-
-def _autoregressive(config: Config) -> Plan:
-    """A block of one token makes the causal mask, and one token a pass. Its mask is a token that nobody writes: BOS, or
-    where that ends a text as well, the last of the embedding, which is padding mostly.
-    """
-    kind, mask = config["model_type"].lower(), config.get("bos_token_id")
-    if mask is None or mask == config.get("eos_token_id"):
-        mask = config["vocab_size"] - 1
-    infill = Infill(mask=mask, shift=True, suffix=False)
-    return plan(config, infill, block=1, qkv_bias=kind == "qwen2", qk_norm=kind == "qwen3")
 
 
 def _untold(config: Config) -> bool:
@@ -149,14 +142,5 @@ FAMILIES = (
         built=BUILT,
         certain=_untold,
         published=("diffusionfamily/diffullama",),
-    ),
-    Family(
-        key="autoregressive",
-        name="Llama, Qwen2, Qwen3",
-        how="the text after the gap stands before it, one token a pass",
-        kinds=("llama", "qwen2", "qwen3"),
-        read=_autoregressive,
-        built=BUILT,
-        certain=_untold,
     ),
 )

@@ -6,14 +6,16 @@ where config.json does not tell families apart that are stored alike, the user d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from engine.contract import EngineError
-from engine.models import a2d, dit, dream, gpt2, llada, llama, sdar, validation
+from engine.models import a2d, causal, dit, dream, gpt2, llada, llama, sdar, validation
 from engine.models.family import Config, Family, Infill, Plan
 
 FAMILIES: tuple[Family, ...] = tuple(
-    family for module in (dream, a2d, sdar, llama, llada, gpt2, dit) for family in module.FAMILIES
+    family for module in (dream, a2d, sdar, llama, causal, llada, gpt2, dit) for family in module.FAMILIES
 )
 
 
@@ -24,8 +26,9 @@ def supported() -> str:
     return "\n".join(f"{key:16} {name:38} {how}" for key, name, how in rows)
 
 
-def choose(config: Config, name: str, key: str | None = None) -> Family:
-    """The family of a checkpoint: the one asked for, else what config.json says, or a published hub id.
+def choose(config: Config, name: str, key: str | None = None, fills_gaps: Callable[[], bool] = lambda: False) -> Family:
+    """The family of a checkpoint: the one asked for, else what config.json says, or a published hub id, or the
+    tokenizer, which has tokens to fill gaps with.
 
     Raises EngineError where none knows it, or several do and nothing says which.
     """
@@ -40,21 +43,25 @@ def choose(config: Config, name: str, key: str | None = None) -> Family:
     if not fitting:
         known = ", ".join(family.name for family in FAMILIES)
         raise EngineError(
-            f"{name} (model type {kind!r}) is no diffusion model that Inpaint runs; it runs {known}, DiffusionGemma"
+            f"{name} (model type {kind!r}) is no model that Inpaint runs; it runs {known}, DiffusionGemma"
         )
     known_as = {name.lower(), str(config.get("_name_or_path", "")).lower()}
     for family in fitting:
         if known_as & set(family.published) or family.certain(config):
             return family
+    if fitting[-1] in causal.FAMILIES and "mask_token_id" not in config and fills_gaps():
+        return fitting[-1]
     keys = " or ".join(f"--family {family.key} ({family.name})" for family in fitting)
     raise EngineError(f"the config.json of {name} does not say which model it is; say it with {keys}")
 
 
-def plan(config: Config, name: str, key: str | None = None) -> tuple[Family, Plan]:
+def plan(
+    config: Config, name: str, key: str | None = None, fills_gaps: Callable[[], bool] = lambda: False
+) -> tuple[Family, Plan]:
     """Raises EngineError where no family knows the checkpoint, or its config.json lacks something or asks for what is
     not supported.
     """
-    family = choose(config, name, key)
+    family = choose(config, name, key, fills_gaps)
     validation.options(config, name, family.built)
     try:
         made = family.read(config)

@@ -29,8 +29,16 @@ from engine.tokenizer import begins
 QWEN_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+BEFORE, AFTER = "before", "after"  # the sides of a gap
 SUFFIX_FIRST = ("<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>")  # Seed-Coder's
-PREFIX_FIRST = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # Qwen's
+# fill-in-the-middle tokens, and where the sides of the gap stand among them, as authors say; but Qwen2.5-Coder, which
+# has the prefix first by its authors, is righter with the suffix first (SPM, Bavarian et al. 2022, arXiv 2207.14255)
+LAYOUTS = (
+    (SUFFIX_FIRST[0], AFTER, SUFFIX_FIRST[1], BEFORE, SUFFIX_FIRST[2]),
+    ("<|fim_prefix|>", "<|fim_suffix|>", AFTER, "<|fim_middle|>", BEFORE),
+    ("<fim_prefix>", BEFORE, "<fim_suffix>", AFTER, "<fim_middle>"),  # StarCoder2, Granite
+    ("<｜fim▁begin｜>", BEFORE, "<｜fim▁hole｜>", AFTER, "<｜fim▁end｜>"),  # noqa: RUF001 (DeepSeek-Coder)
+)
 LAST_PIECE = re.compile(r"(?:[^\S\n]?\w+|[^\S\n]+|[^\w\s]+)\Z")  # what a tokenizer may join with what comes next
 LAST_BLANK = re.compile(r"\s+\Z")
 LONGEST_PIECE = 24  # characters: a longer word is not taken back whole
@@ -46,21 +54,28 @@ class Vocabulary:
     def __init__(self, bpe: tokenizers.Tokenizer, special: dict[str, Any], infill: Infill) -> None:
         self._bpe = bpe
         self._bpe.encode_special_tokens = True  # a file that spells a special token is not one
+        self.eos, self.bos = self._named(special, "eos_token"), self._named(special, "bos_token")
+        decoder = bpe.get_added_tokens_decoder().items()
+        added = {token for token, what in decoder if what.special or what.content.startswith("<")}
+        known = {BEFORE, AFTER, *bpe.get_vocab()}
+        self.layout = next((layout for layout in LAYOUTS if known.issuperset(layout)), ())
         mask = infill.mask if infill.mask is not None else self._named(special, "mask_token")
+        if infill.causal:  # has none: one of the tokens that nobody writes stands for it
+            unwritten = [*map(bpe.token_to_id, self.layout[:1]), self.bos, *sorted(added)]
+            mask = next((token for token in unwritten if token not in (None, self.eos)), None)
         if mask is None:
             raise EngineError("the checkpoint names no mask token, so it is no masked diffusion model; choose another")
         self.mask: int = mask
         if infill.expand is None and infill.mark is not None:
             infill = msgspec.structs.replace(infill, expand=self._bpe.token_to_id(infill.mark))
-        self.eos, self.bos = self._named(special, "eos_token"), self._named(special, "bos_token")
+        if infill.bos is None:
+            infill = msgspec.structs.replace(infill, bos=self.bos in bpe.encode("").ids)
         self.infill = infill
         self._heals = "ByteLevel" in repr(bpe.pre_tokenizer)  # others do not spell a piece as they spell the whole
         joined = self.decode(self.encode("\n    x")[:1])
         # with the next indentation; who sees what follows the canvas in its place reads any beginning of it
         self._joins_lines = self._heals and not infill.suffix and joined != "\n" and joined.startswith("\n")
         kept = {self.mask, infill.expand}
-        decoder = bpe.get_added_tokens_decoder().items()
-        added = {token for token, what in decoder if what.special or what.content.startswith("<")}
         named = [token for token in (self.eos, infill.delete) if token is not None]
         self.ends = frozenset({*added, *named} - kept)
 
@@ -114,10 +129,11 @@ class Vocabulary:
         rest = spelled
         for token in done or []:
             text = self._text(token)
+            known = known if rest and rest.startswith(text) else ()  # what is behind the spelling differs already
             rest = "" if text.startswith(rest) else rest.removeprefix(text)
         for row, token in enumerate(tokens):
             text = "" if token == self.mask else self._text(token)
-            if not rest and (done or not known or (text and not begins(text, known))):
+            if not rest and (not known or (text and not begins(text, known))):
                 return None
             if rest and text.startswith(rest) and text != rest:
                 return None
@@ -184,18 +200,23 @@ class Vocabulary:
         return msgspec.structs.replace(gap, before=before, after=after)
 
     def _marked(self, gap: Gap) -> list[int]:
-        """Both sides with the marks of fill-in-the-middle training; the suffix first where the model has none."""
-        for marks in (SUFFIX_FIRST, PREFIX_FIRST):
-            ids = [token for mark in marks if (token := self._bpe.token_to_id(mark)) is not None]
-            if len(ids) == len(marks):
-                first, second = (gap.after, gap.before) if marks is SUFFIX_FIRST else (gap.before, gap.after)
-                return [ids[0], *first, ids[1], *second, ids[2]]
-        return [*gap.after, *(self.encode("\n") if gap.after else []), *gap.before]
+        """Both sides among the tokens of fill-in-the-middle training; the suffix first where the model has none."""
+        if not self.layout:
+            return [*gap.after, *(self.encode("\n") if gap.after else []), *gap.before]
+        known = {part: [token] for part in self.layout if (token := self._bpe.token_to_id(part)) is not None}
+        sides = known | {BEFORE: gap.before, AFTER: gap.after}
+        return [token for part in self.layout for token in sides[part]]
 
     def _nonempty(self, before: list[int]) -> list[int]:
         """A model with a shift predicts the first token of the canvas in the row before it."""
         start = self.bos if self.bos is not None else self.eos
         return before or [self.encode("\n")[0] if start is None else start]
+
+
+def fills_gaps(folder: Path) -> bool:
+    """Whether a tokenizer is that of a causal model which fills gaps: it has tokens for that, and names no mask."""
+    special = read_json(folder / "tokenizer_config.json")
+    return not special.get("mask_token") and bool(Vocabulary.load(folder, Infill(causal=True)).layout)
 
 
 def recent(text: str, most: int) -> str:

@@ -56,7 +56,7 @@ class Copier:
         self._at_line_start = False
         self._candidate: Candidate | None = None
         self.shares: list[float] = []  # of each token of the fill, the prior of the copy that was followed, or 0
-        self._ahead: list[int] = []
+        self.ahead: list[int] = []  # what is copied next, to the end of the line
         self._begun = False  # whether the candidate was followed already
         self._followed: list[tuple[int, Candidate]] = []  # characters and where they came from
         self._search()
@@ -64,12 +64,12 @@ class Copier:
     @property
     def next(self) -> Copy | None:
         evidence = self._evidence(begun=self._begun)
-        return Copy(self._ahead[0], evidence, self._weights) if evidence is not None and self._ahead else None
+        return Copy(self.ahead[0], evidence, self._weights) if evidence is not None and self.ahead else None
 
     @property
     def left(self) -> int:
         """Tokens that are copied to the end of the line."""
-        return sum(token not in self._spelling.ends for token in self._ahead)
+        return sum(token not in self._spelling.ends for token in self.ahead)
 
     def source(self, characters: int) -> Source | None:
         """Where a fill of so many characters came from, its first part if several; None where most was the model's."""
@@ -84,12 +84,12 @@ class Copier:
             self._tokens.append(token)
             copy = self.next
             self.shares.append(prior(copy.evidence) if copy and copy.token == token else 0.0)
-            if self._ahead[:1] == [token] and self._candidate is not None:
-                self._followed.append((self._size(self._ahead.pop(0)), self._candidate))
+            if self.ahead[:1] == [token] and self._candidate is not None:
+                self._followed.append((self._size(self.ahead.pop(0)), self._candidate))
                 self._begun = True
             else:
-                self._ahead = []
-            if not self._ahead:
+                self.ahead = []
+            if not self.ahead:
                 self._search()
 
     def follow(self, tokens: list[int]) -> None:
@@ -114,7 +114,7 @@ class Copier:
 
     def draft(self) -> list[int]:
         """As many of the next tokens as are likely to be agreed with, which is twice as likely as their being right."""
-        chance, tokens = 1.0, self._ahead[:DRAFT]
+        chance, tokens = 1.0, self.ahead[:DRAFT]
         for count, token in enumerate(tokens):
             evidence = self._evidence(begun=self._begun or count > 0)
             chance *= min(1.0, 2 * prior(evidence)) if evidence else 0.0
@@ -128,7 +128,7 @@ class Copier:
         return self._candidate.evidence(line_start, begun, late) if self._candidate else None
 
     def _search(self) -> None:
-        self._candidate, self._ahead, self._begun = None, [], False
+        self._candidate, self.ahead, self._begun = None, [], False
         if not self._searches:
             return
         fill = self._spelling.decode(self._tokens)
@@ -144,7 +144,7 @@ class Copier:
         if not candidates:
             return
         self._candidate = candidates[0]
-        self._ahead = self._spelled(("" if self._tokens else self._taken) + self._candidate.line, self._candidate)
+        self.ahead = self._spelled(("" if self._tokens else self._taken) + self._candidate.line, self._candidate)
 
     def _spelled(self, line: str, candidate: Candidate) -> list[int]:
         """Tokens of a line, and of what follows where the candidate ends it: the beginning of the next line where one

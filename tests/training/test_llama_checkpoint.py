@@ -60,7 +60,7 @@ def test_the_tokenizer_is_ours_with_the_marks_that_others_know(checkpoint: Path)
 
 
 def test_the_engine_fills_with_it_as_with_a_public_model(checkpoint: Path) -> None:
-    engine = Engine.load(str(checkpoint), "cpu", "autoregressive")
+    engine = Engine.load(str(checkpoint), "cpu")
     fill = engine.fill(FillRequest(prefix="import os\n\ndef f(", suffix="):\n", max_tokens=6), threading.Event())
     assert fill.tokens == 6
 

@@ -97,9 +97,10 @@ def test_sharded_weights_in_another_type_are_the_same(tmp_path: Path) -> None:
 def test_the_plans_say_what_the_families_need(tmp_path: Path) -> None:
     plans = {name: load(make(tmp_path / name)[0]).plan for name, make in tiny.FAMILIES.items()}
     shifted = {name for name, plan in plans.items() if plan.infill.shift}
-    assert shifted == {"dream", "dreamon", "open-dcoder", "fast-dllm-v2", "diffullama", "diffugpt"}
+    assert shifted == {"dream", "dreamon", "open-dcoder", "fast-dllm-v2", "diffullama", "diffugpt", *tiny.CAUSAL}
     blocks = {name: plan.shape.block for name, plan in plans.items() if plan.shape.block}
     assert blocks == {
+        **dict.fromkeys(tiny.CAUSAL, 1),
         "fast-dllm-v2": 8,
         "tiny-a2d-blocks": 8,
         "sdar": 4,

@@ -68,7 +68,7 @@ def test_a_growing_prefix_reuses_whole_blocks(tmp_path: Path) -> None:
     fill(backend, FillRequest(prefix=text, max_tokens=4))
     typed = fill(backend, FillRequest(prefix=text + "x", max_tokens=4))
     assert typed.reused > 0
-    assert fill(backend, FillRequest(prefix="other", max_tokens=4)).reused == 0
+    assert fill(backend, FillRequest(prefix="other", suffix="y", max_tokens=4)).reused == 0
 
 
 class Writer:

@@ -25,6 +25,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Starcoder2Config,
+    Starcoder2ForCausalLM,
 )
 
 from engine.backends import sampling
@@ -34,7 +36,7 @@ from engine.models.transformer import Transformer, visible
 
 torch.set_num_threads(1)
 SPECIALS = ["<|endoftext|>", "<|beginoftext|>", "<|mask|>", "<|expand|>"]
-FIM = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
+FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 EOS, BOS, MASK, EXPAND = range(4)
 VOCAB = 320  # specials, bytes and a few merges
 TEXT = "def add(a, b):\n    return a + b\n\n\nclass Point:\n    def __init__(self, x, y):\n        self.x = x\n" * 4
@@ -75,17 +77,21 @@ def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, 
 
 
 @lru_cache
-def tokenizer_json(fim: bool) -> str:
+def tokenizer_json(fim: bool, marks: tuple[str, ...] = FIM, begins: bool = False) -> str:
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=VOCAB,
-        special_tokens=SPECIALS + FIM * fim,
+        special_tokens=SPECIALS + list(marks) * fim,
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator([TEXT], trainer)
+    if begins:
+        bpe.post_processor = tokenizers.processors.TemplateProcessing(
+            f"{SPECIALS[BOS]} $A", None, [(SPECIALS[BOS], BOS)]
+        )
     text: str = bpe.to_str()
     return text
 
@@ -98,6 +104,15 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], fim:
     (folder / "tokenizer_config.json").write_text(json.dumps(special))
     save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, folder / "model.safetensors")
     return folder
+
+
+def causal(made: tuple[Path, Reference], marks: tuple[str, ...], begins: bool = False) -> tuple[Path, Reference]:
+    """With a causal code model's tokenizer, which has fill-in-the-middle tokens and no mask."""
+    folder, reference = made
+    (folder / "tokenizer.json").write_text(tokenizer_json(True, marks, begins))
+    special = {"eos_token": SPECIALS[EOS], "bos_token": SPECIALS[BOS]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    return folder, reference
 
 
 def block_mask(length: int, block: int) -> Tensor:
@@ -149,6 +164,10 @@ def qwen3(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) ->
 
 def llama(folder: Path, marks: dict[str, Any], block: int = 0, **config: Any) -> tuple[Path, Reference]:
     return _llama_like(folder, LlamaConfig, LlamaForCausalLM, marks, block, config)
+
+
+def starcoder2(folder: Path) -> tuple[Path, Reference]:
+    return _llama_like(folder, Starcoder2Config, Starcoder2ForCausalLM, {}, 1, {"norm_epsilon": 1e-5})
 
 
 def _llama_like(
@@ -329,10 +348,28 @@ def shard(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 10000.0}
 DREAM = {"model_type": "Dream", "architectures": ["DreamModel"], "mask_token_id": MASK}
 
+CAUSAL: dict[str, Callable[[Path], tuple[Path, Reference]]] = {
+    "qwen2.5-coder": lambda at: causal(qwen2(at / "Qwen2.5-Coder", {}, block=1, tie_word_embeddings=True), FIM),
+    "seed-coder": lambda at: causal(
+        llama(at / "Seed-Coder", {}, block=1), ("<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>")
+    ),
+    "deepseek-coder": lambda at: causal(
+        llama(at / "deepseek-coder", {}, block=1, rope_parameters=LINEAR),
+        ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # noqa: RUF001
+        begins=True,
+    ),
+    "granite-code": lambda at: causal(
+        llama(at / "granite", {}, block=1, attention_bias=True, mlp_bias=True),
+        ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ),
+    "starcoder2": lambda at: causal(starcoder2(at / "starcoder2"), ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")),
+}
 FAMILIES: dict[str, Callable[[Path], tuple[Path, Reference]]] = {
+    **CAUSAL,
     "dream": lambda at: qwen2(at / "Dream-v0-Base", DREAM),
     "dreamon": lambda at: qwen2(at / "DreamOn-v0", {**DREAM, "expand_token_id": EXPAND}),
     "open-dcoder": lambda at: qwen2(

@@ -24,11 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from engine.backends.slots import Asked, Kind, Said, Slots
 from engine.contract import EngineError
-<<<<<<< HEAD:engine/backends/tensor_parallel.py
-from engine.models import checkpoint, registry, tensor_parallel
-=======
-from engine.models import checkpoint, sharing
->>>>>>> hub-fim:engine/backends/ranks.py
+from engine.models import checkpoint, tensor_parallel
 from engine.models.family import Config
 
 PATIENCE = timedelta(minutes=2)  # for a rank that does not come, or does not answer
@@ -157,11 +153,7 @@ def load(
     name: str, config: Config, devices: list[torch.device], dtype: torch.dtype, family: str | None
 ) -> tuple[checkpoint.Checkpoint, Slots]:
     """A checkpoint shared among devices of one kind, and its passes. Raises EngineError."""
-<<<<<<< HEAD:engine/backends/tensor_parallel.py
-    tensor_parallel.require_even(registry.plan(config, name, family)[1].shape, len(devices), name)
-=======
-    sharing.require_even(checkpoint.plan_of(name, config, family)[1].shape, len(devices), name)
->>>>>>> hub-fim:engine/backends/ranks.py
+    tensor_parallel.require_even(checkpoint.plan_of(name, config, family)[1].shape, len(devices), name)
     free = [checkpoint.free_bytes(device) for device in devices]
     least = None if None in free else min(each for each in free if each is not None)
     if least is not None and devices[0].type == "cpu":

@@ -52,14 +52,10 @@ def decode(
     while going and not limits.late():
         copied = copier.draft() if request.drafts else []
         draft = copied or _likely(canvas, limits.spelling.ends)
-<<<<<<< HEAD
-        masks = [mask] * size if on_canvas and not copied else []
-=======
         allowed = forced(written.tokens)
         if allowed is not None and draft and forced([*written.tokens, draft[0]]) is not None:
             draft = []  # its second token would be forced too
-        masks = [mask] * size if on_canvas and not (copied or model.denoises) else []
->>>>>>> hub-fim
+        masks = [mask] * size if on_canvas and not copied else []
         text = [*gap.before, *written.tokens]
         if len(text) + len(draft) + len(masks) > model.capacity:
             break

@@ -18,13 +18,8 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from engine.contract import EngineError, Sampling
-<<<<<<< HEAD
 from engine.models import memory_plan, quantised, registry, tensor_parallel, validation
-from engine.models.family import Config, Plan
-=======
-from engine.models import quantised, registry, room, sharing, validation
 from engine.models.family import Config, Family, Plan
->>>>>>> hub-fim
 from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.memory_plan import MemoryPlan
 from engine.models.tensors import Tensors

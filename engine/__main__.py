@@ -84,6 +84,8 @@ def _get(command: argparse.ArgumentParser) -> None:
     def run(args: argparse.Namespace) -> None:
         from engine import get
 
+        if args.name is None and (args.source or args.remove):
+            raise EngineError("say which model: python -m engine get base")
         if args.name is None:
             print(get.listed())
         elif args.remove:
@@ -140,6 +142,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
     humaneval.add_argument("--prefix-only", action="store_true", help="do not show the model what follows a gap")
     humaneval.add_argument("--no-copies", dest="copies", action="store_false", help="the model alone")
+    humaneval.add_argument("--no-check", dest="check", action="store_false", help="first fills, can they stand or not")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
@@ -163,11 +166,7 @@ def _corpus(command: argparse.ArgumentParser) -> None:
 def _run_eval_edits(args: argparse.Namespace) -> None:
     from engine.evaluation import edits
 
-    report = edits.evaluate(args.histories, args.commits, args.shuffled)
-    if args.json:
-        print(msgspec.json.encode(report).decode())
-    else:
-        edits.print_report(report)
+    edits.report(edits.evaluate(args.histories, args.commits, args.shuffled)).print(args.json)
 
 
 def _run_eval_lines(args: argparse.Namespace) -> None:
@@ -212,7 +211,7 @@ def _run_eval_humaneval(args: argparse.Namespace) -> None:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
-    how = args.limit, args.seed, args.prefix_only, args.copies
+    how = args.limit, args.seed, args.prefix_only, args.copies, args.check
     scores = [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
     humaneval.report(scores).print(args.json)
 

@@ -1,21 +1,25 @@
-"""`auto`: nano answers from the first second; small, which is loaded meanwhile, wherever it keeps the deadline. A model
-that was tuned to a workspace takes small's place as `auto:FOLDER`.
+"""`auto`: a ladder of models. The first answers from the first second; better ones are loaded meanwhile, one after the
+other, and the best that keeps the deadline answers. A model that was tuned to a workspace takes small's place as
+`auto:FOLDER`.
 
-Which one answers is decided anew for each request, by what small still has to read for it and by what its passes cost
-on this machine at the moment. A request without a deadline waits for small.
+Which one answers is decided anew for each request, by what each still has to read for it and by what its passes cost
+on this machine at the moment, which is measured when it is loaded and whenever it reads ahead. A request without a
+deadline waits for the best.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from engine import get
 from engine.contract import Backend, EngineError, Fill, FillRequest, Watch
 
 if TYPE_CHECKING:
@@ -32,30 +36,36 @@ def best() -> str:
 
 
 def load(better: str = "") -> Backend:
-    """With another model in the place of the best one, where it is named. Raises EngineError where nano is missing or
+    """With another model in the place of small, where it is named. Raises EngineError where nano is missing or
     damaged.
     """
     from engine.embedded import Embedded  # here, so that asking for the best costs no onnxruntime
 
-    nano, better = Embedded.load(NANO), better or best()
-    return nano if better == NANO else Auto(nano, lambda: Embedded.load(better), better)
+    nano, names = Embedded.load(NANO), [better or best()]
+    names += [name for name in get.MODELS if not better and get.installed(name)]
+    loaders = {name: partial(Embedded.load, name) for name in names if name != NANO}
+    return Auto(nano, loaders) if loaders else nano
 
 
 class Auto(Backend):
-    """See engine.contract.Backend. `load_better` runs in a thread of its own, and `name` is what it loads."""
+    """See engine.contract.Backend. `better` are loaded by name in a thread of its own, the best last."""
 
-    def __init__(self, quick: Embedded, load_better: Callable[[], Embedded], name: str = SMALL) -> None:
-        self._quick, self._name = quick, name
-        self._better: Future[Embedded] = Future()
-        threading.Thread(target=self._load, args=(load_better,), name="loading", daemon=True).start()
+    def __init__(self, quick: Embedded, better: Mapping[str, Callable[[], Embedded]]) -> None:
+        self._quick = quick
+        self._better: dict[str, Future[Embedded]] = {name: Future() for name in better}
+        threading.Thread(target=self._load, args=(better,), name="loading", daemon=True).start()
 
-    def _load(self, load_better: Callable[[], Embedded]) -> None:
+    def _load(self, better: Mapping[str, Callable[[], Embedded]]) -> None:
+        for name, load in better.items():
+            self._load_one(name, load)
+
+    def _load_one(self, name: str, load: Callable[[], Embedded]) -> None:
         try:
-            self._better.set_result(load_better())
+            self._better[name].set_result(load())
         except Exception as error:  # whatever it is, there is a model that answers
             if not isinstance(error, EngineError):
-                logger.exception("%s could not be loaded.", self._name)
-            self._better.set_exception(error)
+                logger.exception("%s could not be loaded.", name)
+            self._better[name].set_exception(error)
 
     @property
     def reach(self) -> int:
@@ -73,27 +83,31 @@ class Auto(Backend):
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill."""
-        better = self._loaded(request)
-        fill = better.fill_in_time(request, cancel, watch) if better else None
-        if fill is not None:
-            return fill
-        fill = self._quick.fill(request, cancel, watch)
-        return msgspec.structs.replace(fill, whole_window=False, instead=self._missing())
+        if request.deadline_ms is None:
+            self._wait()
+        models = [self._quick, *self._loaded()]
+        model = next((each for each in reversed(models[1:]) if each.in_time(request)), models[0])
+        whole = model is models[-1] and len(models) > len(self._better)
+        return msgspec.structs.replace(model.fill(request, cancel, watch), whole_window=whole, instead=self._missing())
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
-        """See Engine.read. The quick one's first, for it answers while the better one reads."""
-        self._quick.read(request, cancel)
-        better = self._loaded(request)
-        return better.read(request, cancel) if better else self._better.done()
-
-    def _loaded(self, request: FillRequest) -> Embedded | None:
-        """The better one, if it is there."""
+        """See Engine.read. The quick one's first, for it answers while the better ones read."""
         if request.deadline_ms is None:
-            self._better.exception()  # waits
-        done = self._better.done() and self._better.exception() is None
-        return self._better.result() if done else None
+            self._wait()
+        for model in (self._quick, *self._loaded()):
+            model.read(request, cancel)
+        return all(each.done() for each in self._better.values())
+
+    def _wait(self) -> None:
+        for each in self._better.values():
+            each.exception()
+
+    def _loaded(self) -> list[Embedded]:
+        """The better ones that are there, the best last."""
+        return [each.result() for each in self._better.values() if each.done() and each.exception() is None]
 
     def _missing(self) -> str:
-        """What is wrong with the better one."""
-        error = self._better.exception() if self._better.done() else None
-        return f"{NANO} answers instead of {self._name}: {error}." if error else ""
+        """What is wrong with the better ones."""
+        errors = {name: each.exception() for name, each in self._better.items() if each.done()}
+        answers = self._loaded()[-1].name if self._loaded() else NANO
+        return " ".join(f"{answers} answers instead of {name}: {error}." for name, error in errors.items() if error)

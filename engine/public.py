@@ -30,8 +30,8 @@ from engine.models import checkpoint, diffusion_gemma
 from engine.models.family import Config
 from engine.models.transformer import Shape
 from engine.models.vocabulary import CHARACTERS, Vocabulary
+from engine.prompt import after_cursor
 from engine.retrieval import copying
-from engine.window import after_cursor
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
 REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
@@ -63,9 +63,9 @@ def ready(
 ) -> tuple[checkpoint.Checkpoint, Slots]:
     """A checkpoint and its passes, on a device or shared among several."""
     if len(devices) > 1:
-        from engine.backends import ranks  # here, for torch's distributed tensors cost a second
+        from engine.backends import tensor_parallel  # here, for torch's distributed tensors cost a second
 
-        return ranks.load(name, config, devices, dtype_on(devices[0]), family)
+        return tensor_parallel.load(name, config, devices, dtype_on(devices[0]), family)
     read = checkpoint.load(name, config, devices[0], dtype_on(devices[0]), family)
     return read, prepared(read)
 

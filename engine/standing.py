@@ -25,9 +25,9 @@ import msgspec
 
 from engine.contract import Fill, FillRequest
 from engine.languages import language_of
+from engine.prompt import after_cursor
 from engine.syntax import BYTES, GRAMMARS, Around, Unknown, around_of, budget, late, misplaced, needed
 from engine.tabs import head_of
-from engine.window import after_cursor
 
 CANNOT, CAN, FITS = range(3)  # stand there: for sure not; yes, but something is wanted; as far as can be told
 LINES, LONGEST = 200, 400  # of the function around, a longer one is not parsed; characters of a line
@@ -74,7 +74,7 @@ def verdict(request: FillRequest, fill: Fill) -> int:
     where a limit ended the fill, or the lines around are no Python themselves, and where it takes too long to tell.
     """
     try:
-        with budget():
+        with budget(language_at(request)):
             return _verdict(request, fill)
     except Unknown:
         return FITS
@@ -273,7 +273,7 @@ def beginnings(request: FillRequest) -> Iterator[str]:
     it takes too long to tell.
     """
     with contextlib.suppress(Unknown):
-        with budget():
+        with budget(language_at(request)):
             found = list(_beginnings(request))
         yield from found
 

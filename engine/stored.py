@@ -23,8 +23,9 @@ from engine.contract import EngineError
 PLANES = {8: (8,), 6: (4, 2), 5: (4, 1), 4: (4,)}  # widths in bits, the highest bits first
 COMPUTED = 128  # weights of a row that share a scale when they are multiplied, which is fastest
 ZERO = 128  # what stands for 0 in eight bits
+ROWS = 1 << 19  # numbers that are unpacked at once
 HEADER = 1 << 17  # bytes that `write_each` leaves for the names, whose arrays it does not know yet
-KINDS = {"uint8": "U8", "float16": "F16", "float32": "F32"}  # as safetensors names them
+KINDS = {"uint8": "U8", "int64": "I64", "float16": "F16", "float32": "F32"}  # as safetensors names them
 CLIPPING = np.linspace(0.8, 1.0, 9, dtype=np.float32)  # shares of a block's largest weight that scales are tried for
 
 
@@ -96,17 +97,37 @@ def pack(name: str, matrix: Matrix) -> dict[str, NDArray[np.generic]]:
     return packed
 
 
-def unpack(name: str, packed: Mapping[str, NDArray[Any]]) -> Matrix:
-    """Raises KeyError where there is no such matrix."""
-    scales = packed[f"{name}.scales"].astype(np.float32)
-    widths = [width for width in (8, 4, 2, 1) if f"{name}.{width}" in packed]
-    bits = sum(widths)
+def unpack(name: str, packed: Mapping[str, NDArray[Any]], wide: bool = False) -> Matrix:
+    """As it is stored, or as `Matrix.wide` makes it. Raises KeyError where there is no such matrix.
+
+    Some rows after the other, so that what is in between stays in the processor's cache and never exists at once.
+    """
+    parts = {part: packed[f"{name}.{part}"] for part in ("scales", "8", "4", "2", "1") if f"{name}.{part}" in packed}
+    scales = parts.pop("scales")
+    bits = sum(map(int, parts))
     if bits == 8:
-        return Matrix(packed[f"{name}.8"], scales, bits)  # as it is multiplied, so nothing is read yet
+        return Matrix(parts["8"], scales.astype(np.float32), bits)  # nothing of it is read yet
+    made: Matrix | None = None
+    step = max(1, ROWS * 8 // bits // max(1, sum(part.shape[1] for part in parts.values())))
+    for start in range(0, len(scales), step):
+        rows = slice(start, start + step)
+        matrix = _unpacked({int(width): part[rows] for width, part in parts.items()}, scales[rows], bits)
+        matrix = matrix.wide() if wide else matrix
+        if made is None:
+            numbers, wide_scales = (
+                np.empty((len(scales), part.shape[1]), part.dtype) for part in (matrix.numbers, matrix.scales)
+            )
+            made = Matrix(numbers, wide_scales, matrix.bits)
+        made.numbers[rows], made.scales[rows] = matrix.numbers, matrix.scales
+    assert made is not None
+    return made
+
+
+def _unpacked(planes: Mapping[int, NDArray[Any]], scales: NDArray[Any], bits: int) -> Matrix:
     values: Any = np.uint8(0)
-    for width in widths:
-        values = (values << np.uint8(width % 8)) | _spread(packed[f"{name}.{width}"], width)
-    return Matrix(values + np.uint8(ZERO - 2 ** (bits - 1)), scales, bits)
+    for width, plane in planes.items():
+        values = (values << np.uint8(width % 8)) | _spread(plane, width)
+    return Matrix(values + np.uint8(ZERO - 2 ** (bits - 1)), scales.astype(np.float32), bits)
 
 
 def _spread(plane: NDArray[Any], width: int) -> NDArray[np.uint8]:
@@ -170,13 +191,15 @@ def mapped(path: Path) -> dict[str, NDArray[Any]]:
     }
 
 
-def read(path: Path) -> Weights:
-    """All weights by name. Raises EngineError where the file is missing or damaged."""
+def read(path: Path, wide: bool = False) -> Weights:
+    """All weights by name, matrices as they are stored or `wide`. Raises EngineError where the file is missing or
+    damaged.
+    """
     try:
         packed = mapped(path)
         matrices = [name.removesuffix(".scales") for name in packed if name.endswith(".scales")]
         parts = tuple(f"{name}." for name in matrices)
         plain = {name: array for name, array in packed.items() if not name.startswith(parts)}
-        return plain | {name: unpack(name, packed) for name in matrices}
+        return plain | {name: unpack(name, packed, wide) for name in matrices}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise EngineError(f"the weights {path} are missing or damaged ({error}); install the model again") from None

@@ -25,6 +25,7 @@ from engine.tabs import head_of
 
 ABOVE, BELOW = 120, 30  # lines
 BYTES, SECONDS = 1 << 15, 0.02  # that are parsed, and that it takes, at most
+FILE = 1 << 20  # bytes of a whole file
 CHUNK = 1 << 12  # bytes that a parser is given at once
 GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
@@ -66,9 +67,13 @@ _until: ContextVar[float] = ContextVar("_until", default=math.inf)
 
 
 @contextlib.contextmanager
-def budget(seconds: float = SECONDS) -> Iterator[None]:
-    """So long may all take that is parsed in it; then it is left by Unknown."""
-    token = _until.set(time.perf_counter() + seconds)
+def budget(language: str, seconds: float = SECONDS) -> Iterator[None]:
+    """So much of the thread's processor time may all take that is parsed in it, but for loading the grammar; then it is
+    left by Unknown. That the machine is busy changes nothing.
+    """
+    if language in GRAMMARS:
+        grammar(language)
+    token = _until.set(time.thread_time() + seconds)
     try:
         yield
     except RecursionError:
@@ -78,7 +83,7 @@ def budget(seconds: float = SECONDS) -> Iterator[None]:
 
 
 def late() -> bool:
-    return time.perf_counter() > _until.get()
+    return time.thread_time() > _until.get()
 
 
 def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:
@@ -133,9 +138,9 @@ def grammar(language: str) -> Language:
     return Language(getattr(importlib.import_module(module), function)())
 
 
-def parse(language: str, text: bytes, edited: Tree | None = None) -> Tree:
+def parse(language: str, text: bytes, edited: Tree | None = None, most: int = BYTES) -> Tree:
     """The tree of a text, which is made faster from that of another text, edited. Raises Unknown."""
-    if len(text) > BYTES or late():
+    if len(text) > most or late():
         raise Unknown
     parser = partial(  # of its own, for this is done in several threads
         Parser(grammar(language)).parse, lambda at, _: text[at : at + CHUNK], progress_callback=lambda *_: late()
@@ -169,12 +174,8 @@ def errors(node: Node) -> int:
 
 
 def errors_of(text: str, language: str) -> int:
-    """How many there are in a whole text. It is for other threads: the parser is its own, and as it is handed the text
-    in pieces the event loop has its turn.
-    """
-    source = text.encode()
-    tree = Parser(grammar(language)).parse(lambda at, _: source[at : at + CHUNK])
-    return errors(tree.root_node)
+    """How many there are in a whole file, which takes its time. Raises Unknown."""
+    return errors(parse(language, text.encode(), most=FILE).root_node)
 
 
 def closing(text: str) -> str:

@@ -91,6 +91,11 @@ class Cache:
         self._entries.insert(0, Entry(self.context(request), limits, fill))
         del self._entries[self._size :]
 
+    def remove(self, request: FillRequest) -> None:
+        """Forget what answers a request and no other one."""
+        context, lines = self.context(request), request.max_lines
+        self._entries = [one for one in self._entries if (one.context, one.request.max_lines) != (context, lines)]
+
     def clear(self) -> None:
         self._entries.clear()
 

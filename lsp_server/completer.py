@@ -337,6 +337,10 @@ class Completer:
         """Drop the cached completions."""
         self._cache.clear()
 
+    def drop(self, request: FillRequest) -> None:
+        """Drop the cached completion of a request, of which nothing can be shown."""
+        self._cache.remove(request)
+
     def close(self) -> None:
         """Stop the work and let the worker end. The loop may be gone, and then cannot be told of what is cancelled."""
         with contextlib.suppress(RuntimeError):

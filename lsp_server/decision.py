@@ -9,7 +9,7 @@ of the most benefit is shown, if it has any:
 The chance is said by small gradient-boosted trees (Friedman 2001) from what is at hand anyway: the probabilities of the
 tokens, whether they were copied and for how long a match, how many names stand nowhere else (a small model invents
 some), the kind of place, how much was typed of the fill already.
-They are fitted by `python -m learning`, for each model a file of decisions/. In a session their log-odds
+They are fitted by `python -m lsp_server.learning`, for each model a file of decisions/. In a session their log-odds
 shift with what the user accepts, by at most MOST_SHIFT.
 """
 
@@ -100,10 +100,10 @@ class Decision:
     @classmethod
     @lru_cache
     def load(cls, model: str) -> Decision:
-        """Another model than ours is judged as nano is."""
+        """Another model than ours is judged as small is."""
         learned = files("lsp_server") / "decisions"
         path = learned / f"{model}.json"
-        data = (path if path.is_file() else learned / "nano.json").read_bytes()
+        data = (path if path.is_file() else learned / "small.json").read_bytes()
         return cls(msgspec.json.decode(data, type=Trees))
 
     def log_odds(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,8 +11,7 @@ import time
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from engine import EngineError, FillRequest, checksums
-from engine.embedded import WEIGHTS
+from engine import EngineError, FillRequest, checksums, get
 from lsp_server.completer import LoadEngine
 from lsp_server.log import default_file
 from lsp_server.settings import Settings
@@ -38,7 +37,8 @@ def report(settings: Settings, load_engine: LoadEngine) -> int:
         f"Python {platform.python_version()} ({sys.executable}) on {platform.platform()}, {os.cpu_count()} processors"
     )
     print("packages:", ", ".join(f"{name} {found_version(name)}" for name in packages()))
-    sound = [weights(folder) for folder in sorted(WEIGHTS.iterdir()) if folder.is_dir()]
+    stored = [path for folder in (get.WEIGHTS, get.models_folder()) for path in sorted(folder.glob(f"*/{get.STORED}"))]
+    sound = [weights(path.parent) for path in stored]
     works = test_fill(settings, load_engine)
     for editor, places in EDITORS.items():
         here = sorted({str(path) for place in places for path in Path.home().glob(place)})

@@ -175,12 +175,15 @@ def without_unfinished_tail(text: str, gap: Gap) -> str:
 
 
 def closed(text: str, gap: Gap) -> str:
-    """The text before the first bracket that it opens and does not close. What ends its line with one, or within one,
-    goes on below, where nothing stands right of the cursor.
+    """The text before the first bracket that it opens and does not close. Where nothing stands right of the cursor, a
+    line that ends within one goes on below; else a quote is closed too.
     """
     head, rest = gap.head[-LONG:], gap.rest[:LONG]
     own = [at - len(head) for at in unclosed(head + text) if at >= len(head)]
     if rest.strip():
+        strings = ((one.start() - len(head), one.end() - len(head)) for one in STRING.finditer(head + text + rest))
+        text = next((text[:start] for start, end in strings if 0 <= start < len(text) < end), text)
+        own = [at for at in own if at < len(text)]
         more = len(unclosed(head + text + rest)) - len(unclosed(head + rest))
         own = own[max(0, len(own) - more) :]
     else:
@@ -270,7 +273,7 @@ def sound(text: str, gap: Gap) -> str:
     words = [lines[0][: word.end()] for word in WORD.finditer(lines[0])][-WORDS:-1]
     beginnings = ["\n".join(lines[:count]) for count in range(1, len(lines) + 1)]
     try:
-        with budget():
+        with budget(gap.language):
             tried = reversed([*words, *beginnings])
             return next((kept for kept in tried if not breaks(gap.prefix, gap.suffix, gap.language, kept)), "")
     except Unknown:

@@ -22,11 +22,12 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
 
-from engine import EngineError, Fill, FillRequest
+from engine import AUTO, Cancelled, EngineError, Fill, FillRequest
 from engine.plain import plain
 from engine.remote.address import is_url, parsed
 from engine.retrieval.exclusions import may_read
 from engine.retrieval.installed import site_packages
+from lsp_server import fetching
 from lsp_server.buffers import without_end
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
@@ -100,6 +101,8 @@ class InpaintServer(LanguageServer):
         self.following: asyncio.Future[Any] | None = None
         self.indexing: asyncio.Future[Any] | None = None
         self.files_watched = False  # by the client
+        self.offered = False  # the better model, in this session
+        self.fetching: asyncio.Task[None] | None = None
 
     def configure(self, options: Json) -> None:
         """Take over the options; say what is wrong with them; load the model where it is another."""
@@ -197,6 +200,7 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(folders_changed)
     server.feature(types.TEXT_DOCUMENT_DID_SAVE)(did_save)
     server.command(REBUILD)(rebuild_index)
+    server.command(fetching.GET_MODEL)(get_model)
     server.feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
@@ -295,6 +299,8 @@ def say_where_text_goes(ls: InpaintServer) -> None:
 
 def shutdown(ls: InpaintServer, params: None) -> None:
     ls.shutting_down = True
+    if ls.fetching is not None:
+        ls.fetching.cancel()
     ls.keep_statistics()
     ls.files.close()
     ls.completer.close()
@@ -303,6 +309,45 @@ def shutdown(ls: InpaintServer, params: None) -> None:
 def leave(ls: InpaintServer, params: None) -> None:
     """End the session; a client that has not asked for the shutdown did not mean this."""
     ls.protocol.exit_code = 0 if ls.shutting_down else FAILURE
+
+
+# ---------------------------------------------------------------- a better model
+
+
+def get_model(ls: InpaintServer, *arguments: Json) -> None:
+    """The command of a menu, and all that ever fetches a model: of the name that is given."""
+    name = arguments[0] if arguments else fetching.BETTER
+    ls.fetching = asyncio.ensure_future(fetch_and_use(ls, str(name)))
+
+
+async def fetch_and_use(ls: InpaintServer, name: str) -> None:
+    """The model that answers is loaded anew where it may be another now."""
+    try:
+        await fetching.fetch(ls, name)
+    except Cancelled:
+        ls.tell(types.MessageType.Info, f"{name} was not fetched. The next time goes on where this stopped.")
+    except EngineError as error:
+        ls.tell(types.MessageType.Error, str(error))
+    else:
+        ls.tell(types.MessageType.Info, f"{name} is there.")
+        if ls.settings.model.partition(":")[0] in (AUTO, name):
+            ls.completer.load(ls.settings.model, ls.settings.device)
+            follow_loading(ls)
+    ls.announce()
+
+
+def offer_model(ls: InpaintServer) -> None:
+    """Offer a better one, once, where it is time for that."""
+    window = ls.client_capabilities.window
+    can_ask = window is not None and window.show_message is not None
+    if can_ask and not ls.offered and fetching.is_due(ls.cost.model if ls.cost else "", ls.feedback.counts["shown"]):
+        ls.offered = True
+        ls.fetching = asyncio.ensure_future(fetch_if_wanted(ls))
+
+
+async def fetch_if_wanted(ls: InpaintServer) -> None:
+    if await fetching.accepts(ls):
+        await fetch_and_use(ls, fetching.BETTER)
 
 
 # ---------------------------------------------------------------- the workspace's files
@@ -528,6 +573,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, (uri, line))
     offers = {ls.feedback.offer(identifier, other): other for other in others if other not in ("", text)}
     items = [completion_item(question, each, own) for own, each in ({identifier: text} | offers).items()]
+    offer_model(ls)
     return types.InlineCompletionList(items=items)
 
 
@@ -550,6 +596,7 @@ async def answered(ls: InpaintServer, uri: str, line: int, question: Question | 
     answer = await ls.completer.aside(partial(judged, ls, (uri, line), question, fills))
     if answer is None or answer.shown.text or not question.invoked or request.max_lines == 1:
         return answer
+    ls.completer.drop(request)
     unasked = msgspec.structs.replace(request, max_lines=1, deadline_ms=ls.settings.deadline_automatic_ms)
     return await answered(ls, uri, line, question._replace(request=unasked))
 
@@ -611,7 +658,7 @@ async def next_edit(ls: InpaintServer, params: Json) -> Json:
     except msgspec.ValidationError as error:
         raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
     document = ls.documents.get(asked.text_document.uri)
-    if document is None or not (ls.settings.next_edit and ls.settings.allow(document.file, document.language)):
+    if document is None or not (ls.settings.next_edit and ls.allows(document)):
         return {"edits": []}
     while ls.asked:  # completions go first
         await asyncio.sleep(TURN)

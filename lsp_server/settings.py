@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     max_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     trust: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    deadline_automatic_ms: Milliseconds = 60
+    deadline_automatic_ms: Milliseconds = 150
     deadline_invoked_ms: Milliseconds = 400
     show: Dial = "balanced"
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from engine import AUTO
+from engine import AUTO, get
 from engine.auto import best
 from engine.languages import NAMES
 from lsp_server.completer import Completer
@@ -80,6 +80,7 @@ def status(
         "reason": reason,
         "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
         "model": settings.model,
+        "models": [{"name": n, "there": get.installed(n), "takes": str(m)} for n, m in get.MODELS.items()],
         "answered": (cost and cost.model) or None,
         "learned": learned(settings.model),
         "latencyMs": cost and round(cost.latency_ms, 2),

@@ -1,4 +1,4 @@
-"""Tests keep nothing in the cache of whoever runs them."""
+"""Tests keep nothing in the cache of whoever runs them, and use no model that was fetched."""
 
 from __future__ import annotations
 
@@ -11,4 +11,5 @@ import pytest
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("INPAINT_MODELS", str(tmp_path_factory.mktemp("models")))
         yield

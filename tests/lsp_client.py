@@ -47,6 +47,7 @@ class LspClient:
         self.process: asyncio.subprocess.Process | None = None
         self.errors: asyncio.Task[bytes] | None = None
         self.received: list[dict[str, Json]] = []
+        self.answers: dict[str, Json] = {}  # to requests of the server, by method
         self.arrival = asyncio.Condition()
         self.order: list[int] = []  # ids in the order of their answers
         self._ids = itertools.count(1)
@@ -81,8 +82,8 @@ class LspClient:
 
     async def _take(self, message: dict[str, Json]) -> None:
         if "method" in message:
-            if "id" in message:  # the requests of this server want nothing but an acknowledgement
-                self._send({"id": message["id"], "result": None})
+            if "id" in message:  # most requests of this server want nothing but an acknowledgement
+                self._send({"id": message["id"], "result": self.answers.get(message["method"])})
             async with self.arrival:
                 self.received.append(message)
                 self.arrival.notify_all()

@@ -125,6 +125,13 @@
   (inpaint--tell inpaint--item "dismissed")
   (inpaint--hide))
 
+(defun inpaint-get-base ()
+  "Have the server fetch a better model, once, and use it."
+  (interactive)
+  (when (y-or-n-p "Fetch 491 MB, keep 389 MB, for a model that takes 500 MB of memory? ")
+    (jsonrpc-async-request (eglot--current-server-or-lose) :workspace/executeCommand
+                           '(:command "inpaint.getModel" :arguments ["base"]) :success-fn #'ignore :error-fn #'ignore)))
+
 (defun inpaint-trigger ()
   "Ask for a suggestion now, of several lines where that makes sense."
   (interactive)

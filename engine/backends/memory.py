@@ -33,9 +33,9 @@ class ModelShape(msgspec.Struct, frozen=True):
     context: Annotated[int, msgspec.Meta(ge=32, le=1 << 20)]  # tokens of context it was trained on
     canvas: Annotated[int, msgspec.Meta(ge=0, le=1024)]  # tokens of its largest canvas; 0 where it knows none
     ngram_buckets: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
-    marks_empty_rest: bool = True  # see window.prompt
-    sees_snippets: bool = False  # see window.prompt
-    rest_first: bool = False  # see window.prompt
+    marks_empty_rest: bool = True  # see prompt.prompt
+    sees_snippets: bool = False  # see prompt.prompt
+    rest_first: bool = False  # see prompt.prompt
     name: str = ""  # of the model whose shares and decision it has; none: that of its folder
     threads: int = 1  # at the few rows of a keystroke a second one gains nothing where the model is tiny
 
@@ -125,13 +125,6 @@ class CausalPasses(ABC):
         self.shape, self.capacity, self.pace = shape, shape.context + SPARE, Pace()
         self._memories = [Memory([], empty)]
         self.memories = max(1, min(MEMORIES, self._fitting(MEGABYTES)))
-
-    def apart(self, context: int) -> CausalPasses:
-        """The same model with memories of its own, for contexts of so many tokens."""
-        other = copy.copy(self)
-        empty = {name: part[..., :0, :].copy() for name, part in self._memories[0].parts.items()}
-        CausalPasses.__init__(other, msgspec.structs.replace(self.shape, context=context), empty)
-        return other
 
     def remember(self, megabytes: float) -> None:
         """Keep as many memories as fit, and no fewer than before."""

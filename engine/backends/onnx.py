@@ -48,7 +48,7 @@ class OnnxPasses(CausalPasses):
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> OnnxPasses:
         """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
-        weights = stored.read(folder / "model.safetensors")
+        weights = stored.read(folder / "model.safetensors", wide=True)
         try:
             trunk = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
             drafts = folder / "denoiser.onnx"

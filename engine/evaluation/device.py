@@ -28,7 +28,7 @@ from engine.embedded import Embedded
 from engine.evaluation.latency import typing
 from engine.evaluation.report import Report, Row, Times, times
 from engine.models import checkpoint, diffusion_gemma
-from engine.models.room import parameters
+from engine.models.memory_plan import parameters
 from engine.models.vocabulary import Vocabulary
 from engine.options import Choice
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from engine.contract import EngineError
+from engine.evaluation.report import Report, Times, share, times
 from engine.languages import NAMES, language_of
 from engine.next_edit.replay import Change, Offer, Settled, propose
 from engine.next_edit.substitution import Substitution, What, solid, substitution
@@ -61,7 +62,7 @@ class Tally(msgspec.Struct):
     ms: list[float] = []
 
 
-class Report(msgspec.Struct):
+class Figures(msgspec.Struct):
     """Of commits with few offers, but for what is `of_many`. Shares are in [0, 1], the two of exact offers with the
     bounds of 95 % over commits drawn anew; `hits` and `wrong` are offers of 100 edits.
     """
@@ -80,11 +81,10 @@ class Report(msgspec.Struct):
     reversals: int
     blank: int
     broken: int
-    p95_ms: float
-    most_ms: float
+    ms: Times
 
 
-def evaluate(histories: list[Path], most: int, shuffled: bool = False) -> Report:
+def evaluate(histories: list[Path], most: int, shuffled: bool = False) -> Figures:
     """Over the newest commits, so many of each history. Raises EngineError where one is none."""
     tally = Tally()
     for history in histories:
@@ -98,7 +98,7 @@ def evaluate(histories: list[Path], most: int, shuffled: bool = False) -> Report
                         session.work(path, pieces(lines, hunks))
     if not tally.events:
         raise EngineError("these histories have no small edit of a source file")
-    return report(tally)
+    return figures(tally)
 
 
 class Session:
@@ -220,7 +220,7 @@ def pieces(lines: list[str], hunks: list[Hunk]) -> list[Piece]:
     return made + [Piece([line]) for line in lines[at:]]
 
 
-def report(tally: Tally) -> Report:
+def figures(tally: Tally) -> Figures:
     offers = defaultdict[str, list[tuple[str, bool]]](list)
     for commit, name, right in tally.offers:
         offers[commit].append((name, right))
@@ -230,8 +230,7 @@ def report(tally: Tally) -> Report:
     verdicts = [[right for _, right in each] for each in few]
     many = sum(tally.events[commit] for commit, each in offers.items() if len(each) > FEW)
     hits, wrong = (sum(right is which for _, right in shown) for which in (True, False))
-    ms = sorted(tally.ms)
-    return Report(
+    return Figures(
         edits=tally.events.total(),
         edits_of_many=many,
         commits=len(few),
@@ -241,26 +240,21 @@ def report(tally: Tally) -> Report:
         by_commit=bounded(verdicts, by_commit),
         hits=100 * hits / (tally.events.total() - many),
         wrong=100 * wrong / (tally.events.total() - many),
-        kinds={name: (len(each), mean(each)) for name, each in kinds.items()},
+        kinds={name: (len(each), share(each)) for name, each in kinds.items()},
         silent=1 - tally.loud / tally.quiet,
         reversals=tally.reversals,
         blank=tally.blank,
         broken=tally.broken,
-        p95_ms=ms[len(ms) * 95 // 100],
-        most_ms=ms[-1],
+        ms=times(tally.ms),
     )
 
 
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / max(1, len(values))
-
-
 def pooled(commits: Sequence[list[bool]]) -> float:
-    return mean([right for each in commits for right in each])
+    return share(right for each in commits for right in each)
 
 
 def by_commit(commits: Sequence[list[bool]]) -> float:
-    return mean([mean(each) for each in commits])
+    return sum(map(share, commits)) / max(1, len(commits))
 
 
 def bounded(commits: list[list[bool]], figure: Callable[[Sequence[list[bool]]], float]) -> tuple[float, float, float]:
@@ -270,18 +264,22 @@ def bounded(commits: list[list[bool]], figure: Callable[[Sequence[list[bool]]], 
     return figure(commits), drawn[DRAWS * 25 // 1000], drawn[DRAWS * 975 // 1000]
 
 
-def print_report(report: Report) -> None:
-    few = report.edits - report.edits_of_many
-    print(f"{few} edits in commits with at most {FEW} offers, {report.offers} offers in {report.commits} of these")
-    for name, (value, low, high) in (("exact, pooled", report.pooled), ("exact, mean over commits", report.by_commit)):
-        print(f"{name:26}{value:6.1%}   ({low:.1%} to {high:.1%})")
-    print(", ".join(f"{name} {count} {share:.1%}" for name, (count, share) in report.kinds.items()))
-    print(f"of 100 edits: {report.hits:.2f} right, {report.wrong:.2f} wrong; ", end="")
-    print(f"{report.hits * few / report.edits:.2f} and {report.wrong * few / report.edits:.2f} of those in all commits")
-    print(f"commits with more: {report.edits_of_many} edits, {report.offers_of_many} offers")
-    print(f"silent where nothing is due: {report.silent:.1%}")
-    print(f"reversals {report.reversals}, nothing but blanks {report.blank}, new parse errors {report.broken}")
-    print(f"an answer: p95 {report.p95_ms:.1f} ms, at most {report.most_ms:.1f} ms")
+def report(found: Figures) -> Report:
+    few = found.edits - found.edits_of_many
+    exact = (("exact, pooled", found.pooled), ("exact, mean over commits", found.by_commit))
+    kinds = (f"{name} {count} {each:.1%}" for name, (count, each) in found.kinds.items())
+    shown = [
+        f"{few} edits in commits with at most {FEW} offers, {found.offers} offers in {found.commits} of these",
+        *(f"{name:26}{value:6.1%}   ({low:.1%} to {high:.1%})" for name, (value, low, high) in exact),
+        ", ".join(kinds),
+        f"of 100 edits: {found.hits:.2f} right, {found.wrong:.2f} wrong; "
+        f"{found.hits * few / found.edits:.2f} and {found.wrong * few / found.edits:.2f} of those in all commits",
+        f"commits with more: {found.edits_of_many} edits, {found.offers_of_many} offers",
+        f"silent where nothing is due: {found.silent:.1%}",
+        f"reversals {found.reversals}, nothing but blanks {found.blank}, new parse errors {found.broken}",
+        f"an answer: p50 {found.ms.p50:.1f} ms, p95 {found.ms.p95:.1f} ms",
+    ]
+    return Report(found, shown)
 
 
 # ---------------------------------------------------------------- git
@@ -328,7 +326,7 @@ class Blobs:
 
     def __init__(self, history: Path) -> None:
         command = ["git", "--git-dir", str(history), "cat-file", "--batch"]
-        self._git = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._git = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def lines(self, commit: str, path: str) -> list[str]:
         """A file's lines; none where it is not there."""

@@ -18,10 +18,10 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from engine.contract import EngineError, Sampling
-from engine.models import quantised, registry, room, sharing, validation
+from engine.models import memory_plan, quantised, registry, tensor_parallel, validation
 from engine.models.family import Config, Family, Plan
 from engine.models.int8 import Int8Linear, quantise, shrink
-from engine.models.room import Room
+from engine.models.memory_plan import MemoryPlan
 from engine.models.tensors import Tensors
 from engine.models.transformer import Transformer
 from engine.models.vocabulary import Vocabulary, fills_gaps, read_json
@@ -41,7 +41,7 @@ class Checkpoint(msgspec.Struct):
     plan: Plan
     model: Transformer
     vocabulary: Vocabulary
-    room: Room
+    room: MemoryPlan
     sampling: Sampling = Sampling()  # of its generation_config.json
 
 
@@ -62,7 +62,7 @@ def load(
     found, plan = plan_of(name, config, family)
     if mesh is not None:
         plan = msgspec.structs.replace(plan, shape=msgspec.structs.replace(plan.shape, ranks=mesh.size()))
-    chosen = room.fit(plan.shape, dtype, free_bytes(device) if mesh is None else free, name, device)
+    chosen = memory_plan.fit(plan.shape, dtype, free_bytes(device) if mesh is None else free, name, device)
     logger.info("%s is %s: %s; on %s: %s", name, found.name, _seen(plan), device, chosen)
     folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
     vocabulary = Vocabulary.load(_tokenizer_folder(folder, plan), plan.infill)
@@ -162,7 +162,7 @@ def fetch(name: str, patterns: list[str]) -> Path:
 def require_bytes(weights: int, device: torch.device, name: str) -> None:
     needed, free = weights * SPARE, free_bytes(device)
     if free is not None and needed > free:
-        raise room.too_large(name, needed, free, device)
+        raise memory_plan.too_large(name, needed, free, device)
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -193,7 +193,7 @@ def read_weights(
         if int8:
             shrink(model.blocks)
         if mesh is not None:
-            sharing.share(model, mesh)
+            tensor_parallel.share(model, mesh)
     model = model.to_empty(device=device)
     if shape.tied:
         model.head.weight = model.embed.weight  # to_empty parts them
@@ -209,7 +209,7 @@ def read_weights(
         if isinstance(module, Int8Linear) and name.endswith("weight"):
             found, scale = quantise(found)
             module.scale.copy_(scale)
-        local, part = sharing.own(parameter.data, found, sharing.fused(shape, name))
+        local, part = tensor_parallel.own(parameter.data, found, tensor_parallel.fused(shape, name))
         local.copy_(part)
     tensors.require_all_read()
     return model.eval().requires_grad_(False)

@@ -59,9 +59,10 @@ class Checkpoint:
     def real(self, name: str) -> float:
         return float(self.field(f"{self.architecture}.{name}"))
 
-    def embedding(self) -> Floats:
-        """The embedding of all tokens (vocab, dim). Where the head is stored beside it, it is the same in more bits."""
-        return self._read("output.weight" if "output.weight" in self._tensors else "token_embd.weight")
+    def embedding(self, rows: list[int]) -> Floats:
+        """Of some tokens (rows, dim). Where the head is stored beside the embedding, it is the same in more bits."""
+        tensor = self._tensors.get("output.weight", self._tensors["token_embd.weight"])
+        return np.asarray(dequantize(tensor.data[rows], tensor.tensor_type), np.float32)
 
     def weights(self) -> Iterator[tuple[str, Floats]]:
         """All weights but the embedding, one after the other, by our names."""

@@ -64,7 +64,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     rope_stretch: Positive = 1.0  # positions are divided by it ("linear" scaling)
     yarn: Yarn | None = None
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
-    ranks: Size = 1  # devices, each of which has a part of the heads and of the MLP, see models.sharing
+    ranks: Size = 1  # devices, each of which has a part of the heads and of the MLP, see models.tensor_parallel
 
     def __post_init__(self) -> None:
         """Raises ValueError: weights are named layer by layer before sizes are validated."""

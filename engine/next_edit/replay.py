@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from engine.next_edit.substitution import Substitution, What
-from engine.syntax import GRAMMARS, errors_of
+from engine.syntax import GRAMMARS, Unknown, budget, errors_of
 
 KEPT = 8  # settled edits
+PARSING = 0.2  # seconds, at most
 NEAR = 30  # lines, of what must not be far: insertions, which agree with their place, and names without neighbours
 
 Silence: TypeAlias = Literal["once", "nowhere", "passed", "far", "rejected", "reversal", "unsure", "error"]
@@ -94,7 +95,7 @@ def generalised(latest: Substitution, examples: list[Substitution]) -> Substitut
 def is_downward(latest: Settled, examples: list[Settled]) -> bool:
     """Whether the user goes down through the document."""
     here = [each.line for each in examples if each.document == latest.document]
-    return not here or here[-1] < latest.line
+    return not here or here[-1] <= latest.line
 
 
 def due(alike: Substitution, line: int, downward: bool, text: str, language: str) -> Offer | Silence:
@@ -144,10 +145,14 @@ def is_mixed(alike: Substitution, content: str, spans: list[tuple[int, int]]) ->
 
 
 def makes_errors(lines: list[str], change: Change, language: str) -> bool:
-    """Whether the parser finds more errors in the text than before."""
+    """Whether the parser finds more errors in the text than before, or does not come to an end in time."""
     if language not in GRAMMARS:
         return False
     old = lines[change.line]
     new = old[: change.start] + change.text + old[change.end :]
     then = [*lines[: change.line], new, *lines[change.line + 1 :]]
-    return errors_of("\n".join(then), language) > errors_of("\n".join(lines), language)
+    try:
+        with budget(language, PARSING):
+            return errors_of("\n".join(then), language) > errors_of("\n".join(lines), language)
+    except Unknown:
+        return True

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Protocol, TypeAlias
 import msgspec
 
 from engine.contract import DRAWN, EngineError, Fill, FillRequest, Piece
-from engine.window import after_cursor
+from engine.prompt import after_cursor
 
 Json: TypeAlias = Any
 Chance: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]

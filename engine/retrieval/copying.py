@@ -16,9 +16,9 @@ from typing import NamedTuple
 from engine.contract import FillRequest, Source
 from engine.decoding.limits import Spelling, Written
 from engine.decoding.passes import Guess
+from engine.prompt import after_cursor
 from engine.retrieval.candidates import Candidate, Elsewhere
 from engine.retrieval.shares import Evidence, Weights, prior, share, trust
-from engine.window import after_cursor
 
 REACH = 24_000  # characters before and after the cursor that are searched
 DRAFT = 12  # tokens

@@ -76,8 +76,8 @@ def prior(evidence: Evidence) -> float:
 
 
 def trust(model: str) -> Weights:
-    """For copies beside this model; another than ours is taken for nano."""
-    return SHARES.with_model.get(model, SHARES.with_model["nano"])
+    """For copies beside this model; another than ours is taken for small."""
+    return SHARES.with_model.get(model, SHARES.with_model["small"])
 
 
 def share(evidence: Evidence, probability: float, likeliest: float, weights: Weights) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -319,10 +318,3 @@ async def gone(request: Request, left: Exception) -> Response:
 
 async def broken(request: Request, failure: Exception) -> Response:
     return _json(error("the server failed; its log says more", "server_error"), 500)
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server at that address."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"

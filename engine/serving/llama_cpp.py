@@ -11,20 +11,8 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from engine.contract import Dial
-from engine.serving.schema import (
-    Answer,
-    Count,
-    Extension,
-    Head,
-    Json,
-    Question,
-    Seed,
-    Share,
-    Stops,
-    cost,
-    question,
-    sampling,
-)
+from engine.serving import schema
+from engine.serving.schema import Answer, Count, Extension, Head, Json, Question, Seed, Share, Stops
 
 UNLIMITED = 256  # tokens, where n_predict is -1
 RANDOM = -1  # as a seed
@@ -70,13 +58,15 @@ class Infill:
         if not more.related:
             more.related = [extra.text for extra in reversed(asked.input_extra)][:RELATED]
         return [
-            question(
+            schema.question(
                 more,
                 prefix=asked.input_prefix + asked.prompt,
                 suffix=asked.input_suffix,
                 max_tokens=UNLIMITED if asked.n_predict < 0 else asked.n_predict,
                 stops=asked.stop,
-                sampling=sampling(more, asked.temperature, asked.top_p, None if asked.seed == RANDOM else asked.seed),
+                sampling=schema.sampling(
+                    more, asked.temperature, asked.top_p, None if asked.seed == RANDOM else asked.seed
+                ),
                 indent=asked.n_indent,
                 stream=asked.stream,
                 fields=tuple(asked.response_fields),
@@ -89,8 +79,7 @@ class Infill:
     def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
         if answer.finish:
             return _chosen(_whole(head, answer), asked.fields)
-        canvas = {} if answer.canvas is None else {"inpaint": {"canvas": answer.canvas}}
-        return {"index": 0, "content": answer.text, "tokens": [], "stop": False, "id_slot": 0, **canvas}
+        return {"index": 0, "content": answer.text, "tokens": [], "stop": False, "id_slot": 0, **schema.ours(answer)}
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
         return None
@@ -117,7 +106,7 @@ def _whole(head: Head, answer: Answer) -> Json:
             **_timings("prompt", encoded, fill.encode_ms if fill else 0.0),
             **_timings("predicted", answer.tokens, fill.decode_ms if fill else 0.0),
         },
-        "inpaint": cost(answer),
+        **schema.ours(answer),
     }
 
 

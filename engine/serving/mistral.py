@@ -5,37 +5,13 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.serving.schema import (
-    Answer,
-    Count,
-    Extension,
-    Head,
-    Json,
-    Question,
-    Seed,
-    Share,
-    Stops,
-    Temperature,
-    cost,
-    finished,
-    question,
-    sampling,
-    usage,
-)
+from engine.serving import schema
+from engine.serving.schema import Answer, Head, Json, Question, Seed
 
 
-class Body(msgspec.Struct, kw_only=True):
-    """What the server looks at; other fields are accepted and make no difference."""
-
+class Body(schema.Body, kw_only=True):
     prompt: str
-    suffix: str | None = None
-    max_tokens: Count | None = None
-    stop: Stops = None
-    temperature: Temperature = None
-    top_p: Share | None = None
     random_seed: Seed = None
-    stream: bool | None = None
-    inpaint: Extension | None = None
 
 
 class Fim:
@@ -44,13 +20,13 @@ class Fim:
     def questions(self, body: bytes) -> list[Question]:
         asked = msgspec.json.decode(body, type=Body)
         return [
-            question(
+            schema.question(
                 asked.inpaint,
                 prefix=asked.prompt,
                 suffix=asked.suffix or "",
                 max_tokens=256 if asked.max_tokens is None else asked.max_tokens,
                 stops=asked.stop,
-                sampling=sampling(asked.inpaint, asked.temperature, asked.top_p, asked.random_seed),
+                sampling=schema.sampling(asked.inpaint, asked.temperature, asked.top_p, asked.random_seed),
                 stream=bool(asked.stream),
             )
         ]
@@ -58,11 +34,11 @@ class Fim:
     def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json:
         [answer] = answers
         choice = _choice(answer) | {"message": {"role": "assistant", "content": answer.text, "tool_calls": None}}
-        return {**_head(head, "chat.completion"), "choices": [choice], "usage": usage(answers)}
+        return {**_head(head, "chat.completion"), "choices": [choice], "usage": schema.usage(answers)}
 
     def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
         choice = _choice(answer) | {"delta": {"role": "assistant", "content": answer.text}}
-        last = {"usage": usage([answer])} if answer.finish else {}
+        last = {"usage": schema.usage([answer])} if answer.finish else {}
         return {**_head(head, "chat.completion.chunk"), "choices": [choice], **last}
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
@@ -74,9 +50,4 @@ def _head(head: Head, kind: str) -> Json:
 
 
 def _choice(answer: Answer) -> Json:
-    choice: Json = {"index": 0, "text": answer.text, "finish_reason": finished(answer)}
-    if answer.finish:
-        choice["inpaint"] = cost(answer)
-    elif answer.canvas is not None:
-        choice["inpaint"] = {"canvas": answer.canvas}
-    return choice
+    return {"index": 0, "text": answer.text, "finish_reason": schema.finished(answer), **schema.ours(answer)}

@@ -9,24 +9,8 @@ from typing import Annotated
 import msgspec
 
 from engine.contract import Sampling
-from engine.serving.schema import (
-    Answer,
-    BadRequest,
-    Count,
-    Extension,
-    Head,
-    Json,
-    Question,
-    Seed,
-    Share,
-    Stops,
-    Temperature,
-    cost,
-    finished,
-    question,
-    sampling,
-    usage,
-)
+from engine.serving import schema
+from engine.serving.schema import Answer, BadRequest, Head, Json, Question, Seed
 
 MOST_CHOICES = 16
 
@@ -35,22 +19,13 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class Body(msgspec.Struct, kw_only=True):
-    """What the server looks at; other fields are accepted and make no difference."""
-
+class Body(schema.Body, kw_only=True):
     prompt: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_CHOICES)]
-    suffix: str | None = None
-    max_tokens: Count | None = None
-    stop: Stops = None
-    temperature: Temperature = None
-    top_p: Share | None = None
     seed: Seed = None
     n: Annotated[int, msgspec.Meta(ge=1, le=MOST_CHOICES)] | None = None
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
     echo: bool | None = None
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    inpaint: Extension | None = None
 
 
 class Completions:
@@ -64,9 +39,9 @@ class Completions:
         count = asked.n or 1
         if len(prompts) * count > MOST_CHOICES:
             raise BadRequest(f"at most {MOST_CHOICES} choices: fewer prompts, or a smaller n", "n")
-        drawn = sampling(asked.inpaint, asked.temperature, asked.top_p, asked.seed)
+        drawn = schema.sampling(asked.inpaint, asked.temperature, asked.top_p, asked.seed)
         return [
-            question(
+            schema.question(
                 asked.inpaint,
                 sampling=_numbered(drawn, index),
                 prefix=prompt,
@@ -82,13 +57,13 @@ class Completions:
 
     def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json:
         choices = [_choice(*pair, index) for index, pair in enumerate(zip(asked, answers, strict=True))]
-        return {**_head(head), "choices": choices, "usage": usage(answers)}
+        return {**_head(head), "choices": choices, "usage": schema.usage(answers)}
 
     def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
         return {**_head(head), "choices": [_choice(asked, answer, index)]}
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
-        return {**_head(head), "choices": [], "usage": usage(answers)}
+        return {**_head(head), "choices": [], "usage": schema.usage(answers)}
 
 
 def _numbered(drawn: Sampling, index: int) -> Sampling:
@@ -102,12 +77,8 @@ def _head(head: Head) -> Json:
 
 def _choice(asked: Question, answer: Answer, index: int) -> Json:
     logprobs = None if asked.logprobs is None else _logprobs(answer, asked.logprobs)
-    choice: Json = {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": finished(answer)}
-    if answer.finish:
-        choice["inpaint"] = cost(answer)
-    elif answer.canvas is not None:
-        choice["inpaint"] = {"canvas": answer.canvas}
-    return choice
+    reason = schema.finished(answer)
+    return {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": reason, **schema.ours(answer)}
 
 
 def _logprobs(answer: Answer, alternatives: int) -> Json:

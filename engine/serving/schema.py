@@ -53,6 +53,18 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     canvas: bool = False
 
 
+class Body(msgspec.Struct, kw_only=True):
+    """What OpenAI's and Mistral's have in common. Other fields are accepted and make no difference."""
+
+    suffix: str | None = None
+    max_tokens: Count | None = None
+    stop: Stops = None
+    temperature: Temperature = None
+    top_p: Share | None = None
+    stream: bool | None = None
+    inpaint: Extension | None = None
+
+
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """A gap, and how its fill is to be answered. Lines that are indented less than `indent` end it."""
 
@@ -168,6 +180,13 @@ def cost(answer: Answer) -> Json:
         return {"tokens": answer.tokens, "queue_ms": round(answer.queued_ms, 3), "complete": answer.finish == "stop"}
     names = ("confidence", "passes", "tokens", "encoded", "reused", "encode_ms", "decode_ms", "complete")
     return {name: getattr(fill, name) for name in names} | {"queue_ms": round(answer.queued_ms, 3)}
+
+
+def ours(answer: Answer) -> Json:
+    """What an answer has beside its API's own fields."""
+    if answer.finish:
+        return {"inpaint": cost(answer)}
+    return {} if answer.canvas is None else {"inpaint": {"canvas": answer.canvas}}
 
 
 def usage(answers: list[Answer]) -> Json:

@@ -11,7 +11,8 @@ import uvicorn
 
 from engine.contract import EngineError
 from engine.options import Choice
-from engine.serving.app import application, is_local
+from engine.remote.address import on_this_machine
+from engine.serving.app import application
 from engine.serving.connections import BATCH, LARGEST_HEAD, Connection, most_connections
 from engine.serving.keys import ENVIRONMENT, Keys
 from engine.serving.service import Service
@@ -34,7 +35,7 @@ def serve(
 def keys_for(host: str, file: Path | None, open_to_all: bool) -> Keys:
     """Raises EngineError where other machines may reach the address and there are no keys."""
     known = Keys.read(file)
-    if not (known or open_to_all or is_local(host)):
+    if not (known or open_to_all or on_this_machine(host)):
         needed = f"give --keys FILE, or keys in {ENVIRONMENT}, or --no-keys"
         raise EngineError(f"{host} can be reached from other machines: {needed}")
     return known

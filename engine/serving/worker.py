@@ -14,42 +14,17 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from engine import Cancelled, Engine, EngineError, options
-from engine.contract import Fill, FillRequest, Progress, Refusal, Watch
-from engine.serving.ipc import (
-    Broken,
-    Filled,
-    Progressed,
-    Ready,
-    Report,
-    Start,
-    Stopped,
-    Unable,
-    frame,
-    orders,
-    read,
-    unpacked,
-)
+from engine.contract import Backend, Progress, Refusal
+from engine.serving import ipc
 
 MEMORY = 256  # MB, of the KV memories: 30 texts of nano's
 
 
-class Served(Protocol):
-    """What is asked of an engine."""
-
-    @property
-    def parallel(self) -> int: ...
-
-    @property
-    def reach(self) -> int: ...
-
-    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
-
-
 class Worker:
-    def __init__(self, engine: Served, target: BinaryIO) -> None:
+    def __init__(self, engine: Backend, target: BinaryIO) -> None:
         self._engine, self._target = engine, target
         self._door = threading.Lock()
         self._cancels: dict[int, threading.Event] = {}
@@ -58,44 +33,44 @@ class Worker:
 
     def obey(self, source: BinaryIO) -> None:
         """Work until the source ends."""
-        self._tell(Ready(self._engine.parallel, self._engine.reach))
-        while (body := read(source)) is not None:
-            order = orders.decode(body)
-            if isinstance(order, Start):
+        self._tell(ipc.Ready(self._engine.parallel, self._engine.reach))
+        while (body := ipc.read(source)) is not None:
+            order = ipc.orders.decode(body)
+            if isinstance(order, ipc.Start):
                 self._cancels[order.number] = threading.Event()
                 self._threads.submit(self._fill, order)
             elif order.number in self._cancels:
                 self._cancels[order.number].set()
 
-    def _fill(self, order: Start) -> None:
+    def _fill(self, order: ipc.Start) -> None:
         cancel = self._cancels[order.number]
         watch = partial(self._progressed, order.number) if order.watched else None
         self._running += 1
         beside = self._running
-        report: Report
+        report: ipc.Report
         try:
-            report = Filled(order.number, self._engine.fill(unpacked(order), cancel, watch), beside)
+            report = ipc.Filled(order.number, self._engine.fill(ipc.unpacked(order), cancel, watch), beside)
         except Cancelled:
-            report = Stopped(order.number)
+            report = ipc.Stopped(order.number)
         except EngineError as error:
-            report = Broken(order.number, str(error), isinstance(error, Refusal))
+            report = ipc.Broken(order.number, str(error), isinstance(error, Refusal))
         except Exception as error:
             traceback.print_tb(error.__traceback__)  # without the message, which may have text of the request in it
-            report = Broken(order.number, f"the engine failed ({type(error).__name__}); its log says more")
+            report = ipc.Broken(order.number, f"the engine failed ({type(error).__name__}); its log says more")
         self._running -= 1
         del self._cancels[order.number]
         self._tell(report)
 
     def _progressed(self, number: int, progress: Progress) -> None:
-        self._tell(Progressed(number, progress))
+        self._tell(ipc.Progressed(number, progress))
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: ipc.Report) -> None:
         with self._door:
-            self._target.write(frame(report))
+            self._target.write(ipc.frame(report))
             self._target.flush()
 
 
-def main(load: Callable[[], Served]) -> None:
+def main(load: Callable[[], Backend]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they are for the server, which drains
     # reports have a descriptor that no child inherits, and which no library prints to
@@ -104,7 +79,7 @@ def main(load: Callable[[], Served]) -> None:
     try:
         engine = load()
     except EngineError as error:
-        target.write(frame(Unable(str(error))))
+        target.write(ipc.frame(ipc.Unable(str(error))))
         target.flush()
         return
     Worker(engine, target).obey(source)

@@ -23,21 +23,7 @@ import msgspec
 from engine.contract import Cancelled, EngineError, FillRequest, Progress, Refusal
 from engine.embedded import Embedded
 from engine.options import Choice
-from engine.serving.ipc import (
-    Broken,
-    Filled,
-    Order,
-    Progressed,
-    Ready,
-    Report,
-    Start,
-    Stop,
-    Unable,
-    frame,
-    packed,
-    receive,
-    reports,
-)
+from engine.serving import ipc
 
 PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a process that ended is started again; twice as long each time
 LONGEST_FILL = 600.0  # seconds: what takes longer is waited for by nobody
@@ -58,10 +44,10 @@ class Job:
 
     def __init__(self, request: FillRequest, watch: Callable[[Progress], None] | None) -> None:
         self.request, self.watch = request, watch
-        self.packed = packed(request)
+        self.packed = ipc.packed(request)
         self.started = 0.0
         self.deadline = self.left = math.inf  # when who asked has gone
-        self.answer: asyncio.Future[Filled] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[ipc.Filled] = asyncio.get_running_loop().create_future()
 
     @property
     def overdue(self) -> float:
@@ -107,7 +93,7 @@ class Process:
             try:
                 with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
                     while True:
-                        self._take(reports.decode(await receive(process.stdout)))
+                        self._take(ipc.reports.decode(await ipc.receive(process.stdout)))
                         pause = PAUSE if self.parallel else pause
                         changed()
             finally:
@@ -124,24 +110,24 @@ class Process:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _take(self, report: Report) -> None:
-        if isinstance(report, Ready):
+    def _take(self, report: ipc.Report) -> None:
+        if isinstance(report, ipc.Ready):
             self.parallel, self.reach, self.failure = report.parallel, report.reach, None
-        elif isinstance(report, Unable):
+        elif isinstance(report, ipc.Unable):
             self.failure = report.message
-        elif isinstance(report, Progressed):
+        elif isinstance(report, ipc.Progressed):
             watch = self._jobs[report.number].watch
             if watch is not None and not self._jobs[report.number].answer.done():
                 watch(report.progress)
         else:
             self._end(self._jobs.pop(report.number).answer, report)
 
-    def _end(self, answer: asyncio.Future[Filled], report: Report) -> None:
+    def _end(self, answer: asyncio.Future[ipc.Filled], report: ipc.Report) -> None:
         if answer.done():
             return  # cancelled
-        if isinstance(report, Filled):
+        if isinstance(report, ipc.Filled):
             answer.set_result(report)
-        elif isinstance(report, Broken):
+        elif isinstance(report, ipc.Broken):
             answer.set_exception((Refusal if report.refused else EngineError)(report.error))
         else:
             answer.set_exception(Cancelled())
@@ -158,17 +144,17 @@ class Process:
         self._jobs[number] = job
         job.started = time.perf_counter()
         left = None if job.request.deadline_ms is None else (job.deadline - job.started) * 1000
-        self._send(Start(number, job.packed, left, job.watch is not None))
+        self._send(ipc.Start(number, job.packed, left, job.watch is not None))
         job.answer.add_done_callback(partial(self._stop, number))
 
-    def _stop(self, number: int, answer: asyncio.Future[Filled]) -> None:
+    def _stop(self, number: int, answer: asyncio.Future[ipc.Filled]) -> None:
         if job := self._jobs.get(number):
             job.left = time.perf_counter()
-            self._send(Stop(number))
+            self._send(ipc.Stop(number))
 
-    def _send(self, order: Order) -> None:
+    def _send(self, order: ipc.Order) -> None:
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(frame(order))
+            self._process.stdin.write(ipc.frame(order))
 
 
 def command(choice: Choice) -> Sequence[str]:

@@ -14,28 +14,28 @@ small's; and for the models that `engine get` makes, what it makes them of.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import onnx
 import tokenizers
 import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
-from engine import stored
 from engine.backends.memory import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
-from engine.get import STORED, convert
 from engine.models.gguf import Checkpoint
-from engine.models.trunk import TrunkConfig
+from engine.models.trunk import Trunk, TrunkConfig
+from engine.stored import COMPUTED, ZERO, Matrix, Weights
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SPECIALS, SUF, lines_of
 from engine.training.export import POSITIONS
 from engine.training.graph import build
@@ -63,7 +63,7 @@ def run(corpus: Path, out: Path, vocab: int, megabytes: float = MEGABYTES) -> No
     bpe = cut_tokenizer(checkpoint, corpus, vocab, megabytes)
     bpe.save(str(out / "tokenizer.json"))
     weights = {name: torch.tensor(weight) for name, weight in checkpoint.weights()}
-    weights["embed.weight"] = embedding = torch.tensor(checkpoint.embedding()[checkpoint.rows(bpe, BEGIN_AS)])
+    weights["embed.weight"] = embedding = torch.tensor(checkpoint.embedding(checkpoint.rows(bpe, BEGIN_AS)))
     embedding[MASK] = embedding.mean(0)
     save_file(weights, out / "base.safetensors")
     (out / "NOTICE").write_text(NOTICE, encoding="utf-8")
@@ -75,7 +75,11 @@ def recipe(name: str, checkpoint: Path, corpus: Path, out: Path, vocab: int) -> 
     out.mkdir(parents=True, exist_ok=True)
     bpe = cut_tokenizer(found, corpus, vocab)
     bpe.save(str(out / "tokenizer.json"))
-    trunk = config(found, bpe.get_vocab_size())
+    write_shapes(name, config(found, bpe.get_vocab_size()), out)
+
+
+def write_shapes(name: str, trunk: TrunkConfig, out: Path) -> None:
+    """Write trunk.json, config.json and graph.onnx, which depend on no weight."""
     shape = ModelShape(
         context=CONTEXT,
         canvas=0,
@@ -88,10 +92,24 @@ def recipe(name: str, checkpoint: Path, corpus: Path, out: Path, vocab: int) -> 
     )
     (out / "trunk.json").write_bytes(msgspec.json.encode(trunk))
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder, name)
-        convert(out, checkpoint, model)
-        onnx.save(build(trunk, POSITIONS * CONTEXT, stored.read(model / STORED), canvases=False), out / "graph.onnx")
+    onnx.save(build(trunk, POSITIONS * CONTEXT, blank(trunk), canvases=False), out / "graph.onnx")
+
+
+def blank(trunk: TrunkConfig) -> Weights:
+    """Weights of the shapes that a trunk's have, as `engine get` quantises them, which take no memory."""
+    with torch.device("meta"):
+        shapes = {name: tuple(weight.shape) for name, weight in Trunk(trunk).state_dict().items()}
+    zeros, ones = np.uint8(ZERO), np.float32(1)
+    return {
+        name: Matrix(
+            np.broadcast_to(zeros, shape),
+            np.broadcast_to(ones, (shape[0], shape[1] // math.gcd(shape[1], COMPUTED))),
+            8,
+        )
+        if len(shape) == 2
+        else np.broadcast_to(ones, shape)
+        for name, shape in shapes.items()
+    }
 
 
 def cut_tokenizer(

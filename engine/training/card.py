@@ -9,20 +9,11 @@ import msgspec
 
 from engine.evaluation.lines import Quality
 from engine.models.trunk import Trunk
+from engine.training.corpus import PackageReport
 from engine.training.train import Progress
 
 AS_SHIPPED, ALONE = "as shipped", "alone"  # ways of filling
 CARD, TABLE = "README.md", "packages.tsv"
-
-
-class PackageReport(msgspec.Struct):
-    package: str
-    version: str
-    use: str
-    licence: str
-    files: int
-    bytes: int
-    language: str = "python"
 
 
 class CorpusReport(msgspec.Struct):

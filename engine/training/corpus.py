@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -58,7 +59,7 @@ class File(msgspec.Struct, frozen=True):
     sketch: MinHash
 
 
-class Report(msgspec.Struct):
+class PackageReport(msgspec.Struct):
     """What became of a package: what was kept, how many files were dropped why, why it was refused as a whole."""
 
     package: str
@@ -75,6 +76,9 @@ class Report(msgspec.Struct):
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
 
+Kept: TypeAlias = tuple[PackageReport, File]
+
+
 def build(out: Path, packages: Path = PACKAGES, evaluation: Path | None = None, wheels: Path | None = None) -> None:
     """Build the corpus into `out`, keeping the packages in `wheels` (by default within `out`) for the next time.
 
@@ -88,8 +92,8 @@ def build(out: Path, packages: Path = PACKAGES, evaluation: Path | None = None, 
     reserved = {name: frozenset(one.name for one in untrained if one.language == name) for name in LANGUAGES}
     read = partial(read_package, reserved=reserved, held_out=evaluation_ngrams(evaluation))
     found = download(wanted, wheels or out / "wheels")
-    kept: dict[str, list[tuple[Report, File]]] = {"validation": [], "train": []}
-    reports: list[Report] = []
+    kept: dict[str, list[Kept]] = {"validation": [], "train": []}
+    reports: list[PackageReport] = []
     duplicates = Duplicates()
     with ProcessPoolExecutor() as pool:
         for report, files in track(pool.map(read, wanted, map(found.get, wanted)), "Reading", len(wanted)):
@@ -169,12 +173,12 @@ def _download(package: Package, folder: Path) -> str | None:
 
 def read_package(
     package: Package, path: Path | None, reserved: dict[str, frozenset[str]], held_out: frozenset[int]
-) -> tuple[Report, list[File]]:
+) -> tuple[PackageReport, list[File]]:
     """The package's files that pass the checks, up to the cap; `reserved` and `held_out` bind training packages.
 
     `reserved` holds the names of packages by language, since a name may mean something else in another one.
     """
-    report = Report(package.name, package.version, package.use, package.language)
+    report = PackageReport(package.name, package.version, package.use, package.language)
     if path is None:
         report.refused = "not downloaded"
         return report, []
@@ -197,7 +201,9 @@ def read_package(
     return report, _fill(contents.files, paths, held_out if trained else frozenset(), report)
 
 
-def _paths(files: Iterable[str], without: tuple[str, ...], reserved: frozenset[str], report: Report) -> list[str]:
+def _paths(
+    files: Iterable[str], without: tuple[str, ...], reserved: frozenset[str], report: PackageReport
+) -> list[str]:
     """The files worth a look, mixed so that the cap does not take folders in alphabetical order."""
     paths: list[str] = []
     for path in sorted(files, key=lambda path: hashlib.sha256(path.encode()).digest()):
@@ -208,7 +214,7 @@ def _paths(files: Iterable[str], without: tuple[str, ...], reserved: frozenset[s
     return paths
 
 
-def _fill(contents: dict[str, bytes], paths: list[str], held_out: frozenset[int], report: Report) -> list[File]:
+def _fill(contents: dict[str, bytes], paths: list[str], held_out: frozenset[int], report: PackageReport) -> list[File]:
     """Code up to the cap less the room of the tests, then tests up to their share."""
     tests = list(filter(filters.is_test, paths))
     cap = CAPS[report.use]
@@ -220,7 +226,7 @@ def _fill(contents: dict[str, bytes], paths: list[str], held_out: frozenset[int]
 
 
 def _take(
-    contents: dict[str, bytes], paths: list[str], room: float, held_out: frozenset[int], report: Report
+    contents: dict[str, bytes], paths: list[str], room: float, held_out: frozenset[int], report: PackageReport
 ) -> list[File]:
     """The files that pass the checks, as long as they fit into `room` bytes."""
     files: list[File] = []
@@ -270,7 +276,7 @@ class Duplicates:
         return None
 
 
-def without_duplicates(files: list[File], duplicates: Duplicates, report: Report) -> Iterator[File]:
+def without_duplicates(files: list[File], duplicates: Duplicates, report: PackageReport) -> Iterator[File]:
     """The files that are new, counted in the report."""
     for file in files:
         if reason := duplicates.reason(file):
@@ -281,7 +287,7 @@ def without_duplicates(files: list[File], duplicates: Duplicates, report: Report
             yield file
 
 
-def write(files: list[tuple[Report, File]], folder: Path) -> None:
+def write(files: list[Kept], folder: Path) -> None:
     """Write the three files of a corpus, in an order that is mixed and always the same.
 
     They take their places when all are whole: a trainer may have the old ones mapped into its memory.
@@ -301,7 +307,7 @@ def write(files: list[tuple[Report, File]], folder: Path) -> None:
     part.rmdir()
 
 
-def tell(reports: list[Report], out: Path, seconds: float) -> None:
+def tell(reports: list[PackageReport], out: Path, seconds: float) -> None:
     """Print the table of packages and write the same to report.json."""
     totals = [_total(reports, use, language) for use in ("validation", "train") for language in LANGUAGES]
     content = {"seconds": round(seconds), "totals": totals, "packages": reports}
@@ -312,8 +318,8 @@ def tell(reports: list[Report], out: Path, seconds: float) -> None:
     Console().print(table)
 
 
-def _total(reports: Iterable[Report], use: str, language: str) -> Report:
-    total = Report("total", "", use, language)
+def _total(reports: Iterable[PackageReport], use: str, language: str) -> PackageReport:
+    total = PackageReport("total", "", use, language)
     dropped = Counter[str]()
     for report in (report for report in reports if (report.use, report.language) == (use, language)):
         total.files += report.files
@@ -324,7 +330,7 @@ def _total(reports: Iterable[Report], use: str, language: str) -> Report:
     return total
 
 
-def _row(report: Report) -> list[str]:
+def _row(report: PackageReport) -> list[str]:
     dropped = report.refused or ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
     numbers = [f"{report.files:,}", f"{report.bytes / 1e6:.1f}", f"{report.bytes / BYTES_A_TOKEN / 1e6:.1f}"]
     return [report.package, report.version, report.licence, report.language, report.use, *numbers, dropped]

@@ -28,9 +28,9 @@ from torch import Tensor
 from engine.contract import FillRequest
 from engine.corpus import Corpus
 from engine.ngrams import hashed_ngrams
+from engine.prompt import PATH_TOKENS, REST_TOKENS, shown
 from engine.retrieval.index import Index
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
-from engine.window import PATH_TOKENS, REST_TOKENS, shown
 
 NONE = -1
 INDEXED = 1 << 18  # bytes of a package, and one file more, that snippets are taken from
@@ -74,8 +74,8 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     canvases: float = 0.5  # share of branches with canvases; 0 trains the causal role alone
     suffix_share: float = 0.25
     buckets: int = 10240
-    marks_empty_rest: bool = True  # see window.prompt
-    rest_first: bool = False  # see window.prompt
+    marks_empty_rest: bool = True  # see prompt.prompt
+    rest_first: bool = False  # see prompt.prompt
     snippets: float = 0.0  # share of contexts that begin with snippets of other files of the package
     by_language: bool = True  # see Corpus.weights
 

@@ -105,7 +105,13 @@ def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies
 
 
 def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> None:
-    """Write everything the engine and the torch backend load, and a card that says what it is and how good."""
+    """Write everything the engine and the torch backend load, and a card that says what it is and how good; of an
+    adapter, what it has learned.
+    """
+    if saved_state(state)[1].rank:
+        progress = write_adapter(state, out)
+        print(f"{out / ADAPTER}, after {progress.tokens:,} tokens")
+        return
     trunk, denoiser, config, progress = averaged(state)
     shape = shape_of(trunk, config.sampler)
     write(trunk, denoiser, shape, tokenizer, bits, out)

@@ -30,6 +30,7 @@ from engine.embedded import WEIGHTS
 from engine.evaluation.places import STARTS, cursor_at
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
+from engine.prompt import prompt
 from engine.retrieval.build import Order, build, store_of
 from engine.retrieval.copying import Copier
 from engine.retrieval.files import Limits, list_files, read_text
@@ -37,7 +38,6 @@ from engine.retrieval.index import Index
 from engine.retrieval.installed import LARGEST, MOST, imported
 from engine.retrieval.shares import SHARES, Evidence, Shares, Weights, factors
 from engine.tokenizer import EOM, MASK, Tokenizer
-from engine.window import prompt
 
 RIDGE, ROUNDS = 1.0, 30  # of the regression
 OPEN = 0.5  # of the cursors have other files open

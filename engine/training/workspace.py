@@ -29,7 +29,16 @@ from engine.languages import LANGUAGES, is_source
 from engine.models.trunk import TrunkConfig
 from engine.retrieval.files import list_files, read_text
 from engine.training import train
-from engine.training.corpus import BYTES_A_TOKEN, Duplicates, File, Report, checked, without_duplicates, write
+from engine.training.corpus import (
+    BYTES_A_TOKEN,
+    Duplicates,
+    File,
+    Kept,
+    PackageReport,
+    checked,
+    without_duplicates,
+    write,
+)
 from engine.training.dataset import SamplerConfig
 from engine.training.export import averaged
 from engine.training.export import write as export
@@ -60,8 +69,13 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     if out.resolve() == base.resolve():
         raise EngineError(f"{out} is the model that is tuned: give another --out")
     shape = read_shape(base)
-    claim(out)
-    size = gather(folders, out / "corpus")
+    new = claim(out)
+    try:
+        size = gather(folders, out / "corpus")
+    except EngineError:
+        if new:
+            shutil.rmtree(out)
+        raise
     config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(size / BYTES_A_TOKEN))))
     train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
     trunk, _, _, progress = averaged(out / "state")
@@ -79,13 +93,14 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     print(f"{text}\nIt is the model auto:{out.resolve()}")
 
 
-def claim(out: Path) -> None:
-    """Make the folder one of ours, which nobody else may read. Raises EngineError where it holds what we have not
-    written.
+def claim(out: Path) -> bool:
+    """Make the folder one of ours, which nobody else may read; tells whether there was none. Raises EngineError where
+    it holds what we have not written.
     """
+    new = not out.exists()
     mark = out / ".gitignore"  # it may lie within the workspace
     try:
-        ours = not out.exists() or not any(out.iterdir()) or mark.read_text("utf-8") == MARK
+        ours = new or not any(out.iterdir()) or mark.read_text("utf-8") == MARK
     except (OSError, ValueError):
         ours = False
     if not ours:
@@ -93,6 +108,7 @@ def claim(out: Path) -> None:
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     out.chmod(0o700)
     mark.write_text(MARK, encoding="utf-8")
+    return new
 
 
 def gather(folders: Sequence[Path], corpus: Path) -> int:
@@ -103,8 +119,8 @@ def gather(folders: Sequence[Path], corpus: Path) -> int:
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise EngineError(f"no folder {', '.join(missing)}: name those of a workspace")
-    reports, duplicates = dict[tuple[str, str], Report](), Duplicates()
-    found: list[tuple[Report, File]] = []
+    reports, duplicates = dict[tuple[str, str], PackageReport](), Duplicates()
+    found: list[Kept] = []
     for folder in folders:
         top = folder.resolve()
         for each in list_files([str(top)]).files:
@@ -112,7 +128,7 @@ def gather(folders: Sequence[Path], corpus: Path) -> int:
             text = read_text(each.path) if language else None
             if text is None:
                 continue
-            report = reports.setdefault((top.name, language), Report(top.name, "", "train", language))
+            report = reports.setdefault((top.name, language), PackageReport(top.name, "", "train", language))
             file = checked(Path(each.path).relative_to(top).as_posix(), text.encode(), language)
             if isinstance(file, File):
                 found += [(report, new) for new in without_duplicates([file], duplicates, report)]
@@ -125,12 +141,14 @@ def gather(folders: Sequence[Path], corpus: Path) -> int:
     return sum(len(file.text) for _, file in kept)
 
 
-def apart(found: list[tuple[Report, File]]) -> tuple[list[tuple[Report, File]], list[tuple[Report, File]]]:
+def apart(
+    found: list[Kept],
+) -> tuple[list[Kept], list[Kept]]:
     """Of each language a tenth, as whole files, and the rest; always the same of the same files."""
-    languages = defaultdict[str, list[tuple[Report, File]]](list)
+    languages = defaultdict[str, list[Kept]](list)
     for report, file in sorted(found, key=lambda each: each[1].digest):
         languages[report.language].append((report, file))
-    held, kept = list[tuple[Report, File]](), list[tuple[Report, File]]()
+    held, kept = list[Kept](), list[Kept]()
     for files in languages.values():
         random.Random(0).shuffle(files)
         left = HELD_OUT * sum(len(file.text) for _, file in files)

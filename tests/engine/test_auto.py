@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import torch
 
-from engine import Cancelled, Engine, EngineError, Fill, FillRequest, auto, embedded
+from engine import Cancelled, Engine, EngineError, Fill, FillRequest, auto
 from engine.auto import Auto
 from engine.backends.memory import ModelShape
 from engine.backends.pace import LAST, Pace
-from engine.embedded import SLICE, WEIGHTS, Embedded
+from engine.embedded import LINE, ROWS, SLICES, WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.training.export import write
 
@@ -33,7 +33,7 @@ LLAMA = TrunkConfig(
     tied=True,
     ngram_buckets=0,
 )
-SHORT, LONG = 64, 256  # tokens
+LONG = 256  # tokens
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
 PLACE = TEXT.index("def fahrenheit(") + len("def fahrenheit(")
 ASKED = FillRequest(prefix=TEXT[:PLACE], suffix=TEXT[TEXT.index("\n", PLACE) :], max_lines=1)
@@ -59,15 +59,13 @@ def nano() -> Embedded:
 
 
 @pytest.fixture
-def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Embedded:
-    monkeypatch.setattr(embedded, "SHORT", SHORT)
+def tiny(folder: Path) -> Embedded:
     return Embedded.load(str(folder))
 
 
 def paced(model: Embedded, seconds: float) -> None:
     """Have a model's passes cost so much, whatever they did."""
-    for passes in model._windows:
-        passes.pace = Fixed(seconds)
+    model._model.pace = Fixed(seconds)
 
 
 class Fixed(Pace):
@@ -99,7 +97,7 @@ class Stops(threading.Event):
         return self.looks < 0
 
 
-# ---------------------------------------------------------------- windows
+# ---------------------------------------------------------------- reading ahead
 
 
 def test_the_pace_is_the_median_of_the_last_passes_of_about_as_many_rows() -> None:
@@ -120,48 +118,52 @@ def test_reading_ahead_changes_no_text(tiny: Embedded, folder: Path) -> None:
     read = fill(tiny, None)
     assert read.text == unread.text != ""
     assert read.confidence == pytest.approx(unread.confidence)
-    assert read.whole_window
     assert (read.encoded, read.reused) == (0, unread.encoded + unread.reused)
-    assert unread.encoded > SHORT
 
 
-def test_what_is_unread_decides_which_window_a_request_gets(tiny: Embedded) -> None:
+def test_what_is_unread_and_what_passes_cost_decide_whether_there_is_time(tiny: Embedded) -> None:
     paced(tiny, 0.001)
-    cold = fill(tiny, 150.0)
-    assert not cold.whole_window
-    assert cold.encoded + cold.reused <= SHORT
+    assert not tiny.in_time(asked(50.0))
     tiny.read(ASKED, threading.Event())
     paced(tiny, 0.001)
-    assert fill(tiny, 150.0).whole_window
+    assert tiny.in_time(asked(50.0))
+    paced(tiny, 0.1)
+    assert not tiny.in_time(asked(50.0))
+
+
+def test_loading_measures_what_passes_of_few_rows_cost(tiny: Embedded) -> None:
+    """An estimate that nothing was measured for would keep a model from ever answering."""
+    assert {rows.bit_length() for rows in (1, 2, ROWS)} <= tiny._model.pace._passes.keys()
+    assert tiny.in_time(asked(1000 * (LINE + 1) * tiny._model.pace.seconds(tiny._model.shape.context)))
 
 
 def test_a_cancelled_reading_goes_on_where_it_was(tiny: Embedded) -> None:
-    short, _ = tiny._windows
-    context = tiny._plans(ASKED)[0].asked.context
-    known = len(context) - short.missing(context)
+    paced(tiny, 1.0)  # so slow that few tokens are read at once
+    model, context = tiny._model, tiny._prompt(ASKED).context
+    known = len(context) - model.missing(context)
     with pytest.raises(Cancelled):
         tiny.read(ASKED, Stops(2))
-    assert short.sequence == context[: known + 2 * SLICE]
+    assert model.sequence == context[: known + 2 * SLICES[-1]]
     tiny.read(ASKED, threading.Event())
-    assert [len(passes.sequence) > each // 2 for passes, each in zip(tiny._windows, (SHORT, LONG), strict=True)]
+    assert model.sequence == context
 
 
 def test_nothing_that_is_read_within_a_deadline_is_lost(tiny: Embedded) -> None:
     paced(tiny, 1.0)
     first = fill(tiny, 0.0001)
     assert (first.text, first.complete) == ("", False)
-    for _ in range(SHORT):
-        tiny._windows[0].pace = Fixed(1.0)
+    for _ in range(LONG):
+        paced(tiny, 1.0)
         if (made := fill(tiny, 0.5)).reused == made.encoded + made.reused:
             break
-    assert not made.whole_window
+    assert made.reused > 2 * SLICES[-1]
 
 
 def test_memories_are_bounded_by_their_size(tiny: Embedded) -> None:
-    passes = tiny._model
-    few = passes.apart(LONG)
-    assert few.memories == passes.memories == 4
-    assert passes.apart(1 << 20).memories == 1
+    model = tiny._model
+    assert model.memories == 4
+    model.capacity = 1 << 20
+    assert model._fitting(64) == 0
 
 
 # ---------------------------------------------------------------- auto
@@ -171,7 +173,7 @@ def test_memories_are_bounded_by_their_size(tiny: Embedded) -> None:
 def better(nano: Embedded, tiny: Embedded) -> Iterator[tuple[Auto, Embedded, Future[Embedded]]]:
     """`auto` of nano and the tiny model, which is loaded when the future is done."""
     loaded: Future[Embedded] = Future()
-    yield Auto(nano, loaded.result), tiny, loaded
+    yield Auto(nano, {"tiny": loaded.result}), tiny, loaded
     if not loaded.done():
         loaded.set_result(tiny)
 
@@ -188,15 +190,28 @@ def test_nano_answers_until_the_better_model_is_loaded_and_fast_enough(
     paced(tiny, 0.001)
     tiny.read(ASKED, threading.Event())
     paced(tiny, 0.001)
-    quick, invoked = fill(both, 20.0), fill(both, 400.0)
+    quick, invoked = fill(both, 5.0), fill(both, 400.0)
     assert (quick.model, invoked.model) == ("nano", "tiny")
-    assert both.read(asked(20.0), threading.Event())
+    assert both.read(asked(5.0), threading.Event())
+
+
+def test_the_best_that_keeps_the_deadline_answers(nano: Embedded, folder: Path) -> None:
+    small, base = Embedded.load(str(folder)), Embedded.load(str(folder))
+    small.name, base.name = "small", "base"
+    ladder = Auto(nano, {"small": lambda: small, "base": lambda: base})
+    assert fill(ladder, None).model == "base"  # who has no deadline waits for the best
+    ladder.read(ASKED, threading.Event())
+    for seconds, answers in ((0.001, "base"), (1.0, "small")):
+        paced(small, 0.001)
+        paced(base, seconds)
+        made = fill(ladder, 400.0)
+        assert (made.model, made.whole_window) == (answers, answers == "base")
 
 
 def test_a_better_model_that_cannot_be_loaded_is_told_of(nano: Embedded) -> None:
     broken: Future[Embedded] = Future()
     broken.set_exception(EngineError("its files are damaged"))
-    both = Auto(nano, broken.result)
+    both = Auto(nano, {"small": broken.result})
     made = fill(both, None)
     assert made.model == "nano"
     assert made.instead == "nano answers instead of small: its files are damaged."

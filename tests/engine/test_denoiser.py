@@ -41,6 +41,7 @@ TRAINED = {
     "lr_muon": 0,
     "lr_adam": 0.01,
     "drafts": 8,
+    "workers": 1,
 }
 PLACES = [("def mean(values):\n    return ", "\n"), ("import os\n\n\nclass Reader:\n    def ", ":\n        pass\n")]
 
@@ -125,12 +126,22 @@ def test_canvases_are_put_where_the_trunk_agrees_and_count_no_further(tmp_path: 
     assert ((canvas == NONE) | (labels == NONE)).all(), "what is shown is not asked for"
 
 
-def test_the_trainer_trains_it_on_a_trunk_that_stays(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(TRAINED))
-    data = ["--corpus", str(corpus(tmp_path / "corpus")), "--tokenizer", str(TOKENIZER)]
-    state, base = ["--state", str(tmp_path / "state")], ["--base", str(folder / "model.safetensors")]
-    assert main(["train", "run", *data, *state, *base, "--config", str(tmp_path / "config.json"), "--steps", "3"]) == 0
-    trunk, denoiser, _, progress = export.averaged(tmp_path / "state")
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three steps; where the data and the state are, as options."""
+    at = tmp_path_factory.mktemp("trained")
+    (at / "config.json").write_text(json.dumps(TRAINED))
+    (folder / "NOTICE").write_text("derived")
+    places = ["--corpus", str(corpus(at / "corpus")), "--tokenizer", str(TOKENIZER), "--state", str(at / "state")]
+    begun = ["--base", str(folder / "model.safetensors"), "--config", str(at / "config.json"), "--steps", "3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_COMPILE_DISABLE", "1")  # compiling takes longer than these steps
+        assert main(["train", "run", *places, *begun]) == 0
+    return places
+
+
+def test_the_trainer_trains_it_on_a_trunk_that_stays(folder: Path, trained: list[str]) -> None:
+    trunk, denoiser, _, progress = export.averaged(Path(trained[-1]))
     assert progress.step == 3
     shipped, before = read_model(folder / "model.safetensors")
     assert all(torch.equal(one, other) for one, other in zip(trunk.parameters(), shipped.parameters(), strict=True))
@@ -139,19 +150,13 @@ def test_the_trainer_trains_it_on_a_trunk_that_stays(folder: Path, tmp_path: Pat
 
 
 def test_what_is_exported_has_a_card_with_what_was_measured(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = ["--corpus", str(corpus(tmp_path / "corpus")), "--tokenizer", str(TOKENIZER)]
     package = {"package": "inpaint", "version": "1", "use": "train", "licence": "Apache-2.0", "files": 9, "bytes": 9000}
-    (tmp_path / "corpus" / "report.json").write_text(json.dumps({"packages": [package]}))
-    (tmp_path / "config.json").write_text(json.dumps(TRAINED))
-    (folder / "NOTICE").write_text("derived")
-    state, base = ["--state", str(tmp_path / "state")], ["--base", str(folder / "model.safetensors")]
-    asked = [*data, *state, *base, "--config", str(tmp_path / "config.json"), "--steps", "1"]
-    assert main(["train", "run", *asked]) == 0
+    (Path(trained[1]) / "report.json").write_text(json.dumps({"packages": [package]}))
     monkeypatch.setattr(export, "PLACES", 3)
     monkeypatch.setattr(export, "ROWS", 2)
-    assert main(["train", "export", *data, *state, "--out", str(tmp_path / "tiny"), "--bits", "6"]) == 0
+    assert main(["train", "export", *trained, "--out", str(tmp_path / "tiny"), "--bits", "6"]) == 0
     card = (tmp_path / "tiny" / "README.md").read_text()
     assert card.startswith("# tiny\n")
     assert "| python | as shipped | 3 |" in card

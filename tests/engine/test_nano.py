@@ -17,9 +17,9 @@ from engine.backends.memory import MEMORIES
 from engine.contract import confidence
 from engine.decoding.limits import goes_round
 from engine.embedded import WEIGHTS, Embedded
+from engine.prompt import prompt
 from engine.retrieval.copying import first_word
 from engine.tokenizer import EOM
-from engine.window import prompt
 
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
 MARKS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import EngineError
-from engine.evaluation.edits import evaluate
+from engine.evaluation.edits import evaluate, report
 from engine.next_edit.replay import Change, Offer, Settled, Silence, propose
 from engine.next_edit.substitution import substitution
 
@@ -56,6 +56,12 @@ def test_upwards_for_who_goes_up() -> None:
     assert [change.line for change in offer.changes] == [1, 0]
 
 
+def test_twice_in_one_line_is_twice_and_goes_down() -> None:
+    offer = due("b; b\na\n", (0, "a; a", "b; a"), (0, "b; a", "b; b"))
+    assert isinstance(offer, Offer)
+    assert offer.changes == [Change(1, 0, 1, "b")]
+
+
 @pytest.mark.parametrize(
     ("why", "text", "edits"),
     [
@@ -99,7 +105,8 @@ def test_a_history_is_replayed(tmp_path: Path) -> None:
         (tmp_path / "a.py").write_text(text, encoding="utf-8")
         git("add", ".")
         git("commit", "-qm", name)
-    report = evaluate([tmp_path / ".git"], 10)
-    assert (report.edits, report.offers, report.pooled[0], report.silent) == (5, 3, 1.0, 1.0)
+    found = evaluate([tmp_path / ".git"], 10)
+    assert (found.edits, found.offers, found.pooled[0], found.silent) == (5, 3, 1.0, 1.0)
+    assert "5 edits in commits with at most 20 offers, 3 offers in 1 of these" in report(found).shown
     with pytest.raises(EngineError, match=r"no git history: name"):
         evaluate([tmp_path / "nothing"], 10)

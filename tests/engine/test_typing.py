@@ -80,7 +80,7 @@ def test_a_replay_counts_its_keys() -> None:
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 async def test_a_replay_over_lsp_counts_the_servers_work(client: Client) -> None:
-    scenario = Scenario(name="slips", key_ms=(150, 200), pause=0, slip=0.3)
+    scenario = Scenario(name="slips", key_ms=(100, 130), pause=0, slip=0.3)
     async with Editor.start() as editor:
         await editor.loaded()
         result = await replay_over_lsp(editor, client, Typist(scenario, SOURCES, lines=1, seed=3))

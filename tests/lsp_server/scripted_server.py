@@ -8,6 +8,7 @@ fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event be
 `"others"` are the fills of who asks for others; `"error"` is raised; `"copied"` is the document's line that the fill is
 said to be copied from; `"model"` is who has filled; `"echo"` fills with the line up to the cursor; `"report"` fills
 with the counts of what the engine has done. Without a script the fill is the request itself, as JSON.
+A model is fetched by waiting for the file `come` in the folder of the models.
 A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
 """
 
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import msgspec
 
-from engine import Cancelled, EngineError, Fill, FillRequest
+from engine import Cancelled, EngineError, Fill, FillRequest, get
 from engine.contract import Source
 from lsp_server import filters
 from lsp_server.__main__ import main
@@ -121,6 +122,19 @@ def load(model: str, device: str) -> ScriptedEngine:
     return ScriptedEngine()
 
 
+def fetch(name: str, say: get.Say) -> Path:
+    if name not in get.MODELS:
+        raise EngineError(f"there is no model {name!r}")
+    folder = get.models_folder() / name
+    folder.mkdir()
+    while not (folder.parent / "come").exists():
+        say("some of it is there")
+        time.sleep(PASS)
+    (folder / get.STORED).touch()
+    return folder
+
+
 if __name__ == "__main__":
+    get.get = fetch
     filters.FILTERS = tuple(each for each in filters.FILTERS if each is not filters.sound)  # a script's text is no code
     sys.exit(main(load_engine=load))

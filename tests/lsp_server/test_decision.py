@@ -11,11 +11,11 @@ from test_cache import a_guess
 
 from engine import Fill
 from engine.evaluation.places import Place
-from learning.__main__ import LIMITS, Key, Typed, booster, fit, held_out, odds_of, play
-from learning.card import card, reliability
 from lsp_server.cursor import Gap
 from lsp_server.decision import FEATURES, MOST_SHIFT, NEAR, Decision, Trees, cuts, shift, to_show
 from lsp_server.feedback import Feedback
+from lsp_server.learning.__main__ import LIMITS, Key, Typed, booster, fit, held_out, odds_of, play
+from lsp_server.learning.card import card, reliability
 from lsp_server.settings import Settings
 
 GAP = Gap("total = 0\n", "\n", "python")

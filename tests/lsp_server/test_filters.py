@@ -98,8 +98,9 @@ BODY = "def f():\n    x = 1\n    |\n"
     [
         (BODY, "yield = row[row]", "yield"),
         (BODY, "yield row[row]", "yield row[row]"),
-        (BODY, "y = g(x", "y = g(x"),  # one may well go on
-        (BODY, 'y = g("x', 'y = g("x'),
+        (BODY, "y = g(x", "y = g"),
+        (BODY, "y = g(x,", "y = g(x,"),  # one may well go on
+        (BODY, 'y = "x', 'y = "x'),
         (BODY, "if x", "if x"),
         (BODY, "y = x)", "y = x"),
         (BODY, "return x y", "return x"),

@@ -3,7 +3,8 @@ report is another line. None holds the event loop up, whatever is answered.
 
     {"file", "language"?, "ignore"?, "read"}     whether a file may be read, below an .inpaintignore
     {"language", "file", "named"}                what a client's name of a language means
-    {"text", "fill", "language", "shows"?}       what is shown of a fill at the | of a text, by key
+    {"text", "fill", "language", "shows"?}       what is shown of a fill at the | of a text, by key; the fill is another
+                                                 one, "block", where several lines are asked for
     {"beside", "holds"?}                         URI and text of a document beside another, which is completed
 
 A text may be a list of parts, each with how often it comes.
@@ -34,6 +35,7 @@ from lsp_server.settings import Settings
 
 STRETCH = 0.05  # seconds of the loop's processor time
 INPUTS = [json.loads(line) for line in Path(__file__).with_name("inputs.jsonl").read_text().splitlines()]
+Kind = types.InlineCompletionTriggerKind
 GOOD = "file:///project/good"
 
 
@@ -49,10 +51,12 @@ def written(text: Any) -> str:
 class Says:
     """An engine that says one thing."""
 
-    reach, text = 100_000, ""
+    reach = 100_000
+    text, block = "", None  # where one line is asked for; where several are, if that is another
 
     def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        return fill_with("" if request.others else self.text, 1.0)
+        text = self.text if request.max_lines == 1 or self.block is None else self.block
+        return fill_with("" if request.others else text, 1.0)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
         return True
@@ -92,12 +96,12 @@ async def opened(ls: InpaintServer, uri: str, text: str, language: str = "python
     await tell(ls, "textDocument/didOpen", {"textDocument": item})
 
 
-async def shown(ls: InpaintServer, uri: str, marked: str) -> str:
-    """What a key shows at the mark of the document's text."""
+async def shown(ls: InpaintServer, uri: str, marked: str, kind: Kind = Kind.Invoked) -> str:
+    """What is shown at the mark of the document's text."""
     before = marked.partition("|")[0]
     position = types.Position(before.count("\n"), len(before) - before.rfind("\n") - 1)
-    by_key = types.InlineCompletionContext(types.InlineCompletionTriggerKind.Invoked)
-    asked = types.InlineCompletionParams(by_key, types.TextDocumentIdentifier(uri), position)
+    context = types.InlineCompletionContext(kind)
+    asked = types.InlineCompletionParams(context, types.TextDocumentIdentifier(uri), position)
     answer = await asyncio.create_task(inline_completion(ls, asked))
     return next((item.insert_text for item in answer.items if isinstance(item.insert_text, str)), "")
 
@@ -124,10 +128,13 @@ def test_what_a_language_is_called(given: dict[str, Any]) -> None:
 async def test_what_is_shown(given: dict[str, Any], ls: InpaintServer, monkeypatch: pytest.MonkeyPatch) -> None:
     marked = written(given["text"])
     monkeypatch.setattr(Says, "text", written(given["fill"]))
+    monkeypatch.setattr(Says, "block", given.get("block"))
     async with going_on():
         await opened(ls, GOOD, marked.replace("|", "", 1), given["language"])
         text = await shown(ls, GOOD, marked)
     assert text == given.get("shows", text)
+    if "block" in given:  # what a key shows is no less than what is shown unasked, before and after
+        assert await shown(ls, GOOD, marked, Kind.Automatic) == text
 
 
 @of_kind("beside")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest_asyncio
 from lsp_client import INVOKED, REAL, ROOT, LspClient
 
 from lsp_server import workspace as module
+from lsp_server.completer import Completer
+from lsp_server.server import create_server
+from lsp_server.settings import Settings
 from lsp_server.workspace import Workspace
 
 AREA = "def area(width, height):\n    return width * height * factor\n"
@@ -57,6 +61,9 @@ async def test_it_is_kept_true_by_file_events(workspace: Workspace, project: Pat
     await until(lambda: len(workspace.index) == 1)
     report = workspace.report()
     assert (report["state"], report["files"], report["message"]) == ("ready", 1, None)
+    (project / ".inpaintignore").write_text("new.py\n")
+    workspace.files_changed([str(project / ".inpaintignore")])
+    await until(lambda: len(workspace.index) == 0)
 
 
 async def test_without_a_client_that_watches_it_watches(workspace: Workspace, project: Path) -> None:
@@ -137,6 +144,23 @@ async def test_the_server_copies_from_the_workspace_and_says_where_from(project:
         await client.wait_for("inpaint/status", source)
         assert await client.request("workspace/executeCommand", {"command": "inpaint.rebuildIndex"}) is None
         assert await client.leave() == 0
+
+
+async def test_a_folder_that_is_closed_is_forgotten(project: Path) -> None:
+    ls = create_server(Completer(), Settings())
+    folder = {"uri": project.as_uri(), "name": "project"}
+    opened = {"capabilities": {}, "processId": None, "rootUri": project.as_uri(), "workspaceFolders": [folder]}
+    gone = {"event": {"added": [], "removed": [folder]}}
+    for message in (
+        {"method": "initialize", "params": opened, "id": 1},
+        {"method": "initialized", "params": {}},
+        {"method": "workspace/didChangeWorkspaceFolders", "params": gone},
+    ):
+        await ls.protocol.receive(json.dumps({"jsonrpc": "2.0", **message}).encode())
+        if message["method"] == "initialized":
+            assert ls.files.folders == (str(project),)
+    assert (ls.files.folders, ls.files.indexes) == ((), ())
+    ls.completer.close()
 
 
 async def test_it_can_be_switched_off(project: Path) -> None:

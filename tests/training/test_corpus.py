@@ -252,7 +252,7 @@ def test_training_draws_languages_by_their_shares(tmp_path: Path) -> None:
     texts = {"a.py": b"x" * 300, "b.py": b"x" * 100, "c.rs": b"x" * 5000}
     names = {"a.py": "python", "b.py": "python", "c.rs": "rust"}
     files = [
-        (corpus.Report("p", "1", "train", names[path]), corpus.File(path, text, b"", MinHash(4)))
+        (corpus.PackageReport("p", "1", "train", names[path]), corpus.File(path, text, b"", MinHash(4)))
         for path, text in texts.items()
     ]
     corpus.write(files, tmp_path)

@@ -15,10 +15,10 @@ from engine import FillRequest
 from engine.corpus import Corpus, FileEntry
 from engine.embedded import WEIGHTS
 from engine.models.trunk import Trunk, TrunkConfig
+from engine.prompt import SNIPPETS_SHARE, prompt
 from engine.retrieval.index import Index
 from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PATH, PRE, ROL, SPECIALS, SUF, Tokenizer
 from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Sampler, SamplerConfig
-from engine.window import SNIPPETS_SHARE, prompt
 
 CONFIG = SamplerConfig(context=192, tail=96, canvas=8, buckets=64)
 MODEL = TrunkConfig(vocab=8192, dim=32, layers=2, heads=2, mlp=64, ngram_buckets=64, ngram_dim=8)
@@ -121,7 +121,7 @@ def test_a_canvas_sees_its_context_and_not_the_line_after_its_cursor(rows: list[
 
 
 def test_training_and_inference_see_the_same(corpus: Corpus, tokenizer: Tokenizer) -> None:
-    """For cursors in the row's last line, context and lead are those of window.prompt, but for the window's start."""
+    """For cursors in the row's last line, context and lead are those of prompt.prompt, but for the window's start."""
     text = corpus.text(3)
     lines = text.split("\n")
     sampler = Sampler(corpus, tokenizer, CONFIG, seed=2)
@@ -140,6 +140,33 @@ def test_training_and_inference_see_the_same(corpus: Corpus, tokenizer: Tokenize
         assert {mine[-1], theirs[-1]} <= {MID, BLOCK}
         blank = " " if asked.blank else ""
         assert tokenizer.decode(middle) == blank + lines[last][gap.start : gap.end]
+
+
+def test_training_and_inference_see_the_same_of_base(corpus: Corpus) -> None:
+    """Its lines end with their newlines, and the rest of a line stands before the line."""
+    base = Tokenizer.load(WEIGHTS / "base" / "tokenizer.json")
+    config = msgspec.structs.replace(CONFIG, marks_empty_rest=False, rest_first=True)
+    lines = corpus.text(3).split("\n")
+    sampler, rests = Sampler(corpus, base, config, seed=2), set[bool]()
+    for last in range(0, len(lines) - 1, 3):
+        context, first, starts = sampler._context(lines, last, "engine/x.py")
+        gap = sampler._gap(lines, last, first)
+        if gap is None or gap.end_line != last or gap.line != last:
+            continue
+        anchor, lead, middle = sampler._branch(lines, gap, first, starts, context)
+        rest = lines[last][gap.end :]
+        prefix = "\n".join([*lines[:last], lines[last][: gap.start]])
+        request = FillRequest(
+            prefix=prefix, suffix="\n".join([rest, *lines[last + 1 :]]), path="engine/x.py", max_lines=1
+        )
+        asked = prompt(request, base, config.context, marks_empty_rest=False, rest_first=True)
+        mine, theirs = [*context[:anchor], *lead], [*asked.context, *asked.lead]
+        short = min(len(mine) - context.index(PRE), len(theirs) - asked.context.index(PRE)) - 1
+        assert mine[-short:] == theirs[-short:]
+        whole = lines[last][gap.start : gap.end] if rest.strip() else lines[last][gap.start :] + "\n"
+        assert base.decode(middle) == asked.blank + whole
+        rests.add(bool(rest.strip()))
+    assert rests == {False, True}
 
 
 def test_passes_over_a_memory_equal_the_training_forward(rows: list[Batch], model: Trunk) -> None:

@@ -20,6 +20,7 @@ import engine
 from engine.__main__ import main
 from engine.corpus import FileEntry
 from engine.embedded import WEIGHTS
+from engine.training import validation
 from engine.training.muon import orthogonalise
 
 CONFIG = {
@@ -28,88 +29,97 @@ CONFIG = {
     "batch": 2,
     "micro_batch": 2,
     "warmup": 1,
+    "workers": 1,
 }
+BUDGET = 4000  # tokens
+UNCOMPILED = ("TORCH_COMPILE_DISABLE", "1")  # compiling takes longer than these steps
 
 
-@pytest.fixture
-def arguments(tmp_path: Path) -> list[str]:
-    for folder in (tmp_path / "corpus", tmp_path / "corpus" / "validation"):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus and a configuration; each test names a state."""
+    made = tmp_path_factory.mktemp("training")
+    for folder in (made / "corpus", made / "corpus" / "validation"):
         folder.mkdir()
         texts = [path.read_bytes() for path in sorted(Path(engine.__file__).parent.glob("*.py"))]
         (folder / "corpus.bin").write_bytes(b"".join(texts))
         np.save(folder / "index.npy", np.cumsum([0, *map(len, texts)]))
         entries = [msgspec.json.encode(FileEntry("inpaint", "engine/x.py", len(text))) for text in texts]
         (folder / "files.jsonl").write_bytes(b"\n".join(entries))
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    tokenizer = str(WEIGHTS / "nano" / "tokenizer.json")
-    folders = ["--corpus", str(tmp_path / "corpus"), "--tokenizer", tokenizer, "--state", str(tmp_path / "state")]
-    return [*folders, "--config", str(tmp_path / "config.json")]
+    return made
 
 
-def train(arguments: list[str], steps: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "engine", "train", "run", *arguments, "--steps", str(steps)]
-    environment = os.environ | {"TORCH_COMPILE_DISABLE": "1"}  # compiling takes longer than these steps
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+def arguments(folder: Path, state: str = "state", **config: object) -> list[str]:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    data = ["--corpus", str(folder / "corpus"), "--tokenizer", str(WEIGHTS / "nano" / "tokenizer.json")]
+    return [*data, "--state", str(folder / state), "--config", str(folder / "config.json")]
 
 
-def log(tmp_path: Path) -> list[dict[str, str]]:
-    with (tmp_path / "state" / "log.csv").open(newline="") as file:
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> list[dict[str, str]]:
+    """The log of a training in two processes that was stopped, went on in one, and ended with its budget."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*UNCOMPILED)
+        patch.setattr(validation, "FILLS", 6)
+        assert main(["train", "run", *arguments(folder, validate_every=0, workers=2), "--steps", "3"]) == 0
+        assert main(["train", "run", *arguments(folder, tokens=BUDGET)]) == 0
+    return log(folder / "state")
+
+
+def log(state: Path) -> list[dict[str, str]]:
+    with (state / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_training_learns_and_resumes(arguments: list[str], tmp_path: Path) -> None:
-    assert train(arguments, 3).wait(timeout=300) == 0
-    assert train(arguments, 20).wait(timeout=300) == 0
-    rows = log(tmp_path)
-    assert [int(row["step"]) for row in rows] == list(range(1, 21))
-    tokens = [int(row["tokens"]) for row in rows]
+def test_training_learns_and_resumes(folder: Path, trained: list[dict[str, str]]) -> None:
+    assert [int(row["step"]) for row in trained] == list(range(1, len(trained) + 1))
+    tokens = [int(row["tokens"]) for row in trained]
     assert tokens == sorted(tokens)
-    assert float(rows[-1]["context"]) < float(rows[0]["context"]) - 0.3
-    assert float(rows[-1]["validation_canvas"]) > 0
-    assert 0 <= float(rows[-1]["right_at_1"]) <= 1
-    assert 0 <= float(rows[-1]["exact"]) <= 1
-    assert float(rows[-1]["tokens_a_pass"]) > 0  # below 1 where most fills could not stand and were written otherwise
-    assert main(["train", "plot", "--state", str(tmp_path / "state")]) == 0
-    assert (tmp_path / "state" / "losses.png").stat().st_size > 1000
+    assert float(trained[-1]["context"]) < float(trained[0]["context"]) - 0.3
+    assert main(["train", "plot", "--state", str(folder / "state")]) == 0
+    assert (folder / "state" / "losses.png").stat().st_size > 1000
+
+
+def test_the_budget_in_tokens_ends_training_with_a_validation(trained: list[dict[str, str]]) -> None:
+    *_, before, last = trained
+    assert int(before["tokens"]) < BUDGET <= int(last["tokens"])
+    assert float(last["validation_canvas"]) > 0
+    assert 0 <= float(last["right_at_1"]) <= 1
+    assert 0 <= float(last["exact"]) <= 1
+    assert float(last["tokens_a_pass"]) > 0  # below 1 where most fills could not stand and were written otherwise
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-def test_a_signal_saves_the_state(arguments: list[str], tmp_path: Path) -> None:
-    process = train(arguments, 100_000)
+def test_a_signal_saves_the_state(folder: Path) -> None:
+    command, state = [sys.executable, "-m", "engine", "train", "run"], folder / "signalled"
+    environment = os.environ | dict([UNCOMPILED])
+    process = subprocess.Popen(
+        [*command, *arguments(folder, state.name)], env=environment, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 300
-    while not (tmp_path / "state" / "log.csv").exists() or len(log(tmp_path)) < 2:
+    while not (state / "log.csv").exists() or len(log(state)) < 2:
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 0
-    saved = torch.load(tmp_path / "state" / "state.pt", weights_only=True)
-    assert saved["progress"]["step"] == len(log(tmp_path))
-
-
-def test_the_budget_in_tokens_ends_training(arguments: list[str], tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "tokens": 1500}))
-    assert train(arguments, 100).wait(timeout=300) == 0
-    rows = log(tmp_path)
-    assert int(rows[-2]["tokens"]) < 1500 <= int(rows[-1]["tokens"])
-    assert rows[-1]["exact"], "a run ends with a validation"
+    saved = torch.load(state / "state.pt", weights_only=True)
+    assert saved["progress"]["step"] == len(log(state))
 
 
 def test_a_state_of_another_model_is_told(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, trained: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(arguments, 1).wait(timeout=300) == 0
-    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "model": {"dim": 64}}))
-    assert main(["train", "run", *arguments]) == 2
+    assert main(["train", "run", *arguments(folder, model={"dim": 64})]) == 2
     assert "holds another model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ['{"lr": 1}', "{", '{"tokens": "many"}'])
 def test_a_bad_configuration_is_told(
-    content: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.json").write_text(content)
-    assert main(["train", "run", *arguments]) == 2
+    assert main(["train", "run", *arguments(folder)[:-1], str(tmp_path / "config.json")]) == 2
     assert "cannot be used" in capsys.readouterr().err
 
 

@@ -5,7 +5,8 @@ import type { Snooze } from "./snooze";
 import type { Status } from "./status";
 
 const EMBEDDED = "auto";
-const REBUILD = "inpaint.rebuildIndex"; // the server's own, there while it runs
+const GET = "inpaint.getModel"; // the server's own, there while it runs
+const REBUILD = "inpaint.rebuildIndex";
 
 interface Entry extends QuickPickItem {
   command?: string;
@@ -35,6 +36,7 @@ function entries(status: Status, snooze: Snooze): Entry[] {
     { label: "$(list-unordered) Show several completions", command: "inpaint.panel" },
     { label: "", kind: QuickPickItemKind.Separator },
     { label: "$(symbol-misc) Choose model…", description: setting<string>("model"), command: "inpaint.chooseModel" },
+    ...status.missing.map(({ name, takes }) => ({ label: `$(cloud-download) Get ${name}, once`, detail: takes, command: GET, arguments: [name] })),
     { label: "$(graph) Statistics", command: "inpaint.statistics" },
     ...workspaceEntries(status),
     { label: "$(gear) Settings", command: "workbench.action.openSettings", arguments: ["@ext:inpaint.inpaint"] },

@@ -256,8 +256,10 @@ async function documentSelector(): Promise<DocumentSelector> {
   }
   const known = (await editorLanguages.getLanguages()).filter((language) => hasLanguage(language));
   const named = [...new Set([...languages(), ...known])];
-  const pattern = `**/*.{${endings().join(",")}}`;
-  return SCHEMES.flatMap((scheme) => [...named.map((language) => ({ scheme, language })), { scheme, pattern }]);
+  return SCHEMES.flatMap((scheme) => [
+    ...named.map((language) => ({ scheme, language })),
+    ...endings().map((ending) => ({ scheme, pattern: `**/*.${ending}` })),
+  ]);
 }
 
 /** A message of the server: it is about the model where it is an error, and about a setting where it warns. */

@@ -77,7 +77,7 @@ export function hasLanguage(language: string, path = ""): boolean {
 
 /** The endings of the files of the languages that are completed in. */
 export function endings(): string[] {
-  return Object.keys(ENDINGS).filter((ending) => languages().includes(ENDINGS[ending]));
+  return Object.keys(ENDINGS).filter((ending) => languages().some((language) => language === ENDINGS[ending]));
 }
 
 /** Whether completions come in documents of a language. */

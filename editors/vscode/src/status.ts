@@ -12,6 +12,7 @@ export interface ServerStatus {
   reason: "excluded" | "language" | "untrained" | "unsure" | "dismissed" | "nothing" | null; // why nothing is shown
   message: string | null; // what is wrong, or that reason as a sentence
   model: string;
+  models: { name: string; there: boolean; takes: string }[]; // that can be fetched
   answered: string | null;
   learned: string[] | null; // the languages that the model knows, where these are few
   latencyMs: number | null;
@@ -98,6 +99,11 @@ export class Status implements Disposable {
     } else {
       this.waiting.push(action);
     }
+  }
+
+  /** The models that can be fetched and are not there. */
+  get missing(): ServerStatus["models"] {
+    return this.server?.models?.filter(({ there }) => !there) ?? [];
   }
 
   get learned(): string {

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from engine import public
 from engine.contract import FillRequest
-from engine.models import checkpoint, room
+from engine.models import checkpoint, memory_plan
 
 CPU = torch.device("cpu")
 SUM = FillRequest(
@@ -71,7 +71,7 @@ def test_int8_completes_it_too(folder: Path, plain: public.Public, monkeypatch: 
     chosen = checkpoint.load(
         str(folder), checkpoint.read_config(str(folder)), CPU, torch.float32, "autoregressive"
     ).room
-    monkeypatch.setattr(room, "fit", lambda *_: msgspec.structs.replace(chosen, int8=True))
+    monkeypatch.setattr(memory_plan, "fit", lambda *_: msgspec.structs.replace(chosen, int8=True))
     narrow = backend(folder).fill(SUM, threading.Event())
     wide = plain.fill(SUM, threading.Event())
     assert narrow.text == wide.text

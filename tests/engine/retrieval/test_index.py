@@ -266,6 +266,27 @@ def test_where_it_cannot_be_kept_it_says_so(project: Path) -> None:
         build(Order([str(project)], str(store)))
 
 
+def test_what_may_not_be_read_any_more_is_neither_found_nor_kept(project: Path) -> None:
+    index, store = indexed(project), project.parent / "store"
+    assert follows(Index.open(store, globs=("area.py",)), "    return width * ") != ["height"]
+    (project / ".inpaintignore").write_text("area.py\n")
+    assert follows(index, "    return width * ") != ["height"]
+    assert follows(index, "    return one") == [" + two  # é"]
+    assert follows(indexed(project), "    return one") == [" + two  # é"]
+    assert not any(b"width * height" in path.read_bytes() for path in store.iterdir())
+
+
+def test_indexes_expire(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for name, folder in (("kept", "here"), ("old", "here"), ("gone", "nowhere"), ("odd", "here"), ("cache", "here")):
+        build(Order([str(tmp_path / folder)], str(tmp_path / "index" / name)))
+    os.utime(tmp_path / "index" / "old" / "manifest.json", (0, 0))
+    (tmp_path / "index" / "odd" / "manifest.json").write_text("")
+    (tmp_path / "index" / "cache" / "manifest.json").unlink()  # is not ours
+    building.expire(tmp_path / "index")
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["cache", "kept"]
+
+
 def test_of_texts_at_hand() -> None:
     index = Index.of({"a.py": AREA.encode(), "b.py": SUM.encode()})
     assert follows(index, "    return width * ") == ["height"]

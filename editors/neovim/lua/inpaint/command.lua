@@ -1,4 +1,4 @@
---- :Inpaint enable|disable|toggle [buffer|FILETYPE], and snooze, status, stats, tutor, reindex, restart, log.
+--- :Inpaint enable|disable|toggle [buffer|FILETYPE], and snooze, status, stats, tutor, get, reindex, restart, log.
 local config = require("inpaint.config")
 local server = require("inpaint.server")
 local suggest = require("inpaint.suggest")
@@ -59,6 +59,12 @@ local actions = {
   tutor = function()
     require("inpaint.tutor").open()
   end,
+  get = function(model)
+    if model then
+      return server.get_model(model)
+    end
+    float(server.models())
+  end,
   reindex = server.rebuild_index,
   restart = server.restart,
   log = function()
@@ -77,7 +83,7 @@ end
 
 local function complete(lead, line)
   local first = line:match("^%s*%S+%s+%S*$") ~= nil
-  local words = first and vim.tbl_keys(actions) or { "buffer", vim.bo.filetype }
+  local words = first and vim.tbl_keys(actions) or line:match("%sget%s") and { "base", "large" } or { "buffer", vim.bo.filetype }
   return vim.tbl_filter(function(word)
     return vim.startswith(word, lead)
   end, vim.fn.sort(words))

@@ -6,6 +6,7 @@ local config = require("inpaint.config")
 ---@field reason string? why nothing is shown in the buffer that has the focus
 ---@field message string? what is wrong, or that reason as a sentence
 ---@field model string
+---@field models {name: string, there: boolean, takes: string}[] that can be fetched
 ---@field learned string[]? the languages that the model knows, where these are few
 ---@field latencyMs number? of the last fill
 ---@field passes integer? of the last fill
@@ -125,6 +126,12 @@ local function on_message(_, params)
   M.say(params.message:gsub("^Inpaint: ", ""), params.type == 3 and vim.log.levels.INFO or vim.log.levels.WARN)
 end
 
+--- The server offers a better model, once. A question would take the next keys, so it is said, and the answer a command.
+local function on_offer()
+  M.say("`:Inpaint get base` fetches a better model, once; `:Inpaint get` says what it takes")
+  return vim.NIL
+end
+
 --- Start a server of which we hear with what it ended, and Neovim that it ended well: else it would say more at each
 --- end than fits without a wait for Enter.
 local function quietly(command)
@@ -156,7 +163,7 @@ function M.configuration()
       { status = true }
     ),
     capabilities = capabilities,
-    handlers = { ["inpaint/status"] = on_status, ["window/showMessage"] = on_message },
+    handlers = { ["inpaint/status"] = on_status, ["window/showMessage"] = on_message, ["window/showMessageRequest"] = on_offer },
     on_exit = vim.schedule_wrap(on_exit),
     reuse_client = function(client)
       return client.name == NAME and not M.call(client, "is_stopped")
@@ -270,13 +277,31 @@ local function index_summary(index)
   return table.concat(parts, "; ")
 end
 
---- Have the server forget the workspace's index and read all files again.
-function M.rebuild_index()
+local function execute(command, arguments)
   local client = M.client()
   if not client then
-    return M.say("no server runs, so there is no index")
+    return M.say("no server runs: open a file that it completes in")
   end
-  M.call(client, "request", "workspace/executeCommand", { command = "inpaint.rebuildIndex" }, function() end)
+  local params = { command = command, arguments = arguments }
+  M.call(client, "request", "workspace/executeCommand", params, function() end)
+end
+
+--- Have the server forget the workspace's index and read all files again.
+function M.rebuild_index()
+  execute("inpaint.rebuildIndex")
+end
+
+--- Have the server fetch a better model, once; it says how far it is, and uses it then.
+function M.get_model(name)
+  execute("inpaint.getModel", { name })
+end
+
+--- What can be fetched and what it takes, a line each.
+---@return string[]
+function M.models()
+  return vim.tbl_map(function(model)
+    return ("%s: %s"):format(model.name, model.there and "it is there" or model.takes)
+  end, M.status and M.status.models or {})
 end
 
 --- What else there is to say of the server, a line each.

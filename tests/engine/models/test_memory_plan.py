@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from engine.contract import EngineError
-from engine.models import checkpoint, registry, room
+from engine.models import checkpoint, memory_plan, registry
 from engine.models.int8 import Int8Linear, quantise
-from engine.models.room import Room
+from engine.models.memory_plan import MemoryPlan
 from engine.models.transformer import Shape
 
 CUDA = torch.device("cuda")
@@ -26,18 +26,18 @@ HALF_B = Shape(
 )  # fmt: skip
 
 
-def chosen(shape: Shape, gigabytes: float | None) -> Room:
+def chosen(shape: Shape, gigabytes: float | None) -> MemoryPlan:
     free = None if gigabytes is None else int(gigabytes * 1e9)
-    found = room.fit(shape, torch.bfloat16, free, "some/model", CUDA)
+    found = memory_plan.fit(shape, torch.bfloat16, free, "some/model", CUDA)
     assert free is None or found.taken <= free
     return found
 
 
 def test_a_large_card_gets_all_and_a_small_one_what_fits() -> None:
     large = chosen(DREAM_7B, 80)
-    assert (large.int8, large.slots) == (False, room.SLOTS)
+    assert (large.int8, large.slots) == (False, memory_plan.SLOTS)
     assert large == chosen(DREAM_7B, None)
-    assert chosen(DREAM_7B, 17).slots < room.SLOTS
+    assert chosen(DREAM_7B, 17).slots < memory_plan.SLOTS
     small = chosen(DREAM_7B, 12)
     assert small.int8
     assert small.weights < 0.6 * large.weights
@@ -67,9 +67,9 @@ def test_the_window_is_what_the_memory_and_the_model_hold() -> None:
     assert chosen(HALF_B, 80).window == chosen(DREAM_7B, 80).window == 2048
     assert chosen(in_blocks, 80).window == 8192
     assert chosen(in_blocks, 18).window < 8192
-    assert room.fit(in_blocks, torch.float32, None, "some/model", torch.device("cpu")).window == 2048
+    assert memory_plan.fit(in_blocks, torch.float32, None, "some/model", torch.device("cpu")).window == 2048
     short = chosen(msgspec.structs.replace(in_blocks, context=1024), 80)
-    assert short.window + room.CANVAS == 1024
+    assert short.window + memory_plan.CANVAS == 1024
     assert short.capacity >= 1024
 
 
@@ -115,7 +115,7 @@ def test_a_checkpoint_in_int8_says_nearly_the_same(
     config = checkpoint.read_config(str(folder))
     plain = checkpoint.load(str(folder), config, torch.device("cpu"), torch.float32)
     int8 = msgspec.structs.replace(plain.room, int8=True)
-    monkeypatch.setattr(room, "fit", lambda *_: int8)
+    monkeypatch.setattr(memory_plan, "fit", lambda *_: int8)
     read = checkpoint.load(str(folder), config, torch.device("cpu"), torch.float32)
     assert any(isinstance(module, Int8Linear) for module in read.model.modules())
     ids = torch.randint(4, tiny.VOCAB, (1, 26), generator=torch.Generator().manual_seed(0))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import engine.window
+import engine.prompt
 from engine import FillRequest
 from engine.embedded import WEIGHTS
+from engine.prompt import Prompt, prompt
 from engine.tokenizer import BLOCK, BOS, MID, PATH, PRE, ROL, SUF, Tokenizer
-from engine.window import Prompt, prompt
 
 BUDGET = 384
-TEXT = Path(engine.window.__file__).read_text(encoding="utf-8") * 4
+TEXT = Path(engine.prompt.__file__).read_text(encoding="utf-8") * 4
 
 
 @pytest.fixture(scope="module")

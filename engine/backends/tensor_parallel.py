@@ -1,4 +1,4 @@
-"""One model on several devices, see models.sharing.
+"""One model on several devices, see models.tensor_parallel.
 
 Decoding stays in this process, rank 0. Each other device has a process, which holds its part of the weights and of the
 keys and values, runs every pass that it is told of through its standard input, and ends with that. Passes are neither
@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from engine.backends.slots import Asked, Kind, Said, Slots
 from engine.contract import EngineError
-from engine.models import checkpoint, sharing
+from engine.models import checkpoint, tensor_parallel
 from engine.models.family import Config
 
 PATIENCE = timedelta(minutes=2)  # for a rank that does not come, or does not answer
@@ -78,7 +78,7 @@ class Others:
         pipe = subprocess.PIPE
         self._processes = [
             subprocess.Popen(
-                (sys.executable, "-m", "engine.backends.ranks", msgspec.json.encode(one).decode()),
+                (sys.executable, "-m", "engine.backends.tensor_parallel", msgspec.json.encode(one).decode()),
                 stdin=pipe,
                 stdout=pipe,
             )
@@ -153,7 +153,7 @@ def load(
     name: str, config: Config, devices: list[torch.device], dtype: torch.dtype, family: str | None
 ) -> tuple[checkpoint.Checkpoint, Slots]:
     """A checkpoint shared among devices of one kind, and its passes. Raises EngineError."""
-    sharing.require_even(checkpoint.plan_of(name, config, family)[1].shape, len(devices), name)
+    tensor_parallel.require_even(checkpoint.plan_of(name, config, family)[1].shape, len(devices), name)
     free = [checkpoint.free_bytes(device) for device in devices]
     least = None if None in free else min(each for each in free if each is not None)
     if least is not None and devices[0].type == "cpu":

@@ -10,7 +10,7 @@ import pytest
 import tiny_checkpoints as tiny
 
 from engine import Engine, EngineError
-from engine.backends.ranks import Leader
+from engine.backends.tensor_parallel import Leader
 from engine.contract import FillRequest, Sampling
 from engine.public import choose_devices
 

@@ -23,7 +23,7 @@ LOGITS = 16  # bytes a logit takes while it is summed up: four tensors of float3
 WORK = 0.4e9  # bytes that the device's libraries and the allocator take
 
 
-class Room(msgspec.Struct, frozen=True):
+class MemoryPlan(msgspec.Struct, frozen=True):
     """`capacity` is positions of a sequence, `taken` bytes of the device's memory."""
 
     int8: bool
@@ -41,7 +41,7 @@ class Room(msgspec.Struct, frozen=True):
         )
 
 
-def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: torch.device) -> Room:
+def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: torch.device) -> MemoryPlan:
     """The best that fits in `free` bytes (None: not known, so the best). Of a model that devices share, what one
     has. Raises EngineError where nothing does.
     """
@@ -50,10 +50,10 @@ def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: t
     for int8 in (False, True) if shape.ranks == 1 else (False,):
         weights = weight_bytes(shape, dtype, int8) // shape.ranks
         for window, slots in itertools.product(windows, (SLOTS, 1)):
-            room = _room(shape, dtype.itemsize, Room(int8, window, slots, 0, weights, 0.0))
-            if free is None or room.taken <= free:
-                return room
-    raise too_large(name, room.taken, free or 0, device)
+            plan = _filled_in(shape, dtype.itemsize, MemoryPlan(int8, window, slots, 0, weights, 0.0))
+            if free is None or plan.taken <= free:
+                return plan
+    raise too_large(name, plan.taken, free or 0, device)
 
 
 def too_large(name: str, needed: float, free: float, device: torch.device) -> EngineError:
@@ -85,7 +85,7 @@ def _outline(shape: Shape) -> Transformer:
         return Transformer(msgspec.structs.replace(shape, layers=1))
 
 
-def _room(shape: Shape, size: int, asked: Room) -> Room:
+def _filled_in(shape: Shape, size: int, asked: MemoryPlan) -> MemoryPlan:
     """With capacity and memory, for numbers of so many bytes."""
     capacity = -(-min(asked.window + CANVASES, shape.context + 1) // 8) * 8
     kept = 2 * shape.layers * shape.kv_heads // shape.ranks * shape.head_dim * capacity * size

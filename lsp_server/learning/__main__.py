@@ -1,4 +1,4 @@
-"""Makes a model's decision: python -m learning CORPUS --model MODEL, with the validation part of a corpus of
+"""Makes a model's decision: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
 packages that neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
 
 Lines of them are typed key by key, in each language that the model knows, and at every key all beginnings of the fill
@@ -38,11 +38,11 @@ from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
 from engine.retrieval.build import Order, build
 from engine.retrieval.index import Index
-from learning.card import card
 from lsp_server.cache import Cache
 from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
 from lsp_server.decision import FEATURES, Decision, Trees, cuts
 from lsp_server.filters import presentable
+from lsp_server.learning.card import card
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
 
@@ -299,7 +299,7 @@ def priced(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]]) -> dict[Dial,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m learning", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m lsp_server.learning", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "corpus", type=Path, nargs="+", help="folders that `train corpus` wrote; validation parts are used"
     )

@@ -1,5 +1,5 @@
-"""The card of a model's decision, as `python -m learning` writes it: what it was learned of, and how good it is in
-packages that it has not seen.
+"""The card of a model's decision, as `python -m lsp_server.learning` writes it: what it was learned of, and how good it
+is in packages that it has not seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from learning.__main__ import Played, Typed
+    from lsp_server.learning.__main__ import Played, Typed
     from lsp_server.settings import Dial
 
 CLASSES = 10  # of chances
@@ -42,7 +42,7 @@ def card(
     rows, off = reliability(chances, right)
     return f"""# What is shown of {model}
 
-Written by `python -m learning --model {model}`, with `{model}.json`: boosted trees that say how
+Written by `python -m lsp_server.learning --model {model}`, with `{model}.json`: boosted trees that say how
 likely a beginning of a fill is right, and the prices of the dial.
 
 ## Data

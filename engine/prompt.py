@@ -66,8 +66,8 @@ def prompt(
     """
     prefix, blank = tokenizer.split_blank(request.prefix)
     rest, newline, following = after_cursor(request.prefix, request.suffix[: budget * CHARACTERS])
-    if tokenizer.ended:
-        rest, following = rest and rest + following[:1], following[1:]
+    if tokenizer.ended and rest:
+        rest += following[:1]
     head = [BOS]
     if sees_snippets and request.snippets:
         head += shown(request.prefix[: request.prefix.rfind("\n") + 1], request, tokenizer, budget)

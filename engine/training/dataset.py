@@ -172,7 +172,8 @@ class Sampler:
         return "\n" if self.tokenizer.ended and number < len(lines) - 1 else ""
 
     def _following(self, lines: list[str], last: int, budget: int) -> list[int]:
-        tokens: list[int] = []
+        """What follows a line, with the newline before it, which tells that the line ends there."""
+        tokens = self.tokenizer.encode(self._line_end(lines, last))
         for number in range(last + 1, len(lines)):
             if len(tokens) >= budget:
                 break

@@ -197,7 +197,8 @@ class Embedded:
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :].removesuffix(line_end)
         limits.respelled_lines = asked.blank.count("\n")
         reused = model.keep(asked.context)
-        for _ in self._slices(asked.context):  # the rest as one pass with the first draft
+        timed = request.deadline_ms is not None  # else, and the rest, as one pass with the first draft
+        for _ in self._slices(asked.context) if timed else ():
             if limits.late():
                 break
             limits.check()

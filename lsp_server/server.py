@@ -602,9 +602,13 @@ async def answered(ls: InpaintServer, uri: str, line: int, question: Question | 
 
 
 def judged(ls: InpaintServer, line: Hashable, question: Question, fills: list[Fill]) -> Answer:
-    """Beside the event loop, for it parses."""
-    shown = to_show(fills[0], question.gap, ls.settings, question.invoked, ls.feedback, line)
-    return Answer(fills[0], shown, [*dict.fromkeys(presentable(other, question.gap) for other in fills[1:])])
+    """The first of the fills of which something is shown. Beside the event loop, for it parses."""
+    for number, fill in enumerate(fills):
+        shown = to_show(fill, question.gap, ls.settings, question.invoked, ls.feedback, line)
+        if shown.text or number == len(fills) - 1:
+            break
+    others = dict.fromkeys(presentable(other, question.gap) for other in fills[number + 1 :])
+    return Answer(fill, shown, [*others])
 
 
 def read_question(ls: InpaintServer, params: types.InlineCompletionParams) -> Question | None:

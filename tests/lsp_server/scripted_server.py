@@ -6,8 +6,8 @@ A document's first line is the engine's script, JSON in a comment: `#{"text": "x
 fill's; `"passes"` of 5 ms each are worked first, looking at the cancel event before each; a pass lasts until the file
 `"gate"` exists, if one is named; `"started"` is a file to make in a pass, `"stopped"` one to make when cancelled;
 `"others"` are the fills of who asks for others; `"error"` is raised; `"copied"` is the document's line that the fill is
-said to be copied from; `"model"` is who has filled; `"echo"` fills with the line up to the cursor; `"report"` fills
-with the counts of what the engine has done. Without a script the fill is the request itself, as JSON.
+said to be copied from; `"model"` is who has filled; `"echo"` fills with `_` and the line up to the cursor; `"report"`
+fills with the counts of what the engine has done. Without a script the fill is the request itself, as JSON.
 A model is fetched by waiting for the file `come` in the folder of the models.
 A model whose name is a path loads once there is a file, and "missing" does not load, nor does any on the device cuda.
 """
@@ -77,7 +77,7 @@ class ScriptedEngine:
         self.counts.filled += 1
         line = request.prefix.rpartition("\n")[2]
         source = Source(request.files[0], script.copied) if script.copied else None
-        filled = fill_with(line if script.echo else script.text, script.confidence, source)
+        filled = fill_with(f"_{line}" if script.echo else script.text, script.confidence, source)
         return msgspec.structs.replace(filled, model=script.model)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:

@@ -148,10 +148,10 @@ async def test_neovim_gets_newlines_only(scripted: LspClient) -> None:
 @pytest.mark.parametrize(("encoding", "length"), [("utf-8", 4), ("utf-16", 2), ("utf-32", 1)])
 async def test_characters_outside_the_basic_plane(scripted: LspClient, encoding: str, length: int) -> None:
     await scripted.initialize([encoding])
-    scripted.open(URI, "s = '😀😀' + x\n")
+    scripted.open(URI, "s = (😀😀) + x\n")
     scripted.change(URI, {"range": span(0, 5 + length, 5 + 2 * length), "text": "🦊a"})
     request = await what_the_engine_sees(scripted, 0, 5 + 2 * length + 1)
-    assert (request["prefix"], request["suffix"]) == ("s = '😀🦊a", "' + x\n")
+    assert (request["prefix"], request["suffix"]) == ("s = (😀🦊a", ") + x\n")
     [item] = await scripted.complete(URI, 0, 5 + 2 * length + 1, INVOKED)
     assert item["range"] == span(0, 5 + 2 * length + 1)
 

@@ -176,7 +176,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
     `instead` says why another model than the one that was asked for has answered, `model` which one has.
-    `whole_window` is False where the deadline left time for a smaller model or a shorter window only.
+    `whole_window` is False where the deadline left time for a smaller model only, or a better one is being loaded.
     """
 
     text: str

@@ -89,10 +89,11 @@ def common(held: list[int], tokens: list[int], besides: range = range(0)) -> int
 
 
 class Memory(msgspec.Struct, eq=False):
-    """The tokens that were read, and their keys and values (…, room, d)."""
+    """The tokens that were read, and their keys and values (…, room, d). A drafter has read the first `drafted`."""
 
     tokens: list[int]
     parts: dict[str, Any]
+    drafted: int = 0
 
     @property
     def room(self) -> int:
@@ -104,7 +105,7 @@ class Memory(msgspec.Struct, eq=False):
 
     def beginning(self, length: int) -> Memory:
         """A copy of the first `length` tokens."""
-        return Memory(self.tokens[:length], copy.deepcopy(self.parts))
+        return Memory(self.tokens[:length], copy.deepcopy(self.parts), min(length, self.drafted))
 
 
 def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.int64]) -> tuple[int, float]:
@@ -163,7 +164,9 @@ class CausalPasses(ABC):
 
     def forget(self, length: int) -> None:
         """Keep the first `length` tokens of the memory."""
-        del self.sequence[length:]
+        memory = self._memories[0]
+        del memory.tokens[length:]
+        memory.drafted = min(length, memory.drafted)
 
     def guess(self, questions: list[Question]) -> list[Rows]:
         """See Passes.guess; a pass each, and nothing is seen of what is after the canvas."""

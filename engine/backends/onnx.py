@@ -13,39 +13,49 @@ import contextlib
 import ctypes
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from engine import stored
-from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, likeliest
+from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
+from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, common, likeliest
 from engine.contract import EngineError
+from engine.decoding.limits import Written
 from engine.stored import Matrix, Weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STEP, SLACK = 32, 96  # positions
 
 
 class OnnxPasses(CausalPasses):
-    def __init__(self, session: onnxruntime.InferenceSession, shape: ModelShape) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, shape: ModelShape, drafter: Drafter | None = None
+    ) -> None:
         kept = [each for each in session.get_inputs() if each.name.startswith(("keys.", "values."))]
         empty = {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
-        super().__init__(shape, empty)
-        self._session = session
-        self._outputs = ["token", "probability", "logits", *(f"new_{name}" for name in empty)]
+        super().__init__(shape, empty | (drafter.parts() if drafter else {}))
+        self._session, self._drafter = session, drafter
+        self._own = list(empty)
+        self._outputs = ["token", "probability", "logits"]
         self._bound: tuple[Memory | None, onnxruntime.IOBinding] = None, session.io_binding()
         self._in_place = "length" in [each.name for each in session.get_inputs()]
 
     @classmethod
-    def load(cls, folder: Path, shape: ModelShape) -> OnnxPasses:
+    def load(cls, folder: Path, shape: ModelShape) -> Self:
         """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
         weights = stored.read(folder / "model.safetensors", wide=True)
         try:
             loaded = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
+            drafter = _drafter(folder, weights, shape.threads)
             del weights
             _trim()
-            return cls(loaded, shape)
+            return cls(loaded, shape, drafter)
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
             raise EngineError(
                 f"the model in {folder} is missing or damaged ({type(error).__name__}); install it again"
@@ -79,21 +89,35 @@ class OnnxPasses(CausalPasses):
             ("length", np.array([start + n], np.int32)),
         ):
             binding.bind_cpu_input(name, value)
-        for name in self._outputs[:3]:  # anew, for what is there from the last pass has its shape
+        for name in self._outputs:  # anew, for what is there from the last pass has its shape
             binding.bind_output(name)
+        if (features := memory.parts.get(FEATURES)) is not None:  # for a drafter
+            new = features[:, start : start + n]
+            binding.bind_output(FEATURES, "cpu", 0, np.float32, new.shape, new.ctypes.data)
         self._session.run_with_iobinding(binding)
         return [output.numpy() for output in binding.get_outputs()[:3]]
 
     def _binding(self, memory: Memory) -> onnxruntime.IOBinding:
         """Of a memory as what is read and what is written, kept from pass to pass: there are two parts a layer."""
         binding = self._session.io_binding()
-        for name in self._outputs[:3]:
+        for name in self._outputs:
             binding.bind_output(name)
-        for name, part in memory.parts.items():
+        for name in self._own:
+            part = memory.parts[name]
             place = ("cpu", 0, np.float32, (1, *part.shape), part.ctypes.data)
             binding.bind_input(name, *place)
             binding.bind_output(f"new_{name}", *place)
         return binding
+
+    def draft(self, text: list[int]) -> Written:
+        """See Passes.draft."""
+        self.forget(common(self.sequence, text[:-1]))
+        memory = self._memories[0]
+        if self._drafter is None or len(self.sequence) < len(text) - 1:
+            return Written()
+        if _fit(memory, len(text) - 1 + self._drafter.rows):
+            self._bound = None, self._session.io_binding()
+        return self._drafter.draft(memory, text[-1])
 
     def _masked(self, tokens: list[int], canvas: list[int], results: int) -> list[NDArray[Any]]:
         """As `_causal`, of a graph that is told what each row sees."""
@@ -107,7 +131,7 @@ class OnnxPasses(CausalPasses):
         ids = np.array(tokens + canvas, np.int64)
         ngrams = {"ngrams": self._ngrams(tokens, ids)} if self.shape.ngram_buckets else {}
         top, probability, logits, *new = self._session.run(
-            self._outputs,
+            [*self._outputs, *(f"new_{name}" for name in self._own)],
             {
                 "tokens": ids,
                 **ngrams,
@@ -122,6 +146,16 @@ class OnnxPasses(CausalPasses):
         for part, rows in zip(memory.parts.values(), new, strict=True):
             part[:, start : start + n] = rows[:, :n]
         return [top, probability, logits]
+
+
+def _drafter(folder: Path, trunk: Weights, threads: int) -> Drafter | None:
+    """The one beside a model, if there is one; embedding and head are the model's."""
+    path = folder / DRAFTER
+    if not path.exists():
+        return None
+    weights = {**stored.read(path, wide=True), "embed.weight": trunk["embed.weight"]}
+    about = msgspec.json.decode(stored.about(path), type=About)
+    return Drafter(session((folder / GRAPH).read_bytes(), weights, threads), about.accepted)
 
 
 def _trim() -> None:

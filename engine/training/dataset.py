@@ -181,7 +181,9 @@ class Sampler:
         return tokens[:budget]
 
     def _gap(self, lines: list[str], last: int, first: int) -> Gap | None:
-        """To the end of the line 50 %, whole lines 20 %, an indented block 15 %, any span 15 %: a third has several lines."""
+        """To the end of the line 50 %, whole lines 20 %, an indented block 15 %, any span 15 %; a third has several
+        lines.
+        """
         pick = self.random.random
         end_line = last if pick() < 0.6 else last - self.random.randrange(10)
         if end_line < first or not lines[end_line].strip():

@@ -27,13 +27,12 @@ from engine.tokenizer import Tokenizer
 from engine.training import card
 from engine.training.card import ALONE, AS_SHIPPED
 from engine.training.dataset import Sampler, to_torch
-from engine.training.graph import build
+from engine.training.graph import POSITIONS, build
 from engine.training.lora import Adapter
 from engine.training.objective import Objective
 from engine.training.train import Progress, TrainConfig, begun, describe
 from engine.training.validation import shape_of
 
-POSITIONS = 2  # contexts: room in the rotary tables for long fills
 BLOCK = 64  # weights that share a scale
 PLACES = 300  # of the evaluation in the card, a language
 ROWS = 32  # of the losses in the card

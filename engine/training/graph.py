@@ -12,7 +12,8 @@ the text, depend on how rows were batched. A graph of floats is for comparison.
 Inputs   tokens, positions (n,), ngrams (n, 2) if the model has them, bias (n, room + n) added to the scores, rows
          (m,), lengths (2,) = (room, n), keys.L, values.L (kv_heads, room, d)
 Weights  W.numbers (rows, blocks, block) uint8 and W.scales (rows, blocks) of a quantised matrix W, else W itself
-Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new_keys.L, new_values.L (kv_heads, n, d)
+Outputs  token (m,), probability (m,), logits (m, vocab) of the chosen rows; new_keys.L, new_values.L (kv_heads, n, d);
+         features (1, n, 5 * dim), which a drafter reads
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from engine.models.drafter import TAPS, depths
 from engine.models.trunk import TrunkConfig, rotary
 from engine.stored import ZERO, Matrix, Weights
 
 FUSED = "com.microsoft"
+POSITIONS = 2  # contexts: room in the rotary tables for long fills
 
 
 def build(config: TrunkConfig, longest: int, weights: Weights, canvases: bool = True) -> onnx.ModelProto:
@@ -88,14 +91,16 @@ class PassGraph:
         self.bias = "bias" if config.shared == 1 else self.add("Concat", *["bias"] * config.shared, axis=0)
 
     def model(self) -> onnx.ModelProto:
-        x, memory = self.embedded(), {}
+        x, memory, leaving = self.embedded(), {}, []
         for layer in range(self.config.layers):
             x, memory[f"new_keys.{layer}"], memory[f"new_values.{layer}"] = self.block(x, layer)
+            leaving.append(x)
+        features = self.add("Concat", *[leaving[depth] for depth in depths(self.config.layers)], axis=-1)
         chosen = self.add("Gather", self.add("Squeeze", self.norm(x, "norm.weight"), self.first), "rows", axis=0)
         logits = self.product(chosen, "embed.weight" if self.config.tied else "head.weight")
         token = self.add("ArgMax", logits, axis=-1, keepdims=0)
         likelihood = self.add("ReduceMax", self.add("Softmax", logits, axis=-1), self.last, keepdims=0)
-        outputs = {"token": token, "probability": likelihood, "logits": logits, **memory}
+        outputs = {"token": token, "probability": likelihood, "logits": logits, "features": features, **memory}
         self.add.nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
         return self.finished(list(outputs))
 
@@ -110,7 +115,10 @@ class PassGraph:
 
     def heads(self, x: str, name: str) -> str:
         """Queries, keys and values of all heads, one after the other."""
-        product = self.product(self.norm(x, f"{name}.norm.weight"), f"{name}.qkv.weight")
+        return self.biased(self.norm(x, f"{name}.norm.weight"), name)
+
+    def biased(self, normed: str, name: str) -> str:
+        product = self.product(normed, f"{name}.qkv.weight")
         if not self.config.qkv_bias:
             return product
         width = (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
@@ -227,7 +235,13 @@ class PassGraph:
         for layer, part in itertools.product(range(self.config.layers), ("keys", "values")):
             kinds[f"{part}.{layer}"] = (real, list(memory))
         inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
-        made = [helper.make_tensor_value_info(name, number if name == "token" else real, None) for name in outputs]
+        shapes: dict[str, list[int | str]] = {
+            "features": [1, "n", TAPS * self.config.dim]
+        }  # others are told by what makes them
+        made = [
+            helper.make_tensor_value_info(name, number if name in ("token", "drafts") else real, shapes.get(name))
+            for name in outputs
+        ]
         graph = helper.make_graph(self.add.nodes, "pass", inputs, made, self.add.constants)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)

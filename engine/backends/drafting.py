@@ -1,0 +1,71 @@
+"""A drafter's step on ONNX Runtime: a canvas after the newest token is denoised, for the trunk to verify.
+
+The drafter's keys and values, and the trunk's features that it has yet to read, are parts of the trunk's memory
+(`memory.Memory`), so that they are kept, copied and cut with it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.backends.memory import Memory
+from engine.backends.pace import Pace
+from engine.decoding.limits import Written
+
+DRAFTER, GRAPH = "drafter.safetensors", "draft.onnx"
+FEATURES, OWN = "features", "draft."  # parts of a memory
+
+
+class About(msgspec.Struct, frozen=True):
+    """`accepted` is how often the first k drafts were all right when it was measured, for k from one on."""
+
+    accepted: list[float]
+
+
+class Drafter:
+    def __init__(self, session: onnxruntime.InferenceSession, accepted: list[float]) -> None:
+        self._session, self.accepted = session, accepted
+        inputs = {each.name: each.shape for each in session.get_inputs()}
+        self._width = inputs[FEATURES][-1]
+        self._kept = {name: shape for name, shape in inputs.items() if name.startswith(("keys.", "values."))}
+        self.pace = Pace()
+
+    @property
+    def rows(self) -> int:
+        return len(self.accepted)
+
+    def parts(self) -> dict[str, NDArray[Any]]:
+        """Of a memory that holds nothing."""
+        own = {f"{OWN}{name}": np.zeros((heads, 0, dim), np.float32) for name, (_, heads, _, dim) in self._kept.items()}
+        return {FEATURES: np.zeros((1, 0, self._width), np.float32), **own}
+
+    def draft(self, memory: Memory, anchor: int) -> Written:
+        """Drafts of what follows the anchor, which follows what is in the memory; that has room for them."""
+        started, end = time.perf_counter(), len(memory.tokens)
+        start, length = min(memory.drafted, end - 1), end + self.rows
+        binding = self._session.io_binding()
+        for name in ("drafts", "probabilities"):
+            binding.bind_output(name)
+        for name in self._kept:
+            part = memory.parts[f"{OWN}{name}"]
+            place = ("cpu", 0, np.float32, (1, *part.shape), part.ctypes.data)
+            binding.bind_input(name, *place)
+            binding.bind_output(f"new_{name}", *place)
+        for name, value in (
+            ("token", np.array([anchor], np.int64)),
+            (FEATURES, memory.parts[FEATURES][:, start:end]),
+            ("last", np.array([length - 1], np.int32)),
+            ("length", np.array([length], np.int32)),
+        ):
+            binding.bind_cpu_input(name, value)
+        self._session.run_with_iobinding(binding)
+        memory.drafted = end
+        tokens, chances = (output.numpy().tolist() for output in binding.get_outputs()[:2])
+        self.pace.note(end - start, time.perf_counter() - started)
+        return Written(tokens, chances)

@@ -1,0 +1,161 @@
+"""A drafter: what is served is what was trained, whatever was read before, and the loss is what its source says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.backends.drafting import Drafter as Served
+from engine.backends.memory import ModelShape
+from engine.backends.onnx import OnnxPasses, session
+from engine.models.drafter import DrafterConfig, depths
+from engine.models.trunk import Trunk, TrunkConfig
+from engine.tokenizer import PAD
+from engine.training import draft_data, draft_loss
+from engine.training.dataset import MIDDLE, NONE, Batch
+from engine.training.draft import DraftTraining, Learner
+from engine.training.draft_graph import DraftGraph
+from engine.training.graph import build
+
+TRUNK = TrunkConfig(vocab=80, dim=64, layers=6, heads=4, shared=2, head_dim=16, mlp=96, gated=True, weighted_norms=True,
+                    qk_norm=False, embed_norm=False, tied=True, qkv_bias=True, ngram_buckets=0)  # fmt: skip
+CONFIG = DrafterConfig(rows=4, mlp=48, rank=8)
+SHAPE = ModelShape(context=128, canvas=0, ngram_buckets=0)
+
+
+def random(module: torch.nn.Module) -> None:
+    torch.manual_seed(3)
+    for weight in module.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+
+
+@pytest.fixture(scope="module")
+def trunk() -> Trunk:
+    made = Trunk(TRUNK)
+    random(made)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def learner(trunk: Trunk, tmp_path_factory: pytest.TempPathFactory) -> Learner:
+    made = Learner(trunk, DraftTraining(drafter=CONFIG), tmp_path_factory.mktemp("state"), torch.float32)
+    random(made.drafter)
+    return made
+
+
+def weights_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {name: weight.detach().numpy() for name, weight in module.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def reader(trunk: Trunk) -> draft_data.Reader:
+    weights = weights_of(trunk)
+    return draft_data.Reader(session(build(TRUNK, 256, weights, canvases=False).SerializeToString(), weights, 1), SHAPE)
+
+
+@pytest.fixture
+def served(trunk: Trunk, learner: Learner) -> OnnxPasses:
+    weights = weights_of(trunk)
+    own = {**weights_of(learner.drafter), "embed.weight": weights["embed.weight"]}
+    graph = DraftGraph(learner.drafter.trunk, CONFIG, 256, own).model().SerializeToString()
+    drafter = Served(session(graph, own, 1), [0.5] * CONFIG.rows)
+    return OnnxPasses(
+        session(build(TRUNK, 256, weights, canvases=False).SerializeToString(), weights, 1), SHAPE, drafter
+    )
+
+
+def row() -> Batch:
+    """A context of 20 tokens in room for 24, and behind its first 9 and 15 a branch of 7 and 5."""
+    random = np.random.default_rng(5)
+    tokens = np.full(40, PAD)
+    tokens[:20], tokens[24:36] = random.integers(10, 80, 20), random.integers(10, 80, 12)
+    positions, mask = np.arange(40), np.zeros((1, 16, 40), bool)
+    for at, length, anchor in ((0, 7, 9), (7, 5, 15)):
+        positions[24 + at : 24 + at + length] = np.arange(anchor, anchor + length)
+        mask[0, at : at + length, :anchor] = True
+        mask[0, at : at + length, 24 + at : 24 + at + length] = np.tri(length, dtype=bool)
+    kinds, targets = np.zeros(40, int), np.full(40, NONE)
+    kinds[26:31], targets[26:31] = MIDDLE, tokens[27:32]
+    return Batch(tokens, np.zeros((40, 2), int), positions, targets, kinds, np.zeros(40, int), mask)
+
+
+def test_what_a_drafter_learns_from(reader: draft_data.Reader, trunk: Trunk) -> None:
+    shard = draft_data.sharded(reader, [row()])
+    assert shard.read == 32
+    assert [int((shard.segments[0] == segment).sum()) for segment in range(3)] == [20, 7, 5]
+    assert np.flatnonzero(shard.middle[0]).tolist() == [27, 28, 29, 30]
+    with torch.no_grad():
+        batch = row()
+        parts = (batch.tokens, batch.ngrams, batch.positions, batch.mask)
+        hidden = trunk(*(torch.from_numpy(part[None]) for part in parts))
+        expected = trunk.head(hidden)[0].argmax(-1).numpy()
+    there = shard.segments[0] != NONE
+    assert (shard.labels[0][there] == expected[there]).all()
+
+
+def test_a_label_counts_while_the_text_is_what_the_trunk_would_write(reader: draft_data.Reader) -> None:
+    shard = draft_data.sharded(reader, [row()])
+    shard.tokens[0][28:30] = shard.labels[0][27:29]  # as if the trunk had written two tokens after an anchor
+    canvases = draft_data.canvases(shard, 0, np.array([27, 5]), CONFIG.rows)
+    assert canvases.valid.tolist()[0] == [True, True, True, False]
+    assert canvases.labels[0, :3].tolist() == shard.labels[0][27:30].tolist()
+    assert canvases.blocks.previous[0, :3].tolist() == shard.tokens[0][27:30].tolist()
+    assert canvases.blocks.starts.tolist() == [9 + 3, 5]
+    assert np.flatnonzero(canvases.blocks.visible[0]).tolist() == [*range(9), 24, 25, 26]
+    assert np.flatnonzero(canvases.blocks.visible[1]).tolist() == [*range(5)]
+
+
+def test_what_is_served_is_what_was_trained(reader: draft_data.Reader, learner: Learner, served: OnnxPasses) -> None:
+    """Read at once, token by token, and again after some of it was forgotten."""
+    shard, batch = draft_data.sharded(reader, [row()]), row()
+    anchors = np.array([12, 18, 27, 30])
+    expected = learner.drafted(draft_data.canvases(shard, 0, anchors, CONFIG.rows)).tolist()
+    context, branch = batch.tokens[:20].tolist(), [*batch.tokens[:9].tolist(), *batch.tokens[24:31].tolist()]
+    texts = [context[:13], context[:19], branch[:13], branch[:16]]
+    for text, drafts in zip(texts, expected, strict=True):
+        served.keep(text)
+        for token in text[len(served.sequence) : -1]:
+            served.forward([token], [], 1)
+        assert served.draft(text).tokens == drafts
+    served.keep(texts[1])
+    assert served.draft(texts[1]).tokens == []  # what stands before the newest token is not read
+    served.forward(texts[1][len(served.sequence) : -1], [], 1)
+    assert served.draft(texts[1]).tokens == expected[1]
+
+
+def test_a_drafter_begins_as_layers_of_its_trunk_and_learns(
+    reader: draft_data.Reader, trunk: Trunk, tmp_path: Path
+) -> None:
+    shard = draft_data.sharded(reader, [row()])
+    config = DraftTraining(drafter=CONFIG, canvases=10_000, warmup=1, lr=3e-3)
+    learner, random = Learner(trunk, config, tmp_path, torch.float32), np.random.default_rng(0)
+    before = learner.accepted([shard])
+    for _ in range(60):
+        anchors = draft_data.drawn(shard, 0, 8, 0.5, random)
+        learner.step([draft_data.canvases(shard, 0, anchors, CONFIG.rows)])
+    assert before[0] < 1 == learner.accepted([shard])[0]
+    learner.save()
+    again = Learner(trunk, config, tmp_path, torch.float32)
+    assert again.done == 480 and again.accepted([shard])[0] == 1
+
+
+def test_a_row_weighs_what_it_is_good_for() -> None:
+    """By the formula, of three rows of which the last is not known."""
+    chances, valid = torch.tensor([[0.8, 0.4, 0.9]]), torch.tensor([[True, True, False]])
+    first, second = 0.9, 0.9 * 0.7
+    assert draft_loss.weights(-chances.log(), valid).tolist() == [
+        [pytest.approx(first + second), pytest.approx(second), 0]
+    ]
+    right = torch.tensor([[True, False, True], [True, True, True]])
+    assert draft_loss.leading(right, torch.tensor([[True] * 3, [True, True, False]])).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"), [(30, [1, 8, 14, 20, 27]), (24, [1, 6, 11, 16, 21]), (2, [0, 0, 0, 0, 1])]
+)
+def test_features_leave_layers_from_the_second_to_the_third_from_the_end(layers: int, expected: list[int]) -> None:
+    assert depths(layers) == expected
+    assert set(depths(2)) <= {0, 1}

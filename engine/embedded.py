@@ -58,7 +58,7 @@ class Embedded:
         Runs on ONNX Runtime, or in torch where a device is given.
         """
         folder = folder_of(name)
-        checksums.check(folder, ("config.json", "tokenizer.json", GRAPH, STORED))
+        checksums.check(folder, ("config.json", "tokenizer.json", GRAPH))
         shape = read_shape(folder)
         name = shape.name or folder.name
         model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), name)
@@ -255,4 +255,5 @@ def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> Cau
         return OnnxPasses.load(folder, shape)
     from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
+    checksums.check(folder, [STORED])
     return TorchPasses(read_model(folder / STORED), shape, device)

@@ -4,7 +4,7 @@ A piece of memory for each layer's keys and values, (heads, room, d), is handed 
 what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, and whether a pass
 may have a canvas, the graph says: one without writes into the memory itself.
 
-The graph has no weights: they are unpacked from the file that torch reads too, and handed over by name.
+The graph has no weights: they are handed over by name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine import stored
+from engine import unpacked
 from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, likeliest
 from engine.contract import EngineError
 from engine.stored import Matrix, Weights
@@ -40,7 +40,7 @@ class OnnxPasses(CausalPasses):
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> OnnxPasses:
         """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
-        weights = stored.read(folder / "model.safetensors", wide=True)
+        weights = unpacked.read(folder)
         try:
             loaded = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
             del weights
@@ -125,7 +125,7 @@ class OnnxPasses(CausalPasses):
 
 
 def _trim() -> None:
-    """Give back to the system what unpacking has used, of small's weights 170 MB, where glibc would keep it."""
+    """Give back to the system what unpacking has used, where glibc would keep it."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

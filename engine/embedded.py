@@ -70,7 +70,7 @@ class Embedded:
         files do not go together.
         """
         try:
-            logits = self._model.forward([BOS], [], 1).logits
+            logits = self._model.forward([BOS], 1).logits
             self.fill(WARM_UP, threading.Event())
             for rows in (1, 2, ROWS) * 2:
                 self._model.read([BOS] * rows)
@@ -142,15 +142,7 @@ class Embedded:
         return True
 
     def _prompt(self, request: FillRequest) -> Prompt:
-        shape = self._model.shape
-        return prompt(
-            request,
-            self._tokenizer,
-            shape.context,
-            shape.marks_empty_rest,
-            shape.sees_snippets,
-            shape.rest_first,
-        )
+        return prompt(request, self._tokenizer, self._model.shape.context, self._model.shape.rest_first)
 
     def _slices(self, context: list[int]) -> Iterator[None]:
         """Read what is not read of a context, until the rest takes no longer than a request may wait that comes
@@ -210,7 +202,6 @@ class Embedded:
             model,
             Gap([*asked.context, *asked.lead], [], asked.blank),
             MASK,
-            model.shape.canvas // 2,  # a line has about eight tokens
             limits,
             copier,
             lambda written: None if written else first,

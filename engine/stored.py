@@ -197,8 +197,8 @@ def read(path: Path, wide: bool = False) -> Weights:
 
 
 def each(path: Path, wide: bool = False) -> Iterator[tuple[str, Matrix | NDArray[np.float32]]]:
-    """All weights with their names, one after the other, matrices as they are stored or `wide`. Raises EngineError where
-    the file is missing or damaged.
+    """All weights with their names, one after the other, matrices as they are stored or `wide`. Raises EngineError
+    where the file is missing or damaged.
     """
     try:
         packed = mapped(path)

@@ -1,8 +1,8 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
 A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows
-what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, and whether a pass
-may have a canvas, the graph says: one without writes into the memory itself.
+what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, the graph says,
+which writes into the memory itself.
 
 The graph has no weights: they are handed over by name.
 """
@@ -20,7 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from engine import unpacked
-from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, likeliest
+from engine.backends.memory import CausalPasses, Memory, ModelShape, Rows, likeliest
 from engine.contract import EngineError
 from engine.stored import Matrix, Weights
 
@@ -35,7 +35,6 @@ class OnnxPasses(CausalPasses):
         self._session = session
         self._outputs = ["token", "probability", "logits", *(f"new_{name}" for name in empty)]
         self._bound: tuple[Memory | None, onnxruntime.IOBinding] = None, session.io_binding()
-        self._in_place = "length" in [each.name for each in session.get_inputs()]
 
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> OnnxPasses:
@@ -51,21 +50,15 @@ class OnnxPasses(CausalPasses):
                 f"the model in {folder} is missing or damaged ({type(error).__name__}); install it again"
             ) from None
 
-    def forward(
-        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
-    ) -> Rows:
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
         """See CausalPasses.forward."""
-        if self._in_place:
-            assert not canvas
-            top, probability, logits = self._causal(tokens, results)
-        else:
-            top, probability, logits = self._masked(tokens, canvas, results)
+        top, probability, logits = self._run(tokens, results)
         if first is not None:
             top[0], probability[0] = likeliest(logits[0], first)
         self.sequence.extend(tokens)
         return Rows(top.tolist(), probability.tolist(), logits)
 
-    def _causal(self, tokens: list[int], results: int) -> list[NDArray[Any]]:
+    def _run(self, tokens: list[int], results: int) -> list[NDArray[Any]]:
         """Tokens, probabilities and logits; the memory is written to by the graph."""
         start, n = len(self.sequence), len(tokens)
         memory = self._memories[0]
@@ -94,34 +87,6 @@ class OnnxPasses(CausalPasses):
             binding.bind_input(name, *place)
             binding.bind_output(f"new_{name}", *place)
         return binding
-
-    def _masked(self, tokens: list[int], canvas: list[int], results: int) -> list[NDArray[Any]]:
-        """As `_causal`, of a graph that is told what each row sees."""
-        start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
-        memory = self._memories[0]
-        _fit(memory, start)
-        room = memory.room
-        bias = np.zeros((m, room + m), np.float32)
-        bias[:, start:room] = BLOCKED
-        bias[:n, room:] = np.triu(np.full((n, m), BLOCKED), 1)
-        ids = np.array(tokens + canvas, np.int64)
-        ngrams = {"ngrams": self._ngrams(tokens, ids)} if self.shape.ngram_buckets else {}
-        top, probability, logits, *new = self._session.run(
-            self._outputs,
-            {
-                "tokens": ids,
-                **ngrams,
-                "positions": np.arange(start, start + m),
-                "bias": bias,
-                "rows": np.arange(m - results, m),
-                "lengths": np.array([room, m]),
-                **memory.parts,
-            },
-        )
-        _fit(memory, start + n)
-        for part, rows in zip(memory.parts.values(), new, strict=True):
-            part[:, start : start + n] = rows[:, :n]
-        return [top, probability, logits]
 
 
 def _trim() -> None:

@@ -1,6 +1,6 @@
 """The engine: fills the gap between a prefix and a suffix with code.
 
-    engine = Engine.load("nano")
+    engine = Engine.load("small")
     fill = engine.fill(FillRequest(prefix="def add(a, b):\n    return ", suffix="\n"), threading.Event())
 
 `lsp_server` knows this module's names, the index of a workspace (`retrieval`) and what a URL says (`remote.address`);
@@ -42,8 +42,8 @@ class Engine:
     def load(
         cls, model: str = AUTO, device: str = "auto", family: str | None = None, sampling: Sampling = Sampling()
     ) -> "Engine":
-        """Load the embedded models (see engine.auto; as `auto:FOLDER` with that folder's for the better one) or one of
-        them, a public checkpoint from a folder or a hub id, or reach a server by its URL.
+        """Load the embedded models (see engine.auto; as `auto:FOLDER` that folder's in their place) or one of them, a
+        public checkpoint from a folder or a hub id, or reach a server by its URL.
 
         `device` is auto, cpu, cuda or mps, or several that share a public checkpoint, as in cuda:0,cuda:1; auto leaves
         the embedded model, which is made for it, on the CPU. `family` is a key of `engine.models.registry`, where the
@@ -66,7 +66,7 @@ class Engine:
         if name == AUTO and device in ("auto", "cpu"):
             return cls(auto.load(folder), sampling=sampling)
         if name == AUTO:
-            model = folder or auto.best()
+            model = folder or auto.SMALL
         if Embedded.holds(model) and device in ("auto", "cpu"):
             return cls(Embedded.load(model), model, sampling)
         try:

@@ -342,13 +342,6 @@ def _train(command: argparse.ArgumentParser) -> None:
     corpus.add_argument("--wheels", type=Path, help="where downloads are kept (default: OUT/wheels)")
     corpus.set_defaults(run=_run_corpus)
 
-    tokenizer = steps.add_parser("tokenizer", help="train the byte-level BPE")
-    tokenizer.add_argument("--corpus", type=Path, required=True)
-    tokenizer.add_argument("--out", type=Path, required=True, help="the tokenizer.json to write")
-    tokenizer.add_argument("--vocab", type=int, default=8192)
-    tokenizer.add_argument("--megabytes", type=float, default=60, help="size of the sample it is trained on")
-    tokenizer.set_defaults(run=_run_tokenizer)
-
     base = steps.add_parser("base", help="download the base of small and cut its vocabulary")
     base.add_argument("--corpus", type=Path, required=True, help="tokens are counted in it")
     base.add_argument("--out", type=Path, required=True, help="folder of base.safetensors and tokenizer.json")
@@ -367,8 +360,10 @@ def _train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--corpus", type=Path, required=True)
     run.add_argument("--tokenizer", type=Path, required=True)
     run.add_argument("--state", type=Path, required=True, help="folder of the resumable state, log and plot")
-    run.add_argument("--config", type=Path, help="JSON of what differs from TrainConfig's defaults")
-    run.add_argument("--base", type=Path, help="safetensors to start from (`train base`, or an exported model's)")
+    run.add_argument("--config", type=Path, required=True, help="JSON of what differs from TrainConfig's defaults")
+    run.add_argument(
+        "--base", type=Path, required=True, help="safetensors to start from (`train base`, or an exported model's)"
+    )
     run.add_argument("--steps", type=int, help="stop after so many steps in all")
     run.set_defaults(run=_run_training)
 
@@ -406,7 +401,7 @@ def _train(command: argparse.ArgumentParser) -> None:
         "packages", type=Path, nargs="+", help="folders of installed packages, none that is reported on"
     )
     shares.add_argument("--places", type=int, default=170, help="cursors in each (default: 170)")
-    shares.add_argument("--model", default="nano", help="a shipped model (default: nano)")
+    shares.add_argument("--model", default="small", help="a shipped model (default: small)")
     shares.add_argument("--out", type=Path, required=True, help="the shares.json to write")
     shares.set_defaults(run=_run_shares)
 
@@ -422,12 +417,6 @@ def _run_corpus(args: argparse.Namespace) -> None:
         corpus.build(args.out, args.packages or corpus.PACKAGES, args.evaluation, args.wheels)
     except (OSError, ValueError) as error:
         raise EngineError(f"the corpus cannot be built: {error}") from None
-
-
-def _run_tokenizer(args: argparse.Namespace) -> None:
-    from engine.training import tokenizer
-
-    tokenizer.run(args.corpus, args.out, args.vocab, args.megabytes)
 
 
 def _run_base(args: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
-"""`auto`: a ladder of models. The first answers from the first second; better ones are loaded meanwhile, one after the
-other, and the best that keeps the deadline answers. A model that was tuned to a workspace takes small's place as
-`auto:FOLDER`.
+"""`auto`: a ladder of models. small answers from the first second; better ones, where they were fetched, are loaded
+meanwhile, one after the other, and the best that keeps the deadline answers. A model that was tuned to a workspace
+takes the place of them all as `auto:FOLDER`.
 
 Which one answers is decided anew for each request, by what each still has to read for it and by what its passes cost
 on this machine at the moment, which is measured when it is loaded and whenever it reads ahead. A request without a
@@ -9,12 +9,12 @@ deadline waits for the best.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,26 +25,24 @@ from engine.contract import Backend, EngineError, Fill, FillRequest, Watch
 if TYPE_CHECKING:
     from engine.embedded import Embedded
 
-NANO, SMALL = "nano", "small"
+SMALL = "small"
 
 logger = logging.getLogger(__name__)
 
 
-def best() -> str:
-    """The name of the best model that is shipped."""
-    return SMALL if (Path(__file__).parent / "weights" / SMALL / "config.json").is_file() else NANO
-
-
-def load(better: str = "") -> Backend:
-    """With another model in the place of small, where it is named. Raises EngineError where nano is missing or
-    damaged.
+def load(tuned: str = "") -> Backend:
+    """The ladder, or the tuned model that is named; where that cannot be loaded, small answers and says so. Raises
+    EngineError where small is missing or damaged.
     """
-    from engine.embedded import Embedded  # here, so that asking for the best costs no onnxruntime
+    from engine.embedded import Embedded  # here, so that the name of a model costs no onnxruntime
 
-    nano, names = Embedded.load(NANO), [better or best()]
-    names += [name for name in get.MODELS if not better and get.installed(name)]
-    loaders = {name: partial(Embedded.load, name) for name in names if name != NANO}
-    return Auto(nano, loaders) if loaders else nano
+    with contextlib.suppress(EngineError):
+        if tuned:
+            return Embedded.load(tuned)
+    names = [tuned] if tuned else filter(get.installed, get.MODELS)
+    loaders = {name: partial(Embedded.load, name) for name in names}
+    small = Embedded.load(SMALL)
+    return Auto(small, loaders) if loaders else small
 
 
 class Auto(Backend):
@@ -109,5 +107,5 @@ class Auto(Backend):
     def _missing(self) -> str:
         """What is wrong with the better ones."""
         errors = {name: each.exception() for name, each in self._better.items() if each.done()}
-        answers = self._loaded()[-1].name if self._loaded() else NANO
+        answers = self._loaded()[-1].name if self._loaded() else self._quick.name
         return " ".join(f"{answers} answers instead of {name}: {error}." for name, error in errors.items() if error)

@@ -21,15 +21,20 @@ def write(folder: Path) -> None:
     (folder / SUMS).write_text("".join(f"{digest(path)}  {path.name}\n" for path in files), "utf-8")
 
 
-def check(folder: Path, names: Iterable[str]) -> None:
-    """Raises EngineError where a file is not what its sum says, or is missing; one without a sum is not checked."""
+def read(folder: Path) -> dict[str, str]:
+    """The sums by the names of files. Raises EngineError where there are some that cannot be read."""
     try:
         lines = (folder / SUMS).read_text("utf-8").splitlines()
     except FileNotFoundError:
-        return
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         raise EngineError(f"{folder / SUMS} cannot be read ({error}); install the model again") from None
-    sums = {name: found for found, _, name in (line.partition("  ") for line in lines)}
+    return {name: found for found, _, name in (line.partition("  ") for line in lines)}
+
+
+def check(folder: Path, names: Iterable[str]) -> None:
+    """Raises EngineError where a file is not what its sum says, or is missing; one without a sum is not checked."""
+    sums = read(folder)
     for name in names:
         try:
             damaged = name in sums and digest(folder / name) != sums[name]

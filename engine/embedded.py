@@ -58,7 +58,7 @@ class Embedded:
         Runs on ONNX Runtime, or in torch where a device is given.
         """
         folder = folder_of(name)
-        checksums.check(folder, ("config.json", "tokenizer.json", GRAPH, STORED))
+        checksums.check(folder, ("config.json", "tokenizer.json", GRAPH))
         shape = read_shape(folder)
         name = shape.name or folder.name
         model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), name)
@@ -70,10 +70,11 @@ class Embedded:
         files do not go together.
         """
         try:
-            logits = self._model.forward([BOS], [], 1).logits
+            logits = self._model.forward([BOS], 1).logits
             self.fill(WARM_UP, threading.Event())
             for rows in (1, 2, ROWS) * 2:
                 self._model.read([BOS] * rows)
+                self._model.draft([*self._model.sequence, BOS])
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
             reason = f"{type(error).__name__}: {error}"
         else:
@@ -142,15 +143,7 @@ class Embedded:
         return True
 
     def _prompt(self, request: FillRequest) -> Prompt:
-        shape = self._model.shape
-        return prompt(
-            request,
-            self._tokenizer,
-            shape.context,
-            shape.marks_empty_rest,
-            shape.sees_snippets,
-            shape.rest_first,
-        )
+        return prompt(request, self._tokenizer, self._model.shape.context, self._model.shape.rest_first)
 
     def _slices(self, context: list[int]) -> Iterator[None]:
         """Read what is not read of a context, until the rest takes no longer than a request may wait that comes
@@ -210,11 +203,11 @@ class Embedded:
             model,
             Gap([*asked.context, *asked.lead], [], asked.blank),
             MASK,
-            model.shape.canvas // 2,  # a line has about eight tokens
             limits,
             copier,
             lambda written: None if written else first,
             Draw(request.sampling, NEVER, first) if drawn else copying.mixed,
+            denoised=model.draft,
         )
         if request.max_lines == 1 and written.ended:
             self._lines.append(limits.passes - reading)
@@ -255,4 +248,5 @@ def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> Cau
         return OnnxPasses.load(folder, shape)
     from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
+    checksums.check(folder, [STORED])
     return TorchPasses(read_model(folder / STORED), shape, device)

@@ -24,7 +24,7 @@ NUMBERED = re.compile(r"(cpu|cuda:\d+)(,(cpu|cuda:\d+))*")  # several share one 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of Engine.load."""
 
-    model: str = "nano"
+    model: str = "small"
     device: str = "auto"
     family: str | None = None
     sampling: Sampling = Sampling()
@@ -45,7 +45,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add(
-    command: argparse.ArgumentParser, model: str = "nano", device: str | None = "auto", *, seed: bool = True
+    command: argparse.ArgumentParser, model: str = "small", device: str | None = "auto", *, seed: bool = True
 ) -> None:
     """The options, with their defaults; without `seed` where the command has another use for that word."""
     command.add_argument(

@@ -2,7 +2,7 @@
 away.
 
     context   <bos> [<path> … snippet]* [<path> …] <suf> following lines <pre> prefix up to the last word
-    lead      end of the last word <rol> rest of the line <mid>
+    lead      end of the last word [<rol> rest of the line] <mid>
 
 Order and window are made for typing. The following lines come first because they rarely change; the prefix only
 grows; the rest of the line is volatile and comes last. The window's start is a function of the text alone, so equal
@@ -15,8 +15,8 @@ same way, and none where that is empty; nothing of it is thrown away:
 
     <bos> [<path> … snippet]* [<path> …] <suf> following lines <pre> lines above [<rol> rest of the line <mid>] the line
 
-A model that was trained on them is shown snippets of other files first. They are chosen by the lines above the
-cursor's, so that they stay while a line is typed: whatever changes there has the whole context read again.
+Snippets of other files come first. They are chosen by the lines above the cursor's, so that they stay while a line is
+typed: whatever changes there has the whole context read again.
 """
 
 from __future__ import annotations
@@ -52,24 +52,14 @@ class Prompt(msgspec.Struct, frozen=True):
     blank: str
 
 
-def prompt(
-    request: FillRequest,
-    tokenizer: Tokenizer,
-    budget: int,
-    marks_empty_rest: bool = True,
-    sees_snippets: bool = False,
-    rest_first: bool = False,
-) -> Prompt:
-    """`budget` is the most tokens of context; `marks_empty_rest` is whether the model was trained to see the mark of
-    the line's rest where there is none, too, `sees_snippets` whether it was trained to be shown those, and `rest_first`
-    whether the line's rest stands before the line.
-    """
+def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int, rest_first: bool = False) -> Prompt:
+    """`budget` is the most tokens of context, `rest_first` whether the line's rest stands before the line."""
     prefix, blank = tokenizer.split_blank(request.prefix)
     rest, newline, following = after_cursor(request.prefix, request.suffix[: budget * CHARACTERS])
     if tokenizer.ended and rest:
         rest += following[:1]
     head = [BOS]
-    if sees_snippets and request.snippets:
+    if request.snippets:
         head += shown(request.prefix[: request.prefix.rfind("\n") + 1], request, tokenizer, budget)
     if request.path:
         head += _path(request.path, tokenizer)
@@ -88,7 +78,7 @@ def prompt(
         return Prompt(context[:-1], context[-1:], newline, blank)
     written = [token for tokens in (*above, line) for token in tokens]
     middle = BLOCK if request.max_lines is not None and request.max_lines > 1 else MID
-    marked = [ROL, *tokenizer.encode(rest)[:REST_TOKENS]] if rest or marks_empty_rest else []
+    marked = [ROL, *tokenizer.encode(rest)[:REST_TOKENS]] if rest else []
     lead = [*written[-1:], *marked, middle]
     return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline, blank)
 

@@ -221,7 +221,7 @@ class Public(Backend):
 
         assert task.copier is not None
         banned = task.banned(canvas)
-        return draft_verify.decode(sequence, task.gap, task.mask, 0, limits, task.copier, forced, banned=banned)
+        return draft_verify.decode(sequence, task.gap, task.mask, limits, task.copier, forced, banned=banned)
 
     def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
         block, request, expands = self._shape.block, limits.request, self._infill.expand is not None

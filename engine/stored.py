@@ -1,14 +1,14 @@
 """Weights as they are stored: whole numbers of 4, 5, 6 or 8 bits, and a scale for each block of a row.
 
-What is stored and what computes differ. One file serves every backend: it is unpacked when a model is loaded, for ONNX
-Runtime into numbers of eight bits, which it multiplies fastest, for torch into floats. A matrix lies in planes of 8, 4,
+What is stored and what computes differ. One file serves every backend: it is unpacked for ONNX Runtime into numbers of
+eight bits, which it multiplies fastest (engine.unpacked), for torch into floats. A matrix lies in planes of 8, 4,
 2 or 1 bits (six bits are planes of 4 and 2), each as bytes, so that unpacking is a few operations over whole arrays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -192,14 +192,19 @@ def mapped(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def read(path: Path, wide: bool = False) -> Weights:
-    """All weights by name, matrices as they are stored or `wide`. Raises EngineError where the file is missing or
-    damaged.
+    """See `each`."""
+    return dict(each(path, wide))
+
+
+def each(path: Path, wide: bool = False) -> Iterator[tuple[str, Matrix | NDArray[np.float32]]]:
+    """All weights with their names, one after the other, matrices as they are stored or `wide`. Raises EngineError
+    where the file is missing or damaged.
     """
     try:
         packed = mapped(path)
         matrices = [name.removesuffix(".scales") for name in packed if name.endswith(".scales")]
         parts = tuple(f"{name}." for name in matrices)
-        plain = {name: array for name, array in packed.items() if not name.startswith(parts)}
-        return plain | {name: unpack(name, packed, wide) for name in matrices}
+        yield from ((name, array) for name, array in packed.items() if not name.startswith(parts))
+        yield from ((name, unpack(name, packed, wide)) for name in matrices)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise EngineError(f"the weights {path} are missing or damaged ({error}); install the model again") from None

@@ -24,9 +24,6 @@ from engine.contract import EngineError
 SPECIALS = ("<bos>", "<path>", "<suf>", "<pre>", "<rol>", "<mid>", "<block>", "<eom>", "<mask>", "<pad>")
 BOS, PATH, SUF, PRE, ROL, MID, BLOCK, EOM, MASK, PAD = range(len(SPECIALS))
 
-# a newline with its indentation | a word with the sign or blank before it | a digit | signs | blanks | anything else
-PATTERN = r"\n[ \t]*|[^\r\n\w]?[^\W\d]+|\d| ?[^\s\w]+|[ \t]+|\s"
-
 LONGEST = 256  # characters of a word that are looked at
 NEWLINE, BLANK, TAB = "Ċ", "Ġ", "ĉ"  # as byte-level BPE spells them
 
@@ -59,8 +56,6 @@ class Tokenizer:
             if not (self.ended and blank == "\n")
         }
         self._encode_line = lru_cache(maxsize=8192)(self._encode_piece)
-        last = spelled[self._encode_piece("        return")[-1]]
-        self._indentation_is_shared = last.startswith(BLANK)
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
@@ -89,13 +84,10 @@ class Tokenizer:
 
     def split_blank(self, prefix: str) -> tuple[str, str]:
         """The text before the cursor, and the blank at its end that is spelled with what comes after it, so that it
-        goes to the middle (a case of token healing).
-
-        With our own pattern that is a single blank; where a word takes the last blank of its indentation with it, any
-        blank, and a newline too, which is spelled with the indentation that follows.
+        goes to the middle (a case of token healing): a word takes the last blank of its indentation with it. So does a
+        newline, which is spelled with the indentation that follows.
         """
-        shared = prefix[-1:] in self.after if self._indentation_is_shared else _ends_with_one_blank(prefix)
-        return (prefix[:-1], prefix[-1]) if shared else (prefix, "")
+        return (prefix[:-1], prefix[-1]) if prefix[-1:] in self.after else (prefix, "")
 
     @cached_property
     def _by_word(self) -> dict[str, list[int]]:
@@ -130,7 +122,3 @@ def begins(token: str, texts: Sequence[str]) -> bool:
     indents = token.startswith((NEWLINE, TAB)) and not token.strip(NEWLINE + BLANK + TAB)
     word = token.lstrip(BLANK)
     return not indents and any(text.startswith(token if text.startswith(BLANK) else word) for text in texts)
-
-
-def _ends_with_one_blank(text: str) -> bool:
-    return text.endswith(" ") and not text[-2:-1].isspace() and len(text) > 1

@@ -553,7 +553,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     fill, (text, chance), others = answer
     ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
     if not (question.invoked or knows(fill.model, question.gap.language)):
-        ls.silence = "untrained"  # nano answers while small, which knows more, is loading
+        ls.silence = "untrained"  # small answers while a server, which may know more, is away
         return nothing
     if not text:
         ls.silence = "unsure" if chance else "nothing"

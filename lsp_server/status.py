@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from engine import AUTO, get
-from engine.auto import best
+from engine.auto import SMALL
 from engine.languages import NAMES
 from lsp_server.completer import Completer
 from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT
@@ -29,15 +29,12 @@ EXPLANATIONS: dict[Reason | None, str | None] = {
     "dismissed": "What the model would write here was dismissed. Asked by key, it shows it again.",
     "nothing": "The model has nothing to add here.",
 }
-LEARNED = {  # the languages of the models of ours; others are said to know all
-    "nano": ["python"],
-    "small": [*dict.fromkeys(NAMES.values())],
-}
+LEARNED = [*dict.fromkeys(NAMES.values())]  # the languages of small; others are said to know all
 
 
 def learned(model: str) -> list[str] | None:
     """The languages that a model is for, as the protocol names them; None where it is said to know all."""
-    return LEARNED.get(best() if model.partition(":")[0] == AUTO else model)  # auto:FOLDER is for what small is for
+    return LEARNED if model.partition(":")[0] in (AUTO, SMALL) else None  # auto:FOLDER is for what small is for
 
 
 def knows(model: str, language: str) -> bool:

@@ -12,17 +12,16 @@ from engine.models.trunk import Trunk, attend, rotary
 def step(
     trunk: Trunk,
     tokens: Tensor,
-    ngrams: Tensor,
     positions: Tensor,
     keys: Tensor,
     values: Tensor,
     bias: Tensor,
     rows: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """tokens, positions (n,), ngrams (n, 2), keys, values (layers, kv_heads, cached, d), bias (n, cached + n) added
+    """tokens, positions (n,), keys, values (layers, kv_heads, cached, d), bias (n, cached + n) added
     to the scores, rows (m,) -> logits of those rows (m, vocab), new keys and values (layers, kv_heads, n, d).
     """
-    x = trunk.embedded(tokens[None], ngrams[None])
+    x = trunk.embed(tokens[None])
     cos, sin = rotary(positions[None], trunk.config)
     new = []
     for block, old_k, old_v in zip(trunk.blocks, keys[:, None], values[:, None], strict=True):
@@ -34,8 +33,8 @@ def step(
 
 
 def logits(trunk: Trunk, tokens: Tensor) -> Tensor:
-    """Of each token of a text (n, vocab), for trunks without n-grams."""
+    """Of each token of a text (n, vocab)."""
     n, config = len(tokens), trunk.config
     empty = torch.zeros(config.layers, config.kv_heads, 0, config.head_dim)
-    bias, ngrams = torch.full((n, n), -1e4).triu(1), torch.zeros(n, 2, dtype=torch.long)
-    return step(trunk, tokens, ngrams, torch.arange(n), empty, empty, bias, torch.arange(n))[0]
+    bias = torch.full((n, n), -1e4).triu(1)
+    return step(trunk, tokens, torch.arange(n), empty, empty, bias, torch.arange(n))[0]

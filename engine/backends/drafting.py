@@ -6,8 +6,11 @@ The drafter's keys and values, and the trunk's features that it has yet to read,
 
 from __future__ import annotations
 
+import itertools
+import operator
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -20,6 +23,9 @@ from engine.decoding.limits import Written
 
 DRAFTER, GRAPH = "drafter.safetensors", "draft.onnx"
 FEATURES, OWN = "features", "draft."  # parts of a memory
+TYPICAL = 2  # positions that are new to the drafter at most of its steps
+
+Seconds: TypeAlias = Callable[[int], float]  # of a pass over so many rows
 
 
 class About(msgspec.Struct, frozen=True):
@@ -45,8 +51,18 @@ class Drafter:
         own = {f"{OWN}{name}": np.zeros((heads, 0, dim), np.float32) for name, (_, heads, _, dim) in self._kept.items()}
         return {FEATURES: np.zeros((1, 0, self._width), np.float32), **own}
 
-    def draft(self, memory: Memory, anchor: int) -> Written:
-        """Drafts of what follows the anchor, which follows what is in the memory; that has room for them."""
+    def pays(self, seconds: Seconds) -> bool:
+        """Whether tokens come faster with drafts than without, as far as is known."""
+        if not self.pace.known:
+            return True
+        step = self.pace.seconds(TYPICAL)
+        count = worthwhile(self.accepted, seconds, step)
+        return speed(self.accepted[:count], seconds, step) > 1 / seconds(1)
+
+    def draft(self, memory: Memory, anchor: int, seconds: Seconds) -> Written:
+        """Drafts of what follows the anchor, which follows what is in the memory, that has room for them: as many as
+        it pays to verify where a pass over so many rows takes so many `seconds`.
+        """
         started, end = time.perf_counter(), len(memory.tokens)
         start, length = min(memory.drafted, end - 1), end + self.rows
         binding = self._session.io_binding()
@@ -68,4 +84,17 @@ class Drafter:
         memory.drafted = end
         tokens, chances = (output.numpy().tolist() for output in binding.get_outputs()[:2])
         self.pace.note(end - start, time.perf_counter() - started)
-        return Written(tokens, chances)
+        count = worthwhile(list(itertools.accumulate(chances, operator.mul)), seconds, self.pace.seconds(TYPICAL))
+        return Written(tokens[:count], chances[:count])
+
+
+def worthwhile(together: list[float], seconds: Seconds, step: float) -> int:
+    """With how many drafts tokens come fastest; `together` is the chance that the first k are all right, for k from one
+    on, and `step` how long drafting takes.
+    """
+    return max(range(len(together) + 1), key=lambda count: speed(together[:count], seconds, step))
+
+
+def speed(together: list[float], seconds: Seconds, step: float) -> float:
+    """Tokens a second: a pass brings one and the drafts that are right."""
+    return (1 + sum(together)) / (seconds(1 + len(together)) + step)

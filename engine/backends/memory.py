@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.pace import Pace
+from engine.decoding.limits import Written
 from engine.decoding.passes import Question
-from engine.ngrams import hashed_ngrams
-from engine.tokenizer import PAD
 
 BLOCKED = -1e4  # added to a score that must not count
 SPARE = 256  # positions besides the context
@@ -30,13 +29,9 @@ class ModelShape(msgspec.Struct, frozen=True):
     """Of the exported model, from its config.json."""
 
     context: Annotated[int, msgspec.Meta(ge=32, le=1 << 20)]  # tokens of context it was trained on
-    canvas: Annotated[int, msgspec.Meta(ge=0, le=1024)]  # tokens of its largest canvas; 0 where it knows none
-    ngram_buckets: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
-    marks_empty_rest: bool = True  # see prompt.prompt
-    sees_snippets: bool = False  # see prompt.prompt
     rest_first: bool = False  # see prompt.prompt
     name: str = ""  # of the model whose shares and decision it has; none: that of its folder
-    threads: int = 1  # at the few rows of a keystroke a second one gains nothing where the model is tiny
+    threads: int = 2
 
 
 class Rows(msgspec.Struct):
@@ -117,8 +112,6 @@ def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.int64]) -> tuple[
 class CausalPasses(ABC):
     """`decoding.passes.Passes` over KV memories, most recently used first: the first is read and written."""
 
-    rows_are_free = False
-
     def __init__(self, shape: ModelShape, empty: dict[str, Any]) -> None:
         """`empty` are the parts of a memory that holds nothing: keys and values, each (…, heads, room, d)."""
         self.shape, self.capacity, self.pace = shape, shape.context + SPARE, Pace()
@@ -160,7 +153,7 @@ class CausalPasses(ABC):
 
     def read(self, tokens: list[int]) -> None:
         """One pass that takes tokens into the memory."""
-        self._pass(tokens, [], 1)
+        self._pass(tokens, 1)
 
     def forget(self, length: int) -> None:
         """Keep the first `length` tokens of the memory."""
@@ -168,46 +161,35 @@ class CausalPasses(ABC):
         del memory.tokens[length:]
         memory.drafted = min(length, memory.drafted)
 
+    def draft(self, text: list[int]) -> Written:
+        """What may follow a text of which all but the newest token is read, by a drafter, where there is one that pays:
+        as many tokens as it pays to verify, and how sure each is.
+        """
+        return Written()
+
     def guess(self, questions: list[Question]) -> list[Rows]:
-        """See Passes.guess; a pass each, and nothing is seen of what is after the canvas."""
+        """See Passes.guess; a pass each, of drafts that are read."""
         return [self._guess(question) for question in questions]
 
     def _guess(self, question: Question) -> Rows:
-        canvas, read = question.canvas, question.read
-        if read is None:
-            self.forget(common(self.sequence, question.before))
-            rows = self.forward(question.before[len(self.sequence) :], canvas, len(canvas))
-            return msgspec.structs.replace(rows, stands=canvas)
-        text = [*question.before, *canvas[:read]]
+        read = question.read
+        assert read is not None
+        text = [*question.before, *question.canvas[:read]]
         self.forget(min(common(self.sequence, text), len(question.before) - 1))
-        masks = canvas[read:] if len(canvas) > read + 1 else []
         first = None if question.forced is None else np.asarray(question.forced[1])
-        rows = self._pass(text[len(self.sequence) :], masks, read + 1 + len(masks), first)
-        if masks:  # of the row after the draft the causal role and the canvas have a guess each
-            del rows.tokens[read + 1], rows.probabilities[read + 1]
-            rows.logits = np.delete(rows.logits, read + 1, axis=0)
-        return msgspec.structs.replace(rows, stands=canvas)
+        rows = self._pass(text[len(self.sequence) :], read + 1, first)
+        return msgspec.structs.replace(rows, stands=question.canvas)
 
-    def _pass(self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+    def _pass(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
         """`forward`, and what it has cost is noted."""
         started = time.perf_counter()
-        rows = self.forward(tokens, canvas, results, first)
-        self.pace.note(len(tokens) + len(canvas), time.perf_counter() - started)
+        rows = self.forward(tokens, results, first)
+        self.pace.note(len(tokens), time.perf_counter() - started)
         return rows
 
     @abstractmethod
-    def forward(
-        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
-    ) -> Rows:
-        """One pass: `tokens` causally after the memory, which then holds them, and after them a canvas that sees
-        itself whole.
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+        """One pass: `tokens` after the memory, which then holds them.
 
-        Returns the last `results` rows of tokens + canvas. The first of them is one of the tokens `first`.
+        Returns the last `results` rows. The first of them is one of the tokens `first`.
         """
-
-    def _ngrams(self, tokens: list[int], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        history = np.array([PAD, PAD, *self.sequence[-2:], *tokens], np.int64)[-(len(tokens) + 2) :]
-        ngrams = np.zeros((len(ids), 2), np.int64)  # a canvas has none
-        n = len(tokens)
-        ngrams[:n] = hashed_ngrams(ids[:n], history[1:-1], history[:-2], self.shape.ngram_buckets)
-        return ngrams

@@ -1,10 +1,10 @@
 """Forward passes on ONNX Runtime over a KV memory that lives in numpy arrays.
 
 A piece of memory for each layer's keys and values, (heads, room, d), is handed over without a copy. Its room follows
-what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, and whether a pass
-may have a canvas, the graph says: one without writes into the memory itself.
+what is in use in steps, for the price of a pass grows with it. How many layers and heads there are, the graph says,
+which writes into the memory itself.
 
-The graph has no weights: they are unpacked from the file that torch reads too, and handed over by name.
+The graph has no weights: they are handed over by name.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine import stored
+from engine import stored, unpacked
 from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
-from engine.backends.memory import BLOCKED, CausalPasses, Memory, ModelShape, Rows, common, likeliest
+from engine.backends.memory import CausalPasses, Memory, ModelShape, Rows, common, likeliest
 from engine.contract import EngineError
 from engine.decoding.limits import Written
 from engine.stored import Matrix, Weights
@@ -44,12 +44,11 @@ class OnnxPasses(CausalPasses):
         self._own = list(empty)
         self._outputs = ["token", "probability", "logits"]
         self._bound: tuple[Memory | None, onnxruntime.IOBinding] = None, session.io_binding()
-        self._in_place = "length" in [each.name for each in session.get_inputs()]
 
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> Self:
         """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
-        weights = stored.read(folder / "model.safetensors", wide=True)
+        weights = unpacked.read(folder)
         try:
             loaded = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
             drafter = _drafter(folder, weights, shape.threads)
@@ -61,38 +60,37 @@ class OnnxPasses(CausalPasses):
                 f"the model in {folder} is missing or damaged ({type(error).__name__}); install it again"
             ) from None
 
-    def forward(
-        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
-    ) -> Rows:
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
         """See CausalPasses.forward."""
-        if self._in_place:
-            assert not canvas
-            top, probability, logits = self._causal(tokens, results)
-        else:
-            top, probability, logits = self._masked(tokens, canvas, results)
+        top, probability, logits = self._run(tokens, results)
         if first is not None:
             top[0], probability[0] = likeliest(logits[0], first)
         self.sequence.extend(tokens)
         return Rows(top.tolist(), probability.tolist(), logits)
 
-    def _causal(self, tokens: list[int], results: int) -> list[NDArray[Any]]:
-        """Tokens, probabilities and logits; the memory is written to by the graph."""
-        start, n = len(self.sequence), len(tokens)
-        memory = self._memories[0]
-        if _fit(memory, start + n) or self._bound[0] is not memory:
+    def _run(self, tokens: list[int], results: int) -> list[NDArray[Any]]:
+        """Tokens, probabilities and logits; the memory is written to by the graph.
+
+        A row that has no neighbour is multiplied by another kernel, which rounds otherwise. So that drafts change
+        nothing of the text, rows come in pairs where there is a drafter; the last may be one that nobody asked for.
+        """
+        start, n, memory = len(self.sequence), len(tokens), self._memories[0]
+        tokens = tokens + [0] * (n % 2 if FEATURES in memory.parts else 0)
+        end = start + len(tokens)
+        if _fit(memory, end) or self._bound[0] is not memory:
             self._bound = memory, self._binding(memory)
         binding = self._bound[1]
         for name, value in (
             ("tokens", np.array(tokens, np.int64)),
             ("rows", np.arange(n - results, n)),
-            ("last", np.array([start + n - 1], np.int32)),
-            ("length", np.array([start + n], np.int32)),
+            ("last", np.array([end - 1], np.int32)),
+            ("length", np.array([end], np.int32)),
         ):
             binding.bind_cpu_input(name, value)
         for name in self._outputs:  # anew, for what is there from the last pass has its shape
             binding.bind_output(name)
         if (features := memory.parts.get(FEATURES)) is not None:  # for a drafter
-            new = features[:, start : start + n]
+            new = features[:, start:end]
             binding.bind_output(FEATURES, "cpu", 0, np.float32, new.shape, new.ctypes.data)
         self._session.run_with_iobinding(binding)
         return [output.numpy() for output in binding.get_outputs()[:3]]
@@ -110,42 +108,14 @@ class OnnxPasses(CausalPasses):
         return binding
 
     def draft(self, text: list[int]) -> Written:
-        """See Passes.draft."""
+        """See CausalPasses.draft: nothing where drafts do not pay on this machine, or the text is not read."""
         self.forget(common(self.sequence, text[:-1]))
-        memory = self._memories[0]
-        if self._drafter is None or len(self.sequence) < len(text) - 1:
+        memory, drafter = self._memories[0], self._drafter
+        if drafter is None or len(self.sequence) < len(text) - 1 or not drafter.pays(self.pace.seconds):
             return Written()
-        if _fit(memory, len(text) - 1 + self._drafter.rows):
+        if _fit(memory, len(text) - 1 + drafter.rows):
             self._bound = None, self._session.io_binding()
-        return self._drafter.draft(memory, text[-1])
-
-    def _masked(self, tokens: list[int], canvas: list[int], results: int) -> list[NDArray[Any]]:
-        """As `_causal`, of a graph that is told what each row sees."""
-        start, n, m = len(self.sequence), len(tokens), len(tokens) + len(canvas)
-        memory = self._memories[0]
-        _fit(memory, start)
-        room = memory.room
-        bias = np.zeros((m, room + m), np.float32)
-        bias[:, start:room] = BLOCKED
-        bias[:n, room:] = np.triu(np.full((n, m), BLOCKED), 1)
-        ids = np.array(tokens + canvas, np.int64)
-        ngrams = {"ngrams": self._ngrams(tokens, ids)} if self.shape.ngram_buckets else {}
-        top, probability, logits, *new = self._session.run(
-            [*self._outputs, *(f"new_{name}" for name in self._own)],
-            {
-                "tokens": ids,
-                **ngrams,
-                "positions": np.arange(start, start + m),
-                "bias": bias,
-                "rows": np.arange(m - results, m),
-                "lengths": np.array([room, m]),
-                **memory.parts,
-            },
-        )
-        _fit(memory, start + n)
-        for part, rows in zip(memory.parts.values(), new, strict=True):
-            part[:, start : start + n] = rows[:, :n]
-        return [top, probability, logits]
+        return drafter.draft(memory, text[-1], self.pace.seconds)
 
 
 def _drafter(folder: Path, trunk: Weights, threads: int) -> Drafter | None:
@@ -159,7 +129,7 @@ def _drafter(folder: Path, trunk: Weights, threads: int) -> Drafter | None:
 
 
 def _trim() -> None:
-    """Give back to the system what unpacking has used, of small's weights 170 MB, where glibc would keep it."""
+    """Give back to the system what unpacking has used, where glibc would keep it."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

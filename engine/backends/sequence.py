@@ -49,10 +49,6 @@ class Sequence:
     def capacity(self) -> int:
         return self._passes.capacity - 1  # the last place is for padding
 
-    @property
-    def rows_are_free(self) -> bool:
-        return self._passes.device.type != "cpu"
-
     def begin(self, sampling: Sampling | None = None) -> None:
         """A new request: equal requests get equal fills, so what is held but not exact is dropped."""
         self.encoded = None

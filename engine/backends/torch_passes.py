@@ -28,8 +28,7 @@ def read_model(weights: Path) -> Trunk:
     try:
         trunk = Trunk(msgspec.json.decode(stored.about(weights), type=TrunkConfig))
         tensors = {name: torch.from_numpy(each) for name, each in found.items()}
-        if trunk.config.tied:
-            tensors["head.weight"] = tensors["embed.weight"]
+        tensors["head.weight"] = tensors["embed.weight"]
         trunk.load_state_dict(tensors)
         return trunk.eval()
     except (KeyError, RuntimeError, msgspec.DecodeError) as error:
@@ -37,8 +36,6 @@ def read_model(weights: Path) -> Trunk:
 
 
 class TorchPasses(CausalPasses):
-    rows_are_free = True
-
     def __init__(self, trunk: Trunk, shape: ModelShape, device: torch.device) -> None:
         config = trunk.config
         positions = shape.context + SPARE + 1  # the last is for rows of padding
@@ -73,22 +70,16 @@ class TorchPasses(CausalPasses):
         self._in_use = memory
 
     @torch.inference_mode()
-    def forward(
-        self, tokens: list[int], canvas: list[int], results: int, first: NDArray[np.int64] | None = None
-    ) -> Rows:
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
         """See CausalPasses.forward."""
         memory = self._memories[0]
-        start, n, m = len(memory.tokens), len(tokens), len(tokens) + len(canvas)
-        rows, wanted = bucket(m), bucket(results)
-        ids = np.array(tokens + canvas, np.int64)
-        numbers = np.zeros(5 * rows + wanted, np.int64)
-        numbers[:m] = ids
-        numbers[rows : rows + 2 * m] = self._ngrams(tokens, ids).ravel()
-        numbers[3 * rows : 4 * rows] = self._pad
-        numbers[3 * rows : 3 * rows + m] = np.arange(start, start + m)
-        last = numbers[4 * rows : 4 * rows + m]  # that a row sees
-        last[:n], last[n:] = np.arange(start, start + n), start + m - 1
-        numbers[5 * rows : 5 * rows + results] = np.arange(m - results, m)
+        start, n = len(memory.tokens), len(tokens)
+        rows, wanted = bucket(n), bucket(results)
+        numbers = np.zeros(2 * rows + wanted, np.int64)
+        numbers[:n] = tokens
+        numbers[rows : 2 * rows] = self._pad
+        numbers[rows : rows + n] = np.arange(start, start + n)
+        numbers[2 * rows : 2 * rows + results] = np.arange(n - results, n)
         self._use(memory)
         shaped = self._buckets.of((rows, wanted), numbers, partial(self._forward, rows=rows))
         shaped.host.numpy()[:] = numbers
@@ -109,14 +100,13 @@ class TorchPasses(CausalPasses):
     def _forward(self, numbers: Tensor, rows: int) -> Tensor:
         """Logits (wanted, vocab) of a pass whose keys and values go to the working memory.
 
-        numbers are ids (rows,), n-grams (rows, 2), positions (rows,), the last positions that rows see (rows,) and the
-        rows of which logits are wanted.
+        numbers are ids (rows,), positions (rows,) and the rows of which logits are wanted.
         """
         trunk = self._trunk
-        ids, ngrams, positions, last, wanted = numbers.split((rows, 2 * rows, rows, rows, len(numbers) - 5 * rows))
+        ids, positions, wanted = numbers.split((rows, rows, len(numbers) - 2 * rows))
         keys, values = self._working["keys"], self._working["values"]
-        bias = torch.where(torch.arange(keys.shape[2], device=self._device) <= last[:, None], 0.0, BLOCKED)
-        x = trunk.embedded(ids[None], ngrams.view(1, rows, 2))
+        bias = torch.where(torch.arange(keys.shape[2], device=self._device) <= positions[:, None], 0.0, BLOCKED)
+        x = trunk.embed(ids[None])
         cos, sin = rotary(positions[None], trunk.config)
         for number, block in enumerate(trunk.blocks):
             q, k, v = block.project(x, cos, sin)  # type: ignore[operator]

@@ -80,15 +80,10 @@ class Guess(Protocol):
 
 
 class Passes(Protocol):
-    """`capacity` is the most positions of a text. `rows_are_free` tells whether a pass over a few rows costs what a
-    pass over one does.
-    """
+    """`capacity` is the most positions of a text."""
 
     @property
     def capacity(self) -> int: ...
-
-    @property
-    def rows_are_free(self) -> bool: ...
 
     def guess(self, questions: list[Question]) -> Sequence[Guess]:
         """One pass for all of the questions, which are alternatives to one another."""

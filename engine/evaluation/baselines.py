@@ -57,7 +57,7 @@ def model_alone(model: str, device: str, **options: Any) -> Alone:
 def copies_alone(model: str, device: str, **options: Any) -> Copies:
     from engine.embedded import WEIGHTS
 
-    return Copies(Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json"))
+    return Copies(Tokenizer.load(WEIGHTS / "small" / "tokenizer.json"))
 
 
 class Alone:

@@ -134,7 +134,7 @@ def fetch(name: str, patterns: list[str]) -> Path:
         return folder
     if not HUB_ID.fullmatch(name):
         raise EngineError(
-            f"no model {name!r}: give nano, a folder with config.json, or a hub id such as fredzzp/open-dcoder-0.5B"
+            f"no model {name!r}: give small, a folder with config.json, or a hub id such as fredzzp/open-dcoder-0.5B"
         )
     import huggingface_hub
     from huggingface_hub import errors

@@ -32,7 +32,8 @@ class DrafterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def depths(layers: int) -> list[int]:
     """The layers of a trunk that features leave, spread from the second to the third from the end."""
-    return [min(max(0, round(1 + i * (layers - 4) / (TAPS - 1))), layers - 1) for i in range(TAPS)]
+    last = max(1, layers - 3)
+    return [min(round(1 + i * (last - 1) / (TAPS - 1)), layers - 1) for i in range(TAPS)]
 
 
 def layer_config(trunk: TrunkConfig, config: DrafterConfig) -> TrunkConfig:

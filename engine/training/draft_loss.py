@@ -1,4 +1,4 @@
-"""The loss of drafted canvases: cross-entropy on what the trunk would write, a row weighing what it is good for (D-PACE).
+"""The loss of drafted canvases: cross-entropy on what the trunk would write, a row weighing what it is worth (D-PACE).
 
 A draft counts up to its first wrong token. So the weight of row j is the sum, over the rows m from j on, of the chance
 that everything up to m is right, each chance smoothed by a half: w_j = Σ_{m≥j} Π_{i≤m} (1 + q_i) / 2, where q_i is the

@@ -73,7 +73,7 @@ def write(trunk: Trunk, shape: ModelShape, tokenizer: Path, bits: int, out: Path
     weights = {name: packed(weight.detach().numpy(), bits) for name, weight in trunk.named_parameters()}
     config, longest = trunk.config, POSITIONS * shape.context
     stored.write(out / "model.safetensors", weights, msgspec.json.encode(config).decode())
-    onnx.save(build(config, longest, weights, shape.canvas > 0), out / "graph.onnx")
+    onnx.save(build(config, longest, weights), out / "graph.onnx")
     shutil.copyfile(tokenizer, out / "tokenizer.json")
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(shape), indent=2))
 
@@ -90,11 +90,9 @@ def losses(trunk: Trunk, config: TrainConfig, tokenizer: Path, validation: Path)
     return describe(torch.stack([objective(*to_torch(sampler.batch(2)))[1] for _ in range(ROWS // 2)]).sum(0))
 
 
-def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies: bool, drafts: bool) -> Quality:
-    """How the model fills; with `drafts` on canvases in every pass, so that accepted tokens are counted too."""
-    passes = OnnxPasses.load(out, shape)
-    passes.rows_are_free = drafts
-    filler = Embedded(passes, Tokenizer.load(out / "tokenizer.json"), out.name)
+def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies: bool) -> Quality:
+    """How the model fills."""
+    filler = Embedded(OnnxPasses.load(out, shape), Tokenizer.load(out / "tokenizer.json"), out.name)
     return evaluate(filler, validation, PLACES, copies, language)
 
 
@@ -107,7 +105,7 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         print(f"{out / ADAPTER}, after {progress.tokens:,} tokens")
         return
     trunk, config, progress = averaged(state)
-    shape = shape_of(trunk, config.sampler)
+    shape = shape_of(config.sampler)
     write(trunk, shape, tokenizer, bits, out)
     notice = Path(config.base).with_name("NOTICE")
     if config.base and notice.exists():
@@ -117,13 +115,12 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         "float32": losses(trunk, config, tokenizer, validation),
         "as stored": losses(read_model(out / "model.safetensors"), config, tokenizer, validation),
     }
-    learned = config.sampler.canvases > 0
     qualities = {
-        (language, way): judged(out, shape, validation, language, way == AS_SHIPPED, way == ALONE and learned)
+        (language, way): judged(out, shape, validation, language, way == AS_SHIPPED)
         for language in sorted(Corpus(validation).languages)
         for way in (AS_SHIPPED, ALONE)
     }
-    card.write(out, trunk, progress, made, qualities, learned, corpus / "report.json")
+    card.write(out, trunk, progress, made, qualities, corpus / "report.json")
     checksums.write(out)
     for (language, way), quality in qualities.items():
         print(f"{language}, {way}")

@@ -29,7 +29,7 @@ def write(model: Path, out: Path) -> None:
     trunk = read_model(model / "model.safetensors")
     shape = msgspec.json.decode((model / "config.json").read_bytes(), type=ModelShape)
     config = trunk.config
-    if not (config.gated and config.weighted_norms and config.tied):
+    if config.qkv_bias:
         raise EngineError(f"{model} is not shaped as a Llama; small is, and what is trained from its base")
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights(trunk), out / "model.safetensors", metadata={"format": "pt"})

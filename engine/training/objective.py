@@ -1,8 +1,7 @@
-"""The loss of a training row: next-token cross-entropy on the context and in branches, masked-token cross-entropy on
-canvases.
+"""The loss of a training row: next-token cross-entropy on the context and in branches.
 
-One sum, each target with the weight of its kind, no 1/t weight (it costs about 12 % of the compute's worth, arXiv
-2602.15014). The head's logits are made in chunks, so that they stay in the cache and never exist at once.
+One sum, each target with the weight of its kind. The head's logits are made in chunks, so that they stay in the cache
+and never exist at once.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from engine.models.trunk import Trunk
 from engine.training.dataset import NONE
 from engine.training.lora import SpecialRows
 
-KINDS = ("context", "middle", "canvas")
+KINDS = ("context", "middle")
 CHUNK = 512  # rows of logits at a time
 
 
 class Objective(nn.Module):
     weights: Tensor
 
-    def __init__(self, model: Trunk, weights: tuple[float, float, float], dtype: torch.dtype) -> None:
+    def __init__(self, model: Trunk, weights: tuple[float, ...], dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model, dtype
         self.register_buffer("weights", torch.tensor(weights))
 
     def forward(
-        self, tokens: Tensor, ngrams: Tensor, positions: Tensor, targets: Tensor, kinds: Tensor, mask: Tensor
+        self, tokens: Tensor, positions: Tensor, targets: Tensor, kinds: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """A batch (see dataset.Batch) -> (weighted sum of losses, sums of losses and counts (2, 3) by kind)."""
-        hidden = self.model(tokens, ngrams, positions, mask, self.dtype)
+        """A batch (see dataset.Batch) -> (weighted sum of losses, sums of losses and counts (2, 2) by kind)."""
+        hidden = self.model(tokens, positions, mask, self.dtype)
         hidden, targets, kinds = hidden.flatten(0, 1), targets.flatten(), kinds.flatten()
         return self._counted(hidden, targets, kinds)
 

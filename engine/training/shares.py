@@ -2,7 +2,7 @@
 
 At cursors of packages that are not reported on, each with its own package as the workspace, what the user wrote is
 followed token by token, as a fill is that the model begins and a copy goes on with. Each copied token is a sample: what
-speaks for it, what the model gives it, whether it is right. Without a model, copies are believed as nano's samples say.
+speaks for it, what the model gives it, whether it is right.
 Folders of packages are as `pip install --no-deps --target` leaves them, one a package. At half of the cursors other
 files of the folder are open too. The installed packages that a file imports are modules of the standard library.
 """
@@ -99,7 +99,7 @@ def _followed(
 ) -> Iterator[tuple[Evidence, float, float, bool]]:
     """What is copied at each token of the target, as if those before it were written already."""
     shape = passes.shape
-    asked = prompt(request, tokenizer, shape.context, shape.marks_empty_rest, shape.sees_snippets)
+    asked = prompt(request, tokenizer, shape.context, shape.rest_first)
     copier, tokens = Copier(request, tokenizer, asked.blank), [*tokenizer.encode(asked.blank + target), EOM][:LONGEST]
     copies = []
     for row, token in enumerate(tokens):
@@ -159,6 +159,6 @@ def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:
     passes, tokenizer = OnnxPasses.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
     found = list(samples(passes, tokenizer, packages, places))
     prior, weights, without, with_model = learn(found)
-    shares = Shares(prior if model == "nano" else SHARES.prior, SHARES.with_model | {model: weights})
+    shares = Shares(prior, SHARES.with_model | {model: weights})
     out.write_bytes(msgspec.json.format(msgspec.json.encode(shares)) + b"\n")
     print(f"{len(found)} tokens: log loss {without:.3f} without the model, {with_model:.3f} with it; written to {out}")

@@ -1,13 +1,13 @@
-"""Trains the embedded model on this machine's cores, for as long as it is given, and resumes where it was.
+"""Trains an embedded model from its base, or an adapter of one, on this machine's cores, for as long as it is given,
+and resumes where it was.
 
 * One process a core, one thread each: data-parallel workers do not wait for each other at every operator, as threads
   of one operator do, and lose little when somebody else uses the machine. Parameters are shared memory; gradients
   meet once a step.
 * Products in bfloat16 where the processor has matrix units for it (measured at the start), else float32. Master
   weights, gradients and optimiser are float32.
-* Muon for matrices, AdamW for embeddings and head; a model that goes on from a base has AdamW alone, at a rate that
-  keeps what the base knows. Warm-up, stable, decay over the budget in tokens, so that a run is the same on a busy
-  machine; an average of the weights is what is exported.
+* AdamW at a rate that keeps what the base knows. Warm-up, stable, decay over the budget in tokens, so that a run is
+  the same on a busy machine; an average of the weights is what is exported.
 * Blocks are compiled, not models: all of a model's blocks share their code, and thirty layers in one graph took over
   six minutes.
 * The state (weights, optimiser, average, hours spent) is written every few minutes by an atomic rename; a killed
@@ -40,7 +40,6 @@ from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Sampler, SamplerConfig, to_torch
 from engine.training.lora import Adapter
-from engine.training.muon import Muon
 from engine.training.objective import KINDS, Objective
 from engine.training.validation import CANARY, SHOWN, quality
 
@@ -55,7 +54,7 @@ class DataPaths(msgspec.Struct, frozen=True):
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    model: TrunkConfig = TrunkConfig()
+    model: TrunkConfig
     sampler: SamplerConfig = SamplerConfig()
     windows: tuple[tuple[int, int], ...] = ()  # contexts and tails that forwards have in turn; none: the sampler's
     base: str = ""  # safetensors that training starts from; an adapter is trained on them as they are
@@ -65,24 +64,21 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     workers: int = 0  # processes; 0: one a core
     batch: int = 12  # rows a worker and step, of the sampler's context
     micro_batch: int = 4  # such rows a forward: small enough for the second-level cache
-    lr_muon: float = 0.02  # 0: AdamW for all
-    lr_adam: float = 0.006
-    momentum: float = 0.95
-    warmup: int = 60  # steps
+    lr_adam: float = 0.0002
+    warmup: int = 10  # steps
     decay: float = 0.25  # share of the tokens in which the learning rate falls to zero
     average: float = 0.998  # of the weights, a step
-    canvases_from: float = 0.0  # share of the tokens trained without canvases first
-    weights: tuple[float, float, float] = (1.0, 2.0, 3.0)  # of the losses, by kind
+    weights: tuple[float, ...] = (1.0, 3.0)  # of the losses, by kind
     validate_every: int = 250  # steps; 0: never
     canary: str = ""  # folder of HumanEval-Infilling, some of which each validation asks; none: it does not
     seed: int = 0
 
 
-def read_config(path: Path | None, base: Path | None = None) -> TrainConfig:
-    """The defaults, or what a JSON file says of them. Raises EngineError where it says something else."""
+def read_config(path: Path, base: Path) -> TrainConfig:
+    """What a JSON file says, of training from a base. Raises EngineError where it says something else."""
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=TrainConfig) if path else TrainConfig()
-        return msgspec.structs.replace(config, base=str(base.resolve())) if base else config
+        config = msgspec.json.decode(path.read_bytes(), type=TrainConfig)
+        return msgspec.structs.replace(config, base=str(base.resolve()))
     except (OSError, msgspec.DecodeError) as error:
         raise EngineError(f"the configuration {path} cannot be used: {error}") from None
 
@@ -107,10 +103,9 @@ def fast_dtype() -> torch.dtype:
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a worker does next: `rows` rows, with or without canvases, for gradients or for validation."""
+    """What a worker does next: `rows` rows, for gradients or for validation."""
 
     rows: int
-    canvases: bool = True
     validate: bool = False
 
 
@@ -132,12 +127,8 @@ def worker(
     for parameter, (weight, gradient) in zip(model.parameters(), shared, strict=True):
         parameter.data, parameter.grad = weight, gradient
     words = Tokenizer.load(data.tokenizer)
-    plain = msgspec.structs.replace(config.sampler, canvases=0.0)
     corpus = Corpus(data.corpus)
-    samplers = {
-        canvases: [Sampler(corpus, words, each, seed + i) for i, each in enumerate(windows(config, own))]
-        for canvases, own in ((True, config.sampler), (False, plain))
-    }
+    samplers = [Sampler(corpus, words, each, seed + i) for i, each in enumerate(windows(config))]
     held_out = Corpus(data.corpus / "validation")
     objective = Objective(trunk, config.weights, dtype)
     objective.compile_parts()
@@ -149,15 +140,14 @@ def worker(
                     validate(objective, Sampler(held_out, words, config.sampler, rank), order.rows, config.micro_batch)
                 )
             else:
-                pipe.send(train(objective, samplers[order.canvases], order.rows, config))
+                pipe.send(train(objective, samplers, order.rows, config))
 
 
 def begun(config: TrainConfig) -> Trunk:
-    """A trunk with new weights, or with those of the base."""
-    torch.manual_seed(config.seed)
+    """A trunk with the weights of the base."""
+    torch.manual_seed(config.seed)  # of an adapter's changes
     trunk = Trunk(config.model)
-    if config.base:
-        read_base(trunk, Path(config.base))
+    read_base(trunk, Path(config.base))
     return trunk
 
 
@@ -171,8 +161,9 @@ def learner(trunk: Trunk, config: TrainConfig, dtype: torch.dtype) -> Trunk | Ad
     return adapter
 
 
-def windows(config: TrainConfig, sampler: SamplerConfig) -> list[SamplerConfig]:
-    """A sampler's configuration for each window that training has."""
+def windows(config: TrainConfig) -> list[SamplerConfig]:
+    """The sampler's configuration for each window that training has."""
+    sampler = config.sampler
     return [
         msgspec.structs.replace(sampler, context=context, tail=tail)
         for context, tail in config.windows or [(sampler.context, sampler.tail)]
@@ -220,7 +211,7 @@ class Workers:
             self.processes.append(process)
 
     def run(self, order: Order) -> Tensor:
-        """Everybody's sums of losses and counts (2, 3). Raises RuntimeError where a worker died."""
+        """Everybody's sums of losses and counts (2, 2). Raises RuntimeError where a worker died."""
         for pipe in self.pipes:
             pipe.send(order)
         try:
@@ -257,16 +248,9 @@ class Trainer:
         self.trunk = begun(config)
         self.model = learner(self.trunk, config, dtype)
         self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
-        blocks = [] if isinstance(self.model, Adapter) or not config.lr_muon else self.model.blocks.parameters()
-        matrices = [weight for weight in blocks if weight.ndim > 1]
-        theirs = {id(weight) for weight in matrices}
-        rest = [weight for weight in self.model.parameters() if id(weight) not in theirs]
-        adam = torch.optim.AdamW(rest, config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
-        self.optimizers: list[torch.optim.Optimizer] = [adam]
-        self.rates = [config.lr_adam]
-        if matrices:
-            self.optimizers.insert(0, Muon(matrices, config.lr_muon, config.momentum, dtype))
-            self.rates.insert(0, config.lr_muon)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0
+        )
         self.progress = Progress()
 
     def load(self) -> None:
@@ -280,15 +264,14 @@ class Trainer:
         except RuntimeError:
             raise EngineError(f"{path} holds another model: delete it, or name another folder") from None
         self.average = saved["average"]
-        for optimizer, part in zip(self.optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(part)
+        self.optimizer.load_state_dict(saved["optimizer"])
         self.progress = Progress(**saved["progress"])
 
     def save(self) -> None:
         saved = {
             "model": self.model.state_dict(),
             "average": self.average,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizer": self.optimizer.state_dict(),
             "progress": msgspec.to_builtins(self.progress),
             "config": msgspec.json.encode(self.config).decode(),
         }
@@ -306,13 +289,11 @@ class Trainer:
 
     def step(self, workers: Workers) -> Tensor:
         config, start = self.config, time.monotonic()
-        canvases = self.progress.tokens >= config.canvases_from * config.tokens
-        sums = workers.run(Order(rows=config.batch, canvases=canvases))
+        sums = workers.run(Order(rows=config.batch))
         workers.collect(self.model, 1 / float(sums[1].sum()))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * self.rate()
-            optimizer.step()
+        self.optimizer.param_groups[0]["lr"] = config.lr_adam * self.rate()
+        self.optimizer.step()
         decay = min(config.average, (1 + self.progress.step) / (10 + self.progress.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.model.parameters()], 1 - decay)
         self.progress.step += 1
@@ -325,8 +306,7 @@ def read_base(model: Trunk, path: Path) -> None:
     """Raises EngineError where the weights are missing or another model's."""
     try:
         weights = stored.floats(stored.read(path))
-        if model.config.tied:
-            weights["head.weight"] = weights["embed.weight"]
+        weights["head.weight"] = weights["embed.weight"]
         model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     except (KeyError, RuntimeError):
         raise EngineError(f"the base {path} is not that of the configured model; give its shape") from None

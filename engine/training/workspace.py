@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from engine import checksums, stored
-from engine.auto import best
+from engine.auto import SMALL
 from engine.backends.memory import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
@@ -58,7 +58,7 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
 
     Raises EngineError where there is no such model of ours, or too little to learn from.
     """
-    model = model or best()
+    model = model or SMALL
     if not Embedded.holds(model):
         raise EngineError(
             f"{model} is a public model: those that `train export` wrote can be tuned, and the shipped ones"
@@ -82,7 +82,7 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     if progress.tokens < config.tokens:
         print(f"stopped after {progress.tokens:,} of {config.tokens:,} tokens: the same command goes on")
         return
-    learned = msgspec.structs.replace(shape_of(trunk, config.sampler), name=shape.name or base.name)
+    learned = msgspec.structs.replace(shape_of(config.sampler), name=shape.name or base.name)
     export(trunk, learned, base / "tokenizer.json", 8, out)
     if (base / "NOTICE").exists():
         shutil.copyfile(base / "NOTICE", out / "NOTICE")
@@ -169,11 +169,8 @@ def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
         sampler=SamplerConfig(
             context=shape.context,
             middle=96,
-            canvas=shape.canvas,
-            canvases=0.5 if shape.canvas else 0.0,
-            buckets=shape.ngram_buckets,
-            marks_empty_rest=shape.marks_empty_rest,
-            snippets=0.5 if shape.sees_snippets else 0.0,
+            rest_first=shape.rest_first,
+            snippets=0.5,
             by_language=False,
         ),
         base=str((base / STORED).resolve()),
@@ -181,12 +178,11 @@ def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
         workers=workers,
         batch=rows,
         micro_batch=2,
-        lr_muon=0.0,
         lr_adam=RATE,
         warmup=3,
         decay=0.8,
         average=0.9,
-        weights=(0.7, 3.0, 3.0),
+        weights=(0.7, 3.0),
         validate_every=0,
     )
 

@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument(
         "corpus", type=Path, nargs="+", help="folders that `train corpus` wrote; validation parts are used"
     )
-    parser.add_argument("--model", default="nano")
+    parser.add_argument("--model", default="small")
     parser.add_argument("--lines", type=int, default=2000, help="lines that are typed of each corpus (default: 2000)")
     parser.add_argument(
         "--minutes", type=float, default=25, help="after which no further line is typed (default: 25), all mixed"

@@ -432,7 +432,7 @@ def test_the_url_of_a_server_is_chosen_as_the_model(editor: Workbench, folder: P
     opened(editor, folder / "x.py")
     try:
         # where the choice is written then; VS Code has read it when the other option arrives
-        write(settings, {**SHARED, "inpaint.model": "nano", "inpaint.maxLines": 9})
+        write(settings, {**SHARED, "inpaint.model": "small", "inpaint.maxLines": 9})
         editor.wait_for(lambda: is_told("maxLines", 9))
         editor.command("Inpaint: Choose Model…")
         editor.page.locator(".quick-input-list .monaco-list-row:has-text('URL of a server…')").click()
@@ -447,7 +447,7 @@ def test_the_url_of_a_server_is_chosen_as_the_model(editor: Workbench, folder: P
         editor.wait_for(lambda: told_where_text_goes(editor))
     finally:
         write(settings, SHARED)
-    editor.wait_for(lambda: is_told("model", "nano"))
+    editor.wait_for(lambda: is_told("model", "small"))
 
 
 def test_ghost_text_comes_from_llama_cpp(editor: Workbench, folder: Path) -> None:

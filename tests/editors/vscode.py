@@ -52,7 +52,7 @@ USER_SETTINGS = {
     "inpaint.deadlineInvokedMs": 20_000,
     "inpaint.minConfidence": 0,
     # so that no other file of the workspace and no other model changes what is said
-    "inpaint.model": "nano",
+    "inpaint.model": "small",
     "inpaint.packages": False,
     "inpaint.workspace": False,
 }

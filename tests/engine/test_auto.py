@@ -1,4 +1,4 @@
-"""nano hands over to a better model where that keeps the deadline, and what is read ahead changes no text."""
+"""small hands over to a better model where that keeps the deadline, and what is read ahead changes no text."""
 
 from __future__ import annotations
 
@@ -19,20 +19,7 @@ from engine.embedded import LINE, ROWS, SLICES, WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.training.export import write
 
-LLAMA = TrunkConfig(
-    dim=64,
-    layers=2,
-    heads=4,
-    shared=2,
-    head_dim=16,
-    mlp=96,
-    gated=True,
-    weighted_norms=True,
-    qk_norm=False,
-    embed_norm=False,
-    tied=True,
-    ngram_buckets=0,
-)
+LLAMA = TrunkConfig(vocab=16384, dim=64, layers=2, heads=4, shared=2, head_dim=16, mlp=96)
 LONG = 256  # tokens
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
 PLACE = TEXT.index("def fahrenheit(") + len("def fahrenheit(")
@@ -48,14 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trunk = Trunk(LLAMA)
     for weight in trunk.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    shape = ModelShape(context=LONG, canvas=8, ngram_buckets=0, marks_empty_rest=False)
-    write(trunk, shape, WEIGHTS / "nano" / "tokenizer.json", 8, made)
+    shape = ModelShape(context=LONG)
+    write(trunk, shape, WEIGHTS / "small" / "tokenizer.json", 8, made)
     return made
-
-
-@pytest.fixture(scope="module")
-def nano() -> Embedded:
-    return Embedded.load("nano")
 
 
 @pytest.fixture
@@ -170,20 +152,20 @@ def test_memories_are_bounded_by_their_size(tiny: Embedded) -> None:
 
 
 @pytest.fixture
-def better(nano: Embedded, tiny: Embedded) -> Iterator[tuple[Auto, Embedded, Future[Embedded]]]:
-    """`auto` of nano and the tiny model, which is loaded when the future is done."""
+def better(small: Embedded, tiny: Embedded) -> Iterator[tuple[Auto, Embedded, Future[Embedded]]]:
+    """`auto` of small and the tiny model, which is loaded when the future is done."""
     loaded: Future[Embedded] = Future()
-    yield Auto(nano, {"tiny": loaded.result}), tiny, loaded
+    yield Auto(small, {"tiny": loaded.result}), tiny, loaded
     if not loaded.done():
         loaded.set_result(tiny)
 
 
-def test_nano_answers_until_the_better_model_is_loaded_and_fast_enough(
-    nano: Embedded, better: tuple[Auto, Embedded, Future[Embedded]]
+def test_small_answers_until_the_better_model_is_loaded_and_fast_enough(
+    small: Embedded, better: tuple[Auto, Embedded, Future[Embedded]]
 ) -> None:
     both, tiny, loaded = better
     first = fill(both, HOUR)
-    assert (first.model, first.text, first.whole_window) == ("nano", fill(nano, HOUR).text, False)
+    assert (first.model, first.text, first.whole_window) == ("small", fill(small, HOUR).text, False)
     assert not both.read(asked(HOUR), threading.Event())
     loaded.set_result(tiny)
     assert fill(both, None).model == "tiny"  # waits for it
@@ -191,41 +173,39 @@ def test_nano_answers_until_the_better_model_is_loaded_and_fast_enough(
     tiny.read(ASKED, threading.Event())
     paced(tiny, 0.001)
     quick, invoked = fill(both, 5.0), fill(both, 400.0)
-    assert (quick.model, invoked.model) == ("nano", "tiny")
+    assert (quick.model, invoked.model) == ("small", "tiny")
     assert both.read(asked(5.0), threading.Event())
 
 
-def test_the_best_that_keeps_the_deadline_answers(nano: Embedded, folder: Path) -> None:
-    small, base = Embedded.load(str(folder)), Embedded.load(str(folder))
-    small.name, base.name = "small", "base"
-    ladder = Auto(nano, {"small": lambda: small, "base": lambda: base})
-    assert fill(ladder, None).model == "base"  # who has no deadline waits for the best
+def test_the_best_that_keeps_the_deadline_answers(small: Embedded, folder: Path) -> None:
+    base, large = Embedded.load(str(folder)), Embedded.load(str(folder))
+    base.name, large.name = "base", "large"
+    ladder = Auto(small, {"base": lambda: base, "large": lambda: large})
+    assert fill(ladder, None).model == "large"  # who has no deadline waits for the best
     ladder.read(ASKED, threading.Event())
-    for seconds, answers in ((0.001, "base"), (1.0, "small")):
-        paced(small, 0.001)
-        paced(base, seconds)
+    for seconds, answers in ((0.001, "large"), (1.0, "base")):
+        paced(base, 0.001)
+        paced(large, seconds)
         made = fill(ladder, 400.0)
-        assert (made.model, made.whole_window) == (answers, answers == "base")
+        assert (made.model, made.whole_window) == (answers, answers == "large")
 
 
-def test_a_better_model_that_cannot_be_loaded_is_told_of(nano: Embedded) -> None:
+def test_a_better_model_that_cannot_be_loaded_is_told_of(small: Embedded) -> None:
     broken: Future[Embedded] = Future()
     broken.set_exception(EngineError("its files are damaged"))
-    both = Auto(nano, {"small": broken.result})
+    both = Auto(small, {"base": broken.result})
     made = fill(both, None)
-    assert made.model == "nano"
-    assert made.instead == "nano answers instead of small: its files are damaged."
+    assert made.model == "small"
+    assert made.instead == "small answers instead of base: its files are damaged."
     assert both.read(ASKED, threading.Event())
 
 
-def test_without_a_better_model_auto_is_nano(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "best", lambda: "nano")
-    alone = auto.load()
-    made = alone.fill(ASKED, threading.Event())
-    assert (made.model, made.instead, made.whole_window) == ("nano", "", True)
+def test_without_a_better_model_auto_is_small() -> None:
+    made = auto.load().fill(ASKED, threading.Event())
+    assert (made.model, made.instead, made.whole_window) == ("small", "", True)
 
 
 def test_auto_says_when_there_is_no_model_to_take_the_better_ones_place(tmp_path: Path) -> None:
     made = Engine.load(f"auto:{tmp_path}").fill(asked(None), threading.Event())
-    assert made.model == "nano"
-    assert made.instead.startswith(f"nano answers instead of {tmp_path}: no model '{tmp_path}'")
+    assert made.model == "small"
+    assert made.instead.startswith(f"small answers instead of {tmp_path}: no model '{tmp_path}'")

@@ -28,7 +28,7 @@ def tokenizer() -> Tokenizer:
 
 def ask(tokenizer: Tokenizer, prefix: str, suffix: str = "", path: str = "") -> Prompt:
     request = FillRequest(prefix=prefix, suffix=suffix, path=path, max_lines=1)
-    return prompt(request, tokenizer, SHAPE.context, SHAPE.marks_empty_rest, SHAPE.sees_snippets, SHAPE.rest_first)
+    return prompt(request, tokenizer, SHAPE.context, SHAPE.rest_first)
 
 
 def spelled(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:

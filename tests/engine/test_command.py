@@ -13,7 +13,7 @@ import pytest
 import engine
 from engine import Engine, EngineError
 
-WEIGHTS = Path(engine.__file__).parent / "weights" / "nano"
+WEIGHTS = Path(engine.__file__).parent / "weights" / "small"
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
 
 
@@ -78,12 +78,12 @@ def test_a_bad_option_is_told() -> None:
 
 
 def test_the_engine_imports_no_torch() -> None:
-    code = "import sys, engine; engine.Engine.load('nano'); sys.exit('torch' in sys.modules)"
+    code = "import sys, engine; engine.Engine.load('small'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
 def test_bench_of_an_index_names_what_is_promised() -> None:
-    done = run("bench", "index", "--files", "20", "--json", "--model", "nano")
+    done = run("bench", "index", "--files", "20", "--json", "--model", "small")
     promises = json.loads(done.stdout)
     assert [each["unit"] for each in promises] == ["s", "s", "MB", "ms", "ms", "ms"]
     assert all(each["value"] > 0 for each in promises[:-1])

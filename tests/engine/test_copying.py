@@ -13,7 +13,7 @@ from engine.retrieval.copying import Copier
 from engine.retrieval.shares import prior, share, trust
 from engine.tokenizer import EOM, Tokenizer
 
-TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
+TOKENIZER = Tokenizer.load(WEIGHTS / "small" / "tokenizer.json")
 ABOVE = "def area(width, height):\n    return width * height\n\n\n"
 
 
@@ -111,14 +111,14 @@ def test_the_more_speaks_for_it_the_larger_the_share() -> None:
     assert prior(short.next.evidence) < prior(evidence)
     assert prior(evidence) < prior(evidence._replace(below=True))
     assert prior(evidence._replace(line_start=True)) < prior(evidence) > prior(evidence._replace(voices=0.1))
-    for weights in map(trust, ("nano", "small")):
-        shares = [share(evidence, *likely, weights) for likely in ((0.001, 0.9), (0.5, 0.5), (1.0, 1.0))]
-        assert shares == sorted(set(shares))
-        assert shares[-1] < 1
-        assert share(evidence, 0, 0, weights) == prior(evidence)
-    assert share(evidence, 0.1, 0.9, trust("small")) < share(evidence, 0.1, 0.1, trust("small"))
+    weights = trust("small")
+    shares = [share(evidence, *likely, weights) for likely in ((0.001, 0.9), (0.5, 0.5), (1.0, 1.0))]
+    assert shares == sorted(set(shares))
+    assert shares[-1] < 1
+    assert share(evidence, 0, 0, weights) == prior(evidence)
+    assert share(evidence, 0.1, 0.9, weights) < share(evidence, 0.1, 0.1, weights)
     late = evidence._replace(late=True)
-    assert share(late, 0.1, 0.9, trust("small")) < share(evidence, 0.1, 0.9, trust("small"))
+    assert share(late, 0.1, 0.9, weights) < share(evidence, 0.1, 0.9, weights)
     assert long.draft()
     assert long.decided().tokens[-1] == EOM
 

@@ -25,7 +25,7 @@ from engine.retrieval.copying import Copier, Copy
 from engine.retrieval.shares import Evidence, share, trust
 from engine.tokenizer import MASK, SPECIALS, Tokenizer
 
-TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
+TOKENIZER = Tokenizer.load(WEIGHTS / "small" / "tokenizer.json")
 CHANCES = np.array([0.1, 0.5, 0.3, 0.1])
 DRAWS = 4000
 LIKELY = 11.0  # more in the logit of a token, four times as likely then as all others of a vocabulary
@@ -56,7 +56,7 @@ def test_the_nucleus_is_what_together_has_top_p(top_p: float, kept: set[int]) ->
 
 def test_a_copy_has_its_share_and_the_model_the_rest() -> None:
     evidence = Evidence(4, 0.1, False, False, True, False)
-    weights = trust("nano")
+    weights = trust("small")
     part = share(evidence, 0.3, float(max(CHANCES)), weights)
     expected = CHANCES * (1 - part) / 0.7
     expected[2] = part
@@ -85,7 +85,7 @@ FOLLOWS = dict(pairwise(TOKENIZER.encode(COPIED)))
 class Scripted:
     """Logits that depend on the last two tokens, whatever the pass: what follows in COPIED is the likeliest by far."""
 
-    capacity, rows_are_free = 10_000, False
+    capacity = 10_000
 
     def __init__(self) -> None:
         self.passes = 0
@@ -128,7 +128,7 @@ GAP = FillRequest(prefix="import os\n\n\ndef names(folder):\n    for name in ", 
 
 
 def test_the_embedded_model_draws_by_its_seed() -> None:
-    engine = Engine.load("nano")
+    engine = Engine.load("small")
 
     def text(**sampling: float) -> str:
         drawn = msgspec.structs.replace(GAP, sampling=Sampling(**sampling))
@@ -142,6 +142,6 @@ def test_the_embedded_model_draws_by_its_seed() -> None:
 
 
 def test_other_options_are_refused_by_their_name() -> None:
-    engine = Engine.load("nano")
+    engine = Engine.load("small")
     with pytest.raises(EngineError, match=r"option alg.*temperature, top_p, seed"):
         engine.fill(msgspec.structs.replace(GAP, sampling=Sampling(alg="entropy")), threading.Event())

@@ -31,7 +31,7 @@ def a_corpus(folder: Path, names: str) -> None:
 def test_files_that_a_model_was_tuned_to_are_in_the_index_too(tmp_path: Path) -> None:
     a_corpus(tmp_path, "a")
     a_corpus(tmp_path / "validation", "b")
-    exact = compare(Engine.load("nano"), tmp_path / "validation", COUNT, "python").exact
+    exact = compare(Engine.load("small"), tmp_path / "validation", COUNT, "python").exact
     assert exact["index"]["all"] > exact["the file"]["all"]
     [work] = workspaces(tmp_path / "validation", lines=2, seed=1)
     assert [*work.files] == ["p/b/x.py", "p/a/x.py"]
@@ -40,7 +40,7 @@ def test_files_that_a_model_was_tuned_to_are_in_the_index_too(tmp_path: Path) ->
 
 def test_the_index_knows_the_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a_corpus(tmp_path, "ab")
-    report = compare(Engine.load("nano"), tmp_path, COUNT, "python")
+    report = compare(Engine.load("small"), tmp_path, COUNT, "python")
     assert [*report.exact] == [*report.fill] == [*WAYS]
     assert report.exact["index"]["all"] > report.exact["the file"]["all"] >= report.exact["nothing"]["all"]
     assert report.exact["open files"] == report.exact["the file"]  # there is none in the same folder

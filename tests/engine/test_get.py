@@ -123,7 +123,7 @@ def test_logits_are_those_of_transformers(weights: Path, tmp_path: Path, models:
     passes = OnnxPasses.load(tmp_path / "made", read_shape(tmp_path / "made"))
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32)
     ids = np.random.default_rng(0).integers(OWN, OWN + len(ALPHABET), 40)
-    ours = passes.forward(ids.tolist(), [], len(ids)).logits[:, OWN:]
+    ours = passes.forward(ids.tolist(), len(ids)).logits[:, OWN:]
     with torch.no_grad():
         expected = theirs(torch.tensor(ids[None] - OWN + MARKS)).logits[0, :, MARKS:].numpy()
     assert (ours - expected).std() < 0.04 * expected.std()  # of eight bits, of weights and activations

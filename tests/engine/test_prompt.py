@@ -18,7 +18,7 @@ TEXT = Path(engine.prompt.__file__).read_text(encoding="utf-8") * 4
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
+    return Tokenizer.load(WEIGHTS / "small" / "tokenizer.json")
 
 
 def ask(tokenizer: Tokenizer, prefix: str, suffix: str = "", **kwargs: object) -> Prompt:

@@ -163,7 +163,7 @@ def test_places_are_the_file_cut_open_and_are_not_on_disk(tmp_path: Path) -> Non
 
 
 def test_copies_alone_say_what_stood_after_the_same() -> None:
-    engine = copies_alone("nano", "auto")
+    engine = copies_alone("small", "auto")
     line = "    station = Station(settings.name)\n"
     fill = engine.fill(FillRequest(prefix=line + "    x = 1\n" + line[:20], suffix="\n", max_lines=1), Event())
     assert line[:20] + fill.text == line.rstrip()

@@ -181,11 +181,11 @@ def test_a_file_without_a_name_is_known_by_its_text() -> None:
         f"{RATIO}|{LOOP}",
     ],
 )
-def test_nano_writes_another_line_where_the_likeliest_cannot_stand(
+def test_small_writes_another_line_where_the_likeliest_cannot_stand(
     marked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = request(marked)
-    filler = Engine(Embedded.load("nano"))
+    filler = Engine(Embedded.load("small"))
     fill = filler.fill(asked, threading.Event())
     assert verdict(asked, fill) == FITS
     assert fill.text.endswith("\n") == asked.prefix.endswith("\n")

@@ -22,7 +22,7 @@ PLACES = [found.end() for found in re.finditer(r":\n(?: {4})+|= |\n {4}", TEXT)]
 @pytest.fixture(scope="module")
 def engines() -> list[Engine]:
     """One for blanks and one for tabs: what one has read changes how the other's numbers are rounded."""
-    return [Engine(Embedded.load("nano")) for _ in range(2)]
+    return [Engine(Embedded.load("small")) for _ in range(2)]
 
 
 def test_indentations_change_and_come_back() -> None:

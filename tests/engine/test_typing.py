@@ -69,7 +69,7 @@ def test_keys_do_what_they_say() -> None:
 
 def test_a_replay_counts_its_keys() -> None:
     slow = Scenario(name="short", key_ms=(5000, 5000), pause=0)
-    result = replay(Engine.load("nano"), Typist(slow, SOURCES))
+    result = replay(Engine.load("small"), Typist(slow, SOURCES))
     assert result.keys > 100
     assert (result.late, result.work.cancelled) == (0, 0)
     assert result.work.requests == len(result.reply_ms) == result.keys + 1

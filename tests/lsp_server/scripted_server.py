@@ -117,7 +117,7 @@ def load(model: str, device: str) -> ScriptedEngine:
         raise EngineError('The model "missing" is missing: install it again.')
     if device == "cuda":
         raise EngineError("There is no cuda here: set device to cpu.")
-    while model not in ("auto", "nano") and not Path(model).exists():
+    while model not in ("auto", "small") and not Path(model).exists():
         time.sleep(PASS)
     return ScriptedEngine()
 

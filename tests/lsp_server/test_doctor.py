@@ -14,7 +14,7 @@ def test_a_report_of_what_works(capsys: pytest.CaptureFixture[str]) -> None:
     for part in (
         "Python 3.",
         "onnxruntime ",
-        "model nano: config.json ",
+        "model small: config.json ",
         "test fill with auto: ",
         "VS Code: ",
         "log: ",

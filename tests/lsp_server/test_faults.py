@@ -57,7 +57,7 @@ async def hasty(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
 
 async def loaded(act: Callable[[], Fill]) -> Completer:
     completer = Completer(lambda model, device: Faulty(act))
-    completer.load("nano")
+    completer.load("small")
     await asyncio.wrap_future(completer.loading)
     return completer
 
@@ -146,7 +146,7 @@ async def test_what_comes_back_too_late_changes_nothing() -> None:
 
 
 async def test_files_that_are_removed_while_the_server_runs(tmp_path: Path) -> None:
-    model = shutil.copytree(WEIGHTS / "nano", tmp_path / "model")
+    model = shutil.copytree(WEIGHTS / "small", tmp_path / "model")
     async with LspClient.start([*REAL, "--model", str(model)], cwd=ROOT) as client:
         await client.initialize(initializationOptions={"status": True})
         await client.wait_for("inpaint/status", '"idle"')
@@ -172,7 +172,7 @@ def test_a_full_disk_on_standard_output_does_not_keep_the_process() -> None:
 
 def files_of_a_load() -> list[str]:
     """What the engine opens of its own."""
-    return [name for name in sorted(os.listdir(WEIGHTS / "nano")) if name not in READ_BY_PEOPLE]
+    return [name for name in sorted(os.listdir(WEIGHTS / "small")) if name not in READ_BY_PEOPLE]
 
 
 @pytest.mark.parametrize("name", files_of_a_load())
@@ -187,7 +187,7 @@ def test_each_file_that_cannot_be_read_is_a_sentence(name: str, monkeypatch: pyt
     monkeypatch.setattr(io, "open", failing)
     monkeypatch.setattr(builtins, "open", failing)
     with pytest.raises(EngineError):
-        Engine.load("nano", "cpu")
+        Engine.load("small", "cpu")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")

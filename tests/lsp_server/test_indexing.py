@@ -11,7 +11,7 @@ import pytest
 from lsp_client import INVOKED, ROOT, Json, LspClient
 
 INDEXING = [sys.executable, str(ROOT / "tests" / "lsp_server" / "indexing_server.py")]
-OPTIONS = {"status": True, "model": "nano", "deadlineInvokedMs": 60_000}
+OPTIONS = {"status": True, "model": "small", "deadlineInvokedMs": 60_000}
 CREATED, CHANGED, DELETED = 1, 2, 3
 AREA = "def area(width, height):\n    return width * height * {}\n"
 TEXT = "def volume(width, height):\n    return width * height * "

@@ -83,7 +83,7 @@ async def tell(ls: InpaintServer, method: str, params: Any, **more: Any) -> None
 @pytest.fixture
 async def ls() -> AsyncIterator[InpaintServer]:
     completer = Completer(lambda *_: Says())
-    completer.load("nano")
+    completer.load("small")
     server = create_server(completer, Settings(workspace=False))
     await tell(server, "initialize", {"capabilities": {}, "processId": None}, id=1)
     await asyncio.wrap_future(completer.loading)

@@ -31,7 +31,7 @@ class Circle:
         return 2 * math.pi * self.
 """
 LINE, CHARACTER = 11, 34  # at the end of the last one
-WEIGHTS = Path(engine.__file__).parent / "weights" / "nano"
+WEIGHTS = Path(engine.__file__).parent / "weights" / "small"
 
 
 @pytest_asyncio.fixture
@@ -155,7 +155,7 @@ def emptied(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [without, truncated, emptied])
 async def test_missing_or_damaged_weights_are_told_in_one_sentence(tmp_path: Path, damage: object) -> None:
-    folder = tmp_path / "nano"
+    folder = tmp_path / "small"
     shutil.copytree(WEIGHTS, folder)
     damage(folder)  # type: ignore[operator]
     async with LspClient.start([*REAL, "--model", str(folder)], cwd=ROOT) as client:

@@ -14,7 +14,7 @@ import engine
 from lsp_server.cursor import Gap
 from lsp_server.terminal import GREY, PLAIN, drawing, read_place
 
-WEIGHTS = Path(engine.__file__).parent / "weights" / "nano"
+WEIGHTS = Path(engine.__file__).parent / "weights" / "small"
 SOURCE = 'import os\n\n\ndef names(folder):\n    """The names in a folder."""\n    return sorted(os.listdir())\n'
 
 
@@ -100,10 +100,10 @@ def test_a_missing_model(tmp_path: Path) -> None:
 
 def test_a_truncated_model(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = ")
-    shutil.copytree(WEIGHTS, tmp_path / "nano")
-    for file in (tmp_path / "nano").glob("*.onnx"):
+    shutil.copytree(WEIGHTS, tmp_path / "small")
+    for file in (tmp_path / "small").glob("*.onnx"):
         file.write_bytes(file.read_bytes()[:1000])
-    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "nano")), "nano")
+    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "small")), "small")
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

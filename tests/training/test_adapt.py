@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from test_llama_checkpoint import KIND, SHAPE, TOKENIZER
+from test_llama_checkpoint import SHAPE, TOKENIZER
 from transformers import AutoModelForCausalLM
 
 from engine import Engine, FillRequest
@@ -43,11 +43,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def a_model(folder: Path) -> Path:
     """A tiny one of ours as it is exported, of random weights."""
     torch.manual_seed(1)
-    trunk = Trunk(TrunkConfig(**SHAPE, **KIND))
+    trunk = Trunk(TrunkConfig(**SHAPE))
     for weight in trunk.parameters():
         if weight.ndim > 1:  # norms stay as they begin
             torch.nn.init.normal_(weight, std=0.05)
-    write(trunk, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
+    write(trunk, shape_of(SamplerConfig(context=128)), TOKENIZER, 8, folder)
     return folder
 
 

@@ -72,4 +72,7 @@ def test_what_is_written_can_be_trained(gguf: Path, tmp_path: Path, monkeypatch:
     assert model.embed.weight[[spelled]].tolist() == Checkpoint(gguf).embedding([TOKENS.index("r")]).tolist()
     assert "SmolLM2" in (tmp_path / "out" / "NOTICE").read_text()
     with pytest.raises(EngineError, match="not that of the configured model"):
-        read_base(Trunk(TrunkConfig(layers=1)), tmp_path / "out" / "base.safetensors")
+        read_base(
+            Trunk(TrunkConfig(vocab=64, dim=32, layers=1, heads=2, head_dim=16, mlp=64)),
+            tmp_path / "out" / "base.safetensors",
+        )

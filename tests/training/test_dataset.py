@@ -18,15 +18,15 @@ from engine.models.trunk import Trunk, TrunkConfig
 from engine.prompt import SNIPPETS_SHARE, prompt
 from engine.retrieval.index import Index
 from engine.tokenizer import BLOCK, EOM, MASK, MID, PAD, PATH, PRE, ROL, SPECIALS, SUF, Tokenizer
-from engine.training.dataset import CANVAS, MIDDLE, NONE, Batch, Sampler, SamplerConfig
+from engine.training.dataset import CONTEXT, MIDDLE, NONE, Batch, Sampler, SamplerConfig
 
-CONFIG = SamplerConfig(context=192, tail=96, canvas=8, buckets=64)
-MODEL = TrunkConfig(vocab=8192, dim=32, layers=2, heads=2, mlp=64, ngram_buckets=64, ngram_dim=8)
+CONFIG = SamplerConfig(context=192, tail=96)
+MODEL = TrunkConfig(vocab=16384, dim=32, layers=2, heads=2, head_dim=16, mlp=64)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")
+    return Tokenizer.load(WEIGHTS / "small" / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def model() -> Trunk:
 
 def hidden(model: Trunk, row: Batch, tokens: np.ndarray | None = None) -> torch.Tensor:
     with torch.no_grad():
-        parts = (row.tokens if tokens is None else tokens, row.ngrams, row.positions, row.mask)
+        parts = (row.tokens if tokens is None else tokens, row.positions, row.mask)
         return model(*(torch.from_numpy(part)[None] for part in parts))[0]
 
 
 def test_rows_have_all_kinds_of_targets(rows: list[Batch]) -> None:
     assert all(len(row.tokens) == CONFIG.context + CONFIG.tail for row in rows)
     kinds = {
-        kind: sum(((row.kinds == kind) & (row.targets != NONE)).sum() for row in rows) for kind in (MIDDLE, CANVAS)
+        kind: sum(((row.kinds == kind) & (row.targets != NONE)).sum() for row in rows) for kind in (CONTEXT, MIDDLE)
     }
     assert min(kinds.values()) > 10 * len(rows)
 
@@ -81,43 +81,14 @@ def test_next_token_targets_are_the_next_tokens(rows: list[Batch]) -> None:
             assert row.targets[i] == EOM or row.tokens[i + 1] == row.targets[i]
 
 
-def test_canvas_targets_continue_the_branch(rows: list[Batch]) -> None:
-    """A canvas predicts the middle from where what it sees of the branch ends."""
-    for row in rows:
-        for i in np.flatnonzero((row.kinds == CANVAS) & (row.targets != NONE)):
-            assert row.tokens[i] == MASK
-            sees = np.flatnonzero(row.mask[0, i - CONFIG.context])
-            before = [j for j in sees if j >= CONFIG.context and row.kinds[j] == MIDDLE and row.targets[j] != NONE]
-            predicts = [j for j in before if row.positions[j] == row.positions[i] - 1]
-            if predicts:  # the last token that it sees of the branch, where it stands at the canvas's beginning
-                assert row.targets[predicts[-1]] == row.targets[i]
-
-
 def test_no_target_can_be_seen(rows: list[Batch], model: Trunk) -> None:
     """Another token at a target's place changes nothing at the row that predicts it."""
     for row in rows[:12]:
         plain = hidden(model, row)
         for i in np.flatnonzero(row.targets != NONE)[::17]:
-            if row.kinds[i] == CANVAS:
-                continue  # its own token is <mask>: see the test above
             changed = row.tokens.copy()
             changed[i + 1] = PAD
             assert torch.equal(hidden(model, row, changed)[i], plain[i])
-
-
-def test_a_canvas_sees_its_context_and_not_the_line_after_its_cursor(rows: list[Batch], model: Trunk) -> None:
-    for row in rows[:12]:
-        plain = hidden(model, row)
-        canvas = np.flatnonzero((row.kinds == CANVAS) & (row.targets != NONE))
-        if not len(canvas):
-            continue
-        i = int(canvas[0])
-        anchor = int(row.mask[0, i - CONFIG.context, : CONFIG.context].sum())
-        after, before = row.tokens.copy(), row.tokens.copy()
-        after[anchor : CONFIG.context] = PAD
-        before[anchor - 1] = PAD
-        assert torch.equal(hidden(model, row, after)[i], plain[i])
-        assert not torch.equal(hidden(model, row, before)[i], plain[i])
 
 
 def test_training_and_inference_see_the_same(corpus: Corpus, tokenizer: Tokenizer) -> None:
@@ -145,7 +116,7 @@ def test_training_and_inference_see_the_same(corpus: Corpus, tokenizer: Tokenize
 def test_training_and_inference_see_the_same_of_base(corpus: Corpus) -> None:
     """Its lines end with their newlines, and the rest of a line stands before the line."""
     base = Tokenizer.load(WEIGHTS / "base" / "tokenizer.json")
-    config = msgspec.structs.replace(CONFIG, marks_empty_rest=False, rest_first=True)
+    config = msgspec.structs.replace(CONFIG, rest_first=True)
     lines = corpus.text(3).split("\n")
     sampler, rests = Sampler(corpus, base, config, seed=2), set[bool]()
     for last in range(0, len(lines) - 1, 3):
@@ -159,7 +130,7 @@ def test_training_and_inference_see_the_same_of_base(corpus: Corpus) -> None:
         request = FillRequest(
             prefix=prefix, suffix="\n".join([rest, *lines[last + 1 :]]), path="engine/x.py", max_lines=1
         )
-        asked = prompt(request, base, config.context, marks_empty_rest=False, rest_first=True)
+        asked = prompt(request, base, config.context, rest_first=True)
         mine, theirs = [*context[:anchor], *lead], [*asked.context, *asked.lead]
         short = min(len(mine) - context.index(PRE), len(theirs) - asked.context.index(PRE)) - 1
         assert mine[-short:] == theirs[-short:]
@@ -170,20 +141,16 @@ def test_training_and_inference_see_the_same_of_base(corpus: Corpus) -> None:
 
 
 def test_passes_over_a_memory_equal_the_training_forward(rows: list[Batch], model: Trunk) -> None:
-    """Context, then a branch, then its canvas, in passes of their own."""
-    row = next(row for row in rows if ((row.kinds == CANVAS) & (row.targets != NONE)).any())
-    i = int(np.flatnonzero((row.kinds == CANVAS) & (row.targets != NONE))[0])
-    sees = np.flatnonzero(row.mask[0, i - CONFIG.context])
-    canvas = [j for j in sees if (row.mask[0, j - CONFIG.context, i] if j >= CONFIG.context else False)]
-    causal = [j for j in sees if j not in canvas]
+    """Context, then a branch, in passes of their own."""
+    row = rows[0]
+    i = int(np.flatnonzero((row.kinds == MIDDLE) & (row.targets != NONE))[-1])
+    causal = np.flatnonzero(row.mask[0, i - CONFIG.context]).tolist()
     expected = hidden(model, row) @ model.head.weight.T
     keys = values = torch.zeros(model.config.layers, model.config.heads, 0, model.config.head_dim)
-    for part, own in ((causal[:40], True), (causal[40:], True), (canvas, False)):
+    for part in (causal[:40], causal[40:100], causal[100:]):
         n, cached = len(part), keys.shape[2]
-        bias = torch.zeros(n, cached + n)
-        if own:
-            bias[:, cached:] = torch.full((n, n), -1e4).triu(1)
-        inputs = (torch.from_numpy(array[part]) for array in (row.tokens, row.ngrams, row.positions))
+        bias = torch.full((n, cached + n), -1e4).triu(cached + 1)
+        inputs = (torch.from_numpy(array[part]) for array in (row.tokens, row.positions))
         logits, new_keys, new_values = step(model, *inputs, keys, values, bias, torch.arange(n))
         torch.testing.assert_close(logits, expected[part], atol=1e-4, rtol=1e-4)
         keys, values = torch.cat((keys, new_keys), dim=2), torch.cat((values, new_values), dim=2)
@@ -211,9 +178,10 @@ def test_a_share_of_contexts_begins_with_snippets_of_the_package(
     assert 0 < len(snippets) <= wide.context * SNIPPETS_SHARE
     index = Index.of({file.path: corpus.text(n).encode() for n, file in enumerate(corpus.files) if n != 3})
     request = FillRequest(prefix="\n".join(lines[: at + 1]), indexes=(index,))
-    asked = prompt(request, tokenizer, wide.context, sees_snippets=True)
+    asked = prompt(request, tokenizer, wide.context)
     context, _, _ = shown._context(lines, at, "", snippets)
     assert asked.context[: len(snippets) + 2] == context[: len(snippets) + 2]
-    assert prompt(request, tokenizer, wide.context).context[1] == SUF
+    unseen = msgspec.structs.replace(request, snippets=False)
+    assert prompt(unseen, tokenizer, wide.context).context[1] == SUF
     plain = Sampler(corpus, tokenizer, msgspec.structs.replace(wide, snippets=0.0), seed=1)
     assert all((plain.row().tokens[: wide.context] == PATH).sum() <= 1 for _ in range(6))

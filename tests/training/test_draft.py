@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from engine.backends.drafting import Drafter as Served
+from engine.backends.drafting import worthwhile
 from engine.backends.memory import ModelShape
 from engine.backends.onnx import OnnxPasses, session
+from engine.backends.pace import Pace
 from engine.models.drafter import DrafterConfig, depths
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import PAD
@@ -20,10 +22,9 @@ from engine.training.draft import DraftTraining, Learner
 from engine.training.draft_graph import DraftGraph
 from engine.training.graph import build
 
-TRUNK = TrunkConfig(vocab=80, dim=64, layers=6, heads=4, shared=2, head_dim=16, mlp=96, gated=True, weighted_norms=True,
-                    qk_norm=False, embed_norm=False, tied=True, qkv_bias=True, ngram_buckets=0)  # fmt: skip
+TRUNK = TrunkConfig(vocab=80, dim=64, layers=6, heads=4, shared=2, head_dim=16, mlp=96, qkv_bias=True)
 CONFIG = DrafterConfig(rows=4, mlp=48, rank=8)
-SHAPE = ModelShape(context=128, canvas=0, ngram_buckets=0)
+SHAPE = ModelShape(context=128)
 
 
 def random(module: torch.nn.Module) -> None:
@@ -53,7 +54,7 @@ def weights_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def reader(trunk: Trunk) -> draft_data.Reader:
     weights = weights_of(trunk)
-    return draft_data.Reader(session(build(TRUNK, 256, weights, canvases=False).SerializeToString(), weights, 1), SHAPE)
+    return draft_data.Reader(session(build(TRUNK, 256, weights).SerializeToString(), weights, 1), SHAPE)
 
 
 @pytest.fixture
@@ -62,9 +63,7 @@ def served(trunk: Trunk, learner: Learner) -> OnnxPasses:
     own = {**weights_of(learner.drafter), "embed.weight": weights["embed.weight"]}
     graph = DraftGraph(learner.drafter.trunk, CONFIG, 256, own).model().SerializeToString()
     drafter = Served(session(graph, own, 1), [0.5] * CONFIG.rows)
-    return OnnxPasses(
-        session(build(TRUNK, 256, weights, canvases=False).SerializeToString(), weights, 1), SHAPE, drafter
-    )
+    return OnnxPasses(session(build(TRUNK, 256, weights).SerializeToString(), weights, 1), SHAPE, drafter)
 
 
 def row() -> Batch:
@@ -79,7 +78,7 @@ def row() -> Batch:
         mask[0, at : at + length, 24 + at : 24 + at + length] = np.tri(length, dtype=bool)
     kinds, targets = np.zeros(40, int), np.full(40, NONE)
     kinds[26:31], targets[26:31] = MIDDLE, tokens[27:32]
-    return Batch(tokens, np.zeros((40, 2), int), positions, targets, kinds, np.zeros(40, int), mask)
+    return Batch(tokens, positions, targets, kinds, mask)
 
 
 def test_what_a_drafter_learns_from(reader: draft_data.Reader, trunk: Trunk) -> None:
@@ -89,7 +88,7 @@ def test_what_a_drafter_learns_from(reader: draft_data.Reader, trunk: Trunk) -> 
     assert np.flatnonzero(shard.middle[0]).tolist() == [27, 28, 29, 30]
     with torch.no_grad():
         batch = row()
-        parts = (batch.tokens, batch.ngrams, batch.positions, batch.mask)
+        parts = (batch.tokens, batch.positions, batch.mask)
         hidden = trunk(*(torch.from_numpy(part[None]) for part in parts))
         expected = trunk.head(hidden)[0].argmax(-1).numpy()
     there = shard.segments[0] != NONE
@@ -108,8 +107,11 @@ def test_a_label_counts_while_the_text_is_what_the_trunk_would_write(reader: dra
     assert np.flatnonzero(canvases.blocks.visible[1]).tolist() == [*range(5)]
 
 
-def test_what_is_served_is_what_was_trained(reader: draft_data.Reader, learner: Learner, served: OnnxPasses) -> None:
+def test_what_is_served_is_what_was_trained(
+    reader: draft_data.Reader, learner: Learner, served: OnnxPasses, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Read at once, token by token, and again after some of it was forgotten."""
+    monkeypatch.setattr(Pace, "seconds", lambda self, rows: 1.0 if self is served.pace else 1e-6)  # all drafts pay
     shard, batch = draft_data.sharded(reader, [row()]), row()
     anchors = np.array([12, 18, 27, 30])
     expected = learner.drafted(draft_data.canvases(shard, 0, anchors, CONFIG.rows)).tolist()
@@ -118,11 +120,11 @@ def test_what_is_served_is_what_was_trained(reader: draft_data.Reader, learner: 
     for text, drafts in zip(texts, expected, strict=True):
         served.keep(text)
         for token in text[len(served.sequence) : -1]:
-            served.forward([token], [], 1)
+            served.forward([token], 1)
         assert served.draft(text).tokens == drafts
     served.keep(texts[1])
     assert served.draft(texts[1]).tokens == []  # what stands before the newest token is not read
-    served.forward(texts[1][len(served.sequence) : -1], [], 1)
+    served.forward(texts[1][len(served.sequence) : -1], 1)
     assert served.draft(texts[1]).tokens == expected[1]
 
 
@@ -153,9 +155,20 @@ def test_a_row_weighs_what_it_is_good_for() -> None:
     assert draft_loss.leading(right, torch.tensor([[True] * 3, [True, True, False]])).tolist() == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("layers", "expected"), [(30, [1, 8, 14, 20, 27]), (24, [1, 6, 11, 16, 21]), (2, [0, 0, 0, 0, 1])]
-)
+@pytest.mark.parametrize(("layers", "expected"), [(30, [1, 8, 14, 20, 27]), (24, [1, 6, 11, 16, 21]), (1, [0] * 5)])
 def test_features_leave_layers_from_the_second_to_the_third_from_the_end(layers: int, expected: list[int]) -> None:
     assert depths(layers) == expected
-    assert set(depths(2)) <= {0, 1}
+
+
+def test_drafts_are_as_many_as_pay() -> None:
+    """A pass of one row takes 10, and each row more 1 with fast rows and 10 with slow ones."""
+    together, fast, slow = [0.6, 0.3, 0.1], lambda rows: 9.0 + rows, lambda rows: 10.0 * rows
+    assert [worthwhile(together, fast, 2), worthwhile(together, slow, 2)] == [2, 0]
+    assert worthwhile([0.05], fast, 2) == 0
+
+
+def test_who_drafts_in_vain_does_not(served: OnnxPasses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "seconds", lambda self, rows: float(rows))
+    served.forward([11, 12], 1)
+    served.draft([11, 12, 13])  # the first tells what it costs
+    assert served.draft([11, 12, 13]).tokens == []

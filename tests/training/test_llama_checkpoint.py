@@ -21,19 +21,18 @@ from engine.training.dataset import SamplerConfig
 from engine.training.export import write
 from engine.training.validation import shape_of
 
-TOKENIZER = WEIGHTS / "nano" / "tokenizer.json"
-SHAPE = {"vocab": 8192, "dim": 96, "layers": 2, "heads": 6, "shared": 3, "head_dim": 16, "mlp": 128}
-KIND = {"gated": True, "weighted_norms": True, "qk_norm": False, "embed_norm": False, "tied": True, "ngram_buckets": 0}
+TOKENIZER = WEIGHTS / "small" / "tokenizer.json"
+SHAPE = {"vocab": 16384, "dim": 96, "layers": 2, "heads": 6, "shared": 3, "head_dim": 16, "mlp": 128}
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
-    trunk = Trunk(TrunkConfig(**SHAPE, **KIND))
+    trunk = Trunk(TrunkConfig(**SHAPE))
     for weight in trunk.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     folder = tmp_path_factory.mktemp("exported")
-    write(trunk, shape_of(trunk, SamplerConfig(context=128, canvases=0)), TOKENIZER, 8, folder)
+    write(trunk, shape_of(SamplerConfig(context=128)), TOKENIZER, 8, folder)
     return folder
 
 
@@ -45,7 +44,7 @@ def checkpoint(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_transformers_computes_the_same(exported: Path, checkpoint: Path) -> None:
     trunk = read_model(exported / "model.safetensors")
-    tokens = torch.randint(10, 8192, (40,), generator=torch.Generator().manual_seed(2))
+    tokens = torch.randint(10, 16384, (40,), generator=torch.Generator().manual_seed(2))
     theirs = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.no_grad():
         ours = logits(trunk.bfloat16().float(), tokens)
@@ -80,5 +79,7 @@ def test_small_writes_what_transformers_writes_with_it(tmp_path: Path) -> None:
 
 
 def test_another_shape_is_refused(tmp_path: Path) -> None:
+    trunk = Trunk(TrunkConfig(**SHAPE, qkv_bias=True))
+    write(trunk, shape_of(SamplerConfig(context=128)), TOKENIZER, 8, tmp_path / "biased")
     with pytest.raises(EngineError, match="not shaped as a Llama"):
-        hub.write(WEIGHTS / "nano", tmp_path / "out")
+        hub.write(tmp_path / "biased", tmp_path / "out")

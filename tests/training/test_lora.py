@@ -10,8 +10,7 @@ from engine.get import Change
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.training.lora import Adapter
 
-LLAMA = TrunkConfig(vocab=64, dim=32, layers=2, heads=4, shared=2, head_dim=8, mlp=48, gated=True, weighted_norms=True,
-                    qk_norm=False, embed_norm=False, tied=True, qkv_bias=True, ngram_buckets=0)  # fmt: skip
+LLAMA = TrunkConfig(vocab=64, dim=32, layers=2, heads=4, shared=2, head_dim=8, mlp=48, qkv_bias=True)
 
 
 def made() -> Trunk:

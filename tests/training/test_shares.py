@@ -44,8 +44,8 @@ def test_from_packages_to_weights(tmp_path: Path, capsys: pytest.CaptureFixture[
         (tmp_path / name).mkdir()
         (tmp_path / name / "shapes.py").write_text(PACKAGE)
         (tmp_path / name / "again.py").write_text(PACKAGE)
-    run("nano", [tmp_path / "one", tmp_path / "two"], 3, tmp_path / "shares.json")
+    run("small", [tmp_path / "one", tmp_path / "two"], 3, tmp_path / "shares.json")
     learned = msgspec.json.decode((tmp_path / "shares.json").read_bytes(), type=Shares)
     assert learned.prior != SHARES.prior
-    assert learned.with_model["nano"] != SHARES.with_model["nano"]
+    assert learned.with_model["small"] != SHARES.with_model["small"]
     assert "tokens: log loss" in capsys.readouterr().out

@@ -66,9 +66,9 @@ def test_stopped_it_goes_on_and_the_engine_has_it_as_its_base(
     assert not (out / "config.json").exists()
     monkeypatch.setattr(train, "run", run)
     assert main(asked) == 0
-    alone, beside_nano = (Engine.load(name).fill(ASKED, threading.Event()) for name in (str(out), f"auto:{out}"))
-    assert alone.model == beside_nano.model == "small"  # what is learned of the base's fills holds for it
-    assert (alone.text, alone.pieces) == (beside_nano.text, beside_nano.pieces)
+    alone, of_auto = (Engine.load(name).fill(ASKED, threading.Event()) for name in (str(out), f"auto:{out}"))
+    assert alone.model == of_auto.model == "small"  # what is learned of the base's fills holds for it
+    assert (alone.text, alone.pieces) == (of_auto.text, of_auto.pieces)
     assert (out / "model.safetensors").read_bytes() != (base / "model.safetensors").read_bytes()
     assert "| python, the model alone | " in (out / "README.md").read_text()
     assert not (out / "state").exists()

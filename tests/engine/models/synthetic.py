@@ -51,7 +51,7 @@ def logits(found: dict[str, Tensor], tokens: Tensor) -> Tensor:
 class Table:
     """`decoding.passes.Passes` of the table."""
 
-    capacity, rows_are_free = 1000, True
+    capacity = 1000
 
     def __init__(self, found: dict[str, Tensor], case: Case) -> None:
         self._tables, self._case = found, case

@@ -222,12 +222,12 @@ async def test_a_worker_loads_what_the_servers_options_say(tmp_path: Path) -> No
 def test_options_that_a_model_has_not_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for model in ("auto", "nano", "http://127.0.0.1:9"):
+    for model in ("auto", "small", "http://127.0.0.1:9"):
         assert main(["fill", "--jsonl", "--model", model, "--family", "sdar"]) == 2
         error = capsys.readouterr().err
         assert f"{model} is none" in error
         assert error.count("\n") == 1
-    engine = Engine.load("nano", sampling=Sampling(alg="entropy"))
+    engine = Engine.load("small", sampling=Sampling(alg="entropy"))
     with pytest.raises(EngineError, match="the model has no option alg"):
         engine.fill(FillRequest(prefix="x = "), threading.Event())
     with pytest.raises(SystemExit):

@@ -37,13 +37,13 @@ def test_names_that_are_nobodys() -> None:
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    for model in ("nano", str(tiny.FAMILIES["sdar"](tmp_path)[0])):
+    for model in ("small", str(tiny.FAMILIES["sdar"](tmp_path)[0])):
         with pytest.raises(EngineError, match="finds no cuda device"):
             Engine.load(model, "cuda")
 
 
 def test_the_embedded_model_imports_no_torch() -> None:
-    script = "import sys; from engine import Engine; Engine.load('nano'); sys.exit('torch' in sys.modules)"
+    script = "import sys; from engine import Engine; Engine.load('small'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == 0
 
 
@@ -63,20 +63,20 @@ sys.exit(3)
 
 
 def test_the_embedded_model_in_torch_equals_onnx() -> None:
-    """The same random weights, passes with memory, forgetting and canvases in between."""
+    """The same random weights, passes with memory and forgetting in between."""
     torch.manual_seed(5)
-    config = TrunkConfig(vocab=300, dim=64, layers=2, heads=2, mlp=128, ngram_buckets=64, ngram_dim=16)
+    config = TrunkConfig(vocab=300, dim=64, layers=2, heads=2, head_dim=32, mlp=128)
     model = Trunk(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    shape = ModelShape(context=256, canvas=16, ngram_buckets=64)
+    shape = ModelShape(context=256)
     weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
     ours = TorchPasses(model, shape, torch.device("cpu"))
     theirs = OnnxPasses(session(build(config, 512, weights).SerializeToString(), weights, threads=1), shape)
     text = torch.randint(10, 300, (120,)).tolist()
-    for passed, canvas, forget in ((40, 8, 40), (5, 0, 43), (60, 16, 100), (1, 8, 0)):
+    for passed, results, forget in ((40, 9, 40), (5, 1, 43), (60, 17, 100), (1, 1, 0)):
         begin = len(ours.sequence)
-        rows = [each.forward(text[begin : begin + passed], [8] * canvas, canvas + 1) for each in (ours, theirs)]
+        rows = [each.forward(text[begin : begin + passed], results) for each in (ours, theirs)]
         assert rows[0].tokens == rows[1].tokens
         assert rows[0].probabilities == pytest.approx(rows[1].probabilities, abs=1e-4)
         ours.forget(forget or len(ours.sequence))
@@ -86,7 +86,7 @@ def test_the_embedded_model_in_torch_equals_onnx() -> None:
 
 @pytest.mark.parametrize("bits", [4, 5, 6, 8])
 def test_the_embedded_models_weights_in_few_bits(bits: int, tmp_path: Path) -> None:
-    model = Trunk(config := TrunkConfig(vocab=300, dim=64, layers=1, heads=2, head_dim=32, mlp=128, tied=True))
+    model = Trunk(config := TrunkConfig(vocab=300, dim=64, layers=1, heads=2, head_dim=32, mlp=128))
     for weight in model.parameters():
         torch.nn.init.normal_(weight)
     weights = {name: packed(weight.detach().numpy(), bits) for name, weight in model.named_parameters()}
@@ -97,8 +97,8 @@ def test_the_embedded_models_weights_in_few_bits(bits: int, tmp_path: Path) -> N
         assert float((before - after[name]).square().mean().sqrt() / before.std()) < allowed
 
 
-def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx() -> None:
-    in_torch, in_onnx = Embedded.load("nano", torch.device("cpu")), Embedded.load("nano")
+def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx(small: Embedded) -> None:
+    in_torch, in_onnx = Embedded.load("small", torch.device("cpu")), small
     prefix = "import os\n\n\ndef main() -> None:\n    for name in os.listdir("
     request = FillRequest(prefix=prefix, suffix=")\n", max_lines=1)
     first, second = in_torch.fill(request, threading.Event()), in_onnx.fill(request, threading.Event())
@@ -108,6 +108,6 @@ def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx() -> None:
 
 def test_missing_weights_of_the_embedded_model_in_torch(tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_bytes((WEIGHTS / "nano" / name).read_bytes())
+        (tmp_path / name).write_bytes((WEIGHTS / "small" / name).read_bytes())
     with pytest.raises(EngineError, match="missing or damaged"):
         Embedded.load(str(tmp_path), torch.device("cpu"))

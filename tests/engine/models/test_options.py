@@ -19,7 +19,7 @@ from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
 from engine.public import Middle
 
-KINDS = ["nano", "dreamon", "llada", "sdar", "tiny-a2d-blocks"]
+KINDS = ["small", "dreamon", "llada", "sdar", "tiny-a2d-blocks"]
 LINE = "        self.height = measured_height(width, depth)"
 HEAD, TAIL = LINE[:40], LINE[40:]
 GAP = FillRequest(prefix=f"{LINE}\n        x = 1\n{HEAD}", suffix="\n", max_lines=1)
@@ -28,7 +28,7 @@ GAP = FillRequest(prefix=f"{LINE}\n        x = 1\n{HEAD}", suffix="\n", max_line
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     name = request.param
-    return Engine.load(name if name == "nano" else str(tiny.FAMILIES[name](tmp_path_factory.mktemp(name))[0]), "cpu")
+    return Engine.load(name if name == "small" else str(tiny.FAMILIES[name](tmp_path_factory.mktemp(name))[0]), "cpu")
 
 
 def fill(engine: Engine, prefix: str = GAP.prefix, suffix: str = "\n", **options: Any) -> Fill:

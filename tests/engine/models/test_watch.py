@@ -12,14 +12,10 @@ import tiny_checkpoints as tiny
 
 from engine import Engine, Fill, FillRequest
 from engine.contract import Progress
+from engine.embedded import Embedded
 from engine.public import load
 
 REQUEST = FillRequest(prefix="import os\n\n\ndef names(folder):\n    for name in os.", suffix="\n", max_tokens=24)
-
-
-@pytest.fixture(scope="module")
-def nano() -> Engine:
-    return Engine.load("nano")
 
 
 def watched(engine: Engine, **options: object) -> tuple[Fill, list[Progress]]:
@@ -27,26 +23,19 @@ def watched(engine: Engine, **options: object) -> tuple[Fill, list[Progress]]:
     return engine.fill(msgspec.structs.replace(REQUEST, **options), threading.Event(), told.append), told
 
 
-@pytest.mark.parametrize("options", [{}, {"max_lines": 2}, {"trust": 0.7, "steps": 4}, {"max_lines": 1, "trust": 0.0}])
-def test_what_is_told_grows_to_the_fill(nano: Engine, options: dict[str, object]) -> None:
-    fill, told = watched(nano, **options)
+@pytest.mark.parametrize("options", [{}, {"max_lines": 2}, {"max_lines": 1, "trust": 0.0}])
+def test_what_is_told_grows_to_the_fill(small: Embedded, options: dict[str, object]) -> None:
+    fill, told = watched(Engine(small), **options)
     texts = [progress.text for progress in told]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
     assert fill.text.startswith(texts[-1])
     assert fill.text.strip() == texts[-1].strip()
     assert [piece.end for piece in told[0].pieces] == [piece.end for piece in fill.pieces[: len(told[0].pieces)]]
-    assert fill.text == nano.fill(msgspec.structs.replace(REQUEST, **options), threading.Event()).text
+    assert fill.text == Engine(small).fill(msgspec.structs.replace(REQUEST, **options), threading.Event()).text
 
 
-def test_a_canvas_is_told_as_it_is_denoised(nano: Engine) -> None:
-    _, told = watched(nano, trust=0.9, steps=4)
-    canvases = [progress.canvas for progress in told if progress.canvas]
-    assert any(None in canvas for canvas in canvases)
-    assert any(token for canvas in canvases for token in canvas)
-
-
-def test_line_ends_are_those_of_the_text(nano: Engine) -> None:
-    fill, told = watched(nano, prefix="def f(x):\r\n    if x:\r\n", suffix="\r\n", max_lines=3)
+def test_line_ends_are_those_of_the_text(small: Embedded) -> None:
+    fill, told = watched(Engine(small), prefix="def f(x):\r\n    if x:\r\n", suffix="\r\n", max_lines=3)
     assert all("\n" not in progress.text.replace("\r\n", "") for progress in told)
     assert fill.text.strip() == told[-1].text.strip()
 

@@ -84,7 +84,7 @@ def server() -> Iterator[Server]:
 
 
 def test_our_server_fills_as_the_engine_in_process(server: Server) -> None:
-    remote, local = Engine.load(server.url), Engine.load("nano")
+    remote, local = Engine.load(server.url), Engine.load("small")
     assert remote.reach == local.reach
     for options in (
         {},
@@ -125,7 +125,7 @@ def test_a_cancelled_fill_is_given_up_and_the_server_told(tmp_path: Path) -> Non
 def test_the_embedded_model_answers_while_the_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "PAUSE", 0.01)
     monkeypatch.setattr(model, "LONGEST_PAUSE", 0.01)
-    local = fill(Engine.load("nano"))
+    local = fill(Engine.load("small"))
     with serving([*SCRIPTED, "4"]) as server:
         url = server.url
         remote = Engine.load(url)

@@ -117,7 +117,7 @@ def test_llama_vims_context_is_taken(server: Server) -> None:
     assert (answer.status_code, answer.json()) == (200, {})
 
 
-@pytest.mark.parametrize("more", [{}, {"model": "nano", "n_indent": 4, "lora": [{"id": 0, "scale": 0.5}]}])
+@pytest.mark.parametrize("more", [{}, {"model": "small", "n_indent": 4, "lora": [{"id": 0, "scale": 0.5}]}])
 def test_llama_vscode_gets_what_it_reads(server: Server, more: dict[str, Any]) -> None:
     """It takes one completion or a list of them; we answer with one."""
     body = {

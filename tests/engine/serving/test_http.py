@@ -24,7 +24,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine.load("nano")
+    return Engine.load("small")
 
 
 def filled(engine: Engine, **options: object) -> str:
@@ -36,7 +36,7 @@ def test_a_completion_is_the_engines_fill(server: Server, engine: Engine) -> Non
     body = server.post("/v1/completions", {**GAP, "max_tokens": 24}).json()
     [choice] = body["choices"]
     assert choice["text"] == filled(engine, max_tokens=24)
-    assert (body["object"], body["model"], choice["index"]) == ("text_completion", "nano", 0)
+    assert (body["object"], body["model"], choice["index"]) == ("text_completion", "small", 0)
     assert choice["finish_reason"] in ("stop", "length")
     assert choice["inpaint"]["passes"] > 0
     usage = body["usage"]
@@ -270,7 +270,7 @@ def test_the_page_is_in_no_frame(server: Server) -> None:
 
 def test_models_and_metrics_tell_what_is_served(server: Server) -> None:
     [model] = server.client.get("/v1/models").json()["data"]
-    assert (model["id"], model["owned_by"]) == ("nano", "inpaint")
+    assert (model["id"], model["owned_by"]) == ("small", "inpaint")
     before = server.metric("inpaint_fill_passes_count")
     server.post("/v1/completions", GAP)
     assert server.metric("inpaint_fill_passes_count") == before + 1
@@ -286,16 +286,16 @@ def test_no_text_is_logged(server: Server) -> None:
 
 def test_the_openai_package_is_a_client(server: Server, engine: Engine) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=PATIENCE, max_retries=0)
-    assert [model.id for model in client.models.list()] == ["nano"]
-    done = client.completions.create(model="nano", **GAP, max_tokens=24, extra_body={"inpaint": {"max_lines": 1}})
+    assert [model.id for model in client.models.list()] == ["small"]
+    done = client.completions.create(model="small", **GAP, max_tokens=24, extra_body={"inpaint": {"max_lines": 1}})
     assert done.choices[0].text == filled(engine, max_tokens=24, max_lines=1)
     assert done.usage is not None
-    stream = client.completions.create(model="nano", **GAP, max_tokens=24, stream=True)
+    stream = client.completions.create(model="small", **GAP, max_tokens=24, stream=True)
     assert "".join(part.choices[0].text for part in stream) == filled(engine, max_tokens=24)
     asked = {"max_tokens": 24, "n": 2, "logprobs": 1, "stop": ["\n"], "temperature": 1.5, "seed": 3}
-    drawn = client.completions.create(model="nano", **GAP, **asked)
+    drawn = client.completions.create(model="small", **GAP, **asked)
     streamed = ["", ""]
-    for part in client.completions.create(model="nano", **GAP, **asked, stream=True):
+    for part in client.completions.create(model="small", **GAP, **asked, stream=True):
         streamed[part.choices[0].index] += part.choices[0].text
     assert [choice.text for choice in drawn.choices] == streamed
     for choice in drawn.choices:
@@ -304,5 +304,5 @@ def test_the_openai_package_is_a_client(server: Server, engine: Engine) -> None:
         assert "".join(choice.logprobs.tokens or []) == choice.text
         assert len(choice.logprobs.token_logprobs or []) == len(choice.logprobs.tokens or [])
     with pytest.raises(openai.BadRequestError) as wrong:
-        client.completions.create(model="nano", prompt="x", max_tokens=-1)
+        client.completions.create(model="small", prompt="x", max_tokens=-1)
     assert wrong.value.param == "max_tokens"

@@ -82,11 +82,11 @@ def test_no_part_of_an_answer_waits_for_an_acknowledgement() -> None:
 
 def test_a_process_has_the_cores_of_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "cores", lambda: 8)
-    shape = {"context": 384, "canvas": 16, "ngram_buckets": 0, "threads": 2}
+    shape = {"context": 384, "threads": 1}
     (tmp_path / "config.json").write_text(json.dumps(shape))
     (tmp_path / GRAPH).touch()
-    assert workers.default_count(Choice()) == 8
-    assert workers.default_count(Choice(model=str(tmp_path), device="cpu")) == 4
+    assert workers.default_count(Choice()) == 4
+    assert workers.default_count(Choice(model=str(tmp_path), device="cpu")) == 8
     assert workers.default_count(Choice(device="cuda")) == workers.default_count(Choice(model="some/checkpoint")) == 1
 
 
@@ -102,4 +102,4 @@ def test_a_file_of_keys_that_is_wrong_is_said(tmp_path: Path, content: bytes) ->
 def test_clients_are_told_no_path(tmp_path: Path, said: str) -> None:
     (tmp_path / "my-model").mkdir()
     assert shown(said.format(tmp_path)) in ("my-model", "auto")
-    assert [shown(name) for name in ("nano", "auto", "owner/model")] == ["nano", "auto", "owner/model"]
+    assert [shown(name) for name in ("small", "auto", "owner/model")] == ["small", "auto", "owner/model"]

@@ -367,6 +367,14 @@ def _train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--steps", type=int, help="stop after so many steps in all")
     run.set_defaults(run=_run_training)
 
+    drafter = steps.add_parser("drafter", help="train what drafts beside a model, or go on where it stopped")
+    drafter.add_argument("--model", default="small", help="a shipped or fetched model, or a folder (default: small)")
+    drafter.add_argument("--corpus", type=Path, required=True)
+    drafter.add_argument("--state", type=Path, required=True, help="folder of features, of the resumable state and log")
+    drafter.add_argument("--out", type=Path, required=True, help="the folder to write the drafter to: the model's")
+    drafter.add_argument("--config", type=Path, help="JSON of what differs from DraftTraining's defaults")
+    drafter.set_defaults(run=_run_drafter)
+
     export = steps.add_parser("export", help="write the weights that the engine loads")
     export.add_argument("--state", type=Path, required=True)
     export.add_argument("--tokenizer", type=Path, required=True)
@@ -436,6 +444,12 @@ def _run_training(args: argparse.Namespace) -> None:
 
     config = train.read_config(args.config, args.base)
     train.run(config, train.DataPaths(args.corpus, args.tokenizer), args.state, args.steps)
+
+
+def _run_drafter(args: argparse.Namespace) -> None:
+    from engine.training import draft
+
+    draft.run(args.model, args.corpus, args.state, args.out, draft.read_config(args.config))
 
 
 def _run_export(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from engine import checksums, get
+from engine import checksums, get, unpacked
 from engine.backends.memory import CausalPasses, ModelShape
 from engine.backends.onnx import OnnxPasses
 from engine.backends.pace import LAST
@@ -248,5 +248,7 @@ def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> Cau
         return OnnxPasses.load(folder, shape)
     from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
 
-    checksums.check(folder, [STORED])
-    return TorchPasses(read_model(folder / STORED), shape, device)
+    origin = unpacked.origin_of(shape.grown_from) if shape.grown_from else folder
+    checksums.check(origin, [STORED])
+    change = get.Change.load(folder / get.ADAPTER) if shape.grown_from else None
+    return TorchPasses(read_model(origin / STORED, change), shape, device)

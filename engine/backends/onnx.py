@@ -48,7 +48,7 @@ class OnnxPasses(CausalPasses):
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> Self:
         """From graph.onnx and model.safetensors. Raises EngineError where they are missing or damaged."""
-        weights = unpacked.read(folder)
+        weights = unpacked.read(folder, shape.grown_from)
         try:
             loaded = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
             drafter = _drafter(folder, weights, shape.threads)

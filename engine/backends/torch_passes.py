@@ -19,12 +19,18 @@ from engine import stored
 from engine.backends.buckets import Buckets, bucket
 from engine.backends.memory import BLOCKED, SPARE, CausalPasses, Memory, ModelShape, Rows, likeliest
 from engine.contract import EngineError
+from engine.get import Change
 from engine.models.trunk import Trunk, TrunkConfig, attend, rotary
 
 
-def read_model(weights: Path) -> Trunk:
-    """From what `train export` wrote. Raises EngineError where the file is missing or damaged."""
+def read_model(weights: Path, change: Change | None = None) -> Trunk:
+    """From what `train export` wrote, with what was learned besides. Raises EngineError where the file is missing or
+    damaged.
+    """
     found = stored.floats(stored.read(weights))
+    if change is not None:
+        found = {name: change.of(name, each) for name, each in found.items()}
+        found["embed.weight"] = change.embedding(found["embed.weight"])
     try:
         trunk = Trunk(msgspec.json.decode(stored.about(weights), type=TrunkConfig))
         tensors = {name: torch.from_numpy(each) for name, each in found.items()}

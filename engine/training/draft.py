@@ -25,6 +25,7 @@ from tqdm import tqdm
 from engine import stored
 from engine.backends.drafting import DRAFTER, GRAPH
 from engine.backends.torch_passes import read_model
+from engine.contract import EngineError
 from engine.embedded import folder_of, read_shape
 from engine.models.drafter import Drafter, DrafterConfig
 from engine.models.trunk import Trunk, linear
@@ -52,6 +53,14 @@ class DraftTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lr: float = 6e-4
     warmup: int = 60  # steps
     seed: int = 0
+
+
+def read_config(path: Path | None) -> DraftTraining:
+    """The defaults, or what a JSON file says of them. Raises EngineError where it says something else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DraftTraining) if path else DraftTraining()
+    except (OSError, msgspec.DecodeError) as error:
+        raise EngineError(f"the configuration {path} cannot be used: {error}") from None
 
 
 class Learner:

@@ -23,8 +23,9 @@ from engine.auto import SMALL
 from engine.backends.memory import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
-from engine.embedded import STORED, Embedded, folder_of, read_shape
+from engine.embedded import GRAPH, STORED, Embedded, folder_of, read_shape
 from engine.evaluation.lines import Quality, evaluate
+from engine.get import MODELS
 from engine.languages import LANGUAGES, is_source
 from engine.models.trunk import TrunkConfig
 from engine.retrieval.files import list_files, read_text
@@ -40,13 +41,11 @@ from engine.training.corpus import (
     write,
 )
 from engine.training.dataset import SamplerConfig
-from engine.training.export import averaged
-from engine.training.export import write as export
-from engine.training.validation import shape_of
+from engine.training.export import write_adapter
 
 HELD_OUT = 0.1  # of the bytes
 LEAST, MOST = 50_000, 400_000  # tokens of context, unless it is said how many
-RATE = 1e-4  # three times as much is worse on files that were held out
+RANK, RATE = 8, 5e-4
 WORKERS = 4  # at most: each takes 2 GB for small
 ROWS = 8  # a step, of all workers
 PLACES = 100  # a language, of the card
@@ -69,6 +68,8 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
     if out.resolve() == base.resolve():
         raise EngineError(f"{out} is the model that is tuned: give another --out")
     shape = read_shape(base)
+    if shape.grown_from:
+        raise EngineError(f"{model} was tuned already: give the model that it was tuned from, {shape.grown_from}")
     new = claim(out)
     try:
         size = gather(folders, out / "corpus")
@@ -78,14 +79,16 @@ def run(folders: Sequence[Path], out: Path, model: str = "", tokens: int | None 
         raise
     config = config_of(base, shape, tokens or min(MOST, max(LEAST, round(size / BYTES_A_TOKEN))))
     train.run(config, train.DataPaths(out / "corpus", base / "tokenizer.json"), out / "state")
-    trunk, _, progress = averaged(out / "state")
+    progress = write_adapter(out / "state", out)
     if progress.tokens < config.tokens:
         print(f"stopped after {progress.tokens:,} of {config.tokens:,} tokens: the same command goes on")
         return
-    learned = msgspec.structs.replace(shape_of(config.sampler), name=shape.name or base.name)
-    export(trunk, learned, base / "tokenizer.json", 8, out)
-    if (base / "NOTICE").exists():
-        shutil.copyfile(base / "NOTICE", out / "NOTICE")
+    origin = model if model in (SMALL, *MODELS) else str(base.resolve())
+    learned = msgspec.structs.replace(shape, name=shape.name or base.name, grown_from=origin)
+    (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(learned), indent=2))
+    for name in ("tokenizer.json", GRAPH, "NOTICE"):
+        if (base / name).exists():
+            shutil.copyfile(base / name, out / name)
     checksums.write(out)
     text = card(base, out, folders, progress)
     (out / "README.md").write_text(text, encoding="utf-8")
@@ -174,6 +177,7 @@ def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
             by_language=False,
         ),
         base=str((base / STORED).resolve()),
+        rank=RANK,
         tokens=tokens,
         workers=workers,
         batch=rows,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from engine import EngineError, checksums, stored, unpacked
 from engine.stored import Matrix, quantise
@@ -51,6 +52,23 @@ def test_what_was_unpacked_once_is_mapped_until_there_is_a_new_version(model: Pa
     is_read(version(model, 2))
     [second] = copies(model)
     assert second != first
+
+
+def test_what_a_workspace_taught_is_added_up(model: Path, tmp_path: Path) -> None:
+    tuned, random = tmp_path / "mine" / "tuned", np.random.default_rng(3)
+    tuned.mkdir(parents=True)
+    low, high = (random.normal(size=size).astype(np.float32) for size in ((2, 192), (40, 2)))
+    save_file({"w.a": low, "w.b": high}, tuned / "adapter.safetensors")
+    checksums.write(tuned)
+    found, before = unpacked.read(tuned, "model")["w"], stored.read(model / "model.safetensors")["w"]
+    assert isinstance(found, Matrix)
+    assert isinstance(before, Matrix)
+    assert (found.numbers.shape, found.block) == (before.wide().numbers.shape, before.wide().block)
+    expected = before.floats() + high @ low
+    assert np.abs(found.floats()[:, :192] - expected).max() < 0.01 * np.abs(expected).max()
+    assert isinstance(found.numbers, np.memmap)
+    with pytest.raises(EngineError, match="none, which the model is a change of, is not on this machine"):
+        unpacked.read(tuned, "none")
 
 
 def test_a_damaged_copy_is_made_again(model: Path) -> None:

@@ -108,7 +108,7 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     Denoised tokens surer than `trust` are taken at once. At 1 it is for the model to say which: the embedded models
     verify all, so that their text is the same whatever the drafts were; public ones have their family's rule. That is
     up to rounding: what is reused of a KV memory was computed in passes of other lengths, and where two tokens are
-    about as likely, the other may win. With nano, 16 of 180 fills differ cold and after typing.
+    about as likely, the other may win.
     Without `check`, a line that cannot stand in its place is not written otherwise.
     `sampling` draws tokens at a temperature above 0, for which all are verified whatever `trust` is; its other options
     are for public checkpoints.

@@ -4,7 +4,7 @@ The load is open: keys come at their times, however slow the server is, and a re
 typist's next key is given up, as editors do. A latency counts from the key's time; of a request that was given up,
 until then. What a server's work costs is read from its processes.
 
-What is promised is promised of TEAM typists on two cores with nano; ten minutes of them show whether memory is flat.
+TEAM typists for ten minutes show whether memory is flat.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from engine import Cancelled, Engine, EngineError, options
 from engine.contract import Backend, Progress, Refusal
 from engine.serving import ipc
 
-MEMORY = 256  # MB, of the KV memories: 30 texts of nano's
+MEMORY = 256  # MB, of the KV memories: 8 texts of small's
 
 
 class Worker:

@@ -159,7 +159,10 @@ def test_nothing_out_of_reach_is_seen(small: Embedded, filler: str) -> None:
     assert seen[0] == seen[1]
 
 
-def test_going_back_to_another_file_encodes_the_new_tokens_only(small: Embedded) -> None:
+def test_going_back_to_another_file_encodes_the_new_tokens_only(
+    small: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small._model, "memories", 3)
     other = "\n".join(reversed(TEXT.split("\n")))
 
     def made(text: str, path: str) -> Fill:
@@ -176,7 +179,7 @@ def test_going_back_to_another_file_encodes_the_new_tokens_only(small: Embedded)
 def test_a_few_files_are_kept(small: Embedded) -> None:
     for number in range(3 * MEMORIES):
         fill(small, FillRequest(prefix=f"{number} = {TEXT}", path=f"{number}.py"))
-    assert len(small._model._memories) == MEMORIES
+    assert len(small._model._memories) == small._model.memories
 
 
 def test_limits_end_a_fill(small: Embedded) -> None:

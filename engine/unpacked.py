@@ -9,6 +9,7 @@ is written aside and moved at the end. Where it cannot be, weights are made in m
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -70,11 +71,13 @@ def _read_copy(folder: Path, origin: Path, copy: Path) -> Weights:
 
 def _make(folder: Path, origin: Path, copy: Path) -> None:
     """Raises EngineError where the weights are damaged, and OSError; then nothing is left."""
+    weights = _made(folder, origin)
+    first = next(weights)  # by then what it is made of was checked
     copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     model = copy.name.partition(".")[0]
     aside = Path(tempfile.mkdtemp(prefix=f"{model}.", dir=copy.parent))
     try:
-        stored.write_each(aside / STORED, _made(folder, origin), stored.about(origin / STORED))
+        stored.write_each(aside / STORED, itertools.chain([first], weights), stored.about(origin / STORED))
         checksums.write(aside)
         aside.replace(copy)
     finally:

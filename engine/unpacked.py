@@ -7,6 +7,7 @@ It is written aside and moved at the end. Where it cannot be, weights are unpack
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,11 +24,8 @@ def read(folder: Path) -> Weights:
     """All weights of a model by name, as they are multiplied. Raises EngineError where they are missing or damaged."""
     made_of = checksums.read(folder).get(STORED) if folder.parent == WEIGHTS else None
     if made_of is not None:
-        copy = copies() / f"{folder.name}-{made_of[:16]}"
-        try:
-            return _read_copy(folder, copy)
-        except (EngineError, OSError):
-            shutil.rmtree(copy, ignore_errors=True)  # it is damaged, or was never made
+        with contextlib.suppress(EngineError, OSError):
+            return _read_copy(folder, copies() / f"{folder.name}-{made_of[:16]}")
     checksums.check(folder, [STORED])
     return stored.read(folder / STORED, wide=True)
 
@@ -38,11 +36,18 @@ def copies() -> Path:
 
 
 def _read_copy(folder: Path, copy: Path) -> Weights:
-    """Raises EngineError or OSError where there is none and none can be made, or it is damaged."""
-    if not copy.exists():
+    """Raises EngineError or OSError where there is none that is sound, and none can be made."""
+    if not _is_sound(copy):
         _make(folder, copy)
-    checksums.check(copy, [STORED])
     return stored.read(copy / STORED)
+
+
+def _is_sound(copy: Path) -> bool:
+    try:
+        checksums.check(copy, [STORED])
+    except EngineError:
+        return False
+    return copy.exists()
 
 
 def _make(folder: Path, copy: Path) -> None:
@@ -54,6 +59,7 @@ def _make(folder: Path, copy: Path) -> None:
         weights = stored.each(folder / STORED, wide=True)
         stored.write_each(aside / STORED, weights, stored.about(folder / STORED))
         checksums.write(aside)
+        shutil.rmtree(copy, ignore_errors=True)  # it is damaged, if it is there
         aside.replace(copy)
     finally:
         for other in copy.parent.glob(f"{folder.name}-*"):  # older ones, and what was left by one that was ended

@@ -8,6 +8,7 @@ is written aside and moved at the end. Where it cannot be, weights are made in m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import shutil
@@ -32,11 +33,8 @@ def read(folder: Path, grown_from: str = "") -> Weights:
     if not (grown_from or is_shipped):  # a fetched model's are stored as they are multiplied
         checksums.check(folder, [STORED])
         return stored.read(folder / STORED, wide=True)
-    copy = copies() / _name(folder, origin, bool(grown_from))
-    try:
-        return _read_copy(folder, origin, copy)
-    except (EngineError, OSError):
-        shutil.rmtree(copy, ignore_errors=True)  # it is damaged, or was never made
+    with contextlib.suppress(EngineError, OSError):
+        return _read_copy(folder, origin, copies() / _name(folder, origin, bool(grown_from)))
     return dict(_made(folder, origin))
 
 
@@ -62,11 +60,18 @@ def _name(folder: Path, origin: Path, tuned: bool) -> str:
 
 
 def _read_copy(folder: Path, origin: Path, copy: Path) -> Weights:
-    """Raises EngineError or OSError where there is none and none can be made, or it is damaged."""
-    if not copy.exists():
+    """Raises EngineError or OSError where there is none that is sound, and none can be made."""
+    if not _is_sound(copy):
         _make(folder, origin, copy)
-    checksums.check(copy, [STORED])
     return stored.read(copy / STORED)
+
+
+def _is_sound(copy: Path) -> bool:
+    try:
+        checksums.check(copy, [STORED])
+    except EngineError:
+        return False
+    return copy.exists()
 
 
 def _make(folder: Path, origin: Path, copy: Path) -> None:
@@ -79,6 +84,7 @@ def _make(folder: Path, origin: Path, copy: Path) -> None:
     try:
         stored.write_each(aside / STORED, itertools.chain([first], weights), stored.about(origin / STORED))
         checksums.write(aside)
+        shutil.rmtree(copy, ignore_errors=True)  # it is damaged, if it is there
         aside.replace(copy)
     finally:
         for other in copy.parent.glob(f"{model}.*"):  # older ones, and what was left by one that was ended

@@ -401,14 +401,14 @@ def _train(command: argparse.ArgumentParser) -> None:
     workspace.add_argument("--tokens", type=int, help="to train on (default: once over the files, 50000 to 400000)")
     workspace.set_defaults(run=_run_workspace)
 
-    shares = steps.add_parser("shares", help="learn how far copies are believed")
-    shares.add_argument(
+    copies = steps.add_parser("copy-weights", help="learn how far copies are believed")
+    copies.add_argument(
         "packages", type=Path, nargs="+", help="folders of installed packages, none that is reported on"
     )
-    shares.add_argument("--places", type=int, default=170, help="cursors in each (default: 170)")
-    shares.add_argument("--model", default="nano", help="a shipped model (default: nano)")
-    shares.add_argument("--out", type=Path, required=True, help="the shares.json to write")
-    shares.set_defaults(run=_run_shares)
+    copies.add_argument("--places", type=int, default=170, help="cursors in each (default: 170)")
+    copies.add_argument("--model", default="nano", help="a shipped model (default: nano)")
+    copies.add_argument("--out", type=Path, required=True, help="the copy_weights.json to write")
+    copies.set_defaults(run=_run_copy_weights)
 
     plot = steps.add_parser("plot", help="plot the losses of a state's log")
     plot.add_argument("--state", type=Path, required=True)
@@ -473,10 +473,10 @@ def _run_workspace(args: argparse.Namespace) -> None:
     workspace.run(args.folders, args.out, args.model, args.tokens)
 
 
-def _run_shares(args: argparse.Namespace) -> None:
-    from engine.training import shares
+def _run_copy_weights(args: argparse.Namespace) -> None:
+    from engine.training import copy_weights
 
-    shares.run(args.model, args.packages, args.places, args.out)
+    copy_weights.run(args.model, args.packages, args.places, args.out)
 
 
 def _run_plot(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 The way of a request is `Embedded.fill`: tabs become the blanks that models know (`tabs`), the text becomes tokens
 (`prompt`), they are decoded (`decoding.draft_verify`), the fill is checked, and decoded otherwise where it cannot stand
-in its place (`standing`), and it gets its tabs back.
+in its place (`syntax_check`), and it gets its tabs back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
 from engine.prompt import CHARACTERS, Prompt, prompt
 from engine.retrieval import copying
-from engine.standing import CANNOT, FITS, beginnings, begun, verdict, with_beginning
+from engine.syntax_check import CANNOT, FITS, beginnings, begun, verdict, with_beginning
 from engine.tabs import Seen
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 

@@ -31,10 +31,9 @@ from lsp_server import fetching
 from lsp_server.buffers import without_end
 from lsp_server.completer import Completer
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
-from lsp_server.decision import Shown, to_show
 from lsp_server.documents import Document, Documents, path_of
 from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, Feedback, LeadsTo, Report
-from lsp_server.filters import presentable
+from lsp_server.gate import Shown, to_show
 from lsp_server.log import JOURNAL
 from lsp_server.messages import (
     Breath,
@@ -51,6 +50,7 @@ from lsp_server.messages import (
     NotebookDidSave,
 )
 from lsp_server.next_edit import APPLIED, COPILOT, DID_REJECT, DID_SHOW, NEXT_EDIT, Asked, NextEdits
+from lsp_server.postprocess import presentable
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.statistics import BOUNDS

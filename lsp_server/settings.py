@@ -22,7 +22,7 @@ Milliseconds = Annotated[float, msgspec.Meta(ge=1, le=60_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One field an option. `show` is the dial of what is shown unasked, see lsp_server.decision; who sets
+    """One field an option. `show` is the dial of what is shown unasked, see lsp_server.gate; who sets
     `min_confidence` has a threshold in its place: the least confidence, in [0, 1], of a fill.
 
     `workspace` is whether to copy from the workspace's files, those of `folders` where any are named, `packages`

@@ -35,7 +35,7 @@ class ModelShape(msgspec.Struct, frozen=True):
     marks_empty_rest: bool = True  # see prompt.prompt
     sees_snippets: bool = False  # see prompt.prompt
     rest_first: bool = False  # see prompt.prompt
-    name: str = ""  # of the model whose shares and decision it has; none: that of its folder
+    name: str = ""  # of the model whose copy weights and gate it has; none: that of its folder
     threads: int = 1  # at the few rows of a keystroke a second one gains nothing where the model is tiny
 
 

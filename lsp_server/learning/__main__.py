@@ -1,15 +1,15 @@
-"""Makes a model's decision: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
-packages that neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
+"""Makes a model's gate: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
+packages that neither the model was trained on nor results are reported of (engine/training/gate.tsv lists ours).
 
 Lines of them are typed key by key, in each language that the model knows, and at every key all beginnings of the fill
 are noted, with their features and whether they are right. A third of the places each is typed in a file alone, with the
 index of its package, and with that and other open files, as the server has them. Of the lines, Python has as many as
 the other languages together.
 
-A policy is then played on these notes: what is shown by its decision and right is accepted, and what the keys would
+A policy is then played on these notes: what is shown by its gate and right is accepted, and what the keys would
 have been is skipped. The trees are fitted twice, the second time to the keys that the first ones leave. Wherever a
 policy is played, its trees have not seen the package (cross-validation), and the prices of the dial are the lowest that
-then keep the precision of its settings. A card beside the decision says what it was learned of, and how good it is on
+then keep the precision of its settings. A card beside the gate says what it was learned of, and how good it is on
 packages that it has not seen.
 """
 
@@ -40,16 +40,16 @@ from engine.retrieval.build import Order, build
 from engine.retrieval.index import Index
 from lsp_server.cache import Cache
 from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
-from lsp_server.decision import FEATURES, Decision, Trees, cuts
-from lsp_server.filters import presentable
+from lsp_server.gate import FEATURES, Gate, Trees, cuts
 from lsp_server.learning.card import card
+from lsp_server.postprocess import presentable
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
 
 if TYPE_CHECKING:
     from sklearn.ensemble import GradientBoostingClassifier
 
-OUT = Path(lsp_server.__file__).with_name("decisions")
+OUT = Path(lsp_server.__file__).with_name("gates")
 LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
     "quiet": (0.68, 0.3),
     "balanced": (0.52, 0.5),
@@ -171,19 +171,19 @@ def noted(engine: Engine, todo: Sequence[Task], minutes: float) -> list[Typed]:
     return notes
 
 
-def odds_of(notes: Sequence[Typed], decision: Decision) -> list[list[Odds]]:
+def odds_of(notes: Sequence[Typed], gate: Gate) -> list[list[Odds]]:
     """Of each key of each place: the log-odds of its texts after 0, 1, … suggestions on the line (TRIES, texts)."""
     rows = np.concatenate([key.features for typed in notes for key in typed.keys])
     odds = np.empty((TRIES, len(rows)))
     for tried in range(TRIES):
         rows[:, TRIED] = tried
-        odds[tried] = decision.log_odds(rows)
+        odds[tried] = gate.log_odds(rows)
     ends = iter(np.cumsum([len(key.texts) for typed in notes for key in typed.keys]))
     return [[odds[:, (end := next(ends)) - len(key.texts) : end] for key in typed.keys] for typed in notes]
 
 
 def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -> Played:
-    """A typist's session under a decision."""
+    """A typist's session behind a gate."""
     accepted = characters = lines = shown = right = 0
     visited: list[Key] = []
     judged: list[tuple[float, bool]] = []
@@ -268,8 +268,8 @@ def held_out(notes: Sequence[Typed], learn: Callable[[Sequence[Typed]], Trees]) 
     for fold in range(min(FOLDS, len(packages))):
         held = set(packages[fold::FOLDS])
         part = [typed for typed in notes if typed.package in held]
-        decision = Decision(learn([typed for typed in notes if typed.package not in held]))
-        ordered, odds = ordered + part, odds + odds_of(part, decision)
+        gate = Gate(learn([typed for typed in notes if typed.package not in held]))
+        ordered, odds = ordered + part, odds + odds_of(part, gate)
     return ordered, odds
 
 
@@ -324,7 +324,7 @@ def learn(arguments: argparse.Namespace) -> None:
         todo = tasks(arguments.corpus, arguments.model, arguments.lines, arguments.seed, Path(folder).resolve())
         notes = [typed for typed in noted(engine, todo, arguments.minutes) if typed.keys]
     if len({typed.package for typed in notes}) < FOLDS:
-        raise EngineError(f"a decision needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
+        raise EngineError(f"a gate needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
     trees = learned(notes)
     seen, odds = held_out(notes, learned)
     trees.prices = priced(seen, odds)

@@ -1,4 +1,4 @@
-"""The card of a model's decision, as `python -m lsp_server.learning` writes it: what it was learned of, and how good it
+"""The card of a model's gate, as `python -m lsp_server.learning` writes it: what it was learned of, and how good it
 is in packages that it has not seen.
 """
 

@@ -12,8 +12,8 @@ from engine.contract import FillRequest
 from engine.decoding.draft_verify import _likely, _trusted
 from engine.decoding.limits import Limits, Written, goes_round
 from engine.embedded import WEIGHTS
+from engine.retrieval.copy_weights import Evidence, share, trust
 from engine.retrieval.copying import Copy, mixed
-from engine.retrieval.shares import Evidence, share, trust
 from engine.tokenizer import EOM, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "nano" / "tokenizer.json")

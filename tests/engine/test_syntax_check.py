@@ -12,7 +12,7 @@ import engine.embedded
 from engine import Engine, Fill, FillRequest
 from engine.contract import Piece
 from engine.embedded import Embedded
-from engine.standing import CAN, CANNOT, FITS, beginnings, begun, language_at, verdict, with_beginning
+from engine.syntax_check import CAN, CANNOT, FITS, beginnings, begun, language_at, verdict, with_beginning
 
 BRACES = [
     ("a.js", "function f(a) {\n  |\n    return b\n  }\n}\n", "if (a) {", FITS),

@@ -8,7 +8,7 @@ import pytest
 from engine import Fill
 from engine.contract import Piece
 from lsp_server.cursor import Gap
-from lsp_server.filters import presentable
+from lsp_server.postprocess import presentable
 
 
 def a_fill(text: str, confidence: float = 1.0) -> Fill:

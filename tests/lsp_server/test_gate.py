@@ -12,8 +12,8 @@ from test_cache import a_guess
 from engine import Fill
 from engine.evaluation.places import Place
 from lsp_server.cursor import Gap
-from lsp_server.decision import FEATURES, MOST_SHIFT, NEAR, Decision, Trees, cuts, shift, to_show
 from lsp_server.feedback import Feedback
+from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, Gate, Trees, cuts, shift, to_show
 from lsp_server.learning.__main__ import LIMITS, Key, Typed, booster, fit, held_out, odds_of, play
 from lsp_server.learning.card import card, reliability
 from lsp_server.settings import Settings
@@ -68,9 +68,9 @@ def test_names_that_stand_nowhere_else_are_counted() -> None:
 
 def test_a_suggestion_ends_where_its_benefit_does() -> None:
     made = list(cuts(FILL, FILL.text, GAP))
-    assert Decision(BY_SUM).chosen(made, FILL.text, 10.0).text == "return total"
-    assert Decision(BY_SUM).chosen(made, FILL.text, 400.0).text == ""
-    assert Decision(BY_SUM).chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
+    assert Gate(BY_SUM).chosen(made, FILL.text, 10.0).text == "return total"
+    assert Gate(BY_SUM).chosen(made, FILL.text, 400.0).text == ""
+    assert Gate(BY_SUM).chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
 
 
 def test_trees_say_what_the_library_says() -> None:
@@ -78,19 +78,19 @@ def test_trees_say_what_the_library_says() -> None:
     rows = dice.normal(size=(400, len(FEATURES)))
     right = rows[:, 0] + rows[:, 1] * rows[:, 2] + dice.normal(size=400) > 0
     trees = fit([Key(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)])
-    ours = Decision(trees).log_odds(rows)
+    ours = Gate(trees).log_odds(rows)
     model = booster().fit(rows, right)
     assert np.allclose(ours, model.decision_function(rows), atol=1e-3)
     assert msgspec.json.decode(msgspec.json.encode(trees), type=Trees) == trees
 
 
 @pytest.mark.parametrize("model", ["nano", "small"])
-def test_the_shipped_decisions_tell_sure_from_doubtful(model: str) -> None:
-    decision = Decision.load(model)
-    assert decision.prices["quiet"] > decision.prices["balanced"] > decision.prices["eager"]
+def test_the_shipped_gates_tell_sure_from_doubtful(model: str) -> None:
+    gate = Gate.load(model)
+    assert gate.prices["quiet"] > gate.prices["balanced"] > gate.prices["eager"]
     sure, doubtful = (a_guess(("return", p), (" total", p), ("(x)", p)) for p in (0.97, 0.4))
     rows = [[*cuts(fill, fill.text, GAP)][-1].features for fill in (sure, doubtful)]
-    odds = decision.log_odds(np.array(rows))
+    odds = gate.log_odds(np.array(rows))
     assert odds[0] > 0 > odds[1]
 
 
@@ -98,7 +98,7 @@ def shown(fill: Fill, invoked: bool = False, **options: object) -> str:
     return to_show(fill, GAP, Settings(**options), invoked, Feedback(), None).text  # type: ignore[arg-type]
 
 
-def test_who_asks_or_sets_a_threshold_gets_no_decision() -> None:
+def test_who_asks_or_sets_a_threshold_passes_no_gate() -> None:
     doubtful = a_guess(("total", 0.6), (" += 1", 0.5))
     assert shown(doubtful, invoked=True) == doubtful.text
     assert shown(doubtful, min_confidence=0.5) == doubtful.text
@@ -154,7 +154,7 @@ def test_a_policy_is_played_on_notes() -> None:
         Key(3, ["urn total"], rows.copy(), np.array([True])),
     ]
     notes = [Typed("p", place, keys)]
-    played = play(notes, odds_of(notes, Decision(BY_SUM)), 1.0)
+    played = play(notes, odds_of(notes, Gate(BY_SUM)), 1.0)
     assert played.precision == 0.5
     assert played.wrong == 1.0
     assert played.ratio == (len("turn total")) / len("return total")

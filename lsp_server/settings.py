@@ -52,6 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     next_edit: bool = False
     status: bool = False  # for clients: whether they want `inpaint/status`
 
+    @property
+    def indexing(self) -> tuple[Json, ...]:
+        """The options that the index depends on."""
+        return self.enabled, self.workspace, self.folders, self.packages, self.disabled_globs
+
     def allow(self, file: PurePath, *languages: str, wait: bool = True) -> bool:
         """Whether to complete in this file, whose language has these names, and to copy from it. Where not `wait`, what
         is not known yet is found out beside, and not allowed until then.

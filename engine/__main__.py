@@ -142,7 +142,6 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
     humaneval.add_argument("--prefix-only", action="store_true", help="do not show the model what follows a gap")
     humaneval.add_argument("--no-copies", dest="copies", action="store_false", help="the model alone")
-    humaneval.add_argument("--no-check", dest="check", action="store_false", help="first fills, can they stand or not")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
@@ -211,7 +210,7 @@ def _run_eval_humaneval(args: argparse.Namespace) -> None:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
-    how = args.limit, args.seed, args.prefix_only, args.copies, args.check
+    how = args.limit, args.seed, args.prefix_only, args.copies
     scores = [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
     humaneval.report(scores).print(args.json)
 

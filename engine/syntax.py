@@ -36,9 +36,6 @@ GRAMMARS = {
     "go": ("tree_sitter_go", "language"),
     "rust": ("tree_sitter_rust", "language"),
 }
-# what a line with a bracket could be that is missing
-BLOCKS = {"go": "if x {", "rust": "if x {"}
-ENDS = ("}", ")", "]", "} else {", "})", "),", "},", "],")
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
 # what may follow a suggestion that ends within a statement: before the closers of its brackets, and after them
 PYTHON = (
@@ -99,32 +96,14 @@ def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:
     return all(parsed(around, line + within + opened + after) > tolerated for within, after in (("", ""), *endings))
 
 
-def misplaced(around: Around, line: str) -> bool:
-    """Whether a whole line, in a language with braces, leaves more errors than none or a bracket in its place would."""
-    count = parsed(around, line)
-    return count > 0 and count > min(_needs(around).values())  # mostly there are none, and the rest is not parsed
-
-
-def needed(around: Around) -> Iterator[str]:
-    """Of brackets and a block's beginning those that leave fewest errors, where that is fewer than no line does."""
-    found = _needs(around)
-    return (form for form, count in found.items() if count == min(found.values()) < found[""])
-
-
-@lru_cache(maxsize=8)
-def _needs(around: Around) -> dict[str, int]:
-    """The errors with nothing, with each of the brackets, and with a block's beginning in the place of a line."""
-    return {form: parsed(around, form) for form in ("", *ENDS, BLOCKS.get(around.language, "if (x) {"))}
-
-
-def around_of(prefix: str, suffix: str, language: str, lines: int = BELOW) -> Around:
-    """Whole lines, at most so many below; those above begin with one that is not indented, so as not to begin within a
+def around_of(prefix: str, suffix: str, language: str) -> Around:
+    """Whole lines, some below; those above begin with one that is not indented, so as not to begin within a
     statement.
     """
     above = prefix[: len(prefix) - len(head_of(prefix))].split("\n")[-ABOVE - 1 :]
     first = next((n for n, line in enumerate(above) if line[:1].strip() and line[:1] not in ")]}"), 0)
     below = suffix.partition("\n")[2].split("\n")
-    return Around(language, "\n".join(above[first:]), "\n".join(["", *below[:lines]]))
+    return Around(language, "\n".join(above[first:]), "\n".join(["", *below[:BELOW]]))
 
 
 @lru_cache(maxsize=8)

@@ -129,7 +129,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     )
     typing.add_argument("--workspace", action="store_true", help="and with the index of the workspace's files")
     typing.add_argument(
-        "--without", nargs="+", default=[], metavar="FILTER", help='and without each of these filters, "all" of them'
+        "--without", nargs="+", default=[], metavar="RULE", help='and without each of these rules, "all" of them'
     )
     typing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     typing.add_argument("--plot", type=Path, help="write precision over what is saved to this PNG")

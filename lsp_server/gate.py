@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -29,13 +30,14 @@ from numpy.typing import NDArray
 from engine import Fill
 from lsp_server.cursor import Gap, is_word, opens_block
 from lsp_server.feedback import Feedback
-from lsp_server.postprocess import LIKELIER, NAME, closed, filtered, presentable
+from lsp_server.postprocess import LIKELIER, closed, postprocessed, presentable
 from lsp_server.settings import Dial, Settings
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
 RECENT = 40  # completions
 COMMENTS = {"python": "#"}  # "//" elsewhere
 SCRIPTS = ("javascript", "javascriptreact", "typescript", "typescriptreact")
+NAME = re.compile(r"[^\W\d]\w*")
 LEAST = 1e-6  # probability
 DOCSTRING = 4_000  # characters in which one begins
 OF_CUTS = (
@@ -65,7 +67,7 @@ class Names(NamedTuple):
     begun: str
 
 
-class Shown(NamedTuple):
+class Verdict(NamedTuple):
     """What of a fill is shown, and the chance that it is right."""
 
     text: str
@@ -116,30 +118,30 @@ class Gate:
         odds: NDArray[np.float64] = self._start + self._value[self._trees, node].sum(1)
         return odds
 
-    def chosen(self, cuts: Sequence[Cut], text: str, price: float, shift: float = 0.0) -> Shown:
+    def chosen(self, cuts: Sequence[Cut], text: str, price: float, shift: float = 0.0) -> Verdict:
         """The beginning of the text with the most benefit; an empty one where none has any."""
         chances = 1 / (1 + np.exp(-self.log_odds(np.array([cut.features for cut in cuts])) - shift))
         sizes = np.array([len(text[: cut.end].strip()) for cut in cuts])
         benefits = chances * sizes - (1 - chances) * price
         best = int(benefits.argmax())
-        return Shown(text[: cuts[best].end] if benefits[best] > 0 else "", float(chances[best]))
+        return Verdict(text[: cuts[best].end] if benefits[best] > 0 else "", float(chances[best]))
 
 
-def to_show(fill: Fill, gap: Gap, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable) -> Shown:
+def to_show(fill: Fill, gap: Gap, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable) -> Verdict:
     """What of a fill is shown on a line: all that is worth it to who asked for it; unasked, by the gate, or by the
     threshold of who set one. Of a model that says nothing of its tokens, what is likelier right than not.
     """
     text = presentable(fill, gap)
-    whole = Shown(text, fill.before(len(text)).confidence if text else 0.0)
+    whole = Verdict(text, fill.before(len(text)).confidence if text else 0.0)
     if invoked or not text:
         return whole
     if settings.min_confidence is not None or not fill.pieces:
         least = LIKELIER if settings.min_confidence is None else settings.min_confidence
-        return whole if fill.confidence >= least else Shown("", fill.confidence)
+        return whole if fill.confidence >= least else Verdict("", fill.confidence)
     gate = Gate.load(fill.model)
     tried = list(cuts(fill, text, gap, feedback.tried(line)))
     best = gate.chosen(tried, text, gate.prices[settings.show], shift(feedback.judged()))
-    return Shown(filtered(best.text, gap), best.chance)
+    return Verdict(postprocessed(best.text, gap), best.chance)
 
 
 def shift(judged: Sequence[tuple[float, float]]) -> float:

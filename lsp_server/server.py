@@ -19,30 +19,30 @@ from pygls.exceptions import JsonRpcInvalidParams
 from engine.retrieval.exclusions import may_read
 from lsp_server import fetching
 from lsp_server.completer import Completer
-from lsp_server.completion import answered, completion_item, read_question
+from lsp_server.completion import answered, completion_item, read_query
 from lsp_server.cursor import fill_request, place_of
 from lsp_server.documents import path_of
-from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, LeadsTo, Report
+from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, FeedbackParams, LeadsTo
 from lsp_server.log import JOURNAL
 from lsp_server.messages import (
     Breath,
-    Content,
+    CellContent,
     DidChange,
     DidClose,
     DidOpen,
+    DocumentItem,
     Focus,
     Identifier,
-    Item,
     NotebookDidChange,
     NotebookDidClose,
     NotebookDidOpen,
     NotebookDidSave,
 )
-from lsp_server.next_edit import APPLIED, COPILOT, DID_REJECT, DID_SHOW, NEXT_EDIT, Asked
+from lsp_server.next_edit import APPLIED, COPILOT, DID_REJECT, DID_SHOW, NEXT_EDIT, NextEditParams
 from lsp_server.session import InpaintServer
 from lsp_server.settings import Json, Settings
 from lsp_server.statistics import BOUNDS
-from lsp_server.status import Cost, knows
+from lsp_server.status import FillCost, knows
 from lsp_server.transport import FAILURE, watch
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ async def notebook_did_change(ls: InpaintServer, params: NotebookDidChange) -> N
             closed(ls, cell.uri)
             await breath.take()
     for written in change.text_content or []:
-        content = msgspec.json.decode(written, type=Content)
+        content = msgspec.json.decode(written, type=CellContent)
         await changed(ls, content.document, content.changes, breath)
 
 
@@ -209,12 +209,12 @@ async def notebook_did_close(ls: InpaintServer, params: NotebookDidClose) -> Non
         await breath.take()
 
 
-def cells(items: list[msgspec.Raw]) -> Iterator[Item]:
+def cells(items: list[msgspec.Raw]) -> Iterator[DocumentItem]:
     """Those that are opened. Raises DecodeError where one is none."""
-    return (msgspec.json.decode(item, type=Item) for item in items)
+    return (msgspec.json.decode(item, type=DocumentItem) for item in items)
 
 
-async def opened(ls: InpaintServer, items: Iterable[Item], breath: Breath) -> None:
+async def opened(ls: InpaintServer, items: Iterable[DocumentItem], breath: Breath) -> None:
     encoding, root = types.PositionEncodingKind(ls.workspace.position_encoding).value, ls.workspace.root_path
     documents = []
     for item in items:
@@ -259,8 +259,8 @@ def did_focus(ls: InpaintServer, params: Json) -> None:
         document = types.TextDocumentIdentifier(ls.focus)
         asked_by_key = types.InlineCompletionContext(types.InlineCompletionTriggerKind.Invoked)  # is never refused
         place = types.Position(focus.position.line, focus.position.character)
-        question = read_question(ls, types.InlineCompletionParams(asked_by_key, document, place))
-        ls.completer.read_ahead(question.request if question else None)
+        query = read_query(ls, types.InlineCompletionParams(asked_by_key, document, place))
+        ls.completer.read_ahead(query.request if query else None)
 
 
 # ---------------------------------------------------------------- completion
@@ -271,20 +271,20 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     old one standing.
     """
     started = time.perf_counter()
-    question, uri, line = read_question(ls, params), params.text_document.uri, params.position.line
-    ls.focus, ls.silence = uri, "nothing" if question and not question.request else None
+    query, uri, line = read_query(ls, params), params.text_document.uri, params.position.line
+    ls.focus, ls.silence = uri, "nothing" if query and not query.request else None
     with ls.thinking():
-        answer = await answered(ls, uri, line, question)
+        answer = await answered(ls, uri, line, query)
     took = (time.perf_counter() - started) * 1000
     requests.info(
         "request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, answer.fill.passes if answer else "none"
     )
     nothing = types.InlineCompletionList(items=[])
-    if question is None or question.request is None or answer is None:
+    if query is None or query.request is None or answer is None:
         return nothing
     fill, (text, chance), others = answer
-    ls.cost = Cost(took, fill.passes, fill.instead, fill.model)
-    if not (question.invoked or knows(fill.model, question.gap.language)):
+    ls.cost = FillCost(took, fill.passes, fill.instead, fill.model)
+    if not (query.invoked or knows(fill.model, query.gap.language)):
         ls.silence = "untrained"  # nano answers while small, which knows more, is loading
         return nothing
     if not text:
@@ -293,18 +293,18 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     if fill.source and not may_read(PurePath(fill.source.path), ls.settings.disabled_globs, wait=False):
         ls.completer.forget()  # it may not be told any more
         return nothing
-    then = question.gap.filled(text)
+    then = query.gap.filled(text)
     leads_to = LeadsTo(uri, then.prefix + then.suffix)
-    if not question.invoked and ls.feedback.is_dismissed(leads_to):
+    if not query.invoked and ls.feedback.is_dismissed(leads_to):
         ls.silence = "dismissed"
         return nothing
-    request = question.request
-    ls.source = place_of(fill.source, request, question.range.start.line) if fill.source else None
+    request = query.request
+    ls.source = place_of(fill.source, request, query.range.start.line) if fill.source else None
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
-    identifier = ls.feedback.show(leads_to, text, question.gap.language, chance, ls.cost.latency_ms, (uri, line))
+    identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, ls.cost.latency_ms, (uri, line))
     offers = {ls.feedback.offer(identifier, other): other for other in others if other not in ("", text)}
-    items = [completion_item(question, each, own) for own, each in ({identifier: text} | offers).items()]
+    items = [completion_item(query, each, own) for own, each in ({identifier: text} | offers).items()]
     fetching.offer(ls)
     return types.InlineCompletionList(items=items)
 
@@ -315,7 +315,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
 async def next_edit(ls: InpaintServer, params: Json) -> Json:
     """The one edit that is due after those that were just made, or none. Raises JsonRpcInvalidParams."""
     try:
-        asked = msgspec.convert(params, Asked)
+        asked = msgspec.convert(params, NextEditParams)
     except msgspec.ValidationError as error:
         raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
     document = ls.documents.get(asked.text_document.uri)
@@ -361,7 +361,7 @@ def accepted(ls: InpaintServer, *arguments: Json) -> None:
 
 def feedback(ls: InpaintServer, params: Json) -> None:
     try:
-        report = msgspec.convert(params, Report)
+        report = msgspec.convert(params, FeedbackParams)
     except msgspec.ValidationError as error:
         logger.error("%s was ignored: %s.", FEEDBACK, error)
         return

@@ -23,7 +23,7 @@ from lsp_server.feedback import Feedback
 from lsp_server.next_edit import NextEdits
 from lsp_server.protocol import Protocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
-from lsp_server.status import STATUS, Cost, Reason, knows, status
+from lsp_server.status import STATUS, FillCost, Reason, knows, status
 from lsp_server.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class InpaintServer(LanguageServer):
         self.feedback = Feedback()
         self.files = Workspace(self.announce_soon, completer.forget)
         self.source: str | None = None  # where the last suggestion was copied from
-        self.cost: Cost | None = None  # of the last fill
+        self.cost: FillCost | None = None  # of the last fill
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
         self.documents = Documents()

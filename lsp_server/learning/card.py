@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from lsp_server.learning.__main__ import Played, Typed
+    from lsp_server.learning.policy import Played, Typed
     from lsp_server.settings import Dial
 
 CLASSES = 10  # of chances

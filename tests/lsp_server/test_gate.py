@@ -14,8 +14,9 @@ from engine.evaluation.places import Place
 from lsp_server.cursor import Gap
 from lsp_server.feedback import Feedback
 from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, Gate, Trees, cuts, shift, to_show
-from lsp_server.learning.__main__ import LIMITS, Key, Typed, booster, fit, held_out, odds_of, play
+from lsp_server.learning.__main__ import LIMITS, booster, fit, held_out
 from lsp_server.learning.card import card, reliability
+from lsp_server.learning.policy import KeyNote, Typed, odds_of, play
 from lsp_server.settings import Settings
 
 GAP = Gap("total = 0\n", "\n", "python")
@@ -77,7 +78,7 @@ def test_trees_say_what_the_library_says() -> None:
     dice = np.random.default_rng(0)
     rows = dice.normal(size=(400, len(FEATURES)))
     right = rows[:, 0] + rows[:, 1] * rows[:, 2] + dice.normal(size=400) > 0
-    trees = fit([Key(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)])
+    trees = fit([KeyNote(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)])
     ours = Gate(trees).log_odds(rows)
     model = booster().fit(rows, right)
     assert np.allclose(ours, model.decision_function(rows), atol=1e-3)
@@ -148,10 +149,10 @@ def test_a_policy_is_played_on_notes() -> None:
     doubtful = rows.copy()
     doubtful[0, SUM] = -2.0
     keys = [
-        Key(0, ["raise"], doubtful, np.array([False])),
-        Key(1, ["eturns"], rows.copy(), np.array([False])),
-        Key(2, ["turn total"], rows.copy(), np.array([True])),
-        Key(3, ["urn total"], rows.copy(), np.array([True])),
+        KeyNote(0, ["raise"], doubtful, np.array([False])),
+        KeyNote(1, ["eturns"], rows.copy(), np.array([False])),
+        KeyNote(2, ["turn total"], rows.copy(), np.array([True])),
+        KeyNote(3, ["urn total"], rows.copy(), np.array([True])),
     ]
     notes = [Typed("p", place, keys)]
     played = play(notes, odds_of(notes, Gate(BY_SUM)), 1.0)
@@ -168,7 +169,7 @@ def test_a_policy_is_played_on_notes() -> None:
 
 def test_what_judges_a_package_has_not_seen_it() -> None:
     place = Place("a.py", "python", "", "x", "")
-    key = Key(0, ["x"], np.zeros((1, len(FEATURES))), np.array([True]))
+    key = KeyNote(0, ["x"], np.zeros((1, len(FEATURES))), np.array([True]))
     notes = [Typed(package, place, [key]) for package in "abcdefab"]
     learned_of: list[set[str]] = []
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -30,14 +29,13 @@ from numpy.typing import NDArray
 from engine import Fill
 from lsp_server.cursor import Gap, is_word, opens_block
 from lsp_server.feedback import Feedback
-from lsp_server.postprocess import LIKELIER, closed, postprocessed, presentable
+from lsp_server.postprocess import LIKELIER, NAME, closed, postprocessed, presentable
 from lsp_server.settings import Dial, Settings
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
 RECENT = 40  # completions
 COMMENTS = {"python": "#"}  # "//" elsewhere
 SCRIPTS = ("javascript", "javascriptreact", "typescript", "typescriptreact")
-NAME = re.compile(r"[^\W\d]\w*")
 LEAST = 1e-6  # probability
 DOCSTRING = 4_000  # characters in which one begins
 OF_CUTS = (

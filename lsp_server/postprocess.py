@@ -1,5 +1,5 @@
-"""What of a fill could be shown: not what stands right of the cursor or below it already, no blank lines at the end, no
-bracket that it does not close.
+"""What of a fill could be shown: not what stands around the cursor already, no blank lines at the end, no bracket that
+it does not close.
 
 What else is wrong is for the gate to keep away. `python -m engine eval typing --without all` tells what each of these
 rules keeps away, and ratio and precision without it.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from engine import Fill
+from engine.languages import NAMES
 from lsp_server.cursor import Gap, is_word
 
 Rule: TypeAlias = Callable[[str, Gap], str]
@@ -19,7 +20,10 @@ Rule: TypeAlias = Callable[[str, Gap], str]
 PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
 GOES_ON = ("(", "[", "{", ",")
+LEARNED = frozenset(NAMES.values())  # languages
 LIKELIER = 0.5
+AGAIN = 3  # characters of a beginning
+NAME = re.compile(r"[^\W\d]\w*")
 STRING = re.compile(r'"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n])*\'|`(?:\\.|[^`\\])*`?')  # or the beginning of one
 LONG = 400  # characters of a line that are looked at
 
@@ -80,6 +84,28 @@ def without_lines_below(text: str, gap: Gap) -> str:
     return text
 
 
+def without_line_above(text: str, gap: Gap) -> str:
+    """Nothing where the cursor's line would become the one above it over again."""
+    first, goes_on, _ = text.partition("\n")
+    line = gap.head + first + ("" if goes_on else gap.rest)
+    above = gap.prefix.removesuffix(gap.head)[:-1].rpartition("\n")[2]
+    return "" if line.rstrip() == above.rstrip() and NAME.search(line) else text
+
+
+def without_line_again(text: str, gap: Gap) -> str:
+    """Nothing where it begins the cursor's line once more, or what of that a bracket still has open."""
+    head = gap.head[:LONG]
+    open_at = unclosed(head)
+    beginning = head[: open_at[0] + 1 if open_at else None].strip()
+    return "" if len(beginning) >= AGAIN and NAME.search(beginning) and text.lstrip().startswith(beginning) else text
+
+
+def without_indentation_again(text: str, gap: Gap) -> str:
+    """Where the user has indented the line, in a language that no model of ours has learned, not once more."""
+    again = gap.language not in LEARNED and gap.head and not gap.head.strip()
+    return text.lstrip(" \t") if again else text
+
+
 def without_split_word(text: str, gap: Gap) -> str:
     """Nothing where its end would grow together with a word right of the cursor."""
     return "" if is_word(text[-1:]) and is_word(gap.rest[:1]) else text
@@ -130,4 +156,12 @@ def balanced(text: str) -> bool:
     return all(text.count(quote) % 2 == 0 for quote in QUOTES)
 
 
-RULES: tuple[Rule, ...] = (without_rest_of_line, without_lines_below, closed, without_split_word)
+RULES: tuple[Rule, ...] = (
+    without_rest_of_line,
+    without_lines_below,
+    without_indentation_again,
+    without_line_again,
+    closed,
+    without_line_above,
+    without_split_word,
+)

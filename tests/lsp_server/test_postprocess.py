@@ -68,6 +68,19 @@ def test_the_lines_below_are_not_repeated(marked: str, text: str, expected: str)
     assert shown(marked, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("    check(one, 1)\n    check(|)\n", "one, 1", ""),
+        ("    check(one, 1)\n    check(|)\n", "one, 2", "one, 2"),
+        ("    blank: bool\n|\n", "    blank: bool\n    blank: bool", ""),
+        ("|\n", "x", "x"),
+    ],
+)
+def test_the_line_above_is_not_repeated(marked: str, text: str, expected: str) -> None:
+    assert shown(marked, text) == expected
+
+
 def test_after_a_right_line_no_wrong_ones() -> None:
     pieces = (Piece(9, 0.9), Piece(14, 0.8), Piece(16, 0.1), Piece(21, 0.1), Piece(21, 0.9))
     fill = msgspec.structs.replace(a_fill("return x\n    y\n    z", 0.05), pieces=pieces)

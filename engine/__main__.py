@@ -129,7 +129,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     )
     typing.add_argument("--workspace", action="store_true", help="and with the index of the workspace's files")
     typing.add_argument(
-        "--without", nargs="+", default=[], metavar="FILTER", help='and without each of these filters, "all" of them'
+        "--without", nargs="+", default=[], metavar="RULE", help='and without each of these rules, "all" of them'
     )
     typing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     typing.add_argument("--plot", type=Path, help="write precision over what is saved to this PNG")
@@ -142,7 +142,6 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
     humaneval.add_argument("--prefix-only", action="store_true", help="do not show the model what follows a gap")
     humaneval.add_argument("--no-copies", dest="copies", action="store_false", help="the model alone")
-    humaneval.add_argument("--no-check", dest="check", action="store_false", help="first fills, can they stand or not")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(humaneval, seed=False)
     humaneval.set_defaults(run=_run_eval_humaneval, extra="bench")
@@ -211,7 +210,7 @@ def _run_eval_humaneval(args: argparse.Namespace) -> None:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
-    how = args.limit, args.seed, args.prefix_only, args.copies, args.check
+    how = args.limit, args.seed, args.prefix_only, args.copies
     scores = [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
     humaneval.report(scores).print(args.json)
 
@@ -404,14 +403,14 @@ def _train(command: argparse.ArgumentParser) -> None:
     workspace.add_argument("--tokens", type=int, help="to train on (default: once over the files, 50000 to 400000)")
     workspace.set_defaults(run=_run_workspace)
 
-    shares = steps.add_parser("shares", help="learn how far copies are believed")
-    shares.add_argument(
+    copies = steps.add_parser("copy-weights", help="learn how far copies are believed")
+    copies.add_argument(
         "packages", type=Path, nargs="+", help="folders of installed packages, none that is reported on"
     )
-    shares.add_argument("--places", type=int, default=170, help="cursors in each (default: 170)")
-    shares.add_argument("--model", default="small", help="a shipped model (default: small)")
-    shares.add_argument("--out", type=Path, required=True, help="the shares.json to write")
-    shares.set_defaults(run=_run_shares)
+    copies.add_argument("--places", type=int, default=170, help="cursors in each (default: 170)")
+    copies.add_argument("--model", default="small", help="a shipped model (default: small)")
+    copies.add_argument("--out", type=Path, required=True, help="the copy_weights.json to write")
+    copies.set_defaults(run=_run_copy_weights)
 
     plot = steps.add_parser("plot", help="plot the losses of a state's log")
     plot.add_argument("--state", type=Path, required=True)
@@ -476,10 +475,10 @@ def _run_workspace(args: argparse.Namespace) -> None:
     workspace.run(args.folders, args.out, args.model, args.tokens)
 
 
-def _run_shares(args: argparse.Namespace) -> None:
-    from engine.training import shares
+def _run_copy_weights(args: argparse.Namespace) -> None:
+    from engine.training import copy_weights
 
-    shares.run(args.model, args.packages, args.places, args.out)
+    copy_weights.run(args.model, args.packages, args.places, args.out)
 
 
 def _run_plot(args: argparse.Namespace) -> None:

@@ -109,7 +109,6 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     verify all, so that their text is the same whatever the drafts were; public ones have their family's rule. That is
     up to rounding: what is reused of a KV memory was computed in passes of other lengths, and where two tokens are
     about as likely, the other may win.
-    Without `check`, a line that cannot stand in its place is not written otherwise.
     `sampling` draws tokens at a temperature above 0, for which all are verified whatever `trust` is; its other options
     are for public checkpoints.
     """
@@ -131,7 +130,6 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     snippets: bool = True
     trust: float = 1.0
     others: tuple[str, ...] = ()
-    check: bool = True
     sampling: Sampling = Sampling()
 
 

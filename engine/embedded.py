@@ -1,15 +1,13 @@
 """The embedded model: finds its files, keeps its KV memory, answers requests.
 
 The way of a request is `Embedded.fill`: tabs become the blanks that models know (`tabs`), the text becomes tokens
-(`prompt`), they are decoded (`decoding.draft_verify`), the fill is checked, and decoded otherwise where it cannot stand
-in its place (`standing`), and it gets its tabs back.
+(`prompt`), they are decoded (`decoding.draft_verify`), and the fill gets its tabs back.
 """
 
 from __future__ import annotations
 
 import statistics
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +27,6 @@ from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap
 from engine.prompt import CHARACTERS, Prompt, prompt
 from engine.retrieval import copying
-from engine.standing import CANNOT, FITS, beginnings, begun, verdict, with_beginning
 from engine.tabs import Seen
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 
@@ -40,8 +37,6 @@ WEIGHTS = Path(__file__).parent / "weights"
 GRAPH, STORED = "graph.onnx", "model.safetensors"
 SLICES, PATIENCE = (64, 32, 16, 8), 0.06  # tokens that are read at once: the most that take so many seconds
 LINE, ROWS = 3, 4  # passes that a line takes until some were made, and rows of each
-TRIES = 5  # of other beginnings, where a fill cannot stand
-SURE = 0.3  # confidence with which the first that can is taken
 NEVER = [token for token in range(len(SPECIALS)) if token != EOM]  # is drawn
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
@@ -116,7 +111,7 @@ class Embedded:
         """See Engine.fill."""
         takes(request, *DRAWN)
         seen = Seen.of(request)
-        return seen.restored(self._checked(seen.request, cancel, seen.watched(watch)))
+        return seen.restored(self._decoded(seen.request, cancel, seen.watched(watch)))
 
     def in_time(self, request: FillRequest) -> bool:
         """Whether a line is likely to be there within the deadline: by what is to be read for it, how many passes the
@@ -154,31 +149,6 @@ class Embedded:
             yield
             rows = next((rows for rows in SLICES if pace.seconds(rows) <= PATIENCE), SLICES[-1])
             self._model.read(unread[:rows])
-
-    def _checked(self, request: FillRequest, cancel: threading.Event, watch: Watch | None) -> Fill:
-        """The fill; where it cannot stand in its place, or a name is wanted, the best of a few that begin otherwise.
-        Who watches has seen it by then, and who draws gets what is drawn.
-        """
-        started = time.perf_counter()
-        fills = [self._decoded(request, cancel, watch)]
-        if watch or request.sampling.temperature or not request.check:
-            return fills[0]
-        verdicts, others = [verdict(request, fills[0])], beginnings(request)
-        sure = verdicts[0] == FITS
-        while not sure and len(fills) <= TRIES:
-            left = None if request.deadline_ms is None else request.deadline_ms - 1000 * (time.perf_counter() - started)
-            beginning = next(others, None) if left is None or left > 0 else None
-            if beginning is None:
-                break
-            asked = msgspec.structs.replace(begun(request, beginning, [fill.text for fill in fills]), deadline_ms=left)
-            fill = with_beginning(beginning, self._decoded(asked, cancel, None), request)
-            fills.append(fill)
-            verdicts.append(verdict(request, fill) if fill.complete else CANNOT)
-            sure = verdicts[-1] == FITS and (fill.confidence >= SURE or bool(beginning.strip()))
-        best = max(verdicts)
-        standing = [fill for fill, each in zip(fills, verdicts, strict=True) if each == best]
-        chosen = fills[0] if fills[0] in standing else max(standing, key=lambda fill: fill.confidence)
-        return msgspec.structs.replace(chosen, passes=sum(fill.passes for fill in fills))
 
     def _decoded(self, request: FillRequest, cancel: threading.Event, watch: Watch | None) -> Fill:
         drawn = bool(request.sampling.temperature)

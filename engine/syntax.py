@@ -1,8 +1,4 @@
-"""Whether a text can stand in its place: what a tolerant parser (tree-sitter) says of the lines around it.
-
-The lines around the cursor's are parsed once and kept; a text in its place is then an edit of them, which costs a
-fraction of a millisecond. It breaks the place where there are errors that were not there with the cursor's line left
-out, however what it leaves open is closed: a suggestion may end in the middle of a statement.
+"""How many errors a tolerant parser (tree-sitter) finds in a text.
 
 A parser that recovers from errors may take seconds for a long line. So it gets so much text and time, and what is not
 told by then is Unknown. While it parses, other threads have their turns.
@@ -16,16 +12,11 @@ import math
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from functools import lru_cache, partial
-from typing import NamedTuple
+from functools import lru_cache
 
-from tree_sitter import Language, Node, Parser, Point, Tree
+from tree_sitter import Language, Node, Parser
 
-from engine.tabs import head_of
-
-ABOVE, BELOW = 120, 30  # lines
-BYTES, SECONDS = 1 << 15, 0.02  # that are parsed, and that it takes, at most
-FILE = 1 << 20  # bytes of a whole file
+FILE = 1 << 20  # bytes
 CHUNK = 1 << 12  # bytes that a parser is given at once
 GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
@@ -36,27 +27,6 @@ GRAMMARS = {
     "go": ("tree_sitter_go", "language"),
     "rust": ("tree_sitter_rust", "language"),
 }
-# what a line with a bracket could be that is missing
-BLOCKS = {"go": "if x {", "rust": "if x {"}
-ENDS = ("}", ")", "]", "} else {", "})", "),", "},", "],")
-CLOSERS = {"(": ")", "[": "]", "{": "}"}
-# what may follow a suggestion that ends within a statement: before the closers of its brackets, and after them
-PYTHON = (
-    ("", ""), ("x", ""), ("", ":"), ("x", ":"), (" x", ":"), (" x in x", ":"), (" in x", ":"), (": x", ""), ('"', ""),
-    ("'", ""), ('"""', ""), ("'''", ""), (" = x", ""), (" else x", ""), (" import x", ""), ("\ndef x(): pass", ""),
-)  # fmt: skip
-BRACES = (
-    ("", ""), ("x", ""), ("", ";"), ("x", ";"), ("", " {}"), ("x", " {}"), ('"', ";"), ("'", ";"), ("`", ";"),
-    (": x", ""), (" = x", ";"), (" x", ""),
-)  # fmt: skip
-
-
-class Around(NamedTuple):
-    """The lines before and after the cursor's."""
-
-    language: str
-    above: str
-    below: str
 
 
 class Unknown(Exception):
@@ -67,12 +37,11 @@ _until: ContextVar[float] = ContextVar("_until", default=math.inf)
 
 
 @contextlib.contextmanager
-def budget(language: str, seconds: float = SECONDS) -> Iterator[None]:
+def budget(language: str, seconds: float) -> Iterator[None]:
     """So much of the thread's processor time may all take that is parsed in it, but for loading the grammar; then it is
     left by Unknown. That the machine is busy changes nothing.
     """
-    if language in GRAMMARS:
-        grammar(language)
+    grammar(language)
     token = _until.set(time.thread_time() + seconds)
     try:
         yield
@@ -86,82 +55,23 @@ def late() -> bool:
     return time.thread_time() > _until.get()
 
 
-def breaks(prefix: str, suffix: str, language: str, text: str) -> bool:
-    """Whether the text makes errors in its place; never in a language without a grammar here. The language is LSP's
-    name of it. Raises Unknown.
-    """
-    if language not in GRAMMARS:
-        return False
-    around, (rest, _, _) = around_of(prefix, suffix, language), suffix.partition("\n")
-    line = head_of(prefix) + text + rest
-    tolerated, opened = errors(lines_around(around).root_node), closing(line)
-    endings = ((PYTHON if language == "python" else BRACES) if not rest.strip() else ())[1:]
-    return all(parsed(around, line + within + opened + after) > tolerated for within, after in (("", ""), *endings))
-
-
-def misplaced(around: Around, line: str) -> bool:
-    """Whether a whole line, in a language with braces, leaves more errors than none or a bracket in its place would."""
-    count = parsed(around, line)
-    return count > 0 and count > min(_needs(around).values())  # mostly there are none, and the rest is not parsed
-
-
-def needed(around: Around) -> Iterator[str]:
-    """Of brackets and a block's beginning those that leave fewest errors, where that is fewer than no line does."""
-    found = _needs(around)
-    return (form for form, count in found.items() if count == min(found.values()) < found[""])
-
-
-@lru_cache(maxsize=8)
-def _needs(around: Around) -> dict[str, int]:
-    """The errors with nothing, with each of the brackets, and with a block's beginning in the place of a line."""
-    return {form: parsed(around, form) for form in ("", *ENDS, BLOCKS.get(around.language, "if (x) {"))}
-
-
-def around_of(prefix: str, suffix: str, language: str, lines: int = BELOW) -> Around:
-    """Whole lines, at most so many below; those above begin with one that is not indented, so as not to begin within a
-    statement.
-    """
-    above = prefix[: len(prefix) - len(head_of(prefix))].split("\n")[-ABOVE - 1 :]
-    first = next((n for n, line in enumerate(above) if line[:1].strip() and line[:1] not in ")]}"), 0)
-    below = suffix.partition("\n")[2].split("\n")
-    return Around(language, "\n".join(above[first:]), "\n".join(["", *below[:lines]]))
-
-
-@lru_cache(maxsize=8)
-def lines_around(around: Around) -> Tree:
-    return parse(around.language, f"{around.above}{around.below}".encode())
-
-
 @lru_cache(maxsize=len(GRAMMARS))
 def grammar(language: str) -> Language:
     module, function = GRAMMARS[language]
     return Language(getattr(importlib.import_module(module), function)())
 
 
-def parse(language: str, text: bytes, edited: Tree | None = None, most: int = BYTES) -> Tree:
-    """The tree of a text, which is made faster from that of another text, edited. Raises Unknown."""
-    if len(text) > most or late():
+def errors_of(text: str, language: str) -> int:
+    """How many there are in a whole file, which takes its time. Raises Unknown."""
+    data = text.encode()
+    if len(data) > FILE or late():
         raise Unknown
-    parser = partial(  # of its own, for this is done in several threads
-        Parser(grammar(language)).parse, lambda at, _: text[at : at + CHUNK], progress_callback=lambda *_: late()
-    )
+    parser = Parser(grammar(language))  # of its own, for this is done in several threads
     try:
-        return parser() if edited is None else parser(old_tree=edited)
+        tree = parser.parse(lambda at, _: data[at : at + CHUNK], progress_callback=lambda *_: late())
     except ValueError:  # it was stopped
         raise Unknown from None
-
-
-def parsed(around: Around, line: str) -> int:
-    """How many errors there are with this line among those around."""
-    tree = lines_around(around).copy()
-    start, above = len(around.above.encode()), around.above
-    inserted = line.encode()
-    at = Point(above.count("\n"), len(above[above.rfind("\n") + 1 :].encode()))
-    rows, last = inserted.count(b"\n"), len(inserted) - inserted.rfind(b"\n") - 1
-    end = Point(at.row + rows, last if rows else at.column + len(inserted))
-    tree.edit(start, start, start + len(inserted), at, at, end)
-    text = around.above.encode() + inserted + around.below.encode()
-    return errors(parse(around.language, text, tree).root_node)
+    return errors(tree.root_node)
 
 
 def errors(node: Node) -> int:
@@ -171,19 +81,3 @@ def errors(node: Node) -> int:
     if not node.has_error:
         return 0
     return 1 if node.is_error or node.is_missing else sum(map(errors, node.children))
-
-
-def errors_of(text: str, language: str) -> int:
-    """How many there are in a whole file, which takes its time. Raises Unknown."""
-    return errors(parse(language, text.encode(), most=FILE).root_node)
-
-
-def closing(text: str) -> str:
-    """The closers of the brackets that a text leaves open; brackets in literals count too."""
-    opened: list[str] = []
-    for character in text:
-        if character in CLOSERS:
-            opened.append(CLOSERS[character])
-        elif opened and character == opened[-1]:
-            opened.pop()
-    return "".join(reversed(opened))

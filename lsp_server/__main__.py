@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.loa
     if choice.family is not None or choice.sampling != Sampling():
         load_engine = partial(load_engine, family=choice.family, sampling=choice.sampling)
     if arguments.place is not None:
-        from lsp_server.terminal import try_place
+        from lsp_server.try_cli import try_place
 
         return try_place(arguments.place, settings, load_engine)
     if arguments.doctor:

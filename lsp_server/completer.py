@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -35,9 +35,6 @@ from lsp_server.watchdog import LOOK, RELOADS, Watchdog
 logger = logging.getLogger(__name__)
 
 READING = 0.2  # seconds without a key, after which the user looks at the completion
-
-
-Result = TypeVar("Result")
 
 
 class Filler(Protocol):
@@ -54,7 +51,7 @@ class Filler(Protocol):
 LoadEngine: TypeAlias = Callable[..., Filler]  # of a model, a device, and what else Engine.load takes
 
 
-class Job(NamedTuple):
+class FillJob(NamedTuple):
     """A fill that the worker makes or is about to make; of None where it was stopped or failed."""
 
     request: FillRequest
@@ -96,7 +93,6 @@ class Completer:
         self._load_engine = load_engine
         self._model = ("", "")  # and its device
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judging")
         self._watchdog = Watchdog()
         self._given_up = 0  # passes that did not come back
         self.on_hang: Callable[[str], None] = lambda sentence: None  # is told what is done about one
@@ -105,8 +101,8 @@ class Completer:
         self._uri = ""  # of the newest request
         self._turn = object()  # another one when that is superseded
         self._task: asyncio.Task[None] | None = None  # its answer
-        self._answer: asyncio.Future[Any] | None = None  # what that waits for
-        self._job: Job | None = None  # the newest
+        self._answer: asyncio.Future[Fill | None] | None = None  # what that waits for
+        self._job: FillJob | None = None  # the newest
         self._resting: asyncio.TimerHandle | None = None  # ends in a prefetch, and in reading ahead
         self._then: FillRequest | None = None  # what to prefetch
         self._ahead: FillRequest | None = None  # what to read for
@@ -173,25 +169,10 @@ class Completer:
             started = time.perf_counter()
         return found
 
-    async def aside(self, work: Callable[[], Result]) -> Result | None:
-        """What a function says of the newest request's fills, which takes longer than the loop may be held up; None
-        where a newer request came, or the text has changed.
-        """
-        turn = self._turn
-        self._answer = asyncio.get_running_loop().run_in_executor(self._aside, work)
-        try:
-            result: Result = await self._answer
-        except asyncio.CancelledError:
-            if self._turn is turn:
-                self.supersede()
-                raise
-            return None
-        return result if self._turn is turn else None
-
     def _ready(self) -> bool:
         return self._engine is not None and self.loading.done()
 
-    def _joined(self, request: FillRequest) -> Job | None:
+    def _joined(self, request: FillRequest) -> FillJob | None:
         """The job whose answer is one to the request too, if it goes on."""
         job = self._job
         going_on = job is not None and not job.answer.done() and not job.cancel.is_set()
@@ -247,15 +228,15 @@ class Completer:
         if not (work.cancelled() or work.result() or cancel.is_set()):
             self.read_ahead(request)
 
-    def _start(self, request: FillRequest) -> Job:
+    def _start(self, request: FillRequest) -> FillJob:
         cancel = threading.Event()
         work = self._worker.submit(self._run, request, cancel)
-        self._job = Job(request, cancel, work, asyncio.wrap_future(work))
+        self._job = FillJob(request, cancel, work, asyncio.wrap_future(work))
         self._job.answer.add_done_callback(partial(keep, self._cache, request))
         self._look(self._job)
         return self._job
 
-    def _look(self, job: Job) -> None:
+    def _look(self, job: FillJob) -> None:
         """Look again and again whether the worker comes back, until the job is done."""
         if self._watchdog.overdue():
             self._give_up()
@@ -310,7 +291,7 @@ class Completer:
             work.wasted_ms += (time.perf_counter() - started) * 1000
         return fill
 
-    def supersede(self, keep: Job | None = None) -> None:
+    def supersede(self, keep: FillJob | None = None) -> None:
         """Have the newest request answered with nothing, and stop the work, if there is any, but for a job to keep."""
         self._turn = object()
         self._stop_resting()
@@ -351,8 +332,7 @@ class Completer:
         if self._reading is not None:
             with contextlib.suppress(RuntimeError):
                 self._reading[1].cancel()
-        for thread in (self._worker, self._aside):
-            thread.shutdown(wait=False, cancel_futures=True)
+        self._worker.shutdown(wait=False, cancel_futures=True)
 
 
 def checked(fill: Fill) -> Fill:

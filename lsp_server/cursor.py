@@ -17,7 +17,7 @@ from lsp_server.buffers import Buffer, Place
 from lsp_server.settings import Settings
 
 BEFORE, AFTER = 32_768, 16_384  # characters: more than any window of the model
-HOPELESS = 0.3  # confidence of a fill that no decision would show
+HOPELESS = 0.3  # confidence of a fill that no gate would let through
 OPENERS = (":", "(", "[", "{")
 
 

@@ -18,7 +18,7 @@ from engine.languages import language_of_id
 from lsp_server.buffers import Buffer, Place, line_ends, without_end
 from lsp_server.cursor import AFTER, BEFORE, Gap
 from lsp_server.edits import GONE, Edits, numbers
-from lsp_server.messages import Breath, Change, Identifier, Item, Notebook, Position, Splice, pieces
+from lsp_server.messages import Breath, DocumentItem, Identifier, Notebook, Position, Splice, TextChange, pieces
 
 RELATED = 6  # documents that a completion may copy from
 LOOKED_AT = 4 * RELATED  # of the language, at most
@@ -66,7 +66,7 @@ class Document(Buffer):
         """Make the changes. Raises ValueError or DecodeError where one is none."""
         self.unsaved, since = True, next(numbers)
         for written in changes:
-            change = msgspec.json.decode(written, type=Change)
+            change = msgspec.json.decode(written, type=TextChange)
             if change.range is None:
                 await self.rewrite(change.text, breath)
             else:
@@ -88,7 +88,7 @@ class Documents(dict[str, Document]):
         super().__init__()
         self.notebooks: dict[str, list[str]] = {}
 
-    async def open(self, item: Item, encoding: str, root: str | None, breath: Breath) -> Document:
+    async def open(self, item: DocumentItem, encoding: str, root: str | None, breath: Breath) -> Document:
         document = Document(item.uri, item.language_id, encoding, root)
         document.version = item.version
         await document.rewrite(item.text, breath)

@@ -28,7 +28,7 @@ KEPT = 1_000  # completions
 WORTH: dict[Outcome, float] = {"shown": 0.0, "dismissed": 0.0, "partlyAccepted": 0.5, "accepted": 1.0}
 
 
-class Report(msgspec.Struct, frozen=True):
+class FeedbackParams(msgspec.Struct, frozen=True):
     """What a client says in `inpaint/feedback`; `characters` are the UTF-16 units just accepted."""
 
     id: str
@@ -43,7 +43,7 @@ class LeadsTo(NamedTuple):
     text: str
 
 
-class Completion(msgspec.Struct, kw_only=True, rename="camel"):
+class ShownCompletion(msgspec.Struct, kw_only=True, rename="camel"):
     """One that was shown. `characters` were accepted of it in parts, `left` are left to accept, in UTF-16 units."""
 
     id: str
@@ -64,7 +64,7 @@ class Feedback:
     def __init__(self) -> None:
         self.counts = none_yet()
         self.statistics = Statistics()
-        self._completions: dict[str, Completion] = {}  # by id, oldest first
+        self._completions: dict[str, ShownCompletion] = {}  # by id, oldest first
         self._leads_to: LeadsTo | None = None  # what the newest one makes
         self._line: Hashable = None  # that the newest one was shown on
         self._tried = 0  # on that line, and not accepted
@@ -73,7 +73,7 @@ class Feedback:
         self._instead: dict[str, int] = {}  # the UTF-16 units of what was offered beside the newest one, by id
 
     @property
-    def completions(self) -> list[Completion]:
+    def completions(self) -> list[ShownCompletion]:
         return list(self._completions.values())
 
     def judged(self) -> list[tuple[float, float]]:
@@ -118,7 +118,7 @@ class Feedback:
         self.counts["shown"] += 1
         self.statistics.count(language, "shown")
         number = str(self.counts["shown"])
-        new = Completion(id=number, language=language, left=left, confidence=confidence, latency_ms=latency_ms)
+        new = ShownCompletion(id=number, language=language, left=left, confidence=confidence, latency_ms=latency_ms)
         self._completions[new.id] = new
         if len(self._completions) > KEPT:
             del self._completions[next(iter(self._completions))]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import uuid
 from concurrent.futures import Future
 from pathlib import Path
 
 import platformdirs
 import psutil
 from lsprotocol import types
-from pygls.lsp.server import LanguageServer
 
-from engine import Cancelled, EngineError, get
+from engine import AUTO, Cancelled, EngineError, get
+from lsp_server.session import InpaintServer
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +23,16 @@ ENOUGH = 200  # completions in a session, after which the user may want better o
 YES, NO = "Get it", "Not now"
 
 
-async def fetch(ls: LanguageServer, name: str) -> None:
+async def fetch(ls: InpaintServer, name: str) -> None:
     """Fetch and convert a model in a thread of its own, with progress that the user may cancel.
 
     Raises EngineError with what to do, and Cancelled.
     """
     loop, done, cancelled = asyncio.get_running_loop(), Future[Path](), threading.Event()
-    window, token = ls.client_capabilities.window, str(uuid.uuid4())
-    shows = bool(window and window.work_done_progress)
+    token = ""  # of the progress that is shown, if it is
 
     def report(text: str) -> None:
-        if shows:
+        if token:
             ls.work_done_progress.report(token, types.WorkDoneProgressReport(message=text))
 
     def say(text: str) -> None:
@@ -51,18 +49,47 @@ async def fetch(ls: LanguageServer, name: str) -> None:
             logger.exception("%s could not be fetched.", name)
             done.set_exception(EngineError(f"{name} could not be fetched ({type(error).__name__}); the log says more"))
 
-    if shows:
-        await ls.work_done_progress.create_async(token)
+    if ls.shows_progress:
         begin = types.WorkDoneProgressBegin(title=f"Inpaint: getting {name}", cancellable=True)
-        ls.work_done_progress.begin(token, begin)
+        token = await ls.begin_progress(begin)
         ls.work_done_progress.tokens[token].add_done_callback(lambda _: cancelled.set())
     threading.Thread(target=work, name="fetching", daemon=True).start()
     try:
         await asyncio.wrap_future(done)
     finally:
         cancelled.set()  # where the session ends
-        if shows:
+        if token:
             ls.work_done_progress.end(token, types.WorkDoneProgressEnd())
+
+
+async def fetch_and_use(ls: InpaintServer, name: str) -> None:
+    """The model that answers is loaded anew where it may be another now."""
+    try:
+        await fetch(ls, name)
+    except Cancelled:
+        ls.tell(types.MessageType.Info, f"{name} was not fetched. The next time goes on where this stopped.")
+    except EngineError as error:
+        ls.tell(types.MessageType.Error, str(error))
+    else:
+        ls.tell(types.MessageType.Info, f"{name} is there.")
+        if ls.settings.model.partition(":")[0] in (AUTO, name):
+            ls.completer.load(ls.settings.model, ls.settings.device)
+            ls.follow_loading()
+    ls.announce()
+
+
+def offer(ls: InpaintServer) -> None:
+    """Offer a better one, once, where it is time for that."""
+    window = ls.client_capabilities.window
+    can_ask = window is not None and window.show_message is not None
+    if can_ask and not ls.offered and is_due(ls.cost.model if ls.cost else "", ls.feedback.counts["shown"]):
+        ls.offered = True
+        ls.fetching = asyncio.ensure_future(fetch_if_wanted(ls))
+
+
+async def fetch_if_wanted(ls: InpaintServer) -> None:
+    if await accepts(ls):
+        await fetch_and_use(ls, BETTER)
 
 
 def is_due(answered: str, shown: int) -> bool:
@@ -82,7 +109,7 @@ def is_due(answered: str, shown: int) -> bool:
     return True
 
 
-async def accepts(ls: LanguageServer) -> bool:
+async def accepts(ls: InpaintServer) -> bool:
     """Whether the user wants the better model, who is told what it takes."""
     message = f"Inpaint: a better model can be fetched, once. It is {BETTER}, {get.MODELS[BETTER]}."
     actions = [types.MessageActionItem(title=YES), types.MessageActionItem(title=NO)]

@@ -19,7 +19,7 @@ STRETCH = 0.01  # seconds of work, after which the loop gets its turn
 NEWLINE = re.compile(rb"[^\\]\\n")  # as JSON writes it: after it, no character and no escape goes on
 
 
-class Message(msgspec.Struct):
+class RpcMessage(msgspec.Struct):
     """Any message; `params` is JSON."""
 
     jsonrpc: str
@@ -38,7 +38,7 @@ class Range(msgspec.Struct, gc=False):
     end: Position
 
 
-class Change(msgspec.Struct, gc=False):
+class TextChange(msgspec.Struct, gc=False):
     """Of a part of the text, or of all of it; `text` is JSON."""
 
     text: msgspec.Raw
@@ -50,7 +50,7 @@ class Identifier(msgspec.Struct, gc=False):
     version: int | None = None
 
 
-class Item(msgspec.Struct, rename="camel"):
+class DocumentItem(msgspec.Struct, rename="camel"):
     """A document that is opened; `text` is JSON."""
 
     uri: str
@@ -67,11 +67,11 @@ class Focus(msgspec.Struct, rename="camel"):
 
 
 class DidOpen(msgspec.Struct, rename="camel"):
-    text_document: Item
+    text_document: DocumentItem
 
 
 class DidChange(msgspec.Struct, rename="camel"):
-    """`content_changes` are JSON, each a Change."""
+    """`content_changes` are JSON, each a TextChange."""
 
     text_document: Identifier
     content_changes: list[msgspec.Raw]
@@ -93,7 +93,7 @@ class Notebook(msgspec.Struct):
 
 
 class NotebookDidOpen(msgspec.Struct, rename="camel"):
-    """`cell_text_documents` are JSON, each an Item."""
+    """`cell_text_documents` are JSON, each a DocumentItem."""
 
     notebook_document: Notebook
     cell_text_documents: list[msgspec.Raw]
@@ -108,22 +108,22 @@ class Splice(msgspec.Struct, rename="camel"):
 
 
 class Structure(msgspec.Struct, rename="camel"):
-    """Which cells there are; `did_open` are JSON, each an Item."""
+    """Which cells there are; `did_open` are JSON, each a DocumentItem."""
 
     array: Splice
     did_open: list[msgspec.Raw] | None = None
     did_close: list[Identifier] | None = None
 
 
-class Content(msgspec.Struct):
-    """`changes` of a cell's text are JSON, each a Change."""
+class CellContent(msgspec.Struct):
+    """`changes` of a cell's text are JSON, each a TextChange."""
 
     document: Identifier
     changes: list[msgspec.Raw]
 
 
 class CellChanges(msgspec.Struct, rename="camel"):
-    """`text_content` are JSON, each a Content."""
+    """`text_content` are JSON, each a CellContent."""
 
     structure: Structure | None = None
     text_content: list[msgspec.Raw] | None = None

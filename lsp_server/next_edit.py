@@ -48,7 +48,7 @@ EXPLANATIONS: dict[Why, str] = {
 }
 
 
-class Asked(msgspec.Struct, rename="camel"):
+class NextEditParams(msgspec.Struct, rename="camel"):
     """What a client asks: where the cursor is, in which version of the text."""
 
     text_document: Identifier
@@ -59,17 +59,17 @@ class Command(msgspec.Struct):
     arguments: list[str]
 
 
-class Item(msgspec.Struct):
+class ShownItem(msgspec.Struct):
     command: Command
 
 
-class Shown(msgspec.Struct):
+class DidShowParams(msgspec.Struct):
     """What a client says in `textDocument/didShowInlineEdit`."""
 
-    item: Item
+    item: ShownItem
 
 
-class Rejected(msgspec.Struct):
+class DidRejectParams(msgspec.Struct):
     """What a client says in `inpaint/didRejectNextEdit`; only who rejects an edit does not want another like it."""
 
     id: str
@@ -87,7 +87,7 @@ class NextEdits:
         self.counts = {"shown": 0, "accepted": 0, "rejected": 0}
         self.why: Why = "once"
 
-    async def answer(self, asked: Asked) -> Json:
+    async def answer(self, asked: NextEditParams) -> Json:
         """The one edit that is due, in the protocol's shape; beside it all edits, where there are many places."""
         document = self._documents.get(asked.text_document.uri)
         if document is None or asked.text_document.version not in (None, document.version):
@@ -143,12 +143,12 @@ class NextEdits:
 
     def shown(self, params: Json) -> None:
         """Raises ValidationError where the params are none."""
-        msgspec.convert(params, Shown)
+        msgspec.convert(params, DidShowParams)
         self.counts["shown"] += 1
 
     def rejected(self, params: Json) -> None:
         """Mute what was rejected. Raises ValidationError where the params are none."""
-        report = msgspec.convert(params, Rejected)
+        report = msgspec.convert(params, DidRejectParams)
         if report.id in self._offered and report.reason == "rejected":
             self._muted.add(self._offered.pop(report.id))
             self.counts["rejected"] += 1

@@ -23,11 +23,11 @@ from lsp_server.messages import (
     DidChange,
     DidClose,
     DidOpen,
-    Message,
     NotebookDidChange,
     NotebookDidClose,
     NotebookDidOpen,
     NotebookDidSave,
+    RpcMessage,
 )
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def cancels(params: Any) -> bool:
     return isinstance(params, dict) and isinstance(params.get("id"), (str, int))
 
 
-class Refused(Exception):
+class RefusedMessage(Exception):
     """A message that is none, or comes at the wrong time: its answer's id, the error's code and its sentence."""
 
     def __init__(self, identifier: str | int | None, code: Code, sentence: str) -> None:
@@ -85,7 +85,7 @@ class Protocol(LanguageServerProtocol):
             elif self._timely(text.method, None):
                 await asyncio.sleep(0)  # for a long one that took a while, and the next step takes as long
                 await self._take_text(text)
-        except Refused as refused:
+        except RefusedMessage as refused:
             logger.error("a message was refused: %s", refused)
             error = {"code": refused.code.value, "message": str(refused)}
             self._send_data({"jsonrpc": "2.0", "id": refused.identifier, "error": error})
@@ -99,31 +99,31 @@ class Protocol(LanguageServerProtocol):
         if not self._timely(method, identifier):
             return
         if method in TEXT:
-            raise Refused(identifier, Code.InvalidRequest, f"{method} is a notification")
+            raise RefusedMessage(identifier, Code.InvalidRequest, f"{method} is a notification")
         try:
             structured = self.structure_message(message)
         except JsonRpcInvalidParams:
             sentence = f"the params of {method[:80]} are not those of the protocol"
             if identifier is not None:
-                raise Refused(identifier, Code.InvalidParams, sentence) from None
+                raise RefusedMessage(identifier, Code.InvalidParams, sentence) from None
             logger.error("a message was left alone: %s", sentence)
             return
         if identifier is not None and not hasattr(structured, "id"):
-            raise Refused(identifier, Code.InvalidRequest, f"{method} is a notification")
+            raise RefusedMessage(identifier, Code.InvalidRequest, f"{method} is a notification")
         if method == types.CANCEL_REQUEST and not cancels(message.get("params")):
             logger.error("a message was left alone: what %s cancels is no request's id", method)
             return
         self._initialized = self._initialized or method == types.INITIALIZE
         self.handle_message(structured)
 
-    async def _take_text(self, message: Message) -> None:
+    async def _take_text(self, message: RpcMessage) -> None:
         try:
             await self.fm.features[message.method](msgspec.json.decode(message.params, type=TEXT[message.method]))
         except (ValueError, RecursionError, msgspec.DecodeError) as error:
             logger.error("the params of %s are not those of the protocol: %s", message.method, error)
 
     def _timely(self, method: str, identifier: str | int | None) -> bool:
-        """Whether it is the time for a message. Raises Refused for a request when it is not."""
+        """Whether it is the time for a message. Raises RefusedMessage for a request when it is not."""
         if method == types.EXIT or (self._initialized and not self._shutdown and method != types.INITIALIZE):
             return True
         if not self._initialized and method == types.INITIALIZE and not self._shutdown:
@@ -131,10 +131,10 @@ class Protocol(LanguageServerProtocol):
         if identifier is None:
             return False
         if self._shutdown:
-            raise Refused(identifier, Code.InvalidRequest, "the server has been shut down: exit comes next")
+            raise RefusedMessage(identifier, Code.InvalidRequest, "the server has been shut down: exit comes next")
         if self._initialized:
-            raise Refused(identifier, Code.InvalidRequest, "the server has been initialized already")
-        raise Refused(identifier, Code.ServerNotInitialized, "the first request must be initialize")
+            raise RefusedMessage(identifier, Code.InvalidRequest, "the server has been initialized already")
+        raise RefusedMessage(identifier, Code.ServerNotInitialized, "the first request must be initialize")
 
     def _take_answer(self, message: dict[str, Any]) -> None:
         """An answer to one of our requests; one that is none counts as none."""
@@ -153,10 +153,10 @@ class Protocol(LanguageServerProtocol):
             raise JsonRpcInvalidParams from None
 
 
-def text_message(body: bytes | bytearray) -> Message | None:
+def text_message(body: bytes | bytearray) -> RpcMessage | None:
     """The message, if it is a notification of a text."""
     try:
-        message = msgspec.json.decode(body, type=Message)
+        message = msgspec.json.decode(body, type=RpcMessage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     ours = message.method in TEXT and message.jsonrpc == "2.0" and message.id is msgspec.UNSET
@@ -164,28 +164,28 @@ def text_message(body: bytes | bytearray) -> Message | None:
 
 
 def parsed(body: bytes | bytearray) -> dict[str, Any]:
-    """The message, with `params` where it is one of ours to read. Raises Refused."""
+    """The message, with `params` where it is one of ours to read. Raises RefusedMessage."""
     try:
         message = json.loads(body.decode(), parse_constant=no_number)
     except (ValueError, RecursionError):  # no UTF-8, no JSON, a number of thousands of digits, nested a thousand deep
-        raise Refused(None, Code.ParseError, "a message is no JSON that can be read") from None
+        raise RefusedMessage(None, Code.ParseError, "a message is no JSON that can be read") from None
     if not isinstance(message, dict):
         what = "batches are no part of this protocol" if isinstance(message, list) else "a message is an object"
-        raise Refused(None, Code.InvalidRequest, what)
+        raise RefusedMessage(None, Code.InvalidRequest, what)
     identifier = message.get("id")
     known = identifier if isinstance(identifier, str | int) and not isinstance(identifier, bool) else None
     if message.get("jsonrpc") != "2.0":
-        raise Refused(known, Code.InvalidRequest, 'a message has "jsonrpc": "2.0"')
+        raise RefusedMessage(known, Code.InvalidRequest, 'a message has "jsonrpc": "2.0"')
     if "id" in message and known is None and message.keys() != {"jsonrpc", "id", "error"}:
-        raise Refused(None, Code.InvalidRequest, "an id is a string or a whole number")
+        raise RefusedMessage(None, Code.InvalidRequest, "an id is a string or a whole number")
     if "method" not in message:
         if known is None or message.keys() & {"result", "error"}:
             return message
-        raise Refused(known, Code.InvalidRequest, "a message has a method, a result or an error")
+        raise RefusedMessage(known, Code.InvalidRequest, "a message has a method, a result or an error")
     if not isinstance(message["method"], str):
-        raise Refused(known, Code.InvalidRequest, "a method is a string")
+        raise RefusedMessage(known, Code.InvalidRequest, "a method is a string")
     if not isinstance(message.setdefault("params"), dict | list | None):
-        raise Refused(known, Code.InvalidRequest, "params are an object or an array")
+        raise RefusedMessage(known, Code.InvalidRequest, "params are an object or an array")
     if message["method"] == types.INITIALIZED and message["params"] is None:
         message["params"] = {}
     return message

@@ -22,7 +22,7 @@ Milliseconds = Annotated[float, msgspec.Meta(ge=1, le=60_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One field an option. `show` is the dial of what is shown unasked, see lsp_server.decision; who sets
+    """One field an option. `show` is the dial of what is shown unasked, see lsp_server.gate; who sets
     `min_confidence` has a threshold in its place: the least confidence, in [0, 1], of a fill.
 
     `workspace` is whether to copy from the workspace's files, those of `folders` where any are named, `packages`
@@ -51,6 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     interpreter: str = ""
     next_edit: bool = False
     status: bool = False  # for clients: whether they want `inpaint/status`
+
+    @property
+    def indexing(self) -> tuple[Json, ...]:
+        """The options that the index depends on."""
+        return self.enabled, self.workspace, self.folders, self.packages, self.disabled_globs
 
     def allow(self, file: PurePath, *languages: str, wait: bool = True) -> bool:
         """Whether to complete in this file, whose language has these names, and to copy from it. Where not `wait`, what

@@ -43,7 +43,7 @@ def knows(model: str, language: str) -> bool:
     return known is None or language in known
 
 
-class Cost(NamedTuple):
+class FillCost(NamedTuple):
     """What a fill has cost: from the request's arrival to its answer; no passes where it came from the cache.
 
     `model` has answered; `instead` says why another one than that of the settings, where something is wrong.
@@ -59,7 +59,7 @@ def status(
     settings: Settings,
     completer: Completer,
     thinking: bool,
-    cost: Cost | None,
+    cost: FillCost | None,
     counts: dict[Outcome, int],
     reason: Reason | None,
     index: dict[str, Any],

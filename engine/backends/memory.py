@@ -30,7 +30,7 @@ class ModelShape(msgspec.Struct, frozen=True):
 
     context: Annotated[int, msgspec.Meta(ge=32, le=1 << 20)]  # tokens of context it was trained on
     rest_first: bool = False  # see prompt.prompt
-    name: str = ""  # of the model whose shares and decision it has; none: that of its folder
+    name: str = ""  # of the model whose copy weights and gate it has; none: that of its folder
     grown_from: str = ""  # the model, or its folder, that this one is a low-rank change of; none: it has weights
     threads: int = 2
 

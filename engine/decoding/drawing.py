@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from engine.contract import Sampling
 from engine.decoding.passes import Guess
+from engine.retrieval.copy_weights import share
 from engine.retrieval.copying import Copy
-from engine.retrieval.shares import share
 
 
 class Draw:

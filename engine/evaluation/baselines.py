@@ -12,7 +12,7 @@ import msgspec
 from engine import Engine, Fill, FillRequest
 from engine.contract import Piece, confidence
 from engine.retrieval import copying
-from engine.retrieval.shares import prior
+from engine.retrieval.copy_weights import prior
 from engine.tokenizer import EOM, Tokenizer
 
 SERVE = """\
@@ -24,10 +24,10 @@ sys.exit(main(sys.argv[1:], {load}))
 
 SERVE_WITHOUT = """\
 import sys
-from lsp_server import filters
+from lsp_server import postprocess
 from lsp_server.__main__ import main
-filters.FILTERS = tuple(each for each in filters.FILTERS if each is not filters.{name})
-filters.{name} = lambda fill: fill.text  # who cuts a fill by its doubts is none of them
+postprocess.RULES = tuple(each for each in postprocess.RULES if each is not postprocess.{name})
+postprocess.{name} = lambda fill: fill.text  # who cuts a fill by its doubts is none of them
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -38,14 +38,14 @@ def server(load: str) -> tuple[str, ...]:
 
 
 def server_without(name: str) -> tuple[str, ...]:
-    """The command of the language server without one of its filters."""
+    """The command of the language server without one of its rules."""
     return (sys.executable, "-c", SERVE_WITHOUT.format(name=name), "--stdio")
 
 
-def filters() -> list[str]:
-    """The names of the server's filters."""
+def rules() -> list[str]:
+    """The names of the server's rules."""
     command = (
-        "from lsp_server import filters as f; print(*(e.__name__ for e in (f.without_doubtful_lines, *f.FILTERS)))"
+        "from lsp_server import postprocess as p; print(*(e.__name__ for e in (p.without_doubtful_lines, *p.RULES)))"
     )
     return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
 

@@ -90,10 +90,9 @@ def evaluate(
     seed: int,
     prefix_only: bool = False,
     copies: bool = True,
-    check: bool = True,
 ) -> Score:
     """Fill and run `limit` problems of a split, drawn by the seed, or all; where `prefix_only`, the model is not shown
-    what follows a gap; without `copies` it is alone, and without `check` its first fill counts. Raises EngineError.
+    what follows a gap; without `copies` it is alone. Raises EngineError.
     """
     from tqdm import tqdm
 
@@ -104,7 +103,7 @@ def evaluate(
         texts, running = [], []
         for problem in tqdm(drawn, desc=split, unit="problem", disable=None):
             shown = msgspec.structs.replace(problem, suffix="") if prefix_only else problem
-            text = filled(filler, shown, split, copies, check)
+            text = filled(filler, shown, split, copies)
             if prefix_only and problem.canonical_solution.endswith("\n"):
                 text = text.removesuffix("\n") + "\n"  # whoever does not see the next line cannot know that it is there
             texts.append(text)
@@ -114,14 +113,13 @@ def evaluate(
     return Score(split, len(drawn), sum(map(bool, results)), exact, results.count(None))
 
 
-def filled(filler: Backend, problem: Problem, split: str, copies: bool = True, check: bool = True) -> str:
+def filled(filler: Backend, problem: Problem, split: str, copies: bool = True) -> str:
     request = FillRequest(
         prefix=problem.prompt,
         suffix=problem.suffix,
         max_lines=1 if split == "single-line" else None,
         max_tokens=MOST_TOKENS,
         copies=copies,
-        check=check,
     )
     return filler.fill(request, threading.Event()).text
 

@@ -103,11 +103,11 @@ class Figures(msgspec.Struct):
 
 
 class Effect(msgspec.Struct):
-    """What a filter is good for, against the same lines without it: the suggestions that are shown with and only with
+    """What a rule is good for, against the same lines without it: the suggestions that are shown with and only with
     it, and without and only without it, how many of each are right, and the ratio and the precision without it.
     """
 
-    filter: str
+    rule: str
     instead: int
     instead_right: int
     kept_away: int
@@ -117,7 +117,7 @@ class Effect(msgspec.Struct):
 
     def row(self) -> Row:
         return {
-            "filter": self.filter,
+            "rule": self.rule,
             "instead": self.instead,
             "instead, right": self.instead_right,
             "kept away": self.kept_away,
@@ -136,14 +136,14 @@ class Way(NamedTuple):
 
 
 def ways(options: dict[str, Json], with_baselines: bool, without: Sequence[str], with_index: bool = False) -> list[Way]:
-    """The server on the open files; with the index of the workspace; its parts alone; without a filter at a time.
+    """The server on the open files; with the index of the workspace; its parts alone; without a rule at a time.
 
-    Raises EngineError where there is no such filter.
+    Raises EngineError where there is no such rule.
     """
-    known = baselines.filters() if without else []
+    known = baselines.rules() if without else []
     without = known if list(without) == ["all"] else without
     if unknown := [name for name in without if name not in known]:
-        raise EngineError(f"no filter {', '.join(unknown)}: there are {', '.join(known)}")
+        raise EngineError(f"no rule {', '.join(unknown)}: there are {', '.join(known)}")
     indexed, options = {**options, "workspace": True}, {**options, "workspace": False}
     parts = {"model alone": "model_alone", "copies alone": "copies_alone"} if with_baselines else {}
     return [
@@ -265,7 +265,7 @@ def _figures(session: Session, part: str, languages: list[str], shown: list[Sugg
 
 
 def effects(sessions: Sequence[Session]) -> list[Effect]:
-    """Of each filter that a session was typed without, against the first session, which has all of them."""
+    """Of each rule that a session was typed without, against the first session, which has all of them."""
     first, made = sessions[0], []
     for session in sessions:
         if session.name.startswith(WITHOUT):
@@ -273,7 +273,7 @@ def effects(sessions: Sequence[Session]) -> list[Effect]:
             instead, kept_away = _only(first, session), _only(session, first)
             made.append(
                 Effect(
-                    filter=session.name.removeprefix(WITHOUT),
+                    rule=session.name.removeprefix(WITHOUT),
                     instead=len(instead),
                     instead_right=sum(one.right for one in instead),
                     kept_away=len(kept_away),

@@ -18,9 +18,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from engine.contract import Edit, Source
+from engine.retrieval.copy_weights import Evidence, prior
 from engine.retrieval.index import Found, Index
 from engine.retrieval.renaming import renamed
-from engine.retrieval.shares import Evidence, prior
 
 SHORTEST, LONGEST = 3, 64  # characters of a match
 AHEAD = 240  # characters that are read after a place
@@ -63,7 +63,7 @@ class Opened(NamedTuple):
 class Candidate(msgspec.Struct, frozen=True):
     """A continuation of the cursor's line, without what stands right of the cursor.
 
-    `length` characters before the place are the same, `voices` is the share of such places that go on like this,
+    `length` characters before the place are the same, `agreement` is the share of such places that go on like this,
     `below` whether the line after it is the one below the cursor, `where` what it is from, `away` how many lines from
     the cursor where that is the file at hand. `ends` is whether the line ends there, as far as is known; `then` is the
     beginning of the next line there, its indentation, and empty where that is no line of the same block. An edit has no
@@ -74,7 +74,7 @@ class Candidate(msgspec.Struct, frozen=True):
     ends: bool
     then: str
     length: int
-    voices: float
+    agreement: float
     below: bool
     where: Where
     away: int | None
@@ -89,7 +89,7 @@ class Candidate(msgspec.Struct, frozen=True):
         """What speaks for its next token."""
         return Evidence(
             length=self.length,
-            voices=self.voices,
+            agreement=self.agreement,
             below=self.below,
             here=self.where == "here",
             line_start=line_start,
@@ -106,7 +106,7 @@ def source_of(place: Indexed | Opened | Source) -> Source:
     return place if isinstance(place, Source) else place.source
 
 
-class Elsewhere:
+class CandidateSearch:
     """Where a request may copy from; made once for it.
 
     `rest` stands right of the cursor, `below` under its line. `first` is the number of the prefix's first line;
@@ -208,17 +208,17 @@ class Elsewhere:
 
 
 def _by_line(found: list[Candidate]) -> list[Candidate]:
-    """The best of each line, with the voices of all."""
+    """The best of each line, with the agreement of all."""
     alike: dict[str, list[Candidate]] = {}
     for candidate in found:
         alike.setdefault(candidate.line, []).append(candidate)
     longest = max((one.length for one in found), default=0)
-    voices = {line: sum(one.length >= ALIKE * longest for one in group) for line, group in alike.items()}
-    heard = sum(voices.values())
+    agreement = {line: sum(one.length >= ALIKE * longest for one in group) for line, group in alike.items()}
+    heard = sum(agreement.values())
     return [
         msgspec.structs.replace(
             max(group, key=lambda one: one.length),
-            voices=voices[line] / heard,
+            agreement=agreement[line] / heard,
             below=any(one.below for one in group if one.length >= ALIKE * longest),
         )
         for line, group in alike.items()

@@ -3,7 +3,7 @@ project.
 
 The copier follows the best candidate (see `retrieval.candidates`), and each token is the likeliest of copy and model:
 a copied token has the share λ, how often such tokens are right by what speaks for the place and by what the model
-thinks of it (see `retrieval.shares`), and the model's tokens have the rest (∞-gram language models, Liu et al. 2024,
+thinks of it (see `copy_weights`), and the model's tokens have the rest (∞-gram language models, Liu et al. 2024,
 arXiv 2401.17377, section 4; here λ is learned, and the choice greedy). Copies are drafts too, which cost no pass (REST,
 arXiv 2311.08252).
 """
@@ -17,8 +17,8 @@ from engine.contract import FillRequest, Source
 from engine.decoding.limits import Spelling, Written
 from engine.decoding.passes import Guess
 from engine.prompt import after_cursor
-from engine.retrieval.candidates import Candidate, Elsewhere
-from engine.retrieval.shares import Evidence, Weights, prior, share, trust
+from engine.retrieval.candidates import Candidate, CandidateSearch
+from engine.retrieval.copy_weights import Evidence, Weights, prior, share, trust
 
 REACH = 24_000  # characters before and after the cursor that are searched
 DRAFT = 12  # tokens
@@ -47,7 +47,7 @@ class Copier:
         rest, _, following = after_cursor(prefix, request.suffix[:REACH])
         first = 1 + request.prefix.count("\n", 0, len(request.prefix) - len(prefix))
         where = (first, request.related, request.files, request.indexes, request.edits)
-        self._elsewhere = Elsewhere(prefix, rest, following, *where)
+        self._candidates = CandidateSearch(prefix, rest, following, *where)
         self._has_rest = bool(rest.strip())
         self._one_line = request.max_lines == 1 or self._has_rest
         self._searches = request.copies
@@ -138,7 +138,7 @@ class Copier:
         # a further line is sought for itself: after lines that were copied, the copy would go on for ever
         sought = line.lstrip() if "\n" in fill[len(self._taken) :] else written
         # that a line ended there is no suggestion: it may be as unfinished as this one
-        candidates = [one for one in self._elsewhere.candidates(sought, written) if one.line or self._tokens]
+        candidates = [one for one in self._candidates.candidates(sought, written) if one.line or self._tokens]
         if len(fill) <= len(self._taken):
             candidates = [one for one in candidates if first_word(one.line) not in self._others]
         if not candidates:

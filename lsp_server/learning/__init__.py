@@ -1,1 +1,1 @@
-"""Learns what is shown of a model: its decision, from typing packages. No part of what is installed."""
+"""Learns what is shown of a model: its gate, from typing packages. No part of what is installed."""

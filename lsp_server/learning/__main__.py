@@ -1,15 +1,15 @@
-"""Makes a model's decision: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
-packages that neither the model was trained on nor results are reported of (engine/training/decision.tsv lists ours).
+"""Makes a model's gate: python -m lsp_server.learning CORPUS --model MODEL, with the validation part of a corpus of
+packages that neither the model was trained on nor results are reported of (engine/training/gate.tsv lists ours).
 
 Lines of them are typed key by key, in each language that the model knows, and at every key all beginnings of the fill
 are noted, with their features and whether they are right. A third of the places each is typed in a file alone, with the
 index of its package, and with that and other open files, as the server has them. Of the lines, Python has as many as
 the other languages together.
 
-A policy is then played on these notes: what is shown by its decision and right is accepted, and what the keys would
+A policy is then played on these notes: what is shown by its gate and right is accepted, and what the keys would
 have been is skipped. The trees are fitted twice, the second time to the keys that the first ones leave. Wherever a
 policy is played, its trees have not seen the package (cross-validation), and the prices of the dial are the lowest that
-then keep the precision of its settings. A card beside the decision says what it was learned of, and how good it is on
+then keep the precision of its settings. A card beside the gate says what it was learned of, and how good it is on
 packages that it has not seen.
 """
 
@@ -21,10 +21,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,23 +33,24 @@ from numpy.typing import NDArray
 import lsp_server
 from engine import Engine, EngineError
 from engine.evaluation.places import Place, Workspace, workspaces
-from engine.evaluation.typist import acceptable, counted, is_right, next_key
+from engine.evaluation.typist import is_right, next_key
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
 from engine.retrieval.build import Order, build
 from engine.retrieval.index import Index
 from lsp_server.cache import Cache
 from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
-from lsp_server.decision import FEATURES, Decision, Trees, cuts
-from lsp_server.filters import presentable
+from lsp_server.gate import FEATURES, Gate, Trees, cuts
 from lsp_server.learning.card import card
+from lsp_server.learning.policy import KeyNote, Odds, Typed, odds_of, play
+from lsp_server.postprocess import presentable
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
 
 if TYPE_CHECKING:
     from sklearn.ensemble import GradientBoostingClassifier
 
-OUT = Path(lsp_server.__file__).with_name("decisions")
+OUT = Path(lsp_server.__file__).with_name("gates")
 LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
     "quiet": (0.68, 0.3),
     "balanced": (0.52, 0.5),
@@ -59,18 +60,6 @@ PRICES = np.geomspace(2, 100, 96)
 FOLDS = 4
 SETTINGS = Settings(deadline_automatic_ms=60_000)
 RATE = 0.1  # at which the trees learn
-TRIED = FEATURES.index("tried")
-TRIES = 4  # more are as many
-Odds: TypeAlias = NDArray[np.float64]
-
-
-class Key(NamedTuple):
-    """What could be shown at a key: texts with their features (texts, FEATURES), and whether they are right."""
-
-    at: int  # characters of the place before it
-    texts: list[str]
-    features: NDArray[np.float64]
-    right: NDArray[np.bool_]
 
 
 class Known(NamedTuple):
@@ -81,26 +70,7 @@ class Known(NamedTuple):
     indexes: tuple[Index, ...] = ()
 
 
-class Typed(NamedTuple):
-    package: str
-    place: Place
-    keys: list[Key]
-
-
-class Played(NamedTuple):
-    """A policy's figures, as in engine.evaluation.savings; `visited` are the keys that were pressed, `judged` the best
-    text of each of them: the chance that it is right, and whether it is.
-    """
-
-    ratio: float
-    precision: float
-    shown: float
-    wrong: float
-    visited: list[Key]
-    judged: list[tuple[float, bool]]
-
-
-class Task(NamedTuple):
+class TypingTask(NamedTuple):
     """A place that is to be typed, and what is known there."""
 
     package: str
@@ -108,12 +78,12 @@ class Task(NamedTuple):
     known: Known
 
 
-def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Path) -> list[Task]:
+def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Path) -> list[TypingTask]:
     """Places of about so many lines of each corpus, mixed; packages and their indexes are written into a folder.
 
     Raises EngineError where there is no corpus.
     """
-    made: list[Task] = []
+    made: list[TypingTask] = []
     for number, language in enumerate(language for language in LANGUAGES if knows(model, language)):
         others = max(1, sum(knows(model, each) for each in LANGUAGES) - 1)
         share = lines // (2 * others) if number else lines - lines // 2
@@ -127,18 +97,18 @@ def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Pat
     return made
 
 
-def situations(work: Workspace, root: Path, index: Index, turn: int) -> Iterator[Task]:
+def situations(work: Workspace, root: Path, index: Index, turn: int) -> Iterator[TypingTask]:
     """The file alone, with the index, with the index and open files, by turns."""
     for number, place in enumerate(work.places, turn):
         files, texts = opened_with(root / place.path)
         known = (Known(), Known((), files[:1], (index,)), Known(texts, files, (index,)))[number % 3]
-        yield Task(work.package, place, known)
+        yield TypingTask(work.package, place, known)
 
 
-def note(engine: Engine, task: Task) -> Typed:
+def note(engine: Engine, task: TypingTask) -> Typed:
     """All that could be shown while a place is typed."""
     place, known = task.place, task.known
-    cache, before, todo, keys = Cache(engine.reach), place.before, place.todo, list[Key]()
+    cache, before, todo, keys = Cache(engine.reach), place.before, place.todo, list[KeyNote]()
     while todo:
         gap = Gap(before[-BEFORE:], place.after[:AFTER], place.language)
         request = fill_request(gap, place.path, known.related, SETTINGS, False, known.files, known.indexes)
@@ -153,13 +123,13 @@ def note(engine: Engine, task: Task) -> Typed:
                 texts = [text[: cut.end] for cut in made]
                 features = np.array([cut.features for cut in made])
                 right = np.array([is_right(each, todo) for each in texts])
-                keys.append(Key(len(place.todo) - len(todo), texts, features, right))
+                keys.append(KeyNote(len(place.todo) - len(todo), texts, features, right))
         key = next_key(todo)
         before, todo = before + key, todo[len(key) :]
     return Typed(task.package, place, keys)
 
 
-def noted(engine: Engine, todo: Sequence[Task], minutes: float) -> list[Typed]:
+def noted(engine: Engine, todo: Sequence[TypingTask], minutes: float) -> list[Typed]:
     """Of as many places as the time is enough for."""
     from tqdm import tqdm
 
@@ -171,51 +141,6 @@ def noted(engine: Engine, todo: Sequence[Task], minutes: float) -> list[Typed]:
     return notes
 
 
-def odds_of(notes: Sequence[Typed], decision: Decision) -> list[list[Odds]]:
-    """Of each key of each place: the log-odds of its texts after 0, 1, … suggestions on the line (TRIES, texts)."""
-    rows = np.concatenate([key.features for typed in notes for key in typed.keys])
-    odds = np.empty((TRIES, len(rows)))
-    for tried in range(TRIES):
-        rows[:, TRIED] = tried
-        odds[tried] = decision.log_odds(rows)
-    ends = iter(np.cumsum([len(key.texts) for typed in notes for key in typed.keys]))
-    return [[odds[:, (end := next(ends)) - len(key.texts) : end] for key in typed.keys] for typed in notes]
-
-
-def play(notes: Sequence[Typed], odds: Sequence[Sequence[Odds]], price: float) -> Played:
-    """A typist's session under a decision."""
-    accepted = characters = lines = shown = right = 0
-    visited: list[Key] = []
-    judged: list[tuple[float, bool]] = []
-    for typed, its_odds in zip(notes, odds, strict=True):
-        todo, at, seen, tried = typed.place.todo, 0, set[str](), Counter[int]()
-        keys = {key.at: (key, each) for key, each in zip(typed.keys, its_odds, strict=True)}
-        characters, lines = characters + counted(todo), lines + todo.count("\n") + 1
-        while at < len(todo):
-            taken = ""
-            if at in keys:
-                (key, each), row = keys[at], todo.count("\n", 0, at)
-                known = key.features.copy()
-                known[:, TRIED] = tried[row]
-                visited.append(key._replace(features=known))
-                chances = 1 / (1 + np.exp(-each[min(tried[row], TRIES - 1)]))
-                benefits = chances * [len(text.strip()) for text in key.texts] - (1 - chances) * price
-                best = int(benefits.argmax())
-                judged.append((float(chances[best]), bool(key.right[best])))
-                if benefits[best] > 0:
-                    text = key.texts[best]
-                    if todo[:at] + text not in seen:
-                        seen.add(todo[:at] + text)
-                        shown, right = shown + 1, right + int(key.right[best])
-                        tried[row] += 1
-                    taken = acceptable(text, todo[at:])
-                    tried[row] -= taken == text
-                    accepted += counted(taken)
-            at += len(taken or next_key(todo[at:]))
-    wrong = shown - right
-    return Played(accepted / characters, right / max(1, shown), shown / lines, wrong / lines, visited, judged)
-
-
 def booster() -> GradientBoostingClassifier:
     from sklearn.ensemble import GradientBoostingClassifier
 
@@ -224,7 +149,7 @@ def booster() -> GradientBoostingClassifier:
     )
 
 
-def fit(keys: Sequence[Key]) -> Trees:
+def fit(keys: Sequence[KeyNote]) -> Trees:
     rows, right = np.concatenate([key.features for key in keys]), np.concatenate([key.right for key in keys])
     weights = np.concatenate([np.full(len(key.right), 1 / len(key.right)) for key in keys])  # a key counts once
     model = booster().fit(rows, right, weights)
@@ -268,8 +193,8 @@ def held_out(notes: Sequence[Typed], learn: Callable[[Sequence[Typed]], Trees]) 
     for fold in range(min(FOLDS, len(packages))):
         held = set(packages[fold::FOLDS])
         part = [typed for typed in notes if typed.package in held]
-        decision = Decision(learn([typed for typed in notes if typed.package not in held]))
-        ordered, odds = ordered + part, odds + odds_of(part, decision)
+        gate = Gate(learn([typed for typed in notes if typed.package not in held]))
+        ordered, odds = ordered + part, odds + odds_of(part, gate)
     return ordered, odds
 
 
@@ -324,7 +249,7 @@ def learn(arguments: argparse.Namespace) -> None:
         todo = tasks(arguments.corpus, arguments.model, arguments.lines, arguments.seed, Path(folder).resolve())
         notes = [typed for typed in noted(engine, todo, arguments.minutes) if typed.keys]
     if len({typed.package for typed in notes}) < FOLDS:
-        raise EngineError(f"a decision needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
+        raise EngineError(f"a gate needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
     trees = learned(notes)
     seen, odds = held_out(notes, learned)
     trees.prices = priced(seen, odds)

@@ -1,4 +1,4 @@
-"""The card of a model's decision, as `python -m lsp_server.learning` writes it: what it was learned of, and how good it
+"""The card of a model's gate, as `python -m lsp_server.learning` writes it: what it was learned of, and how good it
 is in packages that it has not seen.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from lsp_server.learning.__main__ import Played, Typed
+    from lsp_server.learning.policy import Played, Typed
     from lsp_server.settings import Dial
 
 CLASSES = 10  # of chances

@@ -9,8 +9,8 @@ import pytest
 from engine.contract import FillRequest
 from engine.embedded import WEIGHTS
 from engine.retrieval.candidates import LONGEST, longest_match
+from engine.retrieval.copy_weights import prior, share, trust
 from engine.retrieval.copying import Copier
-from engine.retrieval.shares import prior, share, trust
 from engine.tokenizer import EOM, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "small" / "tokenizer.json")
@@ -110,7 +110,7 @@ def test_the_more_speaks_for_it_the_larger_the_share() -> None:
     evidence = long.next.evidence
     assert prior(short.next.evidence) < prior(evidence)
     assert prior(evidence) < prior(evidence._replace(below=True))
-    assert prior(evidence._replace(line_start=True)) < prior(evidence) > prior(evidence._replace(voices=0.1))
+    assert prior(evidence._replace(line_start=True)) < prior(evidence) > prior(evidence._replace(agreement=0.1))
     weights = trust("small")
     shares = [share(evidence, *likely, weights) for likely in ((0.001, 0.9), (0.5, 0.5), (1.0, 1.0))]
     assert shares == sorted(set(shares))

@@ -11,8 +11,8 @@ from engine.backends.memory import Rows
 from engine.contract import FillRequest
 from engine.decoding.limits import Limits, Written, goes_round
 from engine.embedded import WEIGHTS
+from engine.retrieval.copy_weights import Evidence, share, trust
 from engine.retrieval.copying import Copy, mixed
-from engine.retrieval.shares import Evidence, share, trust
 from engine.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "small" / "tokenizer.json")

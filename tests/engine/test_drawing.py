@@ -21,8 +21,8 @@ from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
 from engine.decoding.passes import Gap, Question
 from engine.embedded import WEIGHTS
+from engine.retrieval.copy_weights import Evidence, share, trust
 from engine.retrieval.copying import Copier, Copy
-from engine.retrieval.shares import Evidence, share, trust
 from engine.tokenizer import MASK, SPECIALS, Tokenizer
 
 TOKENIZER = Tokenizer.load(WEIGHTS / "small" / "tokenizer.json")

@@ -105,20 +105,20 @@ def a_session(name: str, *shown: tuple[int, str, bool]) -> Session:
     return Session(name, Counter(python=2), Counter(python=20), suggestions=suggestions)
 
 
-def test_a_filter_is_held_against_the_same_lines_without_it() -> None:
+def test_a_rule_is_held_against_the_same_lines_without_it() -> None:
     whole = a_session("Inpaint", (1, "area", True), (2, "x", False))
-    without = a_session("without sound", (1, "area", True), (2, "x:", False), (2, "yard", True))
+    without = a_session("without closed", (1, "area", True), (2, "x:", False), (2, "yard", True))
     [effect] = effects([whole, without, a_session("model alone")])
-    assert (effect.filter, effect.ratio, effect.precision) == ("sound", 8 / 20, 2 / 3)
+    assert (effect.rule, effect.ratio, effect.precision) == ("closed", 8 / 20, 2 / 3)
     assert (effect.instead, effect.instead_right) == (1, 0)
     assert (effect.kept_away, effect.kept_away_right) == (2, 1)
 
 
-def test_filters_are_named_as_the_server_has_them() -> None:
+def test_rules_are_named_as_the_server_has_them() -> None:
     names = [way.name for way in ways({}, False, ["all"])]
-    assert {"Inpaint", "without sound", "without well_indented"} < set(names)
-    assert [way.name for way in ways({}, False, ["sound"])] == ["Inpaint", "without sound"]
-    with pytest.raises(EngineError, match=r"no filter so: there are .*sound"):
+    assert {"Inpaint", "without closed", "without without_lines_below"} < set(names)
+    assert [way.name for way in ways({}, False, ["closed"])] == ["Inpaint", "without closed"]
+    with pytest.raises(EngineError, match=r"no rule so: there are .*closed"):
         ways({}, False, ["so"])
 
 

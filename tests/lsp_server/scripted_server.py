@@ -25,7 +25,6 @@ import msgspec
 
 from engine import Cancelled, EngineError, Fill, FillRequest, get
 from engine.contract import Source
-from lsp_server import filters
 from lsp_server.__main__ import main
 
 PASS = 0.005
@@ -136,5 +135,4 @@ def fetch(name: str, say: get.Say) -> Path:
 
 if __name__ == "__main__":
     get.get = fetch
-    filters.FILTERS = tuple(each for each in filters.FILTERS if each is not filters.sound)  # a script's text is no code
     sys.exit(main(load_engine=load))

@@ -30,7 +30,8 @@ from engine import Fill, FillRequest
 from engine.languages import language_of_id
 from engine.retrieval.exclusions import IGNORE_FILE
 from lsp_server.completer import Completer
-from lsp_server.server import InpaintServer, create_server, inline_completion
+from lsp_server.server import create_server, inline_completion
+from lsp_server.session import InpaintServer
 from lsp_server.settings import Settings
 
 STRETCH = 0.05  # seconds of the loop's processor time

@@ -16,7 +16,8 @@ from pytest import MonkeyPatch
 from lsp_server import messages
 from lsp_server.completer import Completer
 from lsp_server.messages import pieces
-from lsp_server.server import InpaintServer, create_server
+from lsp_server.server import create_server
+from lsp_server.session import InpaintServer
 from lsp_server.settings import Settings
 
 URI = "file:///a.py"

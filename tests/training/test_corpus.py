@@ -311,9 +311,9 @@ def test_an_evaluation_folder_without_problems_is_refused(tmp_path: Path) -> Non
 
 
 def test_decisions_are_learned_from_no_package_that_is_trained_on_or_reserved() -> None:
-    decision = corpus.read_packages(corpus.PACKAGES.with_name("decision.tsv"))
-    assert not {(one.language, one.name) for one in decision} & {
+    gate = corpus.read_packages(corpus.PACKAGES.with_name("gate.tsv"))
+    assert not {(one.language, one.name) for one in gate} & {
         (one.language, one.name) for one in corpus.read_packages(corpus.PACKAGES)
     }
-    assert {one.language for one in decision} == set(LANGUAGES)
-    assert all(one.use == "validation" and one.integrity for one in decision)
+    assert {one.language for one in gate} == set(LANGUAGES)
+    assert all(one.use == "validation" and one.integrity for one in gate)

@@ -8,7 +8,7 @@ import pytest
 
 from engine.contract import Edit, Source
 from engine.retrieval.build import Order, build
-from engine.retrieval.candidates import Candidate, Elsewhere, matches, up_to
+from engine.retrieval.candidates import Candidate, CandidateSearch, matches, up_to
 from engine.retrieval.index import Index
 
 AREA = "def area(width, height):\n    return width * height\n"
@@ -18,7 +18,7 @@ def candidates(
     prefix: str, rest: str = "", below: str = "", *others: str, index: Index | None = None
 ) -> list[Candidate]:
     paths = ["/p/here.py", *(f"/p/{number}.py" for number in range(len(others)))]
-    elsewhere = Elsewhere(prefix, rest, below, 1, others, paths, [index] if index else [])
+    elsewhere = CandidateSearch(prefix, rest, below, 1, others, paths, [index] if index else [])
     return elsewhere.candidates(prefix, prefix)
 
 
@@ -61,7 +61,7 @@ def test_imports_and_signatures_that_the_index_knows(tmp_path: Path, written: st
 def test_places_that_go_on_alike_speak_for_it() -> None:
     found = candidates("-\nx = go(1)\n+\nx = go(2)\n*\nx = go(2)\n/\nx = go(")
     assert lines(found) == ["2)", "1)"]
-    assert [round(one.voices, 2) for one in found] == [0.67, 0.33]
+    assert [round(one.agreement, 2) for one in found] == [0.67, 0.33]
 
 
 def test_the_line_below_speaks_for_it() -> None:
@@ -129,7 +129,7 @@ def test_places_that_are_alike_but_for_names() -> None:
 )
 def test_what_was_just_changed_is_changed_here(written: str, rest: str, line: str | None) -> None:
     edits = [Edit("gone", "", ""), Edit("y = go(a", ", b", ")"), Edit("z = go(a", ", old", ")")]
-    elsewhere = Elsewhere(written, rest, "", 1, [], [], [], edits)
+    elsewhere = CandidateSearch(written, rest, "", 1, [], [], [], edits)
     found = [one for one in elsewhere.candidates(written, written) if one.kind == "edited"]
     assert lines(found) == ([] if line is None else [line])
     assert all(one.source is None for one in found)

@@ -9,7 +9,7 @@ of the most benefit is shown, if it has any:
 The chance is said by small gradient-boosted trees (Friedman 2001) from what is at hand anyway: the probabilities of the
 tokens, whether they were copied and for how long a match, how many names stand nowhere else (a small model invents
 some), the kind of place, how much was typed of the fill already.
-They are fitted by `python -m lsp_server.learning`, for each model a file of decisions/. In a session their log-odds
+They are fitted by `python -m lsp_server.learning`, for each model a file of gates/. In a session their log-odds
 shift with what the user accepts, by at most MOST_SHIFT.
 """
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from engine import Fill
 from lsp_server.cursor import Gap, is_word, opens_block
 from lsp_server.feedback import Feedback
-from lsp_server.filters import LIKELIER, NAME, closed, filtered, presentable
+from lsp_server.postprocess import LIKELIER, NAME, closed, postprocessed, presentable
 from lsp_server.settings import Dial, Settings
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
@@ -65,7 +65,7 @@ class Names(NamedTuple):
     begun: str
 
 
-class Shown(NamedTuple):
+class Verdict(NamedTuple):
     """What of a fill is shown, and the chance that it is right."""
 
     text: str
@@ -90,7 +90,7 @@ class Trees(msgspec.Struct):
     prices: dict[Dial, float]
 
 
-class Decision:
+class Gate:
     def __init__(self, trees: Trees) -> None:
         self.prices, self._start, self._depth = trees.prices, trees.start, trees.depth
         self._feature, self._left, self._right = (np.array(a) for a in (trees.feature, trees.left, trees.right))
@@ -99,9 +99,9 @@ class Decision:
 
     @classmethod
     @lru_cache
-    def load(cls, model: str) -> Decision:
+    def load(cls, model: str) -> Gate:
         """Another model than ours is judged as small is."""
-        learned = files("lsp_server") / "decisions"
+        learned = files("lsp_server") / "gates"
         path = learned / f"{model}.json"
         data = (path if path.is_file() else learned / "small.json").read_bytes()
         return cls(msgspec.json.decode(data, type=Trees))
@@ -116,30 +116,30 @@ class Decision:
         odds: NDArray[np.float64] = self._start + self._value[self._trees, node].sum(1)
         return odds
 
-    def chosen(self, cuts: Sequence[Cut], text: str, price: float, shift: float = 0.0) -> Shown:
+    def chosen(self, cuts: Sequence[Cut], text: str, price: float, shift: float = 0.0) -> Verdict:
         """The beginning of the text with the most benefit; an empty one where none has any."""
         chances = 1 / (1 + np.exp(-self.log_odds(np.array([cut.features for cut in cuts])) - shift))
         sizes = np.array([len(text[: cut.end].strip()) for cut in cuts])
         benefits = chances * sizes - (1 - chances) * price
         best = int(benefits.argmax())
-        return Shown(text[: cuts[best].end] if benefits[best] > 0 else "", float(chances[best]))
+        return Verdict(text[: cuts[best].end] if benefits[best] > 0 else "", float(chances[best]))
 
 
-def to_show(fill: Fill, gap: Gap, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable) -> Shown:
-    """What of a fill is shown on a line: all that is worth it to who asked for it; unasked, by the decision, or by the
+def to_show(fill: Fill, gap: Gap, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable) -> Verdict:
+    """What of a fill is shown on a line: all that is worth it to who asked for it; unasked, by the gate, or by the
     threshold of who set one. Of a model that says nothing of its tokens, what is likelier right than not.
     """
     text = presentable(fill, gap)
-    whole = Shown(text, fill.before(len(text)).confidence if text else 0.0)
+    whole = Verdict(text, fill.before(len(text)).confidence if text else 0.0)
     if invoked or not text:
         return whole
     if settings.min_confidence is not None or not fill.pieces:
         least = LIKELIER if settings.min_confidence is None else settings.min_confidence
-        return whole if fill.confidence >= least else Shown("", fill.confidence)
-    decision = Decision.load(fill.model)
+        return whole if fill.confidence >= least else Verdict("", fill.confidence)
+    gate = Gate.load(fill.model)
     tried = list(cuts(fill, text, gap, feedback.tried(line)))
-    best = decision.chosen(tried, text, decision.prices[settings.show], shift(feedback.judged()))
-    return Shown(filtered(best.text, gap), best.chance)
+    best = gate.chosen(tried, text, gate.prices[settings.show], shift(feedback.judged()))
+    return Verdict(postprocessed(best.text, gap), best.chance)
 
 
 def shift(judged: Sequence[tuple[float, float]]) -> float:

@@ -1,7 +1,7 @@
 """How often a copied token is right: a logistic function of what speaks for the copy.
 
-Learned offline (`python -m engine train shares`); the weights are in shares.json, what they were learned on and how
-well is in shares.md.
+Learned offline (`python -m engine train copy-weights`); the weights are in copy_weights.json, what they were
+learned on and how well is in copy_weights.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Evidence(NamedTuple):
     """
 
     length: int
-    voices: float
+    agreement: float
     below: bool
     here: bool
     line_start: bool
@@ -45,7 +45,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
     bias: float
     length: float
-    voices: float
+    agreement: float
     below: float
     here: float
     line_start: float
@@ -60,24 +60,24 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     doubt: float
 
 
-class Shares(msgspec.Struct, frozen=True):
+class CopyWeights(msgspec.Struct, frozen=True):
     """For when no model has been asked, and for when one has, by its name."""
 
     prior: Weights
     with_model: dict[str, Weights]
 
 
-SHARES = msgspec.json.decode(Path(__file__).with_name("shares.json").read_bytes(), type=Shares)
+COPY_WEIGHTS = msgspec.json.decode(Path(__file__).with_name("copy_weights.json").read_bytes(), type=CopyWeights)
 
 
 def prior(evidence: Evidence) -> float:
     """How often such a token is right."""
-    return _share(SHARES.prior, evidence, 0.5, 0.5)
+    return _share(COPY_WEIGHTS.prior, evidence, 0.5, 0.5)
 
 
 def trust(model: str) -> Weights:
     """For copies beside this model; another than ours is taken for small."""
-    return SHARES.with_model.get(model, SHARES.with_model["small"])
+    return COPY_WEIGHTS.with_model.get(model, COPY_WEIGHTS.with_model["small"])
 
 
 def share(evidence: Evidence, probability: float, likeliest: float, weights: Weights) -> float:

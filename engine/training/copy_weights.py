@@ -1,4 +1,4 @@
-"""Learns how far copies are believed: the weights of retrieval/shares.json, a logistic regression each.
+"""Learns how far copies are believed: the weights of retrieval/copy_weights.json, a logistic regression each.
 
 At cursors of packages that are not reported on, each with its own package as the workspace, what the user wrote is
 followed token by token, as a fill is that the model begins and a copy goes on with. Each copied token is a sample: what
@@ -32,11 +32,11 @@ from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
 from engine.prompt import prompt
 from engine.retrieval.build import Order, build, store_of
+from engine.retrieval.copy_weights import COPY_WEIGHTS, CopyWeights, Evidence, Weights, factors
 from engine.retrieval.copying import Copier
 from engine.retrieval.files import Limits, list_files, read_text
 from engine.retrieval.index import Index
 from engine.retrieval.installed import LARGEST, MOST, imported
-from engine.retrieval.shares import SHARES, Evidence, Shares, Weights, factors
 from engine.tokenizer import EOM, MASK, Tokenizer
 
 RIDGE, ROUNDS = 1.0, 30  # of the regression
@@ -127,7 +127,7 @@ def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
         predicted = np.empty(len(found))
         for package in set(packages):
             held = packages == package
-            predicted[held] = _shares(known[held], regression(known[~held], right[~held]))
+            predicted[held] = _chances(known[held], regression(known[~held], right[~held]))
         loss = -np.mean(np.log(np.where(right > 0, predicted, 1 - predicted)))
         learned = map(float, regression(known, right))
         fitted.append((Weights(**dict(zip(Weights.__struct_fields__, learned, strict=True))), float(loss)))
@@ -147,7 +147,7 @@ def regression(known: Floats, right: Floats) -> Floats:
     return weights
 
 
-def _shares(known: Floats, weights: Floats) -> Floats:
+def _chances(known: Floats, weights: Floats) -> Floats:
     chance: Floats = 1 / (1 + np.exp(-known @ weights[1:] - weights[0]))
     return np.clip(chance, 1e-6, 1 - 1e-6)
 
@@ -159,6 +159,6 @@ def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:
     passes, tokenizer = OnnxPasses.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
     found = list(samples(passes, tokenizer, packages, places))
     prior, weights, without, with_model = learn(found)
-    shares = Shares(prior, SHARES.with_model | {model: weights})
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(shares)) + b"\n")
+    learned = CopyWeights(prior if model == "small" else COPY_WEIGHTS.prior, COPY_WEIGHTS.with_model | {model: weights})
+    out.write_bytes(msgspec.json.format(msgspec.json.encode(learned)) + b"\n")
     print(f"{len(found)} tokens: log loss {without:.3f} without the model, {with_model:.3f} with it; written to {out}")

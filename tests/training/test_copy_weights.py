@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.retrieval.shares import SHARES, Evidence, Shares
-from engine.training.shares import Sample, learn, run
+from engine.retrieval.copy_weights import COPY_WEIGHTS, CopyWeights, Evidence
+from engine.training.copy_weights import Sample, learn, run
 
 PACKAGE = "".join(f"def shape_{n}(width, height):\n    return area_of(width, height, {n})\n\n\n" for n in range(20))
 
@@ -32,7 +32,7 @@ def drawn(count: int, dice: random.Random) -> list[Sample]:
 def test_what_makes_copies_right_is_learned() -> None:
     prior, beside, without, with_model = learn(drawn(3000, random.Random(0)))
     assert prior.length > 0.3
-    assert prior.voices == pytest.approx(0, abs=0.3)
+    assert prior.agreement == pytest.approx(0, abs=0.3)
     assert prior.model == 0
     assert beside.model > 0.1
     assert beside.doubt < -0.1
@@ -44,8 +44,8 @@ def test_from_packages_to_weights(tmp_path: Path, capsys: pytest.CaptureFixture[
         (tmp_path / name).mkdir()
         (tmp_path / name / "shapes.py").write_text(PACKAGE)
         (tmp_path / name / "again.py").write_text(PACKAGE)
-    run("small", [tmp_path / "one", tmp_path / "two"], 3, tmp_path / "shares.json")
-    learned = msgspec.json.decode((tmp_path / "shares.json").read_bytes(), type=Shares)
-    assert learned.prior != SHARES.prior
-    assert learned.with_model["small"] != SHARES.with_model["small"]
+    run("small", [tmp_path / "one", tmp_path / "two"], 3, tmp_path / "copy_weights.json")
+    learned = msgspec.json.decode((tmp_path / "copy_weights.json").read_bytes(), type=CopyWeights)
+    assert learned.prior != COPY_WEIGHTS.prior
+    assert learned.with_model["small"] != COPY_WEIGHTS.with_model["small"]
     assert "tokens: log loss" in capsys.readouterr().out

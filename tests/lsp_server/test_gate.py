@@ -12,10 +12,11 @@ from test_cache import a_guess
 from engine import Fill
 from engine.evaluation.places import Place
 from lsp_server.cursor import Gap
-from lsp_server.decision import FEATURES, MOST_SHIFT, NEAR, Decision, Trees, cuts, shift, to_show
 from lsp_server.feedback import Feedback
-from lsp_server.learning.__main__ import LIMITS, Key, Typed, booster, fit, held_out, odds_of, play
+from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, Gate, Trees, cuts, shift, to_show
+from lsp_server.learning.__main__ import LIMITS, booster, fit, held_out
 from lsp_server.learning.card import card, reliability
+from lsp_server.learning.policy import KeyNote, Typed, odds_of, play
 from lsp_server.settings import Settings
 
 GAP = Gap("total = 0\n", "\n", "python")
@@ -68,29 +69,28 @@ def test_names_that_stand_nowhere_else_are_counted() -> None:
 
 def test_a_suggestion_ends_where_its_benefit_does() -> None:
     made = list(cuts(FILL, FILL.text, GAP))
-    assert Decision(BY_SUM).chosen(made, FILL.text, 10.0).text == "return total"
-    assert Decision(BY_SUM).chosen(made, FILL.text, 400.0).text == ""
-    assert Decision(BY_SUM).chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
+    assert Gate(BY_SUM).chosen(made, FILL.text, 10.0).text == "return total"
+    assert Gate(BY_SUM).chosen(made, FILL.text, 400.0).text == ""
+    assert Gate(BY_SUM).chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
 
 
 def test_trees_say_what_the_library_says() -> None:
     dice = np.random.default_rng(0)
     rows = dice.normal(size=(400, len(FEATURES)))
     right = rows[:, 0] + rows[:, 1] * rows[:, 2] + dice.normal(size=400) > 0
-    trees = fit([Key(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)])
-    ours = Decision(trees).log_odds(rows)
+    trees = fit([KeyNote(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)])
+    ours = Gate(trees).log_odds(rows)
     model = booster().fit(rows, right)
     assert np.allclose(ours, model.decision_function(rows), atol=1e-3)
     assert msgspec.json.decode(msgspec.json.encode(trees), type=Trees) == trees
 
 
-@pytest.mark.parametrize("model", ["small", "small"])
-def test_the_shipped_decisions_tell_sure_from_doubtful(model: str) -> None:
-    decision = Decision.load(model)
-    assert decision.prices["quiet"] > decision.prices["balanced"] > decision.prices["eager"]
+def test_the_shipped_gate_tells_sure_from_doubtful() -> None:
+    gate = Gate.load("small")
+    assert gate.prices["quiet"] > gate.prices["balanced"] > gate.prices["eager"]
     sure, doubtful = (a_guess(("return", p), (" total", p), ("(x)", p)) for p in (0.97, 0.4))
     rows = [[*cuts(fill, fill.text, GAP)][-1].features for fill in (sure, doubtful)]
-    odds = decision.log_odds(np.array(rows))
+    odds = gate.log_odds(np.array(rows))
     assert odds[0] > 0 > odds[1]
 
 
@@ -98,7 +98,7 @@ def shown(fill: Fill, invoked: bool = False, **options: object) -> str:
     return to_show(fill, GAP, Settings(**options), invoked, Feedback(), None).text  # type: ignore[arg-type]
 
 
-def test_who_asks_or_sets_a_threshold_gets_no_decision() -> None:
+def test_who_asks_or_sets_a_threshold_passes_no_gate() -> None:
     doubtful = a_guess(("total", 0.6), (" += 1", 0.5))
     assert shown(doubtful, invoked=True) == doubtful.text
     assert shown(doubtful, min_confidence=0.5) == doubtful.text
@@ -148,13 +148,13 @@ def test_a_policy_is_played_on_notes() -> None:
     doubtful = rows.copy()
     doubtful[0, SUM] = -2.0
     keys = [
-        Key(0, ["raise"], doubtful, np.array([False])),
-        Key(1, ["eturns"], rows.copy(), np.array([False])),
-        Key(2, ["turn total"], rows.copy(), np.array([True])),
-        Key(3, ["urn total"], rows.copy(), np.array([True])),
+        KeyNote(0, ["raise"], doubtful, np.array([False])),
+        KeyNote(1, ["eturns"], rows.copy(), np.array([False])),
+        KeyNote(2, ["turn total"], rows.copy(), np.array([True])),
+        KeyNote(3, ["urn total"], rows.copy(), np.array([True])),
     ]
     notes = [Typed("p", place, keys)]
-    played = play(notes, odds_of(notes, Decision(BY_SUM)), 1.0)
+    played = play(notes, odds_of(notes, Gate(BY_SUM)), 1.0)
     assert played.precision == 0.5
     assert played.wrong == 1.0
     assert played.ratio == (len("turn total")) / len("return total")
@@ -168,7 +168,7 @@ def test_a_policy_is_played_on_notes() -> None:
 
 def test_what_judges_a_package_has_not_seen_it() -> None:
     place = Place("a.py", "python", "", "x", "")
-    key = Key(0, ["x"], np.zeros((1, len(FEATURES))), np.array([True]))
+    key = KeyNote(0, ["x"], np.zeros((1, len(FEATURES))), np.array([True]))
     notes = [Typed(package, place, [key]) for package in "abcdefab"]
     learned_of: list[set[str]] = []
 

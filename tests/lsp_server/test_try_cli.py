@@ -12,7 +12,7 @@ import pytest
 
 import engine
 from lsp_server.cursor import Gap
-from lsp_server.terminal import GREY, PLAIN, drawing, read_place
+from lsp_server.try_cli import GREY, PLAIN, drawing, read_place
 
 WEIGHTS = Path(engine.__file__).parent / "weights" / "small"
 SOURCE = 'import os\n\n\ndef names(folder):\n    """The names in a folder."""\n    return sorted(os.listdir())\n'

@@ -1,6 +1,6 @@
 """`--try FILE:LINE:COLUMN`: a completion as ghost text in its place, for a terminal.
 
-It goes the way of an editor's explicit request, less the protocol: buffer, gap, engine, filters.
+It goes the way of an editor's explicit request, less the protocol: buffer, gap, engine, postprocess.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.retrieval.index import Index
 from lsp_server.buffers import Buffer, Place
 from lsp_server.completer import LoadEngine
 from lsp_server.cursor import Gap, fill_request, gap_at, place_of
-from lsp_server.filters import presentable
+from lsp_server.postprocess import presentable
 from lsp_server.settings import Settings
 
 LINES_AROUND = 6

@@ -36,7 +36,7 @@ Algorithm = Literal[
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How tokens are chosen and a public model's canvas is revealed, by the names that the samplers' authors gave. What
+    """How tokens are chosen and a public model's canvas is unmasked, by the names that the samplers' authors gave. What
     is None is as the checkpoint's generation_config.json says, or else as Inpaint finds best for the family. The
     embedded models have the first two and the seed.
 
@@ -47,13 +47,13 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                     low_confidence, random. Open-dCoder's: p2 (all but the least likely, which are masked again).
                     Fast-dLLM's: confidence_threshold (all above `threshold`, at least one)
     alg_temp        above 0, the rows are drawn too, by what `alg` ranks them by
-    block_length    rows of a bidirectional canvas that are revealed before the next so many are
+    block_length    rows of a bidirectional canvas that are unmasked before the next so many are
     left_pad        models in blocks: one begins at the canvas, as if tokens that nobody sees stood before the window
                     (dllm's BD3-LM sampler); otherwise they lie at multiples of their length from the window's start
     cfg_scale       classifier-free guidance, against the canvas with nothing around it
     suppress_tokens           ids that are never written
     logits_eos_inf            the fill does not end before its canvas does
-    confidence_eos_eot_inf    the end is revealed last
+    confidence_eos_eot_inf    the end is unmasked last
     pad_eos_to_right          DreamOn: nothing follows what is deleted; otherwise (delete_eos_token) rows go one by one
     cache           exact: every row sees the canvas as it is; fast: what is around it is as it was some passes ago
     seed            of all that is drawn
@@ -146,7 +146,7 @@ def takes(request: FillRequest, *options: str) -> None:
         raise Refusal(f"the model has no option {other}: of the samplers' options it {has}")
 
 
-class Piece(NamedTuple):
+class TokenSpan(NamedTuple):
     """A token of a fill: where it ends in the text, in characters, and its probability. That nothing follows is the
     last piece of a complete fill, of no characters. `copied` is the share that a copy had in it, 0 where it is none.
     """
@@ -186,7 +186,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     encode_ms: float
     decode_ms: float
     complete: bool
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[TokenSpan, ...] = ()
     typed: int = 0
     instead: str = ""
     source: Source | None = None
@@ -227,7 +227,7 @@ class Progress(msgspec.Struct, frozen=True):
     """A fill after some pass: what stays, and the canvas after it, with None where that is masked."""
 
     text: str
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[TokenSpan, ...] = ()
     canvas: tuple[str | None, ...] = ()
 
 

@@ -17,14 +17,14 @@ import msgspec
 import numpy as np
 
 from engine import checksums, get, unpacked
-from engine.backends.memory import CausalPasses, ModelShape
-from engine.backends.onnx import OnnxPasses
+from engine.backends.kv_cache import CausalRunner, ModelShape
+from engine.backends.onnx import OnnxRunner
 from engine.backends.pace import LAST
 from engine.contract import DRAWN, Cancelled, EngineError, Fill, FillRequest, Watch, takes
 from engine.decoding import draft_verify
-from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
-from engine.decoding.passes import Gap
+from engine.decoding.runner import Gap
+from engine.decoding.sampling import TokenSampler
 from engine.prompt import CHARACTERS, Prompt, prompt
 from engine.retrieval import copying
 from engine.tabs import Seen
@@ -42,7 +42,7 @@ WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines
 
 
 class Embedded:
-    def __init__(self, model: CausalPasses, tokenizer: Tokenizer, name: str = "") -> None:
+    def __init__(self, model: CausalRunner, tokenizer: Tokenizer, name: str = "") -> None:
         self._model, self._tokenizer, self.name = model, tokenizer, name
         self._lines = deque([LINE], maxlen=LAST)  # passes of the last fills of a line
 
@@ -120,21 +120,21 @@ class Embedded:
         if request.deadline_ms is None:
             return True
         asked, pace = self._prompt(Seen.of(request).request), self._model.pace
-        reading = pace.seconds(self._model.missing(asked.context) + len(asked.lead))
+        reading = pace.seconds(self._model.num_uncached(asked.context) + len(asked.uncached_tail))
         writing = (statistics.median(self._lines) - 1) * pace.seconds(ROWS)
         return reading + writing <= request.deadline_ms / 1000
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
         """See Engine.read."""
         asked = self._prompt(Seen.of(request).request)
-        self._model.keep(asked.context)
+        self._model.reuse_prefix(asked.context)
         for _ in self._slices(asked.context):
             _check(cancel)
         if rest := asked.context[len(self._model.sequence) :]:
             self._model.read(rest)
         _check(cancel)
-        self._model.read(asked.lead)  # so that what passes cost is known when nothing is left to be read
-        self._model.forget(len(asked.context))
+        self._model.read(asked.uncached_tail)  # so that what passes cost is known when nothing is left to be read
+        self._model.truncate(len(asked.context))
         return True
 
     def _prompt(self, request: FillRequest) -> Prompt:
@@ -159,7 +159,7 @@ class Embedded:
         line_end = "\n" if self._tokenizer.ended else ""
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :].removesuffix(line_end)
         limits.respelled_lines = asked.blank.count("\n")
-        reused = model.keep(asked.context)
+        reused = model.reuse_prefix(asked.context)
         timed = request.deadline_ms is not None  # else, and the rest, as one pass with the first draft
         for _ in self._slices(asked.context) if timed else ():
             if limits.late():
@@ -171,12 +171,12 @@ class Embedded:
         first = self._tokenizer.first(asked.blank, request.others)
         written = draft_verify.decode(
             model,
-            Gap([*asked.context, *asked.lead], [], asked.blank),
+            Gap([*asked.context, *asked.uncached_tail], [], asked.blank),
             MASK,
             limits,
             copier,
             lambda written: None if written else first,
-            Draw(request.sampling, NEVER, first) if drawn else copying.mixed,
+            TokenSampler(request.sampling, NEVER, first) if drawn else copying.mixed,
             denoised=model.draft,
         )
         if request.max_lines == 1 and written.ended:
@@ -213,12 +213,12 @@ def _check(cancel: threading.Event) -> None:
         raise Cancelled
 
 
-def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalPasses:
+def _passes(folder: Path, shape: ModelShape, device: torch.device | None) -> CausalRunner:
     if device is None:
-        return OnnxPasses.load(folder, shape)
-    from engine.backends.torch_passes import TorchPasses, read_model  # here, so that the default costs no torch
+        return OnnxRunner.load(folder, shape)
+    from engine.backends.torch_runner import TorchRunner, read_model  # here, so that the default costs no torch
 
     origin = unpacked.origin_of(shape.grown_from) if shape.grown_from else folder
     checksums.check(origin, [STORED])
     change = get.Change.load(folder / get.ADAPTER) if shape.grown_from else None
-    return TorchPasses(read_model(origin / STORED, change), shape, device)
+    return TorchRunner(read_model(origin / STORED, change), shape, device)

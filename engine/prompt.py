@@ -1,8 +1,8 @@
-"""What the model sees of a text: the context, which lives on in the KV memory, and the lead, which one request throws
-away.
+"""What the model sees of a text: the context, which lives on in the KV cache, and the uncached tail, which one request
+throws away.
 
-    context   <bos> [<path> … snippet]* [<path> …] <suf> following lines <pre> prefix up to the last word
-    lead      end of the last word [<rol> rest of the line] <mid>
+    context         <bos> [<path> … snippet]* [<path> …] <suf> following lines <pre> prefix up to the last word
+    uncached tail   end of the last word [<rol> rest of the line] <mid>
 
 Order and window are made for typing. The following lines come first because they rarely change; the prefix only
 grows; the rest of the line is volatile and comes last. The window's start is a function of the text alone, so equal
@@ -47,7 +47,7 @@ class Prompt(msgspec.Struct, frozen=True):
     """
 
     context: list[int]
-    lead: list[int]
+    uncached_tail: list[int]
     newline: bool
     blank: str
 
@@ -79,8 +79,8 @@ def prompt(request: FillRequest, tokenizer: Tokenizer, budget: int, rest_first: 
     written = [token for tokens in (*above, line) for token in tokens]
     middle = BLOCK if request.max_lines is not None and request.max_lines > 1 else MID
     marked = [ROL, *tokenizer.encode(rest)[:REST_TOKENS]] if rest else []
-    lead = [*written[-1:], *marked, middle]
-    return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], lead, newline, blank)
+    uncached_tail = [*written[-1:], *marked, middle]
+    return Prompt([*head, SUF, *following_tokens, PRE, *written[:-1]], uncached_tail, newline, blank)
 
 
 def shown(above: str, request: FillRequest, tokenizer: Tokenizer, budget: int) -> list[int]:

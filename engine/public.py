@@ -1,6 +1,6 @@
 """Public checkpoints in torch, on a GPU or a CPU, for every family of the registry.
 
-From text to text: this module cuts a gap into tokens, lets `decoding` reveal a canvas, and makes a text of it.
+From text to text: this module cuts a gap into tokens, lets `decoding` unmask a canvas, and makes a text of it.
 `sequence` knows what is held of a text, `passes` runs the model. Several threads may fill at once: each has a
 sequence of its own, and their passes share the device.
 """
@@ -22,9 +22,9 @@ from engine.backends.slots import Slots
 from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch, takes
 from engine.decoding import draft_verify, length, presets, unmasking
 from engine.decoding.canvas import Canvas
-from engine.decoding.denoise import Task, in_blocks, reveal
-from engine.decoding.limits import Limits, Written
-from engine.decoding.passes import Gap
+from engine.decoding.denoise import Task, in_blocks, unmask
+from engine.decoding.limits import DecodedTokens, Limits
+from engine.decoding.runner import Gap
 from engine.decoding.unmasking import Policy, Rule
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.family import Config
@@ -35,7 +35,7 @@ from engine.retrieval import copying
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
 REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
-SUB_BLOCK = 8  # rows of a long block that are revealed together
+SUB_BLOCK = 8  # rows of a long block that are unmasked together
 USUAL = Sampling(cache="exact")
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
 
@@ -211,7 +211,7 @@ class Public(Backend):
         )
         return msgspec.structs.replace(fill, source=copier.source(len(fill.text)))
 
-    def _verified(self, sequence: Sequence, task: Task, limits: Limits) -> Written:
+    def _verified(self, sequence: Sequence, task: Task, limits: Limits) -> DecodedTokens:
         """What a causal model writes; there are no canvases."""
         canvas = Canvas.masked(task.mask, 1)
 
@@ -220,8 +220,8 @@ class Public(Backend):
             return None if found is None else found[1]
 
         assert task.copier is not None
-        banned = task.banned(canvas)
-        return draft_verify.decode(sequence, task.gap, task.mask, limits, task.copier, forced, banned=banned)
+        suppressed = task.suppressed(canvas)
+        return draft_verify.decode(sequence, task.gap, task.mask, limits, task.copier, forced, suppressed=suppressed)
 
     def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
         block, request, expands = self._shape.block, limits.request, self._infill.expand is not None
@@ -241,12 +241,12 @@ class Public(Backend):
             return in_blocks(sequence, task, block, policy, limits)
         size = CANVAS // 2 if request.max_lines == 1 else CANVAS
         canvas = Canvas.masked(task.mask, min(size, limits.tokens) if expands else length.probe(sequence, task, limits))
-        reveal(sequence, task, canvas, policy, limits)
+        unmask(sequence, task, canvas, policy, limits)
         canvas.ended = canvas.written() == len(canvas.tokens)
         return canvas
 
     def _never(self, sampling: Sampling) -> list[int]:
-        """The tokens that no row may be: a mask reveals nothing. The mask comes first."""
+        """The tokens that no row may be: a mask unmasks nothing. The mask comes first."""
         suppressed = sampling.suppress_tokens or ()
         outside = [token for token in suppressed if token >= self._shape.vocab]
         if outside:
@@ -296,9 +296,9 @@ class Middle:
         return text[len(self._gap.taken) :] if text.startswith(self._gap.taken) else ""
 
 
-def _written(canvas: Canvas, limits: Limits) -> Written:
-    """What is revealed before the first open row, up to where a limit ends it; the canvas ends there too."""
-    written, count = Written(), canvas.written()
+def _written(canvas: Canvas, limits: Limits) -> DecodedTokens:
+    """What is unmasked before the first open row, up to where a limit ends it; the canvas ends there too."""
+    written, count = DecodedTokens(), canvas.written()
     for row in range(count):
         if not limits.take(written, canvas.tokens[row], canvas.probabilities[row]):
             canvas.cut(row + 1)

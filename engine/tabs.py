@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.contract import Edit, Fill, FillRequest, Piece, Progress, Watch
+from engine.contract import Edit, Fill, FillRequest, Progress, TokenSpan, Watch
 from engine.retrieval.index import BEFORE, Found, Index
 from engine.retrieval.segment import AHEAD
 
@@ -64,7 +64,7 @@ class Seen(msgspec.Struct, frozen=True):
         """With the tabs that the text around has."""
         if not self.tabs:
             return said
-        head, pieces = head_of(self.request.prefix), list[Piece]()
+        head, pieces = head_of(self.request.prefix), list[TokenSpan]()
         text = continued(with_tabs, head, said.text)
         end = len(text)
         for piece in reversed(said.pieces):  # one may end within what becomes a tab

@@ -24,7 +24,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from engine import get
-from engine.backends.onnx import OnnxPasses
+from engine.backends.onnx import OnnxRunner
 from engine.embedded import read_shape
 from engine.evaluation.latency import SAMPLE, read
 from engine.models.gguf import Checkpoint
@@ -97,7 +97,7 @@ def as_it_runs(name: str, path: Path, tokens: list[int]) -> Logits:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / name
             get.convert(get.WEIGHTS / name, path, made, lambda text: None)
-            passes = OnnxPasses.load(made, read_shape(made))
+            passes = OnnxRunner.load(made, read_shape(made))
             return passes.forward(tokens, [], len(tokens)).logits
     finally:
         get.ADAPTER = adapter

@@ -1,7 +1,7 @@
 """A drafter's step on ONNX Runtime: a canvas after the newest token is denoised, for the trunk to verify.
 
 The drafter's keys and values, and the trunk's features that it has yet to read, are parts of the trunk's memory
-(`memory.Memory`), so that they are kept, copied and cut with it.
+(`kv_cache.KVCache`), so that they are kept, copied and cut with it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine.backends.memory import Memory
+from engine.backends.kv_cache import KVCache
 from engine.backends.pace import Pace
-from engine.decoding.limits import Written
+from engine.decoding.limits import DecodedTokens
 
 DRAFTER, GRAPH = "drafter.safetensors", "draft.onnx"
 FEATURES, OWN = "features", "draft."  # parts of a memory
@@ -59,7 +59,7 @@ class Drafter:
         count = worthwhile(self.accepted, seconds, step)
         return speed(self.accepted[:count], seconds, step) > 1 / seconds(1)
 
-    def draft(self, memory: Memory, anchor: int, seconds: Seconds) -> Written:
+    def draft(self, memory: KVCache, anchor: int, seconds: Seconds) -> DecodedTokens:
         """Drafts of what follows the anchor, which follows what is in the memory, that has room for them: as many as
         it pays to verify where a pass over so many rows takes so many `seconds`.
         """
@@ -85,7 +85,7 @@ class Drafter:
         tokens, chances = (output.numpy().tolist() for output in binding.get_outputs()[:2])
         self.pace.note(end - start, time.perf_counter() - started)
         count = worthwhile(list(itertools.accumulate(chances, operator.mul)), seconds, self.pace.seconds(TYPICAL))
-        return Written(tokens[:count], chances[:count])
+        return DecodedTokens(tokens[:count], chances[:count])
 
 
 def worthwhile(together: list[float], seconds: Seconds, step: float) -> int:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from engine import stored, unpacked
 from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
-from engine.backends.memory import CausalPasses, Memory, ModelShape, Rows, common, likeliest
+from engine.backends.kv_cache import CausalRunner, KVCache, ModelShape, Rows, common, likeliest
 from engine.contract import EngineError
-from engine.decoding.limits import Written
+from engine.decoding.limits import DecodedTokens
 from engine.stored import Matrix, Weights
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STEP, SLACK = 32, 96  # positions
 
 
-class OnnxPasses(CausalPasses):
+class OnnxRunner(CausalRunner):
     def __init__(
         self, session: onnxruntime.InferenceSession, shape: ModelShape, drafter: Drafter | None = None
     ) -> None:
@@ -43,7 +43,7 @@ class OnnxPasses(CausalPasses):
         self._session, self._drafter = session, drafter
         self._own = list(empty)
         self._outputs = ["token", "probability", "logits"]
-        self._bound: tuple[Memory | None, onnxruntime.IOBinding] = None, session.io_binding()
+        self._bound: tuple[KVCache | None, onnxruntime.IOBinding] = None, session.io_binding()
 
     @classmethod
     def load(cls, folder: Path, shape: ModelShape) -> Self:
@@ -61,7 +61,7 @@ class OnnxPasses(CausalPasses):
             ) from None
 
     def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
-        """See CausalPasses.forward."""
+        """See CausalRunner.forward."""
         top, probability, logits = self._run(tokens, results)
         if first is not None:
             top[0], probability[0] = likeliest(logits[0], first)
@@ -95,7 +95,7 @@ class OnnxPasses(CausalPasses):
         self._session.run_with_iobinding(binding)
         return [output.numpy() for output in binding.get_outputs()[:3]]
 
-    def _binding(self, memory: Memory) -> onnxruntime.IOBinding:
+    def _binding(self, memory: KVCache) -> onnxruntime.IOBinding:
         """Of a memory as what is read and what is written, kept from pass to pass: there are two parts a layer."""
         binding = self._session.io_binding()
         for name in self._outputs:
@@ -107,12 +107,12 @@ class OnnxPasses(CausalPasses):
             binding.bind_output(f"new_{name}", *place)
         return binding
 
-    def draft(self, text: list[int]) -> Written:
-        """See CausalPasses.draft: nothing where drafts do not pay on this machine, or the text is not read."""
-        self.forget(common(self.sequence, text[:-1]))
+    def draft(self, text: list[int]) -> DecodedTokens:
+        """See CausalRunner.draft: nothing where drafts do not pay on this machine, or the text is not read."""
+        self.truncate(common(self.sequence, text[:-1]))
         memory, drafter = self._memories[0], self._drafter
         if drafter is None or len(self.sequence) < len(text) - 1 or not drafter.pays(self.pace.seconds):
-            return Written()
+            return DecodedTokens()
         if _fit(memory, len(text) - 1 + drafter.rows):
             self._bound = None, self._session.io_binding()
         return drafter.draft(memory, text[-1], self.pace.seconds)
@@ -160,7 +160,7 @@ def arrays(weights: Weights) -> dict[str, NDArray[Any]]:
     return named
 
 
-def _fit(memory: Memory, length: int) -> bool:
+def _fit(memory: KVCache, length: int) -> bool:
     """Give the memory room for `length` positions and not many more, since every pass reads all of it; tells whether
     its parts are others now.
     """

@@ -1,4 +1,4 @@
-"""From logits to a guess: the likeliest token of each row, or one drawn at a temperature from the likeliest tokens.
+"""From logits to predictions: the likeliest token of each row, or one drawn at a temperature from the likeliest.
 
 All of it happens on the device in operations whose shapes do not depend on what is asked, so that it is compiled and
 captured with the pass.
@@ -39,7 +39,7 @@ def guided(logits: Tensor, other: Tensor, dials: Tensor) -> Tensor:
 def summary(
     logits: Tensor,
     stands: Tensor,
-    banned: Tensor,
+    suppressed: Tensor,
     forced: Tensor,
     allowed: Tensor,
     dials: Tensor | None = None,
@@ -47,11 +47,11 @@ def summary(
 ) -> Tensor:
     """All that `Summary` says of each row: (SAID, batch, rows) in float32, which tells token ids up to 2^24 apart.
 
-    logits (batch, rows, vocab); stands (batch, rows) are the tokens of the canvas; no row may be one of banned
+    logits (batch, rows, vocab); stands (batch, rows) are the tokens of the canvas; no row may be one of suppressed
     (batch, n), and the row forced (batch, 1) must be one of allowed (batch, vocab): all of them where none is forced.
     With dials (batch, DIALS), the distribution is shaped; noise (batch, rows, vocab) is uniform in [0, 1).
     """
-    logits = logits.float().scatter(2, banned[:, None].expand(-1, logits.shape[1], -1), -torch.inf)
+    logits = logits.float().scatter(2, suppressed[:, None].expand(-1, logits.shape[1], -1), -torch.inf)
     at = forced[..., None].expand(-1, -1, logits.shape[2])
     meant = logits.gather(1, at)
     held_to = meant.masked_fill(~allowed[:, None], -torch.inf)

@@ -3,7 +3,7 @@
 * Block-causal models: a prefix of whole blocks never changes, so what a request has in common with the one before it
   is exact, and only the rest is passed (prefix cache).
 * Bidirectional models: every row sees the canvas, so the keys and values of prefix and suffix go stale while it is
-  revealed (dual cache, Fast-dLLM, arXiv 2505.22618). A pass of the whole window refreshes them. How far they had
+  unmasked (dual cache, Fast-dLLM, arXiv 2505.22618). A pass of the whole window refreshes them. How far they had
   drifted is measured then, and decides how many passes the next ones serve.
 """
 
@@ -14,17 +14,17 @@ import queue
 import msgspec
 import torch
 
-from engine.backends.memory import common
+from engine.backends.kv_cache import common
 from engine.backends.slots import Asked, Said, Slots
 from engine.contract import EngineError, Sampling
-from engine.decoding.passes import Question, Summary
+from engine.decoding.runner import ForwardInput, Summary
 
 DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
 MOST_STALE = 8  # passes
 
 
 class Sequence:
-    """A slot of the memory; `decoding.passes.Passes`. A refresh serves at most `most_stale` passes more; 0 is exact.
+    """A slot of the memory, and a ModelRunner. A refresh serves at most `most_stale` passes more; 0 is exact.
 
     `spare` holds the slots that nobody uses; alternatives borrow of them until `end`.
     """
@@ -63,37 +63,37 @@ class Sequence:
         while self._borrowed:
             self._spare.put(self._borrowed.pop())
 
-    def guess(self, questions: list[Question]) -> list[Summary]:
+    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
         """One pass, or as few as there are slots for."""
         if self._sampling.cfg_scale:
             return [self._guided(question) for question in questions]
-        guesses: list[Summary] = []
-        while len(guesses) < len(questions):
-            users = [self, *self._others(len(questions) - len(guesses) - 1)]
-            here = questions[len(guesses) : len(guesses) + len(users)]
+        predicted: list[Summary] = []
+        while len(predicted) < len(questions):
+            users = [self, *self._others(len(questions) - len(predicted) - 1)]
+            here = questions[len(predicted) : len(predicted) + len(users)]
             asked = [user.ask(question) for user, question in zip(users, here, strict=True)]
-            said = self._passes.guess(asked)
+            said = self._passes.predict(asked)
             for user, question, answer in zip(users, asked, said, strict=True):
                 user.passed(question, answer)
-            guesses += [answer.guess for answer in said]
-        return guesses
+            predicted += [answer.predictions for answer in said]
+        return predicted
 
-    def _guided(self, question: Question) -> Summary:
+    def _guided(self, question: ForwardInput) -> Summary:
         """One pass, beside that of a sequence that sees the canvas alone."""
         found = self._others(1)
         if not found:
             raise EngineError("cfg_scale needs a second sequence, and all are in use; leave it out or ask again")
         [other] = found
-        mask = question.banned[0]
+        mask = question.suppressed[0]
         nothing = msgspec.structs.replace(
             question, before=[mask] * len(question.before), after=[mask] * len(question.after)
         )
         asked, alone = self.ask(question), other.ask(nothing)
         asked.guide = other.slot
-        answers = self._passes.guess([asked, alone])
+        answers = self._passes.predict([asked, alone])
         self.passed(asked, answers[0])
         other.passed(alone, answers[1])
-        return answers[0].guess
+        return answers[0].predictions
 
     def _others(self, count: int) -> list[Sequence]:
         while len(self._borrowed) < count and not self._spare.empty():
@@ -104,7 +104,7 @@ class Sequence:
             self._borrowed[-1].begin(msgspec.structs.replace(self._sampling, cfg_scale=None))
         return self._borrowed[:count]
 
-    def ask(self, question: Question) -> Asked:
+    def ask(self, question: ForwardInput) -> Asked:
         """The pass that the question takes."""
         tokens = [*question.before, *question.canvas, *question.after]
         self._adopt(tokens)

@@ -22,7 +22,7 @@ from torch import Tensor
 from engine.backends import sampling
 from engine.backends.buckets import Bucket, Buckets, bucket
 from engine.contract import Sampling
-from engine.decoding.passes import Question, Summary
+from engine.decoding.runner import ForwardInput, Summary
 from engine.models.transformer import Transformer, visible
 
 BANNED = 9
@@ -39,7 +39,7 @@ class Asked(msgspec.Struct):
     begin: int
     total: int
     start: int
-    question: Question
+    question: ForwardInput
     generator: torch.Generator | None = None
     sampling: Sampling = Sampling()
     guide: int | None = None
@@ -48,7 +48,7 @@ class Asked(msgspec.Struct):
 class Said(msgspec.Struct):
     """`drift` is the relative change of the last layer's keys and values in the rows that are not of the canvas."""
 
-    guess: Summary
+    predictions: Summary
     drift: float
 
 
@@ -100,7 +100,7 @@ class Slots:
         self._waiting: list[Group] = []
         self._door, self._turn = threading.Lock(), threading.Lock()
 
-    def guess(self, asked: list[Asked]) -> list[Said]:
+    def predict(self, asked: list[Asked]) -> list[Said]:
         """One pass for these, of different slots, and for what other threads asked for meanwhile."""
         kind = Kind(
             bucket(max(len(each.tokens) for each in asked)),
@@ -225,14 +225,16 @@ def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, ki
     numbers[rows : rows + passed] = np.arange(asked.begin, asked.begin + passed)
     numbers[2 * rows : 2 * rows + len(question.canvas)] = question.canvas
     forced = 0 if question.forced is None else question.forced[0]
-    banned = (question.banned * BANNED)[:BANNED]
+    suppressed = (question.suppressed * BANNED)[:BANNED]
     guide = asked.slot if asked.guide is None else asked.guide
     stop = asked.start + len(question.canvas)
-    numbers[-EXTRA:] = [asked.total, asked.start, stop, forced, guide, question.pad, *banned]
+    numbers[-EXTRA:] = [asked.total, asked.start, stop, forced, guide, question.pad, *suppressed]
 
 
 def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: Asked) -> Said:
     tokens, chosen, entropies, held, sure, margins, willing, drift = found[:, : len(asked.question.canvas)].tolist()
     stands = asked.question.canvas
-    guess = Summary([int(each) for each in tokens], chosen, entropies, held, sure, margins, bool(willing[0]), stands)
-    return Said(guess, drift[0])
+    predictions = Summary(
+        [int(each) for each in tokens], chosen, entropies, held, sure, margins, bool(willing[0]), stands
+    )
+    return Said(predictions, drift[0])

@@ -1,4 +1,4 @@
-"""A canvas: what of a gap is revealed, and what is still masked."""
+"""A canvas: what of a gap is unmasked, and what is still masked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Canvas(msgspec.Struct):
-    """`probabilities` are those that rows were revealed with. `ended` where the model said that nothing follows, with
+    """`probabilities` are those that rows were unmasked with. `ended` where the model said that nothing follows, with
     the probability `end`, or a limit did.
     """
 

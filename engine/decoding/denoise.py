@@ -1,5 +1,5 @@
-"""A canvas revealed pass by pass: each pass guesses every row of it, and a rule of `unmasking` says which of the open
-rows keep their guess.
+"""A canvas unmasked pass by pass: each pass predicted every row of it, and a rule of `unmasking` says which of the open
+rows keep their predictions.
 
 Models whose later blocks are hidden from earlier ones fill block after block; the suffix is part of the prompt.
 """
@@ -16,8 +16,8 @@ import msgspec
 
 from engine.decoding import unmasking
 from engine.decoding.canvas import Canvas
-from engine.decoding.limits import Limits, Written
-from engine.decoding.passes import Gap, Guess, Passes, Question
+from engine.decoding.limits import DecodedTokens, Limits
+from engine.decoding.runner import ForwardInput, Gap, ModelRunner, Predictions
 from engine.decoding.unmasking import Policy
 from engine.retrieval.copying import Copier, mixed
 
@@ -32,21 +32,21 @@ class Forced(Protocol):
 class Task(msgspec.Struct, frozen=True):
     """A gap, and what a family does with it.
 
-    `settle` looks at what was just revealed and may make the canvas longer or shorter; `banned` are the tokens that no
-    row may be; `forced` is the row that must be one of some tokens, if any. `done` are the tokens of the blocks before,
-    which the copier follows.
+    `settle` looks at what was just unmasked and may make the canvas longer or shorter; `suppressed` are the tokens that
+    no row may be; `forced` is the row that must be one of some tokens, if any. `done` are the tokens of the blocks
+    before, which the copier follows.
     """
 
     gap: Gap
     mask: int
     settle: Callable[[Canvas], None]
-    banned: Callable[[Canvas], list[int]]
+    suppressed: Callable[[Canvas], list[int]]
     forced: Forced
     copier: Copier | None = None
     done: list[int] = []
 
 
-def reveal(model: Passes, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
+def unmask(model: ModelRunner, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
     """Reveal the canvas until no row is open or time is up. Raises Cancelled between passes.
 
     Where something is copied, a pass sees it in its place. What model and copier agree on stays; from the first row on
@@ -62,30 +62,32 @@ def reveal(model: Passes, task: Task, canvas: Canvas, policy: Policy, limits: Li
         copied = _copied(copier, task, canvas, forced, limits) if copier else []
         stands, start = list(canvas.tokens), open_rows[0]
         stands[start : start + len(copied)] = copied
-        question = Question(task.gap.before, stands, task.gap.after, task.banned(canvas), forced, pad=task.gap.pad)
-        [guess] = limits.guess(model, [question])
+        question = ForwardInput(
+            task.gap.before, stands, task.gap.after, task.suppressed(canvas), forced, pad=task.gap.pad
+        )
+        [predictions] = limits.predict(model, [question])
         passes += 1
         if policy.revoke and passes < policy.passes:
-            unmasking.revoke(canvas, guess, open_rows, policy.revoke, revoked)
-        if copier and not _agreed(copier, canvas, guess, start, copied):
+            unmasking.revoke(canvas, predictions, open_rows, policy.revoke, revoked)
+        if copier and not _agreed(copier, canvas, predictions, start, copied):
             copier = None  # for this canvas: what else the pass says was said beside a wrong copy
         else:
-            _choose(canvas, guess, open_rows[len(copied) :], policy, passes, None if copied else forced)
+            _choose(canvas, predictions, open_rows[len(copied) :], policy, passes, None if copied else forced)
         task.settle(canvas)
         _show(task, canvas, policy, limits)
 
 
 def _show(task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
-    """What is revealed may be taken back where a policy revokes, and then nothing is said to stay."""
+    """What is unmasked may be taken back where a policy revokes, and then nothing is said to stay."""
     stays = 0 if policy.revoke else canvas.written()
     rest = (None if token == canvas.mask else token for token in canvas.tokens[stays:])
-    limits.show(Written([*task.done, *canvas.tokens[:stays]]), list(rest))
+    limits.show(DecodedTokens([*task.done, *canvas.tokens[:stays]]), list(rest))
 
 
 def _copied(
     copier: Copier, task: Task, canvas: Canvas, forced: tuple[int, list[int]] | None, limits: Limits
 ) -> list[int]:
-    """Copies for the first open rows, up to one that is revealed; one at a time where nobody wants drafts."""
+    """Copies for the first open rows, up to one that is unmasked; one at a time where nobody wants drafts."""
     start = canvas.written()
     copier.follow([*task.done, *canvas.tokens[:start]])
     copied = copier.draft()[: None if limits.request.drafts else 1]
@@ -95,10 +97,10 @@ def _copied(
     return [token for token, _ in zip(copied, open_rows, strict=False)]
 
 
-def _agreed(copier: Copier, canvas: Canvas, guess: Guess, start: int, copied: list[int]) -> bool:
+def _agreed(copier: Copier, canvas: Canvas, predictions: Predictions, start: int, copied: list[int]) -> bool:
     """Keep copies up to the first that is not the likeliest of model and copier; tells whether all are kept."""
     for row, token in enumerate(copied, start):
-        likeliest, probability = mixed(guess, row, copier.next)
+        likeliest, probability = mixed(predictions, row, copier.next)
         if likeliest != token:
             return False
         canvas.tokens[row], canvas.probabilities[row] = token, probability
@@ -108,7 +110,7 @@ def _agreed(copier: Copier, canvas: Canvas, guess: Guess, start: int, copied: li
 
 def _choose(
     canvas: Canvas,
-    guess: Guess,
+    predictions: Predictions,
     open_rows: list[int],
     policy: Policy,
     passes: int,
@@ -120,20 +122,20 @@ def _choose(
     if policy.lead and passes == 1:
         rows = open_rows[:1]
     elif policy.remask:
-        masked = unmasking.least_sure(guess, 1 - passes / policy.passes)
+        masked = unmasking.least_sure(predictions, 1 - passes / policy.passes)
         for row in masked:
             canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
         rows = [row for row in open_rows if row not in masked]
     else:
         considered = policy.considered(open_rows)
-        rows = policy.rule(guess, considered, policy.quota(len(canvas.tokens), considered, passes - 1))
-    if forced is not None:  # where the model meant another token, its guesses of other rows belong to that one
-        rows = [forced[0], *rows] if guess.willing else [forced[0]]
+        rows = policy.rule(predictions, considered, policy.quota(len(canvas.tokens), considered, passes - 1))
+    if forced is not None:  # where the model meant another token, its predicted of other rows belong to that one
+        rows = [forced[0], *rows] if predictions.willing else [forced[0]]
     for row in rows:
-        canvas.tokens[row], canvas.probabilities[row] = guess.tokens[row], guess.probabilities[row]
+        canvas.tokens[row], canvas.probabilities[row] = predictions.tokens[row], predictions.probabilities[row]
 
 
-def in_blocks(model: Passes, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
+def in_blocks(model: ModelRunner, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
     """All blocks as one canvas. `task.settle` looks at all of it and says by `ended` that no block follows.
 
     Blocks lie where training laid them, at multiples of their length from the start of the window: the first canvas is
@@ -148,7 +150,7 @@ def in_blocks(model: Passes, task: Task, block: int, policy: Policy, limits: Lim
         forced, stop = partial(task.forced, done=whole.tokens), partial(_stop, task, whole)
         part = msgspec.structs.replace(task, gap=gap, settle=stop, forced=forced, done=list(whole.tokens))
         lead = policy.lead and len(canvas.tokens) == block
-        reveal(model, part, canvas, msgspec.structs.replace(policy, passes=share, lead=lead), limits)
+        unmask(model, part, canvas, msgspec.structs.replace(policy, passes=share, lead=lead), limits)
         whole.tokens += canvas.tokens
         whole.probabilities += canvas.probabilities
         task.settle(whole)
@@ -158,7 +160,7 @@ def in_blocks(model: Passes, task: Task, block: int, policy: Policy, limits: Lim
 
 
 def _stop(task: Task, whole: Canvas, canvas: Canvas) -> None:
-    """End a block where all up to the fill's end is revealed; until then its rows stay, for they see one another."""
+    """End a block where all up to the fill's end is unmasked; until then its rows stay, for they see one another."""
     seen = Canvas([*whole.tokens, *canvas.tokens], [*whole.probabilities, *canvas.probabilities], canvas.mask)
     task.settle(seen)
     if seen.ended and not seen.open_rows():

@@ -4,7 +4,7 @@ itself and adds one token of its own.
 Where text is copied, the copy is the draft. Else a drafter, where the model has one, denoises a canvas of masks behind
 the newest token in one cheap step (see `models.drafter`). The text is the greedy left-to-right text, whatever was
 drafted (speculative decoding). What the model would write is the likeliest of the mixture of model and copier, see
-`copying`, or is drawn from it, see `drawing`.
+`copying`, or is drawn from it, see `sampling`.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.decoding.limits import Limits, Written
-from engine.decoding.passes import Gap, Guess, Passes, Question
+from engine.decoding.limits import DecodedTokens, Limits
+from engine.decoding.runner import ForwardInput, Gap, ModelRunner, Predictions
 from engine.retrieval.copying import Copier, Copy, mixed
 
 Allowed: TypeAlias = list[int] | NDArray[np.int64]  # tokens
-Denoiser: TypeAlias = Callable[[list[int]], Written]  # of what follows a text
-Choice: TypeAlias = Callable[[Guess, int, Copy | None], tuple[int, float]]  # of a row: the token, and its probability
+Denoiser: TypeAlias = Callable[[list[int]], DecodedTokens]  # of what follows a text
+Choice: TypeAlias = Callable[
+    [Predictions, int, Copy | None], tuple[int, float]
+]  # of a row: the token, and its probability
 
 
 def decode(
-    model: Passes,
+    model: ModelRunner,
     gap: Gap,
     mask: int,
     limits: Limits,
     copier: Copier,
     forced: Callable[[list[int]], Allowed | None] = lambda written: None,
     choose: Choice = mixed,
-    banned: Sequence[int] = (),
-    denoised: Denoiser = lambda text: Written(),
-) -> Written:
+    suppressed: Sequence[int] = (),
+    denoised: Denoiser = lambda text: DecodedTokens(),
+) -> DecodedTokens:
     """Fill a gap. `forced` gives the tokens of which the one after those that are written must be, if there are such;
-    none is one of `banned`. `choose` chooses each token, given the copy. `mask` stands for a token that is not known.
+    none is `suppressed`. `choose` chooses each token, given the copy. `mask` stands for a token that is not known.
     Denoised tokens surer than the request's `trust` are taken unread. Raises Cancelled between passes.
     """
-    request, written, going = limits.request, Written(), True
+    request, written, going = limits.request, DecodedTokens(), True
     while going and not limits.late():
         draft = copier.draft() if request.drafts else []
         if request.drafts and written.tokens and not draft:
@@ -59,9 +61,9 @@ def decode(
             break
         after = copier.ahead[len(draft) : len(draft) + 1] or [mask]
         held = None if allowed is None else (0, allowed)
-        question = Question(text, [*draft, *after], banned=list(banned), forced=held, read=len(draft))
-        [guess] = limits.guess(model, [question])
-        chosen = _chosen(draft, guess, copier, choose, allowed)
+        question = ForwardInput(text, [*draft, *after], suppressed=list(suppressed), forced=held, read=len(draft))
+        [predictions] = limits.predict(model, [question])
+        chosen = _chosen(draft, predictions, copier, choose, allowed)
         going = limits.commit(written, chosen)
         if going and request.trust < 1:
             going = limits.commit(written, copier.decided())
@@ -69,22 +71,24 @@ def decode(
     return written
 
 
-def _surer(canvas: Written, trust: float) -> Written | None:
+def _surer(canvas: DecodedTokens, trust: float) -> DecodedTokens | None:
     """The beginning of a canvas of which each token is surer than `trust`, if it has any."""
     sure = list(itertools.takewhile(lambda p: p > trust, canvas.probabilities))
-    return Written(canvas.tokens[: len(sure)], sure) if sure else None
+    return DecodedTokens(canvas.tokens[: len(sure)], sure) if sure else None
 
 
-def _chosen(draft: list[int], guess: Guess, copier: Copier, choose: Choice, allowed: Allowed | None = None) -> Written:
+def _chosen(
+    draft: list[int], predictions: Predictions, copier: Copier, choose: Choice, allowed: Allowed | None = None
+) -> DecodedTokens:
     """The beginning of the draft that is agreed with and one token more, each as model and copier have it chosen; the
     first is one of those allowed.
     """
-    chosen = Written()
+    chosen = DecodedTokens()
     while chosen.tokens == draft[: len(chosen.tokens)] and len(chosen.tokens) <= len(draft):
         copy = copier.next
         if copy is not None and allowed is not None and not chosen.tokens and copy.token not in allowed:
             copy = None
-        token, probability = choose(guess, len(chosen.tokens), copy)
+        token, probability = choose(predictions, len(chosen.tokens), copy)
         chosen.tokens.append(token)
         chosen.probabilities.append(probability)
         copier.advance([token])

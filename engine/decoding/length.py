@@ -2,7 +2,7 @@
 
 Models that must be told get some lengths in one pass, and the one that they are surest of. Where that is the longest
 and the request allows for more, twice as long is tried, as long as they are surer still. The score is the mean
-log-probability of the guesses of an all-masked canvas, as in training-free calibration for infilling: a canvas too
+log-probability of the predicted of an all-masked canvas, as in training-free calibration for infilling: a canvas too
 short or too long makes the model less sure of its rows on average.
 
 DreamOn's rows may expand into two masks, or be deleted (arXiv 2602.01326). A deletion holds for every open row after
@@ -17,47 +17,47 @@ import math
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task
 from engine.decoding.limits import Limits
-from engine.decoding.passes import Guess, Passes, Question
+from engine.decoding.runner import ForwardInput, ModelRunner, Predictions
 
 SIZES = (4, 12, 28, 64)
 
 
-def probe(model: Passes, task: Task, limits: Limits) -> int:
+def probe(model: ModelRunner, task: Task, limits: Limits) -> int:
     """One of SIZES, one of them doubled, or as long as a copy that is likely; at most the limit of tokens."""
     size, copier = _surest(model, task, limits), task.copier
     likely = copier is not None and limits.request.drafts and copier.draft()
     return max(size, min(copier.left, limits.tokens)) if copier and likely else size
 
 
-def _surest(model: Passes, task: Task, limits: Limits) -> int:
+def _surest(model: ModelRunner, task: Task, limits: Limits) -> int:
     canvases = [Canvas.masked(task.mask, size) for size in sorted({min(size, limits.tokens) for size in SIZES})]
     if len(canvases) == 1 or limits.late():
         return len(canvases[0].tokens)
     questions = [_question(task, canvas) for canvas in canvases]
-    scores = [_sureness(guess) for guess in limits.guess(model, questions)]
+    scores = [_sureness(predictions) for predictions in limits.predict(model, questions)]
     score = max(scores)
     size = len(questions[scores.index(score)].canvas)
     most = SIZES[-1] if limits.request.max_lines == 1 else limits.tokens
     while SIZES[-1] <= size < most and not limits.late():
         longer = min(2 * size, most)
-        [guess] = limits.guess(model, [_question(task, Canvas.masked(task.mask, longer))])
-        if _sureness(guess) <= score:
+        [predictions] = limits.predict(model, [_question(task, Canvas.masked(task.mask, longer))])
+        if _sureness(predictions) <= score:
             break
-        size, score = longer, _sureness(guess)
+        size, score = longer, _sureness(predictions)
     return size
 
 
-def _question(task: Task, canvas: Canvas) -> Question:
+def _question(task: Task, canvas: Canvas) -> ForwardInput:
     forced = task.forced(canvas)  # may make the canvas longer
-    return Question(task.gap.before, canvas.tokens, task.gap.after, task.banned(canvas), forced)
+    return ForwardInput(task.gap.before, canvas.tokens, task.gap.after, task.suppressed(canvas), forced)
 
 
-def _sureness(guess: Guess) -> float:
-    return sum(math.log(max(p, 1e-9)) for p in guess.probabilities) / len(guess.probabilities)
+def _sureness(predictions: Predictions) -> float:
+    return sum(math.log(max(p, 1e-9)) for p in predictions.probabilities) / len(predictions.probabilities)
 
 
 def resize(canvas: Canvas, expand: int, deletes: frozenset[int], most: int, broadcast: bool = True) -> None:
-    """Carry out the expansions and deletions just revealed; the canvas grows to at most `most` rows. Without
+    """Carry out the expansions and deletions just unmasked; the canvas grows to at most `most` rows. Without
     `broadcast` (DreamOn's delete_eos_token), a deletion holds for its row alone.
 
     It expands at most as often, so that no model can expand and delete for ever.

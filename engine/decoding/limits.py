@@ -11,8 +11,8 @@ from typing import Protocol
 
 import msgspec
 
-from engine.contract import Cancelled, Fill, FillRequest, Piece, Progress, Watch, confidence
-from engine.decoding.passes import Guess, Passes, Question
+from engine.contract import Cancelled, Fill, FillRequest, Progress, TokenSpan, Watch, confidence
+from engine.decoding.runner import ForwardInput, ModelRunner, Predictions
 
 LONGEST_ROUND, SHORTEST_CIRCLE = 12, 12  # tokens
 
@@ -36,7 +36,7 @@ class Spelling(Protocol):
     def decode(self, tokens: list[int]) -> str: ...
 
 
-class Written(msgspec.Struct):
+class DecodedTokens(msgspec.Struct):
     """Tokens one after the other, and how sure each is; the end has a probability too where the model or the line limit
     `ended` the fill. Of the text, the first `lines` count (None: all).
     """
@@ -80,14 +80,14 @@ class Limits:
         self.passes += 1
         self.first_pass = self.first_pass or time.perf_counter() - self.started
 
-    def guess(self, model: Passes, questions: list[Question]) -> Sequence[Guess]:
+    def predict(self, model: ModelRunner, questions: list[ForwardInput]) -> Sequence[Predictions]:
         """One pass. Raises Cancelled before it."""
         self.check()
-        guesses = model.guess(questions)
+        predicted = model.predict(questions)
         self.passed()
-        return guesses
+        return predicted
 
-    def commit(self, written: Written, run: Written) -> bool:
+    def commit(self, written: DecodedTokens, run: DecodedTokens) -> bool:
         """Append tokens until something ends the fill; tells whether it goes on."""
         for token, probability in zip(run.tokens, run.probabilities, strict=True):
             if not self.take(written, token, probability):
@@ -96,7 +96,7 @@ class Limits:
                 return False
         return True
 
-    def take(self, written: Written, token: int, probability: float) -> bool:
+    def take(self, written: DecodedTokens, token: int, probability: float) -> bool:
         """Append a token, unless the fill ends before it: with the model's end or the last line that was asked for;
         tells whether it goes on.
 
@@ -116,13 +116,13 @@ class Limits:
             return False
         return True
 
-    def _lines(self, written: Written) -> int:
+    def _lines(self, written: DecodedTokens) -> int:
         return 1 - self.respelled_lines + sum(self._text(token).count("\n") for token in written.tokens)
 
-    def _is_last_line(self, written: Written) -> bool:
+    def _is_last_line(self, written: DecodedTokens) -> bool:
         return self._lines(written) == self.request.max_lines
 
-    def _give_up_line(self, written: Written) -> None:
+    def _give_up_line(self, written: DecodedTokens) -> None:
         breaks = [at for at, token in enumerate(written.tokens) if at and "\n" in self._text(token)]
         if breaks:
             written.lines = self._lines(written) - 1
@@ -131,7 +131,7 @@ class Limits:
 
     def fill(
         self,
-        written: Written,
+        written: DecodedTokens,
         *,
         newline: bool,
         window: int,
@@ -159,7 +159,7 @@ class Limits:
             pieces=self._pieces(written, text),
         )
 
-    def show(self, written: Written, canvas: Sequence[int | None] = ()) -> None:
+    def show(self, written: DecodedTokens, canvas: Sequence[int | None] = ()) -> None:
         """Tell who watches what stays, and what is on the canvas after it, with None where that is masked."""
         if self._watch is not None:
             text = self._text_of(written.tokens, self.request.max_lines)
@@ -170,11 +170,11 @@ class Limits:
         text = self.spelled(tokens).split("\ufffd", 1)[0]  # a character cut short by a limit
         return "\n".join(text.split("\n")[:lines])
 
-    def _pieces(self, written: Written, text: str) -> tuple[Piece, ...]:
+    def _pieces(self, written: DecodedTokens, text: str) -> tuple[TokenSpan, ...]:
         counts = range(1, len(written.tokens))
         ends = [len(self._text_of(written.tokens[:count], written.lines)) for count in counts]
         ends += [len(text)] * (len(written.probabilities) - len(ends))
-        return tuple(map(Piece, ends, written.probabilities))
+        return tuple(map(TokenSpan, ends, written.probabilities))
 
 
 def goes_round(tokens: list[int]) -> bool:

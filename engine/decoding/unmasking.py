@@ -1,9 +1,9 @@
 """Which masks of a canvas are unmasked after a pass, and which tokens are masked again.
 
-A *rule* has one signature: (guess, open rows, quota) -> rows, where the quota is the least number that keeps within the
-passes, a *share* of the open rows. A public family has its own; the options of the samplers' authors choose others, by
-the names that they gave (see `contract.Sampling`). An option that has no effect is refused: who asks for it would take
-what comes for what it makes.
+A *rule* has one signature: (predictions, open rows, quota) -> rows, where the quota is the least number that keeps
+within the passes, a *share* of the open rows. A public family has its own; the options of the samplers' authors choose
+others, by the names that they gave (see `contract.Sampling`). An option that has no effect is refused: who asks for it
+would take what comes for what it makes.
 
 Sources: Fast-dLLM (arXiv 2505.22618: a threshold), EB (arXiv 2505.24857: an entropy bound), Dream (generation_utils.py:
 origin, maskgit_plus, topk_margin, entropy, and its falling shares), LLaDA (generate.py: low_confidence, random, equal
@@ -21,24 +21,24 @@ import numpy as np
 
 from engine.contract import Refusal, Sampling
 from engine.decoding.canvas import Canvas
-from engine.decoding.passes import Guess
+from engine.decoding.runner import Predictions
 
 THRESHOLD = 0.9  # NVlabs/Fast-dLLM, llada/eval.md; defaults elsewhere: SDAR 0.85, Stable-DiffCoder 0.95
 BOUND = 0.1  # nats; DiffusionGemma's default
 EARLIEST = 1e-3  # time at which Dream's noise is taken to be gone
-SCORES: dict[str, Callable[[Guess, int], float]] = {
-    "origin": lambda guess, row: 0.0,
-    "random": lambda guess, row: 0.0,
-    "low_confidence": lambda guess, row: guess.probabilities[row],
-    "maskgit_plus": lambda guess, row: guess.sure[row],
-    "p2": lambda guess, row: guess.sure[row],
-    "topk_margin": lambda guess, row: guess.margins[row],
-    "entropy": lambda guess, row: -guess.entropies[row],
+SCORES: dict[str, Callable[[Predictions, int], float]] = {
+    "origin": lambda predictions, row: 0.0,
+    "random": lambda predictions, row: 0.0,
+    "low_confidence": lambda predictions, row: predictions.probabilities[row],
+    "maskgit_plus": lambda predictions, row: predictions.sure[row],
+    "p2": lambda predictions, row: predictions.sure[row],
+    "topk_margin": lambda predictions, row: predictions.margins[row],
+    "entropy": lambda predictions, row: -predictions.entropies[row],
 }
 RANKING = SCORES.keys() - {"origin"}
 EQUAL = ("low_confidence", "random")
 
-Rule: TypeAlias = Callable[[Guess, list[int], float], list[int]]
+Rule: TypeAlias = Callable[[Predictions, list[int], float], list[int]]
 
 
 # ---------------------------------------------------------------- how many
@@ -73,17 +73,17 @@ def _time(step: int, steps: int) -> float:
 # ---------------------------------------------------------------- which
 
 
-def left_to_right(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
+def left_to_right(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
     """Autoregression."""
     return open_rows[:1]
 
 
 def above(threshold: float = THRESHOLD) -> Rule:
-    """Each guess surer than a threshold (Fast-dLLM), and the surest others to make the quota."""
+    """Each prediction surer than a threshold (Fast-dLLM), and the surest others to make the quota."""
 
-    def choose(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
-        surest = sorted(open_rows, key=lambda row: -guess.probabilities[row])
-        sure = sum(guess.probabilities[row] > threshold for row in open_rows)
+    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+        surest = sorted(open_rows, key=lambda row: -predictions.probabilities[row])
+        sure = sum(predictions.probabilities[row] > threshold for row in open_rows)
         return surest[: max(sure, int(quota))]
 
     return choose
@@ -97,11 +97,11 @@ def within(bound: float = BOUND) -> Rule:
     largest.
     """
 
-    def choose(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
-        calmest = sorted(open_rows, key=lambda row: guess.entropies[row])
+    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+        calmest = sorted(open_rows, key=lambda row: predictions.entropies[row])
         taken, spent = 0, 0.0
         while taken < len(calmest) and spent <= bound:  # spent: of all taken, without the next, which is the largest
-            spent += guess.entropies[calmest[taken]]
+            spent += predictions.entropies[calmest[taken]]
             taken += 1
         return calmest[: max(taken, int(quota))]
 
@@ -113,14 +113,14 @@ def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
     score, random = SCORES[sampling.alg or ""], np.random.default_rng(sampling.seed or 0)
     heat = 1.0 if sampling.alg == "random" else sampling.alg_temp or 0.0
 
-    def choose(guess: Guess, open_rows: list[int], quota: float) -> list[int]:
+    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
         if sampling.alg == "origin":
             return [row for row in open_rows if random.random() < quota / len(open_rows)]
-        scores = {row: score(guess, row) for row in open_rows}
+        scores = {row: score(predictions, row) for row in open_rows}
         if heat:  # Gumbel's way to draw several without replacement
             scores = {row: value / heat + random.gumbel() for row, value in scores.items()}
         if sampling.confidence_eos_eot_inf:
-            scores |= {row: -math.inf for row in open_rows if guess.tokens[row] in ends}
+            scores |= {row: -math.inf for row in open_rows if predictions.tokens[row] in ends}
         return sorted(open_rows, key=lambda row: -scores[row])[: int(quota)]
 
     return choose
@@ -129,21 +129,21 @@ def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
 # ---------------------------------------------------------------- masked again
 
 
-def revoke(canvas: Canvas, guess: Guess, open_rows: list[int], bar: float, revoked: set[int]) -> None:
-    """Mask the rows that were unmasked before this guess and whose token it gives less than `bar`, for the model sees
-    more of the canvas now (WINO). A row is taken back once, so that decoding ends.
+def revoke(canvas: Canvas, predictions: Predictions, open_rows: list[int], bar: float, revoked: set[int]) -> None:
+    """Mask the rows that were unmasked before these predictions and whose token they give less than `bar`: the model
+    sees more of the canvas now (WINO). A row is taken back once, so that decoding ends.
     """
-    before = set(range(len(guess.held))) - set(open_rows) - revoked
+    before = set(range(len(predictions.held))) - set(open_rows) - revoked
     for row in before:
-        if guess.held[row] < bar:
+        if predictions.held[row] < bar:
             canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
             revoked.add(row)
 
 
-def least_sure(guess: Guess, share: float) -> set[int]:
-    """The rows whose guesses are the least sure, a share of all, rounded down; counted in float32, as torch does."""
-    count = int(np.float32(len(guess.tokens)) * np.float32(share))
-    return set(sorted(range(len(guess.tokens)), key=lambda row: guess.sure[row])[:count])
+def least_sure(predictions: Predictions, share: float) -> set[int]:
+    """The rows whose predicted are the least sure, a share of all, rounded down; counted in float32, as torch does."""
+    count = int(np.float32(len(predictions.tokens)) * np.float32(share))
+    return set(sorted(range(len(predictions.tokens)), key=lambda row: predictions.sure[row])[:count])
 
 
 # ---------------------------------------------------------------- policies
@@ -155,7 +155,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     `passes` are those of a canvas, or of so many rows in blocks (denoise.ROWS); of `span` rows the leftmost that has
     an open one is considered (0: all rows), and passes are shared out to spans; `revoke` is the probability below which
     an unmasked token is taken back. `share` of (open rows, passes before, passes) is the quota. With `remask`, the rows
-    that the guess is least sure of are masked whatever they were, and all others unmasked (P2). With `lead`, the first
+    that the model is least sure of are masked whatever they were, and all others unmasked (P2). With `lead`, the first
     pass unmasks the first row alone.
     """
 

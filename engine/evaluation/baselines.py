@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from engine import Engine, Fill, FillRequest
-from engine.contract import Piece, confidence
+from engine.contract import TokenSpan, confidence
 from engine.retrieval import copying
 from engine.retrieval.copy_weights import prior
 from engine.tokenizer import EOM, Tokenizer
@@ -91,7 +91,7 @@ class Copies:
                 tokens.append(copy.token)
                 text = self._tokenizer.decode(tokens)[len(blank) :]
             share = prior(copy.evidence)
-            pieces.append(Piece(len(text), share, share))
+            pieces.append(TokenSpan(len(text), share, share))
             copier.advance([copy.token])
         return Fill(
             text=text,
@@ -103,7 +103,7 @@ class Copies:
             encode_ms=0.0,
             decode_ms=0.0,
             complete=True,
-            pieces=(*pieces, *[Piece(len(text), 1.0)] * (not ended)),
+            pieces=(*pieces, *[TokenSpan(len(text), 1.0)] * (not ended)),
         )
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:

@@ -23,7 +23,7 @@ from engine import Engine, public
 from engine.backends.buckets import bucket
 from engine.backends.slots import Asked, Slots
 from engine.contract import EngineError, FillRequest
-from engine.decoding.passes import Question
+from engine.decoding.runner import ForwardInput
 from engine.embedded import Embedded
 from engine.evaluation.latency import typing
 from engine.evaluation.report import Report, Row, Times, times
@@ -206,10 +206,10 @@ def _pass(
 ) -> Pass:
     """A pass of `rows` rows, the last of which are the canvas, of so many sequences."""
     canvas = min(rows, public.CANVAS // 2)
-    question = Question([], [0] * canvas, [], [0])
+    question = ForwardInput([], [0] * canvas, [], [0])
     start = passes.capacity // 2
     asked = [Asked(slot, [1] * rows, start, start + rows, start + rows - canvas, question) for slot in range(count)]
-    spent = seconds_of(lambda: passes.guess(asked), passes.device, runs)
+    spent = seconds_of(lambda: passes.predict(asked), passes.device, runs)
     shape, model = loaded.plan.shape, loaded.model
     kept = 2 * shape.layers * shape.kv_heads * shape.head_dim * model.embed.weight.element_size()
     head = model.head.weight

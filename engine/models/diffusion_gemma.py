@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from engine.contract import Backend, EngineError, Fill, FillRequest, Watch, takes
-from engine.decoding.limits import Limits, Written
+from engine.decoding.limits import DecodedTokens, Limits
 from engine.models import checkpoint, validation
 from engine.models.family import Config
 from engine.models.tensors import Tensors
@@ -218,9 +218,9 @@ class _Watch:
         return found
 
 
-def _written(tokens: list[int], probabilities: list[float], complete: bool, limits: Limits) -> Written:
+def _written(tokens: list[int], probabilities: list[float], complete: bool, limits: Limits) -> DecodedTokens:
     """A canvas up to where something ends it."""
-    written = Written()
+    written = DecodedTokens()
     for token, probability in zip(tokens, probabilities, strict=True):
         if len(written.tokens) == limits.tokens or not limits.take(written, token, probability):
             break

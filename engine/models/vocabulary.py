@@ -21,7 +21,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from engine.contract import EngineError, FillRequest
-from engine.decoding.passes import Gap
+from engine.decoding.runner import Gap
 from engine.models.family import Infill
 from engine.tokenizer import begins
 

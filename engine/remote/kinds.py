@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol, TypeAlias
 
 import msgspec
 
-from engine.contract import DRAWN, EngineError, Fill, FillRequest, Piece
+from engine.contract import DRAWN, EngineError, Fill, FillRequest, TokenSpan
 from engine.prompt import after_cursor
 
 Json: TypeAlias = Any
@@ -104,7 +104,7 @@ class Inpaint:
         pieces = _pieces(text, choice.logprobs or Logprobs())
         if cost.complete and pieces:  # that nothing follows: what is left of the confidence, see `confidence`
             made = math.prod(piece.probability for piece in pieces)
-            pieces.append(Piece(len(text), min(1.0, cost.confidence**2 / max(made, 1e-30))))
+            pieces.append(TokenSpan(len(text), min(1.0, cost.confidence**2 / max(made, 1e-30))))
         fill = Fill(text=text, pieces=tuple(pieces), **msgspec.structs.asdict(cost))
         end = len(_asked_for(request, text))
         end += text.startswith("\n", end)  # a line has its end
@@ -221,10 +221,10 @@ def _choice(body: bytes) -> tuple[Choice, str]:
     return choice, text
 
 
-def _pieces(text: str, logprobs: Logprobs) -> list[Piece]:
+def _pieces(text: str, logprobs: Logprobs) -> list[TokenSpan]:
     logs = (math.exp(min(0.0, log)) for log in logprobs.token_logprobs or [] if log is not None)
     ends = accumulate((min(end, len(text)) for end in [*(logprobs.text_offset or [])[1:], len(text)]), max)
-    return list(map(Piece, ends, logs))
+    return list(map(TokenSpan, ends, logs))
 
 
 def _asked_for(request: FillRequest, text: str) -> str:

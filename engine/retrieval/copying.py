@@ -14,8 +14,8 @@ import re
 from typing import NamedTuple
 
 from engine.contract import FillRequest, Source
-from engine.decoding.limits import Spelling, Written
-from engine.decoding.passes import Guess
+from engine.decoding.limits import DecodedTokens, Spelling
+from engine.decoding.runner import Predictions
 from engine.prompt import after_cursor
 from engine.retrieval.candidates import Candidate, CandidateSearch
 from engine.retrieval.copy_weights import Evidence, Weights, prior, share, trust
@@ -101,9 +101,9 @@ class Copier:
             self._tokens, self._followed, self.shares = list(tokens), [], [0.0] * len(tokens)
             self._search()
 
-    def decided(self) -> Written:
+    def decided(self) -> DecodedTokens:
         """The copies from here on that are likelier right than not, whatever a model may say; goes on behind them."""
-        decided = Written()
+        decided = DecodedTokens()
         while len(decided.tokens) < DRAFT and (copy := self.next) and (share := prior(copy.evidence)) > 0.5:
             decided.tokens.append(copy.token)
             decided.probabilities.append(share)
@@ -169,12 +169,12 @@ def first_word(text: str) -> str:
     return found[1] if found else ""
 
 
-def mixed(guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:
+def mixed(predictions: Predictions, row: int, copy: Copy | None) -> tuple[int, float]:
     """The likeliest token of model and copy together, and its probability."""
-    token, probability = guess.tokens[row], guess.probabilities[row]
+    token, probability = predictions.tokens[row], predictions.probabilities[row]
     if copy is None:
         return token, probability
-    copied = guess.probability(row, copy.token)
+    copied = predictions.probability(row, copy.token)
     copy_share = share(copy.evidence, copied, probability, copy.weights)
     if copy.token == token:
         return token, copy_share

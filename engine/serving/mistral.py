@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.serving import schema
-from engine.serving.schema import Answer, Head, Json, Question, Seed
+from engine.serving.schema import Answer, ForwardInput, Head, Json, Seed
 
 
 class Body(schema.Body, kw_only=True):
@@ -17,7 +17,7 @@ class Body(schema.Body, kw_only=True):
 class Fim:
     done = b"data: [DONE]\n\n"
 
-    def questions(self, body: bytes) -> list[Question]:
+    def questions(self, body: bytes) -> list[ForwardInput]:
         asked = msgspec.json.decode(body, type=Body)
         return [
             schema.question(
@@ -31,12 +31,12 @@ class Fim:
             )
         ]
 
-    def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json:
+    def answer(self, head: Head, asked: list[ForwardInput], answers: list[Answer]) -> Json:
         [answer] = answers
         choice = _choice(answer) | {"message": {"role": "assistant", "content": answer.text, "tool_calls": None}}
         return {**_head(head, "chat.completion"), "choices": [choice], "usage": schema.usage(answers)}
 
-    def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
+    def event(self, head: Head, asked: ForwardInput, answer: Answer, index: int) -> Json:
         choice = _choice(answer) | {"delta": {"role": "assistant", "content": answer.text}}
         last = {"usage": schema.usage([answer])} if answer.finish else {}
         return {**_head(head, "chat.completion.chunk"), "choices": [choice], **last}

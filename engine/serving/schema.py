@@ -65,7 +65,7 @@ class Body(msgspec.Struct, kw_only=True):
     inpaint: Extension | None = None
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
+class ForwardInput(msgspec.Struct, frozen=True, kw_only=True):
     """A gap, and how its fill is to be answered. Lines that are indented less than `indent` end it."""
 
     request: FillRequest
@@ -116,12 +116,12 @@ class Head(msgspec.Struct, frozen=True):
 class Api(Protocol):
     """How one API writes and reads."""
 
-    def questions(self, body: bytes) -> list[Question]:
+    def questions(self, body: bytes) -> list[ForwardInput]:
         """One for each choice, in order. Raises BadRequest, msgspec.ValidationError and msgspec.DecodeError."""
 
-    def answer(self, head: Head, asked: list[Question], answers: list[Answer]) -> Json: ...
+    def answer(self, head: Head, asked: list[ForwardInput], answers: list[Answer]) -> Json: ...
 
-    def event(self, head: Head, asked: Question, answer: Answer, index: int) -> Json:
+    def event(self, head: Head, asked: ForwardInput, answer: Answer, index: int) -> Json:
         """One of a stream."""
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
@@ -139,7 +139,7 @@ def question(
     stops: Stops,
     sampling: Sampling,
     **others: Any,
-) -> Question:
+) -> ForwardInput:
     more = extension or Extension()
     kept = tuple(filter(None, (stops,) if isinstance(stops, str) else stops or ()))
     request = FillRequest(
@@ -158,7 +158,7 @@ def question(
         sampling=sampling,
         others=tuple(more.others),
     )
-    return Question(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
+    return ForwardInput(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
 
 
 def sampling(extension: Extension | None, temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:

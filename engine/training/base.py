@@ -30,7 +30,7 @@ import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
-from engine.backends.memory import ModelShape
+from engine.backends.kv_cache import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.models.gguf import Checkpoint

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engine.backends.memory import CausalPasses, ModelShape
-from engine.backends.onnx import OnnxPasses
+from engine.backends.kv_cache import CausalRunner, ModelShape
+from engine.backends.onnx import OnnxRunner
 from engine.contract import FillRequest
-from engine.decoding.passes import Question
+from engine.decoding.runner import ForwardInput
 from engine.embedded import WEIGHTS
 from engine.evaluation.places import STARTS, cursor_at
 from engine.evaluation.workspace import opened_with
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
     right: bool
 
 
-def samples(passes: CausalPasses, tokenizer: Tokenizer, packages: Sequence[Path], places: int) -> Iterator[Sample]:
+def samples(passes: CausalRunner, tokenizer: Tokenizer, packages: Sequence[Path], places: int) -> Iterator[Sample]:
     """Of so many cursors in Python files of each package, the same each time."""
     with tempfile.TemporaryDirectory() as root:
         indexed = cache(partial(_indexed, Path(root)))
@@ -95,7 +95,7 @@ def _cursor(lines: list[str], path: str, dice: random.Random) -> tuple[FillReque
 
 
 def _followed(
-    passes: CausalPasses, tokenizer: Tokenizer, request: FillRequest, target: str
+    passes: CausalRunner, tokenizer: Tokenizer, request: FillRequest, target: str
 ) -> Iterator[tuple[Evidence, float, float, bool]]:
     """What is copied at each token of the target, as if those before it were written already."""
     shape = passes.shape
@@ -108,13 +108,15 @@ def _followed(
         copier.advance([token])
     if not copies:
         return
-    passes.keep(asked.context)
+    passes.reuse_prefix(asked.context)
     first = tokenizer.first(asked.blank)
     forced = None if first is None else (0, first)
-    [guess] = passes.guess([Question([*asked.context, *asked.lead], [*tokens, MASK], forced=forced, read=len(tokens))])
+    [predictions] = passes.predict(
+        [ForwardInput([*asked.context, *asked.uncached_tail], [*tokens, MASK], forced=forced, read=len(tokens))]
+    )
     for row, copy in copies:
         right = copy.token == tokens[row]
-        yield copy.evidence, guess.probability(row, copy.token), guess.probabilities[row], right
+        yield copy.evidence, predictions.probability(row, copy.token), predictions.probabilities[row], right
 
 
 def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
@@ -156,7 +158,7 @@ def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:
     """Learn with a shipped model and write the weights, and say how well they do. Raises OSError."""
     folder = WEIGHTS / model
     shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
-    passes, tokenizer = OnnxPasses.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
+    passes, tokenizer = OnnxRunner.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
     found = list(samples(passes, tokenizer, packages, places))
     prior, weights, without, with_model = learn(found)
     learned = CopyWeights(prior if model == "small" else COPY_WEIGHTS.prior, COPY_WEIGHTS.with_model | {model: weights})

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from engine import stored
 from engine.backends.drafting import DRAFTER, GRAPH
-from engine.backends.torch_passes import read_model
+from engine.backends.torch_runner import read_model
 from engine.contract import EngineError
 from engine.embedded import folder_of, read_shape
 from engine.models.drafter import Drafter, DrafterConfig

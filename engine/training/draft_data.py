@@ -23,8 +23,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine.backends.drafting import FEATURES, Drafter
-from engine.backends.memory import ModelShape
-from engine.backends.onnx import OnnxPasses
+from engine.backends.kv_cache import ModelShape
+from engine.backends.onnx import OnnxRunner
 from engine.corpus import Corpus
 from engine.models.drafter import Blocks
 from engine.tokenizer import PAD, Tokenizer
@@ -34,7 +34,7 @@ ROWS = 32  # training rows a shard
 EARLIEST = 16  # place of an anchor in a context
 
 
-class Reader(OnnxPasses):
+class Reader(OnnxRunner):
     """A trunk's passes that keep the features of each position (`memory`'s part of that name)."""
 
     def __init__(self, session: InferenceSession, shape: ModelShape, drafter: Drafter | None = None) -> None:
@@ -113,7 +113,7 @@ def _read(model: Reader, row: Batch) -> Shard:
     spans[1:] = sorted(spans[1:], key=lambda span: -row.positions[span[0]])  # each leaves what the next one sees
     for first, last in spans:
         end = last + 1
-        model.forget(int(row.positions[first]))
+        model.truncate(int(row.positions[first]))
         labels[first:end] = model.forward(tokens[first:end], end - first).tokens
         features[first:end] = model.features(end - first)
     in_middle = (row.kinds == MIDDLE) & (row.targets != NONE)

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from engine import checksums, stored
-from engine.backends.memory import ModelShape
-from engine.backends.onnx import OnnxPasses
-from engine.backends.torch_passes import read_model
+from engine.backends.kv_cache import ModelShape
+from engine.backends.onnx import OnnxRunner
+from engine.backends.torch_runner import read_model
 from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.embedded import Embedded
@@ -92,7 +92,7 @@ def losses(trunk: Trunk, config: TrainConfig, tokenizer: Path, validation: Path)
 
 def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies: bool) -> Quality:
     """How the model fills."""
-    filler = Embedded(OnnxPasses.load(out, shape), Tokenizer.load(out / "tokenizer.json"), out.name)
+    filler = Embedded(OnnxRunner.load(out, shape), Tokenizer.load(out / "tokenizer.json"), out.name)
     return evaluate(filler, validation, PLACES, copies, language)
 
 

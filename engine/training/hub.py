@@ -14,8 +14,8 @@ import msgspec
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.backends.memory import ModelShape
-from engine.backends.torch_passes import read_model
+from engine.backends.kv_cache import ModelShape
+from engine.backends.torch_runner import read_model
 from engine.contract import EngineError
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.models.vocabulary import SUFFIX_FIRST

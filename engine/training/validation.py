@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from engine.backends.memory import ModelShape
-from engine.backends.torch_passes import TorchPasses
+from engine.backends.kv_cache import ModelShape
+from engine.backends.torch_runner import TorchRunner
 from engine.embedded import Embedded
 from engine.evaluation import humaneval
 from engine.evaluation.lines import evaluate
@@ -34,7 +34,7 @@ def quality(
     model: Trunk, config: SamplerConfig, tokenizer: Tokenizer, folder: Path, canary: Path | None = None
 ) -> dict[str, float]:
     """Values of `SHOWN` on the corpus in a folder, and of `CANARY` on the problems in another."""
-    passes = TorchPasses(model, shape_of(config), torch.device("cpu"))
+    passes = TorchRunner(model, shape_of(config), torch.device("cpu"))
     embedded = Embedded(passes, tokenizer)
     fills = evaluate(embedded, folder, FILLS, copies=False)
     shown = {"exact": fills.exact, "tokens_a_pass": fills.tokens_a_pass}

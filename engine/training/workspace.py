@@ -20,7 +20,7 @@ import msgspec
 
 from engine import checksums, stored
 from engine.auto import SMALL
-from engine.backends.memory import ModelShape
+from engine.backends.kv_cache import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
 from engine.embedded import GRAPH, STORED, Embedded, folder_of, read_shape

@@ -13,7 +13,7 @@ import torch
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest, auto
 from engine.auto import Auto
-from engine.backends.memory import ModelShape
+from engine.backends.kv_cache import ModelShape
 from engine.backends.pace import LAST, Pace
 from engine.embedded import LINE, ROWS, SLICES, WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
@@ -122,7 +122,7 @@ def test_loading_measures_what_passes_of_few_rows_cost(tiny: Embedded) -> None:
 def test_a_cancelled_reading_goes_on_where_it_was(tiny: Embedded) -> None:
     paced(tiny, 1.0)  # so slow that few tokens are read at once
     model, context = tiny._model, tiny._prompt(ASKED).context
-    known = len(context) - model.missing(context)
+    known = len(context) - model.num_uncached(context)
     with pytest.raises(Cancelled):
         tiny.read(ASKED, Stops(2))
     assert model.sequence == context[: known + 2 * SLICES[-1]]

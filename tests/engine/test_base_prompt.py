@@ -64,13 +64,19 @@ def test_the_last_blank_before_the_cursor_belongs_to_the_middle(tokenizer: Token
 
 def test_a_prompt_is_the_authors_where_the_line_has_no_rest(tokenizer: Tokenizer) -> None:
     asked = ask(tokenizer, "a = 1\nb = f", "\nc = 3\n")
-    assert spelled(tokenizer, [*asked.context, *asked.lead]) == ["<bos>", "<suf>", "\nc = 3\n", "<pre>", "a = 1\nb = f"]
-    assert len(asked.lead) == 1
+    assert spelled(tokenizer, [*asked.context, *asked.uncached_tail]) == [
+        "<bos>",
+        "<suf>",
+        "\nc = 3\n",
+        "<pre>",
+        "a = 1\nb = f",
+    ]
+    assert len(asked.uncached_tail) == 1
 
 
 def test_the_rest_of_the_line_stands_before_it(tokenizer: Tokenizer) -> None:
     asked = ask(tokenizer, "a = 1\nb = f(", ")  # x\nc = 3\n", "src/pkg/deep/mod.py")
-    tokens = [*asked.context, *asked.lead]
+    tokens = [*asked.context, *asked.uncached_tail]
     start = ["<bos>", "<path>", "pkg/deep/mod.py", "<suf>", "\nc = 3\n", "<pre>", "a = 1\n"]
     assert spelled(tokenizer, tokens) == [*start, "<rol>", ")  # x\n", "<mid>", "b = f("]
 

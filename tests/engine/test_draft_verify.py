@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-from engine.backends.memory import Rows
+from engine.backends.kv_cache import Rows
 from engine.contract import FillRequest
-from engine.decoding.limits import Limits, Written, goes_round
+from engine.decoding.limits import DecodedTokens, Limits, goes_round
 from engine.embedded import WEIGHTS
 from engine.retrieval.copy_weights import Evidence, share, trust
 from engine.retrieval.copying import Copy, mixed
@@ -46,15 +46,15 @@ def test_the_likeliest_of_model_and_copier() -> None:
     assert mixed(rows, 0, Copy(2, strong, SMALL)) == (2, pytest.approx(share(strong, 0.3, 0.6, SMALL)))
 
 
-def nothing_yet() -> Written:
-    return Written()
+def nothing_yet() -> DecodedTokens:
+    return DecodedTokens()
 
 
 def test_a_fill_that_nobody_will_believe_in_ends_early() -> None:
     limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER, threading.Event()), nothing_yet()
-    assert limits.commit(decoded, Written([300, 301], [0.8, 0.8]))
+    assert limits.commit(decoded, DecodedTokens([300, 301], [0.8, 0.8]))
     assert decoded.confidence == pytest.approx(0.8)
-    assert not limits.commit(decoded, Written([302], [0.3]))
+    assert not limits.commit(decoded, DecodedTokens([302], [0.3]))
     assert decoded.confidence < 0.5
     assert not decoded.ended
 
@@ -63,7 +63,7 @@ def test_the_lines_before_the_doubt_stay() -> None:
     limits, decoded = Limits(FillRequest(prefix="", min_confidence=0.5), TOKENIZER, threading.Event()), nothing_yet()
     lines = [TOKENIZER.encode(text) for text in ("x = 1", "\n    y = 2", "\n    z")]
     for line in lines[:2]:
-        assert limits.commit(decoded, Written(line, [0.99] * len(line)))
-    assert not limits.commit(decoded, Written(lines[2], [0.1] * len(lines[2])))
+        assert limits.commit(decoded, DecodedTokens(line, [0.99] * len(line)))
+    assert not limits.commit(decoded, DecodedTokens(lines[2], [0.1] * len(lines[2])))
     assert TOKENIZER.decode(decoded.tokens) == "x = 1\n    y = 2"
     assert decoded.confidence > 0.9

@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from engine import Engine, EngineError, FillRequest
-from engine.backends.memory import Rows
+from engine.backends.kv_cache import Rows
 from engine.contract import Sampling
 from engine.decoding.draft_verify import decode
-from engine.decoding.drawing import Draw
 from engine.decoding.limits import Limits
-from engine.decoding.passes import Gap, Question
+from engine.decoding.runner import ForwardInput, Gap
+from engine.decoding.sampling import TokenSampler
 from engine.embedded import WEIGHTS
 from engine.retrieval.copy_weights import Evidence, share, trust
 from engine.retrieval.copying import Copier, Copy
@@ -36,7 +36,7 @@ def rows(chances: NDArray[np.float64] = CHANCES) -> Rows:
     return Rows([token], [float(chances[token])], np.log(chances[None].astype(np.float32)) + 3)
 
 
-def shares(draw: Draw, copy: Copy | None = None) -> list[float]:
+def shares(draw: TokenSampler, copy: Copy | None = None) -> list[float]:
     """How often each token is drawn."""
     counts = Counter(draw(rows(), 0, copy)[0] for _ in range(DRAWS))
     return [counts[token] / DRAWS for token in range(len(CHANCES))]
@@ -45,12 +45,12 @@ def shares(draw: Draw, copy: Copy | None = None) -> list[float]:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_the_temperature_shapes_what_is_drawn(temperature: float) -> None:
     expected = CHANCES ** (1 / temperature)
-    assert shares(Draw(Sampling(temperature=temperature))) == pytest.approx(expected / expected.sum(), abs=0.03)
+    assert shares(TokenSampler(Sampling(temperature=temperature))) == pytest.approx(expected / expected.sum(), abs=0.03)
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(1e-6, {1}), (0.49, {1}), (0.6, {1, 2}), (0.95, {0, 1, 2, 3})])
 def test_the_nucleus_is_what_together_has_top_p(top_p: float, kept: set[int]) -> None:
-    found = shares(Draw(Sampling(temperature=1.0, top_p=top_p)))
+    found = shares(TokenSampler(Sampling(temperature=1.0, top_p=top_p)))
     assert {token for token, count in enumerate(found) if count} == kept
 
 
@@ -60,18 +60,20 @@ def test_a_copy_has_its_share_and_the_model_the_rest() -> None:
     part = share(evidence, 0.3, float(max(CHANCES)), weights)
     expected = CHANCES * (1 - part) / 0.7
     expected[2] = part
-    assert shares(Draw(Sampling(temperature=1.0)), Copy(2, evidence, weights)) == pytest.approx(expected, abs=0.03)
+    assert shares(TokenSampler(Sampling(temperature=1.0)), Copy(2, evidence, weights)) == pytest.approx(
+        expected, abs=0.03
+    )
 
 
 def test_probabilities_are_those_before_the_temperature() -> None:
-    draw = Draw(Sampling(temperature=2.0))
+    draw = TokenSampler(Sampling(temperature=2.0))
     for _ in range(20):
         token, probability = draw(rows(), 0, None)
         assert probability == pytest.approx(CHANCES[token], rel=1e-5)
 
 
 def test_what_is_forbidden_is_never_drawn_and_the_first_is_one_of_the_given() -> None:
-    draw = Draw(Sampling(temperature=2.0), never=[1], first=np.array([0, 3]))
+    draw = TokenSampler(Sampling(temperature=2.0), never=[1], first=np.array([0, 3]))
     assert draw(rows(), 0, None)[0] in (0, 3)
     found = shares(draw)
     assert found[1] == 0
@@ -90,7 +92,7 @@ class Scripted:
     def __init__(self) -> None:
         self.passes = 0
 
-    def guess(self, questions: list[Question]) -> Sequence[Rows]:
+    def predict(self, questions: list[ForwardInput]) -> Sequence[Rows]:
         [question] = questions
         self.passes += 1
         assert question.read is not None
@@ -114,9 +116,9 @@ def test_the_text_is_the_same_with_and_without_drafts() -> None:
             prefix=f"{COPIED}    print(total)\n    total = first", max_lines=1, drafts=drafts, max_tokens=24
         )
         model, limits = Scripted(), Limits(request, TOKENIZER, threading.Event())
-        draw = Draw(Sampling(temperature=1.2, seed=seed), range(len(SPECIALS)))
+        draw = TokenSampler(Sampling(temperature=1.2, seed=seed), range(len(SPECIALS)))
         gap = Gap(TOKENIZER.encode(request.prefix), [])
-        written = decode(model, gap, MASK, 8, limits, Copier(request, TOKENIZER), choose=draw)
+        written = decode(model, gap, MASK, limits, Copier(request, TOKENIZER), choose=draw)
         texts[drafts].append(written.tokens)
         passes[drafts] += model.passes
     assert texts[True] == texts[False]

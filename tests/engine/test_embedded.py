@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest, checksums
-from engine.backends.memory import MEMORIES
+from engine.backends.kv_cache import MEMORIES
 from engine.contract import confidence
 from engine.decoding.limits import goes_round
 from engine.embedded import WEIGHTS, Embedded
@@ -74,8 +74,8 @@ def greedy(small: Embedded, asked: FillRequest) -> list[int]:
     """One token a pass."""
     model, tokenizer = small._model, small._tokenizer
     made = prompt(asked, tokenizer, model.shape.context)
-    model.forget(0)
-    pending, tokens = [*made.context, *made.lead], []
+    model.truncate(0)
+    pending, tokens = [*made.context, *made.uncached_tail], []
     for _ in range(asked.max_tokens):
         first = tokenizer.after[" "] if made.blank and not tokens else None
         [token] = model.forward(pending, 1, first).tokens
@@ -129,7 +129,7 @@ def test_memory_does_not_change_the_answer(small: Embedded) -> None:
     """But where two tokens are as good as equally likely: rows of other passes round activations differently."""
     fresh = {}
     for place in PLACES:
-        small._model.forget(0)
+        small._model.truncate(0)
         fresh[place] = fill(small, request(place, max_lines=1))
     for place in [*PLACES, *reversed(PLACES)]:
         again = fill(small, request(place, max_lines=1))

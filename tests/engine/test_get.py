@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from engine import Engine, EngineError, FillRequest, get
 from engine.__main__ import main
-from engine.backends.onnx import OnnxPasses
+from engine.backends.onnx import OnnxRunner
 from engine.embedded import folder_of, read_shape
 from engine.get import Model, Wheels
 from engine.models.gguf import Checkpoint
@@ -120,7 +120,7 @@ def refused(source: Path | None = None) -> str:
 def test_logits_are_those_of_transformers(weights: Path, tmp_path: Path, models: Path, tied: bool) -> None:
     file = tiny_checkpoint.write(tmp_path / "a.gguf", "qwen2", GGMLQuantizationType.Q8_0, tied)
     get.convert(weights / "tiny", file, tmp_path / "made", quiet)
-    passes = OnnxPasses.load(tmp_path / "made", read_shape(tmp_path / "made"))
+    passes = OnnxRunner.load(tmp_path / "made", read_shape(tmp_path / "made"))
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32)
     ids = np.random.default_rng(0).integers(OWN, OWN + len(ALPHABET), 40)
     ours = passes.forward(ids.tolist(), len(ids)).logits[:, OWN:]

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from engine import Engine, Fill, FillRequest
-from engine.contract import Backend, Piece, Progress, Watch
+from engine.contract import Backend, Progress, TokenSpan, Watch
 from engine.plain import plain
 
 
@@ -33,7 +33,7 @@ class Telling(Backend):
     """Fills with a coloured line, token by token."""
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
-        pieces = (Piece(2, 0.5), Piece(6, 0.5, 0.9), Piece(9, 0.5))
+        pieces = (TokenSpan(2, 0.5), TokenSpan(6, 0.5, 0.9), TokenSpan(9, 0.5))
         if watch is not None:
             watch(Progress("a\x1b[3", pieces[:1]))
         numbers = {"passes": 1, "tokens": 3, "encoded": 0, "reused": 0, "encode_ms": 0.0, "decode_ms": 0.0}

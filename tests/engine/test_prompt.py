@@ -33,7 +33,7 @@ def test_the_order_is_following_prefix_rest(tokenizer: Tokenizer) -> None:
     following, prefix = rest[: rest.index(PRE)], rest[rest.index(PRE) + 1 :]
     assert tokenizer.decode(path) == "pkg/deep/mod.py"
     assert tokenizer.decode(following) == "\nc = 3\n"
-    lead = asked.lead
+    lead = asked.uncached_tail
     assert tokenizer.decode(prefix + lead[: lead.index(ROL)]) == "a = 1\nb = f("
     assert tokenizer.decode(lead[lead.index(ROL) + 1 : -1]) == ")  # x"
     assert lead[-1] == MID
@@ -74,5 +74,5 @@ def test_the_window_depends_on_the_text_alone_and_fits(tokenizer: Tokenizer) -> 
 def test_a_long_line_is_cut_from_the_left(tokenizer: Tokenizer) -> None:
     asked = ask(tokenizer, "x = [" + "1, " * 5000, "]\n" + "2" * 9000)
     assert len(asked.context) <= BUDGET
-    assert tokenizer.decode([*asked.context, *asked.lead]).endswith("1, 1,]")
+    assert tokenizer.decode([*asked.context, *asked.uncached_tail]).endswith("1, 1,]")
     assert asked.blank

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from engine import Engine, Fill, FillRequest, Progress
-from engine.contract import Edit, Piece
+from engine.contract import Edit, TokenSpan
 from engine.embedded import Embedded
 from engine.retrieval.index import Index
 from engine.tabs import Seen, Untabbed, with_tabs, without_tabs
@@ -73,7 +73,7 @@ def test_tokens_end_where_their_text_does() -> None:
     text = "return y\n        z = 1\n    w"
     fill = Fill(
         text=text, confidence=0.5, passes=1, tokens=7, encoded=0, reused=0, encode_ms=1.0, decode_ms=1.0,
-        complete=True, pieces=tuple(Piece(end, 0.5) for end in (8, 9, 13, 17, 18, 27, len(text))),
+        complete=True, pieces=tuple(TokenSpan(end, 0.5) for end in (8, 9, 13, 17, 18, 27, len(text))),
     )  # fmt: skip
     back = seen.restored(fill)
     assert back.text == "return y\n\t\tz = 1\n\tw"

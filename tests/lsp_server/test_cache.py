@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine import Fill, FillRequest
-from engine.contract import Piece, confidence
+from engine.contract import TokenSpan, confidence
 from lsp_server.cache import Cache
 
 
@@ -28,8 +28,8 @@ def found(cache: Cache, request: FillRequest) -> str | None:
 def a_guess(*tokens: tuple[str, float], complete: bool = True) -> Fill:
     """A fill of tokens and their probabilities; it ends with certainty."""
     ends = [len("".join(text for text, _ in tokens[: n + 1])) for n in range(len(tokens))]
-    pieces = [Piece(end, probability) for end, (_, probability) in zip(ends, tokens, strict=True)]
-    pieces += [Piece(ends[-1], 1.0)] * complete
+    pieces = [TokenSpan(end, probability) for end, (_, probability) in zip(ends, tokens, strict=True)]
+    pieces += [TokenSpan(ends[-1], 1.0)] * complete
     sure = confidence(piece.probability for piece in pieces)
     made = msgspec.structs.replace(a_fill("".join(text for text, _ in tokens)), confidence=sure)
     return msgspec.structs.replace(made, complete=complete, pieces=tuple(pieces))

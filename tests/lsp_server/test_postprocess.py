@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from engine import Fill
-from engine.contract import Piece
+from engine.contract import TokenSpan
 from lsp_server.cursor import Gap
 from lsp_server.postprocess import presentable
 
@@ -82,10 +82,10 @@ def test_the_line_above_is_not_repeated(marked: str, text: str, expected: str) -
 
 
 def test_after_a_right_line_no_wrong_ones() -> None:
-    pieces = (Piece(9, 0.9), Piece(14, 0.8), Piece(16, 0.1), Piece(21, 0.1), Piece(21, 0.9))
+    pieces = (TokenSpan(9, 0.9), TokenSpan(14, 0.8), TokenSpan(16, 0.1), TokenSpan(21, 0.1), TokenSpan(21, 0.9))
     fill = msgspec.structs.replace(a_fill("return x\n    y\n    z", 0.05), pieces=pieces)
     assert presentable(fill, Gap("", "\n")) == "return x\n    y"
-    doubtful = msgspec.structs.replace(fill, text="\nreturn x\n    y", pieces=(Piece(9, 0.1), Piece(15, 0.1)))
+    doubtful = msgspec.structs.replace(fill, text="\nreturn x\n    y", pieces=(TokenSpan(9, 0.1), TokenSpan(15, 0.1)))
     assert presentable(doubtful, Gap("x", "\n")) == "\nreturn x"  # of one that was asked for the first line is shown
 
 

@@ -105,7 +105,7 @@ def test_training_and_inference_see_the_same(corpus: Corpus, tokenizer: Tokenize
         prefix = "\n".join([*lines[:last], lines[last][: gap.start]])
         suffix = "\n".join([lines[last][gap.end :], *lines[last + 1 :]])
         asked = prompt(FillRequest(prefix=prefix, suffix=suffix, path="engine/x.py"), tokenizer, CONFIG.context)
-        mine, theirs = [*context[:anchor], *lead], [*asked.context, *asked.lead]
+        mine, theirs = [*context[:anchor], *lead], [*asked.context, *asked.uncached_tail]
         short = min(len(mine) - context.index(PRE), len(theirs) - asked.context.index(PRE)) - 1
         assert mine[-short:-1] == theirs[-short:-1]
         assert {mine[-1], theirs[-1]} <= {MID, BLOCK}
@@ -131,7 +131,7 @@ def test_training_and_inference_see_the_same_of_base(corpus: Corpus) -> None:
             prefix=prefix, suffix="\n".join([rest, *lines[last + 1 :]]), path="engine/x.py", max_lines=1
         )
         asked = prompt(request, base, config.context, rest_first=True)
-        mine, theirs = [*context[:anchor], *lead], [*asked.context, *asked.lead]
+        mine, theirs = [*context[:anchor], *lead], [*asked.context, *asked.uncached_tail]
         short = min(len(mine) - context.index(PRE), len(theirs) - asked.context.index(PRE)) - 1
         assert mine[-short:] == theirs[-short:]
         whole = lines[last][gap.start : gap.end] if rest.strip() else lines[last][gap.start :] + "\n"

@@ -10,8 +10,8 @@ import torch
 
 from engine.backends.drafting import Drafter as Served
 from engine.backends.drafting import worthwhile
-from engine.backends.memory import ModelShape
-from engine.backends.onnx import OnnxPasses, session
+from engine.backends.kv_cache import ModelShape
+from engine.backends.onnx import OnnxRunner, session
 from engine.backends.pace import Pace
 from engine.models.drafter import DrafterConfig, depths
 from engine.models.trunk import Trunk, TrunkConfig
@@ -58,12 +58,12 @@ def reader(trunk: Trunk) -> draft_data.Reader:
 
 
 @pytest.fixture
-def served(trunk: Trunk, learner: Learner) -> OnnxPasses:
+def served(trunk: Trunk, learner: Learner) -> OnnxRunner:
     weights = weights_of(trunk)
     own = {**weights_of(learner.drafter), "embed.weight": weights["embed.weight"]}
     graph = DraftGraph(learner.drafter.trunk, CONFIG, 256, own).model().SerializeToString()
     drafter = Served(session(graph, own, 1), [0.5] * CONFIG.rows)
-    return OnnxPasses(session(build(TRUNK, 256, weights).SerializeToString(), weights, 1), SHAPE, drafter)
+    return OnnxRunner(session(build(TRUNK, 256, weights).SerializeToString(), weights, 1), SHAPE, drafter)
 
 
 def row() -> Batch:
@@ -108,7 +108,7 @@ def test_a_label_counts_while_the_text_is_what_the_trunk_would_write(reader: dra
 
 
 def test_what_is_served_is_what_was_trained(
-    reader: draft_data.Reader, learner: Learner, served: OnnxPasses, monkeypatch: pytest.MonkeyPatch
+    reader: draft_data.Reader, learner: Learner, served: OnnxRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read at once, token by token, and again after some of it was forgotten."""
     monkeypatch.setattr(Pace, "seconds", lambda self, rows: 1.0 if self is served.pace else 1e-6)  # all drafts pay
@@ -118,11 +118,11 @@ def test_what_is_served_is_what_was_trained(
     context, branch = batch.tokens[:20].tolist(), [*batch.tokens[:9].tolist(), *batch.tokens[24:31].tolist()]
     texts = [context[:13], context[:19], branch[:13], branch[:16]]
     for text, drafts in zip(texts, expected, strict=True):
-        served.keep(text)
+        served.reuse_prefix(text)
         for token in text[len(served.sequence) : -1]:
             served.forward([token], 1)
         assert served.draft(text).tokens == drafts
-    served.keep(texts[1])
+    served.reuse_prefix(texts[1])
     assert served.draft(texts[1]).tokens == []  # what stands before the newest token is not read
     served.forward(texts[1][len(served.sequence) : -1], 1)
     assert served.draft(texts[1]).tokens == expected[1]
@@ -167,7 +167,7 @@ def test_drafts_are_as_many_as_pay() -> None:
     assert worthwhile([0.05], fast, 2) == 0
 
 
-def test_who_drafts_in_vain_does_not(served: OnnxPasses, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_drafts_in_vain_does_not(served: OnnxRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pace, "seconds", lambda self, rows: float(rows))
     served.forward([11, 12], 1)
     served.draft([11, 12, 13])  # the first tells what it costs

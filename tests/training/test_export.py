@@ -9,9 +9,9 @@ import pytest
 import torch
 from trunk_pass import step
 
-from engine.backends.memory import ModelShape
-from engine.backends.onnx import OnnxPasses, session
-from engine.backends.torch_passes import read_model
+from engine.backends.kv_cache import ModelShape
+from engine.backends.onnx import OnnxRunner, session
+from engine.backends.torch_runner import read_model
 from engine.embedded import WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.training.export import packed
@@ -43,7 +43,7 @@ def example(model: Trunk, cached: int, n: int, m: int) -> tuple[torch.Tensor, ..
 def test_a_pass_writes_into_the_memory_it_reads(llama: Trunk) -> None:
     weights = {name: weight.detach().numpy() for name, weight in llama.named_parameters()}
     graph = build(llama.config, 512, weights).SerializeToString()
-    passes = OnnxPasses(session(graph, weights, threads=1), ModelShape(context=256))
+    passes = OnnxRunner(session(graph, weights, threads=1), ModelShape(context=256))
     inputs = example(llama, 0, 90, 90)
     tokens = inputs[0].tolist()
     logits = step(llama, *inputs)[0]
@@ -54,17 +54,17 @@ def test_a_pass_writes_into_the_memory_it_reads(llama: Trunk) -> None:
         end = start + count
         np.testing.assert_allclose(rows.logits, logits[end - results : end].numpy(), atol=1e-4, rtol=1e-4)
         assert rows.tokens == logits[end - results : end].argmax(-1).tolist()
-    passes.forget(50)  # and what was there is written over
+    passes.truncate(50)  # and what was there is written over
     again = passes.forward(tokens[50:60], 2)
     np.testing.assert_allclose(again.logits, logits[58:60].numpy(), atol=1e-4, rtol=1e-4)
 
 
-def passes_of(model: Trunk, bits: int) -> OnnxPasses:
+def passes_of(model: Trunk, bits: int) -> OnnxRunner:
     """Matrices of so many bits; 0: of floats."""
     parts = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
     weights = {name: packed(weight, bits) if bits else weight for name, weight in parts.items()}
     made = session(build(model.config, 512, weights).SerializeToString(), weights, threads=1)
-    return OnnxPasses(made, ModelShape(context=384))
+    return OnnxRunner(made, ModelShape(context=384))
 
 
 def test_int8_stays_near_float32(small: Embedded) -> None:

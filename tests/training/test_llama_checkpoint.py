@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trunk_pass import logits
 
 from engine import Engine, EngineError, FillRequest, public
-from engine.backends.torch_passes import read_model
+from engine.backends.torch_runner import read_model
 from engine.embedded import WEIGHTS
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.models.vocabulary import SUFFIX_FIRST

@@ -1,4 +1,4 @@
-"""What the authors' samplers reveal of a canvas, beside the table that was their model: traces.safetensors.
+"""What the authors' samplers unmask of a canvas, beside the table that was their model: traces.safetensors.
 
     python tests/engine/models/make_traces.py FOLDER
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.backends import sampling
 from engine.contract import Sampling
-from engine.decoding.passes import Question, Summary
+from engine.decoding.runner import ForwardInput, Summary
 
 VOCAB, MASK, EOS, EXPAND = 24, 20, 21, 22
 PLACES = 64
@@ -35,7 +35,7 @@ def tables(seed: int = 1) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     sizes = {"here": VOCAB, "before": VOCAB, "after": VOCAB, "place": PLACES}
     made = {name: 0.8 * torch.randn(size, VOCAB, generator=generator) for name, size in sizes.items()}
-    made["place"][:, MASK] -= 100  # the samplers differ in whether a mask may reveal a mask, and no model does that
+    made["place"][:, MASK] -= 100  # the samplers differ in whether a mask may unmask a mask, and no model does that
     made["place"][:, EXPAND] += 0.5
     made["place"][:, EOS] += 1.6
     return made
@@ -49,17 +49,17 @@ def logits(found: dict[str, Tensor], tokens: Tensor) -> Tensor:
 
 
 class Table:
-    """`decoding.passes.Passes` of the table."""
+    """`decoding.runner.ModelRunner` of the table."""
 
     capacity = 1000
 
     def __init__(self, found: dict[str, Tensor], case: Case) -> None:
         self._tables, self._case = found, case
 
-    def guess(self, questions: list[Question]) -> list[Summary]:
-        return [self._guess(question) for question in questions]
+    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+        return [self._predict(question) for question in questions]
 
-    def _guess(self, question: Question) -> Summary:
+    def _predict(self, question: ForwardInput) -> Summary:
         said = self._rows(question)
         scale = self._case.sampling.cfg_scale
         if scale:
@@ -70,7 +70,7 @@ class Table:
         seed = 0 if sampling.shapes(self._case.sampling) else None
         return tiny.guess_of(said, question, self._case.sampling, seed)
 
-    def _rows(self, question: Question) -> Tensor:
+    def _rows(self, question: ForwardInput) -> Tensor:
         tokens = torch.tensor([[*question.before, *question.canvas, *question.after]])
         start = len(question.before) - self._case.shift
         return logits(self._tables, tokens)[0, start : start + len(question.canvas)]

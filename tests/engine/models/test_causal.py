@@ -16,7 +16,7 @@ from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
 from engine.contract import FillRequest, Refusal, Sampling
 from engine.decoding import draft_verify
-from engine.decoding.limits import Limits, Written
+from engine.decoding.limits import DecodedTokens, Limits
 from engine.models import checkpoint
 
 BEFORE, AFTER = "class Point:", "        self.x = x\n"
@@ -41,8 +41,8 @@ class Drafts:
     def draft(self) -> list[int]:
         return self.tokens[:4]
 
-    def decided(self) -> Written:
-        return Written()
+    def decided(self) -> DecodedTokens:
+        return DecodedTokens()
 
     def advance(self, tokens: list[int]) -> None:
         self.tokens = self.tokens[len(tokens) :]
@@ -76,7 +76,7 @@ def test_it_writes_what_transformers_writes_with_and_without_drafts(family: str,
         limits = Limits(GAP, public.Middle(vocabulary, gap), threading.Event())
         model.begin()
         copier = Drafts(drafts)
-        made = draft_verify.decode(model, gap, vocabulary.mask, 0, limits, copier, banned=never)  # type: ignore[arg-type]
+        made = draft_verify.decode(model, gap, vocabulary.mask, limits, copier, suppressed=never)  # type: ignore[arg-type]
         assert made.tokens == expected
         assert limits.passes <= most
     assert model.encoded == 1

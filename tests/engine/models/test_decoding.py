@@ -1,4 +1,4 @@
-"""Rules, lengths, blocks and limits on scripted guesses; caches on tiny checkpoints."""
+"""Rules, lengths, blocks and limits on scripted predicted; caches on tiny checkpoints."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from engine.backends.slots import Slots
 from engine.contract import Cancelled, FillRequest, Sampling
 from engine.decoding import length, presets
 from engine.decoding.canvas import Canvas
-from engine.decoding.denoise import Task, in_blocks, reveal
+from engine.decoding.denoise import Task, in_blocks, unmask
 from engine.decoding.limits import Limits
-from engine.decoding.passes import Gap, Question, Summary
+from engine.decoding.runner import ForwardInput, Gap, Summary
 from engine.decoding.unmasking import Policy, above, left_to_right, revoke, within
 from engine.models import checkpoint
 from engine.retrieval.copying import Copier
@@ -34,14 +34,14 @@ EVERY_PASS = Policy(rule=above(0.9), passes=100)
 class Scripted:
     """A model that says of a canvas, row by row, a token and how sure it is."""
 
-    def __init__(self, says: Callable[[Question], list[tuple[int, float]]]) -> None:
+    def __init__(self, says: Callable[[ForwardInput], list[tuple[int, float]]]) -> None:
         self.says = says
         self.seen: list[list[int]] = []
 
-    def guess(self, questions: list[Question]) -> list[Summary]:
-        return [self._guess(question) for question in questions]
+    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+        return [self._predict(question) for question in questions]
 
-    def _guess(self, question: Question) -> Summary:
+    def _predict(self, question: ForwardInput) -> Summary:
         self.seen.append(list(question.canvas))
         logits = torch.zeros(len(question.canvas), VOCAB)
         for row, (token, probability) in enumerate(self.says(question)):
@@ -57,9 +57,9 @@ def free(canvas: Canvas, done: list[int] | None = None) -> None:
 def task(
     settle: Callable[[Canvas], None] = lambda canvas: None,
     gap: Gap = GAP,
-    banned: tuple[int, ...] = (MASK,),
+    suppressed: tuple[int, ...] = (MASK,),
 ) -> Task:
-    return Task(gap, MASK, settle, lambda canvas: list(banned), free)
+    return Task(gap, MASK, settle, lambda canvas: list(suppressed), free)
 
 
 class Letters:
@@ -79,7 +79,9 @@ def limits(tokens: int = 64, deadline_ms: float | None = None, cancel: threading
     return Limits(request, Letters(), cancel or threading.Event())
 
 
-def guess(probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None) -> Summary:
+def predictions(
+    probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None
+) -> Summary:
     size = len(probabilities)
     return Summary(
         [5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size, probabilities, probabilities
@@ -87,7 +89,7 @@ def guess(probabilities: list[float], entropies: list[float] | None = None, held
 
 
 def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the_quota() -> None:
-    asked = guess([0.95, 0.2, 0.91, 0.5])
+    asked = predictions([0.95, 0.2, 0.91, 0.5])
     assert sorted(above(0.9)(asked, [0, 1, 2, 3], 1)) == [0, 2]
     assert above(0.9)(asked, [1, 3], 1) == [3]
     assert sorted(above(0.9)(asked, [0, 1, 2, 3], 3)) == [0, 2, 3]
@@ -96,7 +98,7 @@ def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the
 @pytest.mark.parametrize("bound", [0.0, 0.1, 0.5, 9.0])
 def test_entropy_keeps_rows_while_their_sum_less_the_largest_is_within_the_bound(bound: float) -> None:
     entropies = [0.3, 0.02, 1.2, 0.05, 0.04]
-    kept = within(bound)(guess([0.5] * 5, entropies), [0, 1, 2, 3, 4], 1)
+    kept = within(bound)(predictions([0.5] * 5, entropies), [0, 1, 2, 3, 4], 1)
     ranked = sorted(entropies)
     most = max(n for n in range(1, 6) if sum(ranked[:n]) - ranked[n - 1] <= bound)
     assert sorted(entropies[row] for row in kept) == ranked[:most]
@@ -105,33 +107,33 @@ def test_entropy_keeps_rows_while_their_sum_less_the_largest_is_within_the_bound
 def test_the_quota_finishes_a_canvas_within_the_passes() -> None:
     model = Scripted(lambda asked: [(5, 0.3)] * len(asked.canvas))
     canvas, used = Canvas.masked(MASK, 10), limits()
-    reveal(model, task(), canvas, Policy(rule=above(), passes=4), used)
+    unmask(model, task(), canvas, Policy(rule=above(), passes=4), used)
     assert canvas.tokens == [5] * 10
     assert used.passes == 4
 
 
 def test_a_span_reveals_a_long_block_from_the_left() -> None:
     model = Scripted(lambda asked: [(5, 0.99)] * len(asked.canvas))
-    reveal(model, task(), Canvas.masked(MASK, 8), Policy(rule=above(), passes=9, span=4), limits())
+    unmask(model, task(), Canvas.masked(MASK, 8), Policy(rule=above(), passes=9, span=4), limits())
     assert model.seen[1] == [5] * 4 + [MASK] * 4
 
 
 def test_cancelling_is_looked_at_before_each_pass() -> None:
     cancel = threading.Event()
 
-    def says(asked: Question) -> list[tuple[int, float]]:
+    def says(asked: ForwardInput) -> list[tuple[int, float]]:
         cancel.set()
         return [(5, 0.1)] * len(asked.canvas)
 
     model = Scripted(says)
     with pytest.raises(Cancelled):
-        reveal(model, task(), Canvas.masked(MASK, 4), EVERY_PASS, limits(cancel=cancel))
+        unmask(model, task(), Canvas.masked(MASK, 4), EVERY_PASS, limits(cancel=cancel))
     assert len(model.seen) == 1
 
 
 def test_a_passed_deadline_ends_decoding_with_what_is_revealed() -> None:
     canvas = Canvas.masked(MASK, 4)
-    reveal(Scripted(lambda asked: [(5, 0.1)] * 4), task(), canvas, EVERY_PASS, limits(deadline_ms=0.0))
+    unmask(Scripted(lambda asked: [(5, 0.1)] * 4), task(), canvas, EVERY_PASS, limits(deadline_ms=0.0))
     assert canvas.written() == 0
 
 
@@ -164,7 +166,7 @@ def test_a_canvas_finds_its_length_by_deleting_and_expanding() -> None:
     """The model wants four tokens: it deletes the end of a long canvas at once, and expands a short one."""
     target = [11, 12, 13, 14]
 
-    def says(asked: Question) -> list[tuple[int, float]]:
+    def says(asked: ForwardInput) -> list[tuple[int, float]]:
         size = len(asked.canvas)
         if size > 4:
             return [(target[row], 0.6) if row < 4 else (DELETE, 0.95 - row / 100) for row in range(size)]
@@ -174,24 +176,24 @@ def test_a_canvas_finds_its_length_by_deleting_and_expanding() -> None:
         canvas, used = Canvas.masked(MASK, size), limits()
         one = Policy(rule=lambda asked, rows, quota: [max(rows, key=lambda row: asked.probabilities[row])], passes=64)
         settle: Callable[[Canvas], None] = lambda c: length.resize(c, EXPAND, frozenset({DELETE}), 64)  # noqa: E731
-        reveal(Scripted(says), task(settle), canvas, one, used)
+        unmask(Scripted(says), task(settle), canvas, one, used)
         assert canvas.tokens == target
         assert used.passes <= 7  # without broadcast, 16 rows take 16 passes
 
 
 def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
-    def says(asked: Question) -> list[tuple[int, float]]:
-        grow = EXPAND not in asked.banned and len(asked.canvas) < 3
+    def says(asked: ForwardInput) -> list[tuple[int, float]]:
+        grow = EXPAND not in asked.suppressed and len(asked.canvas) < 3
         return [(EXPAND if grow else DELETE if len(asked.canvas) > 1 else 7, 0.5)] * len(asked.canvas)
 
-    def banned(canvas: Canvas) -> list[int]:
+    def suppressed(canvas: Canvas) -> list[int]:
         return [MASK] if length.can_expand(canvas, len(canvas.tokens), 6) else [MASK, EXPAND]
 
     settle: Callable[[Canvas], None] = lambda c: length.resize(c, EXPAND, frozenset({DELETE}), 6)  # noqa: E731
     canvas, used = Canvas.masked(MASK, 2), limits()
-    reveal(
+    unmask(
         Scripted(says),
-        Task(Gap([9], []), MASK, settle, banned, free),
+        Task(Gap([9], []), MASK, settle, suppressed, free),
         canvas,
         Policy(rule=left_to_right, passes=4),
         used,
@@ -203,23 +205,23 @@ def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
 def test_a_token_that_is_no_longer_believed_is_taken_back_once() -> None:
     canvas = Canvas([5, 6, MASK], [0.9, 0.9, 1.0], MASK)
     revoked: set[int] = set()
-    revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
+    revoke(canvas, predictions([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
     assert canvas.tokens == [MASK, 6, MASK]
     canvas.tokens[0] = 7
-    revoke(canvas, guess([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
+    revoke(canvas, predictions([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
     assert canvas.tokens == [7, 6, MASK]
 
 
 def test_remasking_repairs_a_token_that_was_revealed_too_early() -> None:
-    """Row 0 is a wrong guess until row 1 is seen."""
+    """Row 0 is a wrong prediction until row 1 is seen."""
 
-    def says(asked: Question) -> list[tuple[int, float]]:
+    def says(asked: ForwardInput) -> list[tuple[int, float]]:
         return [(4, 0.99) if asked.canvas[1] == 6 else (3, 0.95), (6, 0.5)]
 
     for bar, first in ((0.0, 3), (0.2, 4)):
         canvas = Canvas.masked(MASK, 3)
         policy = Policy(rule=above(0.9), passes=9, revoke=bar)
-        reveal(Scripted(lambda asked: [*says(asked), (8, 0.3)]), task(), canvas, policy, limits())
+        unmask(Scripted(lambda asked: [*says(asked), (8, 0.3)]), task(), canvas, policy, limits())
         assert canvas.tokens == [first, 6, 8]
 
 
@@ -262,9 +264,9 @@ def test_blocks_lie_at_multiples_of_their_length_and_end_at_the_limit() -> None:
 
 
 def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
-    """The end is surest and comes first; the rows before it are revealed, those after it are not waited for."""
+    """The end is surest and comes first; the rows before it are unmasked, those after it are not waited for."""
 
-    def says(asked: Question) -> list[tuple[int, float]]:
+    def says(asked: ForwardInput) -> list[tuple[int, float]]:
         return [(DELETE, 0.99) if row == 2 else (5 + row, 0.6 - row / 100) for row in range(len(asked.canvas))]
 
     def settle(canvas: Canvas) -> None:
@@ -282,7 +284,7 @@ def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
 
 def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_models() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
-    question = Question([9], [1, 2], [], banned=[0], forced=(0, [0, 1]))
+    question = ForwardInput([9], [1, 2], [], suppressed=[0], forced=(0, [0, 1]))
     out = tiny.guess_of(logits, question)
     assert out.tokens == [1, 1]
     assert out.probabilities[0] == 1.0
@@ -295,7 +297,7 @@ def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_model
 
 def test_sampling_draws_from_the_nucleus_and_is_repeatable() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05, 1e-9]).log().repeat(400, 1)
-    question = Question([9], [0] * 400, [], [4])
+    question = ForwardInput([9], [0] * 400, [], [4])
 
     def drawn(picks: Sampling) -> list[int]:
         return tiny.guess_of(logits, question, picks, seed=7).tokens
@@ -329,7 +331,7 @@ def test_left_to_right_on_a_bidirectional_model_is_a_plain_greedy_loop(family: s
     model = Sequence(Slots(read.model, shift, capacity=512), most_stale=0)
     canvas = Canvas.masked(tiny.MASK, 6)
     asked = Task(Gap(PROMPT, after), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
-    reveal(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
+    unmask(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
     assert canvas.tokens == plain
 
 
@@ -400,7 +402,7 @@ def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_a
     after = [33, 44, 55]
 
     def asked(canvas: list[int]) -> Summary:
-        return model.guess([Question(PROMPT, canvas, after, [tiny.EOS])])[0]
+        return model.predict([ForwardInput(PROMPT, canvas, after, [tiny.EOS])])[0]
 
     masks = [tiny.MASK] * 6
     first, second = asked(masks), asked(masks)
@@ -441,7 +443,7 @@ def copying_task(done: str = "") -> Task:
 def test_a_copy_that_the_model_agrees_with_costs_one_pass() -> None:
     model = Scripted(lambda asked: [(10 + row, 0.6) for row in range(len(asked.canvas))])
     canvas, used = Canvas.masked(MASK, 3), limits()
-    reveal(model, copying_task(), canvas, EVERY_PASS, used)
+    unmask(model, copying_task(), canvas, EVERY_PASS, used)
     assert model.seen[0] == canvas.tokens == Alphabet().encode("hij")
     assert used.passes == 1
     assert all(probability > 0.6 for probability in canvas.probabilities)  # two that agree
@@ -450,7 +452,7 @@ def test_a_copy_that_the_model_agrees_with_costs_one_pass() -> None:
 def test_of_a_copy_stays_what_the_model_agrees_with_and_the_rest_is_denoised() -> None:
     model = Scripted(lambda asked: [(10, 0.6), (3, 0.999), (4, 0.999)])
     canvas, used = Canvas.masked(MASK, 3), limits()
-    reveal(model, copying_task(), canvas, EVERY_PASS, used)
+    unmask(model, copying_task(), canvas, EVERY_PASS, used)
     assert model.seen == [Alphabet().encode("hij"), [10, MASK, MASK]]
     assert canvas.tokens == [10, 3, 4]
 
@@ -459,7 +461,7 @@ def test_a_copy_goes_on_behind_the_blocks_before() -> None:
     model = Scripted(lambda asked: [(5, 0.1)] * len(asked.canvas))
     canvas = in_blocks(model, copying_task(), 2, EVERY_PASS, limits(tokens=1))
     assert canvas.tokens == Alphabet().encode("h")
-    reveal(model, copying_task("hi"), canvas := Canvas.masked(MASK, 2), EVERY_PASS, limits())
+    unmask(model, copying_task("hi"), canvas := Canvas.masked(MASK, 2), EVERY_PASS, limits())
     assert canvas.tokens == Alphabet().encode("jk")
 
 
@@ -467,7 +469,7 @@ def test_without_drafts_a_copy_is_tried_token_by_token() -> None:
     model = Scripted(lambda asked: [(10 + row, 0.6) for row in range(len(asked.canvas))])
     used = limits()
     used.request = msgspec.structs.replace(used.request, drafts=False)
-    reveal(model, copying_task(), canvas := Canvas.masked(MASK, 3), Policy(rule=left_to_right, passes=9), used)
+    unmask(model, copying_task(), canvas := Canvas.masked(MASK, 3), Policy(rule=left_to_right, passes=9), used)
     assert canvas.tokens == Alphabet().encode("hij")
     assert model.seen[0] == [10, MASK, MASK]
 
@@ -475,28 +477,28 @@ def test_without_drafts_a_copy_is_tried_token_by_token() -> None:
 def test_the_policy_is_data() -> None:
     policy = Policy(rule=left_to_right, passes=3)
     assert msgspec.structs.replace(policy, passes=5).passes == 5
-    assert left_to_right(guess([0.1, 0.2]), [1, 3], 2) == [1]
+    assert left_to_right(predictions([0.1, 0.2]), [1, 3], 2) == [1]
 
 
 @pytest.mark.parametrize("family", ["dream", "llada", "diffugpt", "tiny-a2d-qwen3", "open-dcoder"])
 def test_what_stale_keys_and_values_get_wrong_is_less_than_the_drift_that_is_measured(
     family: str, tmp_path: Path
 ) -> None:
-    """The error bound of the dual cache: as tokens are revealed, the probabilities of a pass over what the masks left
+    """The error bound of the dual cache: as tokens are unmasked, the probabilities of a pass over what the masks left
     behind differ from those of a whole pass by less than the keys and values do.
     """
     read = loaded(tiny.FAMILIES[family](tmp_path)[0])
     passes = [Slots(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
     errors, drifts = [], []
-    for revealed in range(1, 7):
-        dice = torch.Generator().manual_seed(revealed)
+    for unmasked in range(1, 7):
+        dice = torch.Generator().manual_seed(unmasked)
         text = torch.randint(4, tiny.VOCAB, (100,), generator=dice).tolist()
         canvas = [tiny.MASK] * 16
         cached, exact = Sequence(passes[0]), Sequence(passes[1], most_stale=0)
         cached.begin()
-        ask = lambda sequence: sequence.guess([Question(text[:60], canvas, text[76:], [tiny.MASK])])[0]  # noqa: B023, E731
+        ask = lambda sequence: sequence.predict([ForwardInput(text[:60], canvas, text[76:], [tiny.MASK])])[0]  # noqa: B023, E731
         ask(cached)
-        canvas[: 2 * revealed : 2] = text[60 : 60 + revealed]
+        canvas[: 2 * unmasked : 2] = text[60 : 60 + unmasked]
         off = [abs(a - b) for a, b in zip(ask(cached).probabilities, ask(exact).probabilities, strict=True)]
         errors.append(sum(off) / len(off))
         ask(cached)  # the refresh, which measures

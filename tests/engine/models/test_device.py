@@ -22,7 +22,7 @@ from engine.backends.sampling import SAID
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Asked, Kind, Slots
 from engine.contract import FillRequest
-from engine.decoding.passes import Question, Summary
+from engine.decoding.runner import ForwardInput, Summary
 from engine.models import checkpoint, registry
 from engine.models.int8 import shrink
 from engine.models.transformer import Transformer
@@ -124,8 +124,8 @@ def test_buckets_waste_at_most_half() -> None:
     assert all(bucket(size) <= max(size + 16, 1.5 * size) for size in range(1, SIZES[-1]))
 
 
-def questions(count: int) -> list[Question]:
-    return [Question([7, 50, 61 + n], [tiny.MASK] * (4 + n), [33, 44], [tiny.MASK]) for n in range(count)]
+def questions(count: int) -> list[ForwardInput]:
+    return [ForwardInput([7, 50, 61 + n], [tiny.MASK] * (4 + n), [33, 44], [tiny.MASK]) for n in range(count)]
 
 
 def same(ours: Summary, theirs: Summary) -> None:
@@ -142,14 +142,14 @@ def test_alternatives_are_one_pass_and_as_good_as_apart(family: str, tmp_path: P
     apart = []
     for question in questions(5):
         alone = Sequence(Slots(read.model, read.plan.infill.shift, capacity=64))
-        apart += alone.guess([question])
+        apart += alone.predict([question])
     own = backend._spare.get()
     own.begin()
-    for ours, theirs in zip(own.guess(questions(5)), apart, strict=True):
+    for ours, theirs in zip(own.predict(questions(5)), apart, strict=True):
         same(ours, theirs)
     assert ran == [3, 2]  # three slots
     chosen = questions(5)[4]
-    [again] = own.guess([chosen])
+    [again] = own.predict([chosen])
     same(again, apart[4])
     own.end()
     assert backend._spare.qsize() == 2
@@ -178,11 +178,11 @@ def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path:
     passes = Slots(read.model, True, slots=3, capacity=64)
     own = public.made(read, passes)._spare.get()
     own.begin()
-    first = own.guess(questions(3))
+    first = own.predict(questions(3))
     asked = own.ask(questions(3)[1])
     assert asked.slot == own.slot
     assert len(asked.tokens) == len(asked.question.canvas) + 1  # the canvas and, for the shift, the row before it
-    same(passes.guess([asked])[0].guess, first[1])
+    same(passes.predict([asked])[0].predict, first[1])
 
 
 def test_concurrent_requests_share_passes_and_get_what_they_would_get_alone(tmp_path: Path) -> None:

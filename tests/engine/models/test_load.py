@@ -13,9 +13,9 @@ import tiny_checkpoints as tiny
 import torch
 
 from engine import Engine, EngineError, FillRequest, stored
-from engine.backends.memory import ModelShape
-from engine.backends.onnx import OnnxPasses, session
-from engine.backends.torch_passes import TorchPasses, read_model
+from engine.backends.kv_cache import ModelShape
+from engine.backends.onnx import OnnxRunner, session
+from engine.backends.torch_runner import TorchRunner, read_model
 from engine.embedded import WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.training.export import packed
@@ -71,16 +71,16 @@ def test_the_embedded_model_in_torch_equals_onnx() -> None:
         torch.nn.init.normal_(parameter, std=0.2)
     shape = ModelShape(context=256)
     weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
-    ours = TorchPasses(model, shape, torch.device("cpu"))
-    theirs = OnnxPasses(session(build(config, 512, weights).SerializeToString(), weights, threads=1), shape)
+    ours = TorchRunner(model, shape, torch.device("cpu"))
+    theirs = OnnxRunner(session(build(config, 512, weights).SerializeToString(), weights, threads=1), shape)
     text = torch.randint(10, 300, (120,)).tolist()
     for passed, results, forget in ((40, 9, 40), (5, 1, 43), (60, 17, 100), (1, 1, 0)):
         begin = len(ours.sequence)
         rows = [each.forward(text[begin : begin + passed], results) for each in (ours, theirs)]
         assert rows[0].tokens == rows[1].tokens
         assert rows[0].probabilities == pytest.approx(rows[1].probabilities, abs=1e-4)
-        ours.forget(forget or len(ours.sequence))
-        theirs.forget(forget or len(theirs.sequence))
+        ours.truncate(forget or len(ours.sequence))
+        theirs.truncate(forget or len(theirs.sequence))
     assert ours.sequence == theirs.sequence
 
 

@@ -13,8 +13,8 @@ import torch
 from test_torch_backend import Writer, over
 
 from engine import Engine, EngineError, Fill, FillRequest
-from engine.contract import Piece, Watch
-from engine.decoding.passes import Gap, Question, Summary
+from engine.contract import TokenSpan, Watch
+from engine.decoding.runner import ForwardInput, Gap, Summary
 from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
 from engine.public import Middle
@@ -106,7 +106,7 @@ def test_a_senseless_option_is_one_sentence(engine: Engine, option: str, value: 
 class Unsure(Writer):
     """Writes what it is told, and from the second line on does not believe it."""
 
-    def _guess(self, question: Question) -> Summary:
+    def _predict(self, question: ForwardInput) -> Summary:
         tokens = self.vocabulary.encode(self.text(question))
         first = len(self.vocabulary.encode(self.text(question).partition("\n")[0])) + 1
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)
@@ -149,7 +149,7 @@ class Fixed:
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         assert "\r" not in request.prefix + request.suffix + "".join(request.related)
-        pieces = (Piece(1, 0.5), Piece(2, 0.5), Piece(3, 0.5))
+        pieces = (TokenSpan(1, 0.5), TokenSpan(2, 0.5), TokenSpan(3, 0.5))
         return Fill(
             text="a\nb", confidence=0.5, passes=1, tokens=3, encoded=0, reused=0, encode_ms=0.0, decode_ms=0.0,
             complete=False, pieces=pieces,

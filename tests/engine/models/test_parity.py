@@ -1,4 +1,4 @@
-"""Our rules reveal what the authors' own samplers reveal, token for token: traces.safetensors, by make_traces.py."""
+"""Our rules unmask what the authors' own samplers unmask, token for token: traces.safetensors, by make_traces.py."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from synthetic import EOS, EXPAND, MASK, Case, Table
 from engine.contract import FillRequest
 from engine.decoding import length
 from engine.decoding.canvas import Canvas
-from engine.decoding.denoise import Task, reveal
+from engine.decoding.denoise import Task, unmask
 from engine.decoding.limits import Limits
-from engine.decoding.passes import Gap
+from engine.decoding.runner import Gap
 from engine.decoding.unmasking import Policy, above, chosen
 
 
@@ -47,15 +47,15 @@ def test_what_is_revealed_is_what_the_reference_reveals(number: int) -> None:
         if expands:
             length.resize(canvas, EXPAND, frozenset({EOS}), synthetic.LONGEST, broadcast)
 
-    def banned(canvas: Canvas) -> list[int]:
+    def suppressed(canvas: Canvas) -> list[int]:
         full = expands and not length.can_expand(canvas, len(canvas.tokens), synthetic.LONGEST)
         return [MASK, EXPAND] if full else [MASK]
 
-    task = Task(Gap(case.prefix, case.suffix), MASK, settle, banned, lambda canvas, done=None: None)
+    task = Task(Gap(case.prefix, case.suffix), MASK, settle, suppressed, lambda canvas, done=None: None)
     usual = Policy(rule=above(), passes=case.steps)
     policy = chosen(case.sampling, usual, frozenset({EOS}), one_each=expands)
     canvas = Canvas.masked(MASK, case.canvas)
-    reveal(Table(TRACES, case), task, canvas, policy, limits)
+    unmask(Table(TRACES, case), task, canvas, policy, limits)
     assert canvas.tokens == TRACES[f"canvas.{number}"].tolist()
     assert limits.passes <= case.steps
 

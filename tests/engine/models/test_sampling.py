@@ -20,11 +20,11 @@ from engine import Engine, public
 from engine.__main__ import main
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Slots
-from engine.contract import EngineError, Fill, FillRequest, Piece, Refusal, Sampling
+from engine.contract import EngineError, Fill, FillRequest, Refusal, Sampling, TokenSpan
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks
 from engine.decoding.limits import Limits
-from engine.decoding.passes import Gap, Summary
+from engine.decoding.runner import Gap, Summary
 from engine.decoding.unmasking import Policy, above, chosen
 from engine.models import checkpoint
 
@@ -82,13 +82,13 @@ def test_a_threshold_of_nothing_reveals_all_at_once(llada: public.Public) -> Non
 def test_the_end_is_revealed_last_or_never_where_llada_is_told_so(llada: public.Public) -> None:
     end = llada.vocabulary.eos
     assert end is not None
-    guess = Summary([end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sure=[0.9, 0.5, 0.7], margins=[0.0] * 3)
+    predictions = Summary([end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sure=[0.9, 0.5, 0.7], margins=[0.0] * 3)
     first = {}
     for last in (None, True):
         options = Sampling(alg="low_confidence", confidence_eos_eot_inf=last)
         usual = Policy(rule=above(), passes=3)
         policy = chosen(options, usual, llada.vocabulary.ends, one_each=False)
-        first[last] = [policy.rule(guess, [0, 1, 2], count) for count in (1, 2, 3)]
+        first[last] = [policy.rule(predictions, [0, 1, 2], count) for count in (1, 2, 3)]
     assert first == {None: [[0], [0, 2], [0, 2, 1]], True: [[2], [2, 1], [2, 1, 0]]}
     assert end in llada._never(Sampling(logits_eos_inf=True))
     assert end not in llada._never(Sampling())
@@ -199,7 +199,7 @@ def test_options_of_the_start_give_way_to_those_of_a_request(
     folder = str(tiny.FAMILIES["llada"](tmp_path)[0])
     plain, started = Engine.load(folder, "cpu"), Engine.load(folder, "cpu", sampling=Sampling(**usual))
 
-    def pieces(engine: Engine, options: dict[str, Any]) -> tuple[Piece, ...]:
+    def pieces(engine: Engine, options: dict[str, Any]) -> tuple[TokenSpan, ...]:
         asked = msgspec.structs.replace(REQUEST, sampling=Sampling(**options))
         return engine.fill(asked, threading.Event()).pieces
 
@@ -221,7 +221,7 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
     assert read.plan.infill.lead
     prompt, mask, block = [5, 6, 7, 8, 9, 40, 41, 42, 43, 44, 45], tiny.MASK, 8
 
-    def guesses(tokens: list[int]) -> torch.Tensor:
+    def predicted(tokens: list[int]) -> torch.Tensor:
         found = reference(torch.tensor([tokens]))[0]
         found[:, mask] = -torch.inf
         return found.softmax(-1)
@@ -230,10 +230,10 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
         tokens = list(prompt)
         while len(tokens) < 32:
             if lead and len(tokens) % block == 0:
-                tokens.append(int(guesses(tokens)[-1].argmax()))
+                tokens.append(int(predicted(tokens)[-1].argmax()))
             tokens += [mask] * (block - len(tokens) % block)
             while mask in tokens:
-                best = guesses(tokens)[:-1].max(-1)
+                best = predicted(tokens)[:-1].max(-1)
                 rows = [row for row, token in enumerate(tokens) if token == mask]
                 sure = [row for row in rows if best.values[row - 1] > 0.5]
                 for row in sure or [max(rows, key=lambda row: float(best.values[row - 1]))]:

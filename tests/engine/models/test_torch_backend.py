@@ -17,7 +17,7 @@ from transformers import Qwen2Tokenizer
 from engine import Engine
 from engine.backends.sequence import Sequence
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
-from engine.decoding.passes import Question, Summary
+from engine.decoding.runner import ForwardInput, Summary
 from engine.models.family import Infill
 from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
@@ -76,9 +76,9 @@ class Writer:
 
     encoded = 0
 
-    def __init__(self, vocabulary: Vocabulary, text: Callable[[Question], str]) -> None:
+    def __init__(self, vocabulary: Vocabulary, text: Callable[[ForwardInput], str]) -> None:
         self.vocabulary, self.text = vocabulary, text
-        self.asked: list[Question] = []
+        self.asked: list[ForwardInput] = []
 
     def begin(self, sampling: object) -> None:
         self.asked = []
@@ -86,10 +86,10 @@ class Writer:
     def end(self) -> None:
         pass
 
-    def guess(self, questions: list[Question]) -> list[Summary]:
-        return [self._guess(question) for question in questions]
+    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+        return [self._predict(question) for question in questions]
 
-    def _guess(self, question: Question) -> Summary:
+    def _predict(self, question: ForwardInput) -> Summary:
         self.asked.append(question)
         tokens = self.vocabulary.encode(self.text(question))
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)
@@ -145,7 +145,7 @@ def test_what_the_model_writes_arrives_whatever_the_boundary(prefix: str, middle
     folder, _ = tiny.FAMILIES["dreamon"](tmp_path)
     vocabulary = Vocabulary.load(folder, Infill(mask=tiny.MASK, expand=tiny.EXPAND, bos=True))
 
-    def continued(question: Question) -> str:
+    def continued(question: ForwardInput) -> str:
         known = vocabulary.decode(question.before)
         return (prefix.replace("\r\n", "\n") + middle)[len(known) :]
 

@@ -31,7 +31,7 @@ from transformers import (
 
 from engine.backends import sampling
 from engine.contract import Sampling
-from engine.decoding.passes import Question, Summary
+from engine.decoding.runner import ForwardInput, Summary
 from engine.models.transformer import Transformer, visible
 
 torch.set_num_threads(1)
@@ -60,7 +60,7 @@ def passed(
     return logits
 
 
-def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, seed: int | None = None) -> Summary:
+def guess_of(logits: Tensor, question: ForwardInput, picks: Sampling | None = None, seed: int | None = None) -> Summary:
     """What a model with these logits (rows, vocab) says."""
     allowed = torch.ones(1, logits.shape[1], dtype=torch.bool)
     row = 0
@@ -69,7 +69,7 @@ def guess_of(logits: Tensor, question: Question, picks: Sampling | None = None, 
         allowed[:] = False
         allowed[0, question.forced[1]] = True
     noise = None if seed is None else torch.rand(1, *logits.shape, generator=torch.Generator().manual_seed(seed))
-    numbers = [torch.tensor([each]) for each in (question.canvas, question.banned, [row])]
+    numbers = [torch.tensor([each]) for each in (question.canvas, question.suppressed, [row])]
     dials = torch.tensor([sampling.dials(picks or Sampling())])
     found = sampling.summary(logits[None], *numbers, allowed, None if noise is None else dials, noise)
     tokens, *rest, willing = found[:, 0].tolist()

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.pace import Pace
-from engine.decoding.limits import Written
-from engine.decoding.passes import Question
+from engine.decoding.limits import DecodedTokens
+from engine.decoding.runner import ForwardInput
 
 BLOCKED = -1e4  # added to a score that must not count
 SPARE = 256  # positions besides the context
@@ -36,7 +36,7 @@ class ModelShape(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct):
-    """A `Guess` of rows of which all logits (rows, vocab) are at hand."""
+    """A `Predictions` of rows of which all logits (rows, vocab) are at hand."""
 
     tokens: list[int]
     probabilities: list[float]
@@ -45,12 +45,12 @@ class Rows(msgspec.Struct):
     willing: bool = True
 
     def probability(self, row: int, token: int) -> float:
-        """See Guess.probability."""
+        """See Predictions.probability."""
         logits = self.logits[row]
         return self.probabilities[row] * float(np.exp(logits[token] - logits[self.tokens[row]]))
 
     def chances(self, row: int) -> NDArray[np.float64]:
-        """See Guess.chances."""
+        """See Predictions.chances."""
         logits = self.logits[row].astype(np.float64)
         return np.asarray(np.exp(logits - np.logaddexp.reduce(logits)))
 
@@ -84,7 +84,7 @@ def common(held: list[int], tokens: list[int], besides: range = range(0)) -> int
     return min(len(held), len(tokens))
 
 
-class Memory(msgspec.Struct, eq=False):
+class KVCache(msgspec.Struct, eq=False):
     """The tokens that were read, and their keys and values (…, room, d). A drafter has read the first `drafted`."""
 
     tokens: list[int]
@@ -99,9 +99,9 @@ class Memory(msgspec.Struct, eq=False):
         """The length of the common beginning."""
         return common(self.tokens, tokens)
 
-    def beginning(self, length: int) -> Memory:
+    def beginning(self, length: int) -> KVCache:
         """A copy of the first `length` tokens."""
-        return Memory(self.tokens[:length], copy.deepcopy(self.parts), min(length, self.drafted))
+        return KVCache(self.tokens[:length], copy.deepcopy(self.parts), min(length, self.drafted))
 
 
 def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.int64]) -> tuple[int, float]:
@@ -110,13 +110,13 @@ def likeliest(logits: NDArray[np.float32], allowed: NDArray[np.int64]) -> tuple[
     return token, float(np.exp(logits[token] - np.logaddexp.reduce(logits)))
 
 
-class CausalPasses(ABC):
-    """`decoding.passes.Passes` over KV memories, most recently used first: the first is read and written."""
+class CausalRunner(ABC):
+    """`decoding.runner.ModelRunner` over KV memories, most recently used first: the first is read and written."""
 
     def __init__(self, shape: ModelShape, empty: dict[str, Any]) -> None:
         """`empty` are the parts of a memory that holds nothing: keys and values, each (…, heads, room, d)."""
         self.shape, self.capacity, self.pace = shape, shape.context + SPARE, Pace()
-        self._memories = [Memory([], empty)]
+        self._memories = [KVCache([], empty)]
         self.memories = max(1, min(MEMORIES, self._fitting(MEGABYTES)))
 
     def remember(self, megabytes: float) -> None:
@@ -134,7 +134,7 @@ class CausalPasses(ABC):
         """The tokens in the memory in use."""
         return self._memories[0].tokens
 
-    def keep(self, tokens: list[int]) -> int:
+    def reuse_prefix(self, tokens: list[int]) -> int:
         """Use the memory with the longest common beginning with `tokens`, and only that of it; returns its length.
 
         Where this is the lesser part of the memory, which will be asked for again, it is copied if there is room.
@@ -145,10 +145,10 @@ class CausalPasses(ABC):
             memory = memory.beginning(shared)
         others = [other for other in self._memories if other is not memory]
         self._memories = [memory, *others[: self.memories - 1]]
-        self.forget(shared)
+        self.truncate(shared)
         return shared
 
-    def missing(self, tokens: list[int]) -> int:
+    def num_uncached(self, tokens: list[int]) -> int:
         """How many of the tokens no memory has."""
         return len(tokens) - max(memory.shared(tokens) for memory in self._memories)
 
@@ -156,27 +156,27 @@ class CausalPasses(ABC):
         """One pass that takes tokens into the memory."""
         self._pass(tokens, 1)
 
-    def forget(self, length: int) -> None:
+    def truncate(self, length: int) -> None:
         """Keep the first `length` tokens of the memory."""
         memory = self._memories[0]
         del memory.tokens[length:]
         memory.drafted = min(length, memory.drafted)
 
-    def draft(self, text: list[int]) -> Written:
+    def draft(self, text: list[int]) -> DecodedTokens:
         """What may follow a text of which all but the newest token is read, by a drafter, where there is one that pays:
         as many tokens as it pays to verify, and how sure each is.
         """
-        return Written()
+        return DecodedTokens()
 
-    def guess(self, questions: list[Question]) -> list[Rows]:
-        """See Passes.guess; a pass each, of drafts that are read."""
-        return [self._guess(question) for question in questions]
+    def predict(self, questions: list[ForwardInput]) -> list[Rows]:
+        """See ModelRunner.predict; a pass each, of drafts that are read."""
+        return [self._predict(question) for question in questions]
 
-    def _guess(self, question: Question) -> Rows:
+    def _predict(self, question: ForwardInput) -> Rows:
         read = question.read
         assert read is not None
         text = [*question.before, *question.canvas[:read]]
-        self.forget(min(common(self.sequence, text), len(question.before) - 1))
+        self.truncate(min(common(self.sequence, text), len(question.before) - 1))
         first = None if question.forced is None else np.asarray(question.forced[1])
         rows = self._pass(text[len(self.sequence) :], read + 1, first)
         return msgspec.structs.replace(rows, stands=question.canvas)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine import stored
 from engine.backends.buckets import Buckets, bucket
-from engine.backends.memory import BLOCKED, SPARE, CausalPasses, Memory, ModelShape, Rows, likeliest
+from engine.backends.kv_cache import BLOCKED, SPARE, CausalRunner, KVCache, ModelShape, Rows, likeliest
 from engine.contract import EngineError
 from engine.get import Change
 from engine.models.trunk import Trunk, TrunkConfig, attend, rotary
@@ -41,7 +41,7 @@ def read_model(weights: Path, change: Change | None = None) -> Trunk:
         raise EngineError(f"the weights {weights} are damaged ({error}); install the model again") from None
 
 
-class TorchPasses(CausalPasses):
+class TorchRunner(CausalRunner):
     def __init__(self, trunk: Trunk, shape: ModelShape, device: torch.device) -> None:
         config = trunk.config
         positions = shape.context + SPARE + 1  # the last is for rows of padding
@@ -55,10 +55,10 @@ class TorchPasses(CausalPasses):
         if self._captures:
             self._working = {name: part.clone() for name, part in self._working.items()}
 
-    def keep(self, tokens: list[int]) -> int:
-        """See CausalPasses.keep."""
+    def reuse_prefix(self, tokens: list[int]) -> int:
+        """See CausalRunner.reuse_prefix."""
         self._store()
-        return super().keep(tokens)
+        return super().reuse_prefix(tokens)
 
     def _store(self) -> None:
         """Bring the memory in use up to date, before it is copied or another one is used."""
@@ -66,7 +66,7 @@ class TorchPasses(CausalPasses):
             for name, part in self._working.items():
                 self._in_use.parts[name].copy_(part)
 
-    def _use(self, memory: Memory) -> None:
+    def _use(self, memory: KVCache) -> None:
         """Have passes read and write this memory."""
         if not self._captures:
             self._working = memory.parts
@@ -77,7 +77,7 @@ class TorchPasses(CausalPasses):
 
     @torch.inference_mode()
     def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
-        """See CausalPasses.forward."""
+        """See CausalRunner.forward."""
         memory = self._memories[0]
         start, n = len(memory.tokens), len(tokens)
         rows, wanted = bucket(n), bucket(results)

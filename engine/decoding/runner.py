@@ -25,11 +25,11 @@ class Gap(msgspec.Struct, frozen=True):
     pad: int = 0
 
 
-class Question(msgspec.Struct, frozen=True):
+class ForwardInput(msgspec.Struct, frozen=True):
     """A canvas between what is before and after it.
 
-    No row may be one of `banned`, one to nine. `forced` is a row and the tokens that it must be one of. The first
-    `read` rows are a draft to be verified: a causal model reads them as text and guesses each of them, and the row
+    No row may be one of `suppressed`, one to nine. `forced` is a row and the tokens that it must be one of. The first
+    `read` rows are a draft to be verified: a causal model reads them as text and predicted each of them, and the row
     after them, from what is on its left; a canvas of which nothing is read (None) is denoised as a whole. `pad` is the
     gap's.
     """
@@ -37,13 +37,13 @@ class Question(msgspec.Struct, frozen=True):
     before: list[int]
     canvas: list[int]
     after: list[int] = []
-    banned: list[int] = []
+    suppressed: list[int] = []
     forced: tuple[int, list[int] | NDArray[np.int64]] | None = None
     read: int | None = None
     pad: int = 0
 
 
-class Guess(Protocol):
+class Predictions(Protocol):
     """Of each row of a canvas: the likeliest token, its probability, the entropy in nats, the probability of what
     stands there. Where tokens are drawn from a shaped distribution, entropies are that one's, and `sure` are its
     probabilities of the tokens, `margins` those of its likeliest less those of the second.
@@ -79,18 +79,18 @@ class Guess(Protocol):
         """Of all tokens (vocab,), where the logits of what was read are at hand."""
 
 
-class Passes(Protocol):
+class ModelRunner(Protocol):
     """`capacity` is the most positions of a text."""
 
     @property
     def capacity(self) -> int: ...
 
-    def guess(self, questions: list[Question]) -> Sequence[Guess]:
+    def predict(self, questions: list[ForwardInput]) -> Sequence[Predictions]:
         """One pass for all of the questions, which are alternatives to one another."""
 
 
 class Summary(msgspec.Struct):
-    """A `Guess` of which the rest of the logits stayed on the device; `stands` is the canvas."""
+    """A `Predictions` of which the rest of the logits stayed on the device; `stands` is the canvas."""
 
     tokens: list[int]
     probabilities: list[float]
@@ -102,11 +102,11 @@ class Summary(msgspec.Struct):
     stands: list[int] = []
 
     def probability(self, row: int, token: int) -> float:
-        """See Guess.probability."""
+        """See Predictions.probability."""
         if token == self.tokens[row]:
             return self.probabilities[row]
         return self.held[row] if self.stands[row : row + 1] == [token] else 0.0
 
     def chances(self, row: int) -> NDArray[np.float64]:
-        """See Guess.chances: they are not; what is drawn is drawn on the device."""
+        """See Predictions.chances: they are not; what is drawn is drawn on the device."""
         raise NotImplementedError

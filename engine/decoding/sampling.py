@@ -13,23 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.contract import Sampling
-from engine.decoding.passes import Guess
+from engine.decoding.runner import Predictions
 from engine.retrieval.copy_weights import share
 from engine.retrieval.copying import Copy
 
 
-class Draw:
+class TokenSampler:
     """A `draft_verify.Choice`. No token is one of `never`, the first that is drawn one of `first`, where given."""
 
     def __init__(self, sampling: Sampling, never: Sequence[int] = (), first: NDArray[np.int64] | None = None) -> None:
-        self._heat, self._top_p = sampling.temperature or 1.0, sampling.top_p or 1.0
+        self._temperature, self._top_p = sampling.temperature or 1.0, sampling.top_p or 1.0
         self._random = np.random.default_rng(sampling.seed or 0)
         self._never, self._first = list(never), first
 
-    def __call__(self, guess: Guess, row: int, copy: Copy | None) -> tuple[int, float]:
+    def __call__(self, predictions: Predictions, row: int, copy: Copy | None) -> tuple[int, float]:
         """The token, and its probability at temperature 1."""
-        chances = _mixture(guess.chances(row), copy)
-        shaped = chances ** (1 / self._heat)
+        chances = _mixture(predictions.chances(row), copy)
+        shaped = chances ** (1 / self._temperature)
         shaped[self._never] = 0
         if self._first is not None:
             others = np.ones(len(shaped), bool)

@@ -24,7 +24,7 @@ def made() -> Trunk:
 def hidden(trunk: Trunk) -> torch.Tensor:
     tokens = torch.arange(2, 40)[None]
     mask = torch.ones(1, 1, 8, 38, dtype=torch.bool)
-    return trunk(tokens, torch.zeros(1, 38, 2, dtype=torch.long), torch.arange(38)[None], mask)
+    return trunk(tokens, torch.arange(38)[None], mask)
 
 
 def test_what_is_merged_is_what_was_trained(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_signal_saves_the_state(folder: Path) -> None:
 def test_a_state_of_another_model_is_told(
     folder: Path, trained: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", "run", *arguments(folder, model=CONFIG["model"] | {"layers": 2})]) == 2
+    assert main(["train", "run", *arguments(folder, rank=2)]) == 2
     assert "holds another model" in capsys.readouterr().err
 
 

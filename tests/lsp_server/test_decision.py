@@ -84,9 +84,8 @@ def test_trees_say_what_the_library_says() -> None:
     assert msgspec.json.decode(msgspec.json.encode(trees), type=Trees) == trees
 
 
-@pytest.mark.parametrize("model", ["small", "small"])
-def test_the_shipped_decisions_tell_sure_from_doubtful(model: str) -> None:
-    decision = Decision.load(model)
+def test_the_shipped_decision_tells_sure_from_doubtful() -> None:
+    decision = Decision.load("small")
     assert decision.prices["quiet"] > decision.prices["balanced"] > decision.prices["eager"]
     sure, doubtful = (a_guess(("return", p), (" total", p), ("(x)", p)) for p in (0.97, 0.4))
     rows = [[*cuts(fill, fill.text, GAP)][-1].features for fill in (sure, doubtful)]

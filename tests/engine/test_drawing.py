@@ -116,7 +116,7 @@ def test_the_text_is_the_same_with_and_without_drafts() -> None:
         model, limits = Scripted(), Limits(request, TOKENIZER, threading.Event())
         draw = Draw(Sampling(temperature=1.2, seed=seed), range(len(SPECIALS)))
         gap = Gap(TOKENIZER.encode(request.prefix), [])
-        written = decode(model, gap, MASK, 8, limits, Copier(request, TOKENIZER), choose=draw)
+        written = decode(model, gap, MASK, limits, Copier(request, TOKENIZER), choose=draw)
         texts[drafts].append(written.tokens)
         passes[drafts] += model.passes
     assert texts[True] == texts[False]

@@ -76,7 +76,7 @@ def test_it_writes_what_transformers_writes_with_and_without_drafts(family: str,
         limits = Limits(GAP, public.Middle(vocabulary, gap), threading.Event())
         model.begin()
         copier = Drafts(drafts)
-        made = draft_verify.decode(model, gap, vocabulary.mask, 0, limits, copier, banned=never)  # type: ignore[arg-type]
+        made = draft_verify.decode(model, gap, vocabulary.mask, limits, copier, banned=never)  # type: ignore[arg-type]
         assert made.tokens == expected
         assert limits.passes <= most
     assert model.encoded == 1

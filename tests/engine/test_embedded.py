@@ -249,7 +249,8 @@ def test_a_flipped_bit_is_told(folder: Path, name: str) -> None:
 
 def test_the_sums_are_those_of_the_shipped_files() -> None:
     listed = [line.split() for line in (WEIGHTS / "small" / checksums.SUMS).read_text().splitlines()]
-    assert {name for _, name in listed} == {"config.json", "graph.onnx", "model.safetensors", "tokenizer.json"}
+    files = {"NOTICE", "config.json", "graph.onnx", "model.safetensors", "tokenizer.json"}
+    assert {name for _, name in listed} == files
     assert all(checksums.digest(WEIGHTS / "small" / name) == sum for sum, name in listed)
 
 

@@ -58,11 +58,18 @@ def averaged(state: Path) -> tuple[Trunk, TrainConfig, Progress]:
 
 
 def write_adapter(state: Path, out: Path) -> Progress:
-    """What an adapter has learned, averaged, as `engine get` takes it. Raises EngineError as `averaged`."""
+    """What an adapter has learned, averaged, as `engine get` takes it. Raises EngineError as `averaged`.
+
+    It may be `scale`d: between a model and a tuned one there often is a better one (WiSE-FT, arXiv 2109.01903, section 4).
+    """
     saved, config = saved_state(state)
     adapter = Adapter(begun(config), config.rank)
+    special = adapter.rows.special.detach().clone()
     for parameter, weight in zip(adapter.parameters(), saved["average"], strict=True):
         parameter.data.copy_(weight)
+    adapter.rows.special.data.lerp_(special, 1 - config.scale)
+    for change in adapter.changes.values():
+        change.b.data.mul_(config.scale)  # type: ignore[operator]
     adapter.save(out / ADAPTER)
     return Progress(**saved["progress"])
 

@@ -60,6 +60,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     base: str = ""  # safetensors that training starts from; an adapter is trained on them as they are
     rank: int = 0  # of an adapter's changes; 0: the whole trunk is trained
     adapter: str = ""  # safetensors of an adapter to go on from
+    scale: float = 1.0  # of an adapter's change as it is exported
     tokens: int = 300_000_000  # of contexts; the learning rate's schedule ends there
     workers: int = 0  # processes; 0: one a core
     batch: int = 12  # rows a worker and step, of the sampler's context

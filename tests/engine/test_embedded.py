@@ -98,16 +98,15 @@ def test_the_text_is_the_greedy_text(small: Embedded, place: int) -> None:
     assert made.tokens == len(expected)
 
 
-def test_drafts_do_not_change_the_text(small: Embedded) -> None:
-    """But where two tokens are as good as equally likely."""
-    passes = {True: 0, False: 0}
-    for place in range(200, len(TEXT), 300):
-        made = {drafts: fill(small, request(place, max_lines=1, drafts=drafts)) for drafts in passes}
-        for drafts, each in made.items():
-            passes[drafts] += each.passes
-        assert made[True].text == made[False].text or made[False].confidence < SURE
-    print(f"{passes[False] / passes[True]:.1f} times fewer passes with drafts")
-    assert passes[True] < passes[False]
+def test_drafts_change_few_texts(small: Embedded) -> None:
+    """Where two tokens are about as likely, a copy may be believed that was a draft, and otherwise not."""
+    places = range(200, len(TEXT), 300)
+    drafted, plain = (
+        [fill(small, request(place, max_lines=1, drafts=drafts)) for place in places] for drafts in (True, False)
+    )
+    same = sum(one.text == other.text for one, other in zip(drafted, plain, strict=True))
+    assert same >= 0.75 * len(places)
+    assert sum(made.passes for made in drafted) < sum(made.passes for made in plain)
 
 
 def test_a_line_that_is_written_again_costs_few_passes(small: Embedded) -> None:
@@ -250,7 +249,8 @@ def test_a_flipped_bit_is_told(folder: Path, name: str) -> None:
 
 def test_the_sums_are_those_of_the_shipped_files() -> None:
     listed = [line.split() for line in (WEIGHTS / "small" / checksums.SUMS).read_text().splitlines()]
-    assert {name for _, name in listed} == {"config.json", "graph.onnx", "model.safetensors", "tokenizer.json"}
+    files = {"NOTICE", "config.json", "graph.onnx", "model.safetensors", "tokenizer.json"}
+    assert {name for _, name in listed} == files
     assert all(checksums.digest(WEIGHTS / "small" / name) == sum for sum, name in listed)
 
 

@@ -60,7 +60,7 @@ def averaged(state: Path) -> tuple[Trunk, TrainConfig, Progress]:
 def write_adapter(state: Path, out: Path) -> Progress:
     """What an adapter has learned, averaged, as `engine get` takes it. Raises EngineError as `averaged`.
 
-    It may be `scale`d: between a model and a tuned one there often is a better one (WiSE-FT, arXiv 2109.01903, section 4).
+    It may be `scale`d: between a model and a tuned one there often is a better one (WiSE-FT, arXiv 2109.01903).
     """
     saved, config = saved_state(state)
     adapter = Adapter(begun(config), config.rank)

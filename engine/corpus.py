@@ -40,7 +40,10 @@ class Corpus:
     """Memory-mapped text, offsets, names. Raises OSError where the folder holds none."""
 
     def __init__(self, folder: Path) -> None:
-        self._bytes = np.memmap(folder / "corpus.bin", dtype=np.uint8, mode="r")
+        text = folder / "corpus.bin"
+        if text.stat().st_size == 0:  # as of a list of packages of which all are held out
+            raise FileNotFoundError(f"{folder} holds no files")
+        self._bytes = np.memmap(text, dtype=np.uint8, mode="r")
         self.offsets: NDArray[np.int64] = np.load(folder / "index.npy")
         lines = (folder / "files.jsonl").read_bytes().splitlines()
         self.files = [msgspec.json.decode(line, type=FileEntry) for line in lines]

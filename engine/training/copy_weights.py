@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engine.backends.kv_cache import CausalRunner, ModelShape
+from engine.backends.kv_cache import CausalRunner
 from engine.backends.onnx import OnnxRunner
 from engine.contract import FillRequest
 from engine.decoding.runner import ForwardInput
-from engine.embedded import WEIGHTS
+from engine.embedded import folder_of, read_shape
 from engine.evaluation.places import STARTS, cursor_at
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
@@ -156,9 +156,8 @@ def _chances(known: Floats, weights: Floats) -> Floats:
 
 def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:
     """Learn with a shipped model and write the weights, and say how well they do. Raises OSError."""
-    folder = WEIGHTS / model
-    shape = msgspec.json.decode((folder / "config.json").read_bytes(), type=ModelShape)
-    passes, tokenizer = OnnxRunner.load(folder, shape), Tokenizer.load(folder / "tokenizer.json")
+    folder = folder_of(model)
+    passes, tokenizer = OnnxRunner.load(folder, read_shape(folder)), Tokenizer.load(folder / "tokenizer.json")
     found = list(samples(passes, tokenizer, packages, places))
     prior, weights, without, with_model = learn(found)
     learned = CopyWeights(prior if model == "small" else COPY_WEIGHTS.prior, COPY_WEIGHTS.with_model | {model: weights})

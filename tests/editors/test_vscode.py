@@ -107,13 +107,13 @@ def workbench(tools: Tools, folder: Path, tmp_path_factory: pytest.TempPathFacto
     """The workbench as it starts, with a file open for which it starts no server. A start that comes to nothing is
     tried once more.
     """
-    (folder / "first.js").touch()
+    (folder / "first.rb").touch()
     with contextlib.ExitStack() as stack:
 
         def start() -> Workbench:
             home = tmp_path_factory.mktemp("home")
             editor = stack.enter_context(Workbench.start(tools, home, folder))
-            editor.open(folder / "first.js")
+            editor.open(folder / "first.rb")
             return editor
 
         try:
@@ -182,10 +182,10 @@ def test_where_a_language_alone_is_open_it_says_that_the_model_may_not_know_it(
     welcome = "type in a Python file, Tab accepts"
     workbench.wait_for(lambda: any(welcome in text for text in workbench.notifications()))
     menu = workbench.menu()
-    assert "Enable for javascript" in menu
+    assert "Enable for ruby" in menu
     assert "which the model may not know" in menu
     workbench.command("Inpaint: Enable or Disable for This Language")  # which starts the server
-    workbench.wait_for(lambda: any("has learned python only" in text for text in workbench.notifications()))
+    workbench.wait_for(lambda: any("only: expect little of it in ruby" in text for text in workbench.notifications()))
     first = workbench.server_pid()
     write(folder / ".vscode" / "settings.json", SHARED)
     workbench.wait_for_state("off")
@@ -773,12 +773,12 @@ def test_an_excluded_file_is_said_to_be(scripted: Workbench, folder: Path) -> No
 
 
 def test_a_language_that_the_model_does_not_know_is_said_to_be(scripted: Workbench, folder: Path) -> None:
-    (folder / "se.js").write_text("let a = 1;\n")
-    scripted.open(folder / "se.js")
+    (folder / "se.rb").write_text("a = 1\n")
+    scripted.open(folder / "se.rb")
     scripted.wait_for_state("off")
     menu = scripted.menu()
-    assert "Enable for javascript" in menu
-    assert "has learned python only" in menu
+    assert "Enable for ruby" in menu
+    assert "the model has learned python, " in menu
     is_said(scripted, "It completes in python only.")
 
 

@@ -32,6 +32,7 @@ from engine.models.transformer import Shape
 from engine.models.vocabulary import CHARACTERS, Vocabulary
 from engine.prompt import after_cursor
 from engine.retrieval import copying
+from engine.retrieval.copy_weights import PUBLIC
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
 REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
@@ -185,7 +186,7 @@ class Public(Backend):
         limits.spelled = spelling.added
         limits.respelled_lines = gap.taken.count("\n")
         known = self.vocabulary.after(gap, request.others)
-        copier = copying.Copier(request, spelling, gap.taken)
+        copier = copying.Copier(request, spelling, gap.taken, PUBLIC)
         limits.tokens = most = min(most + respelled, self._room - window - self._shape.block)
         task = Task(
             gap,

@@ -67,6 +67,7 @@ class CopyWeights(msgspec.Struct, frozen=True):
     with_model: dict[str, Weights]
 
 
+PUBLIC = "public"  # models that are not ours, of which none was looked at: what held for our smallest of all holds
 COPY_WEIGHTS = msgspec.json.decode(Path(__file__).with_name("copy_weights.json").read_bytes(), type=CopyWeights)
 
 
@@ -76,7 +77,7 @@ def prior(evidence: Evidence) -> float:
 
 
 def trust(model: str) -> Weights:
-    """For copies beside this model; another than ours is taken for small."""
+    """For copies beside this model, or beside PUBLIC ones; another of ours is taken for small."""
     return COPY_WEIGHTS.with_model.get(model, COPY_WEIGHTS.with_model["small"])
 
 

@@ -41,8 +41,8 @@ def test_the_order_is_following_prefix_rest(tokenizer: Tokenizer) -> None:
 
 
 def test_several_lines_are_asked_for_by_their_own_token(tokenizer: Tokenizer) -> None:
-    assert ask(tokenizer, "x", max_lines=1).lead[-1] == MID
-    assert ask(tokenizer, "x", max_lines=6).lead[-1] == BLOCK
+    assert ask(tokenizer, "x", max_lines=1).uncached_tail[-1] == MID
+    assert ask(tokenizer, "x", max_lines=6).uncached_tail[-1] == BLOCK
 
 
 def test_before_a_line_of_text_a_line_is_missing(tokenizer: Tokenizer) -> None:

@@ -60,12 +60,14 @@ async def test_a_change_is_made_again_at_the_next_place(tmp_path: Path) -> None:
         options = {"status": True, "deadlineInvokedMs": 60_000}
         await client.initialize(rootUri=tmp_path.as_uri(), initializationOptions=options)
         await client.wait_for("inpaint/status", '"state": "ready"')
+        await client.wait_for("inpaint/status", '"state": "idle"')  # the model is loaded
         uri = (tmp_path / "calls.py").as_uri()
         client.open(uri, CALLS)
-        before = await client.complete(uri, 2, 21, INVOKED)
+        client.insert(uri, 2, 21, ", zo")
+        before = await client.complete(uri, 2, 25, INVOKED)
         for number, key in enumerate(", zoom=7"):
             client.insert(uri, 0, 21 + number, key)
-        [item, *_] = await client.complete(uri, 2, 21, INVOKED)
-        assert item["insertText"] == ", zoom=7"
-        assert [each["insertText"] for each in before] != [", zoom=7"]
+        [item, *_] = await client.complete(uri, 2, 25, INVOKED)
+        assert item["insertText"] == "om=7"
+        assert [each["insertText"] for each in before] != ["om=7"]
         assert await client.leave() == 0

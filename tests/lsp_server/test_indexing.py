@@ -13,8 +13,8 @@ from lsp_client import INVOKED, ROOT, Json, LspClient
 INDEXING = [sys.executable, str(ROOT / "tests" / "lsp_server" / "indexing_server.py")]
 OPTIONS = {"status": True, "model": "small", "deadlineInvokedMs": 60_000}
 CREATED, CHANGED, DELETED = 1, 2, 3
-AREA = "def area(width, height):\n    return width * height * {}\n"
-TEXT = "def volume(width, height):\n    return width * height * "
+AREA = "def area(width, height):\n    return scaled(width, height, {})\n"
+TEXT = "def volume(width, height):\n    return scaled(width, height, "
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ async def server(project: Path, gate: str = "", watches: bool = True, **options:
         settings = {**OPTIONS, **options}
         await client.initialize(rootUri=project.as_uri(), capabilities=capabilities, initializationOptions=settings)
         client.open((project / "volume.py").as_uri(), TEXT)
+        await client.wait_for("inpaint/status", '"state": "idle"')  # the model is loaded
         yield client
         assert await client.leave() == 0
 
@@ -54,7 +55,7 @@ async def known(client: LspClient, files: int, state: str = "ready") -> None:
 
 async def copied(client: LspClient, project: Path) -> list[str]:
     items = await client.complete((project / "volume.py").as_uri(), 1, len(TEXT.partition("\n")[2]), INVOKED)
-    return [item["insertText"] for item in items]
+    return [item["insertText"].rstrip(")") for item in items]
 
 
 def tell(client: LspClient, file: Path, kind: int) -> None:

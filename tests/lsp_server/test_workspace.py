@@ -136,10 +136,11 @@ async def test_the_server_copies_from_the_workspace_and_says_where_from(project:
         options = {"status": True, "deadlineInvokedMs": 60_000}
         await client.initialize(rootUri=project.as_uri(), initializationOptions=options)
         await client.wait_for("inpaint/status", '"state": "ready"')
+        await client.wait_for("inpaint/status", '"state": "idle"')  # the model is loaded
         uri = (project / "volume.py").as_uri()
-        client.open(uri, "def volume(width, height):\n    return width * he")
-        [item, *_] = await client.complete(uri, 1, 21, INVOKED)
-        assert item["insertText"] == "ight * factor"
+        client.open(uri, "def volume(width, height):\n    return width * height * fa")
+        [item, *_] = await client.complete(uri, 1, 30, INVOKED)
+        assert item["insertText"] == "ctor"
         source = f"{(project / 'area.py').as_posix()}:2"
         await client.wait_for("inpaint/status", source)
         assert await client.request("workspace/executeCommand", {"command": "inpaint.rebuildIndex"}) is None

@@ -182,7 +182,7 @@ def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path:
     asked = own.ask(questions(3)[1])
     assert asked.slot == own.slot
     assert len(asked.tokens) == len(asked.question.canvas) + 1  # the canvas and, for the shift, the row before it
-    same(passes.predict([asked])[0].predict, first[1])
+    same(passes.predict([asked])[0].predictions, first[1])
 
 
 def test_concurrent_requests_share_passes_and_get_what_they_would_get_alone(tmp_path: Path) -> None:

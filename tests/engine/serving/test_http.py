@@ -161,8 +161,8 @@ def test_infill_reads_the_context_alone(server: Server) -> None:
 
 def test_infill_copies_from_extra_texts(server: Server) -> None:
     extra = [{"filename": "b.py", "text": "quux_zorble = frobnicate_all(the_wobbly_widgets, 42)\n"}]
-    body = {"input_prefix": "quux_zorble = frobnicate_all(", "input_suffix": "\n", "n_predict": 16}
-    assert "the_wobbly_widgets" in server.post("/infill", {**body, "input_extra": extra}).json()["content"]
+    body = {"input_prefix": "quux_zorble = frobnicate_all(the_w", "input_suffix": "\n", "n_predict": 16}
+    assert "obbly_widgets, 42)" in server.post("/infill", {**body, "input_extra": extra}).json()["content"]
 
 
 def test_the_extension_has_our_own_dials(server: Server, engine: Engine) -> None:

@@ -780,4 +780,4 @@ def test_the_next_edit_is_hinted_at_then_previewed_then_made(edit: Open) -> None
     assert editor.nvim.current.window.cursor[0] == 2
     editor.type("u")
     editor.wait_for(lambda: editor.lines == ["read(a)", "read(b)", "", "load(c)", "load(d)"])
-    assert "next edit: This change was rejected in this session." in editor.said()
+    editor.wait_for(lambda: "next edit: This change was rejected in this session." in editor.said())

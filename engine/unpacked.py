@@ -34,7 +34,7 @@ def read(folder: Path, grown_from: str = "") -> Weights:
         checksums.check(folder, [STORED])
         return stored.read(folder / STORED, wide=True)
     with contextlib.suppress(EngineError, OSError):
-        return _read_copy(folder, origin, copies() / _name(folder, origin, bool(grown_from)))
+        return _read_copy(folder, origin, copies() / _name(folder, origin))
     return dict(_made(folder, origin))
 
 
@@ -51,12 +51,13 @@ def copies() -> Path:
     return platformdirs.user_cache_path("inpaint", appauthor=False) / "weights"
 
 
-def _name(folder: Path, origin: Path, tuned: bool) -> str:
+def _name(folder: Path, origin: Path) -> str:
     """What the model is, and what its weights are made of."""
-    sums = [checksums.read(origin).get(STORED, ""), checksums.read(folder).get(ADAPTER, "") if tuned else ""]
-    made_of = hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
-    place = f"-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}" if tuned else ""
-    return f"{folder.name}{place}.{made_of}"
+    sums, name = checksums.read(origin).get(STORED, ""), folder.name
+    if folder != origin:
+        sums += checksums.read(folder).get(ADAPTER, "")
+        name += f"-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
+    return f"{name}.{hashlib.sha256(sums.encode()).hexdigest()[:16]}"
 
 
 def _read_copy(folder: Path, origin: Path, copy: Path) -> Weights:

@@ -109,9 +109,11 @@ class OnnxRunner(CausalRunner):
 
     def draft(self, text: list[int]) -> DecodedTokens:
         """See CausalRunner.draft: nothing where drafts do not pay on this machine, or the text is not read."""
-        self.truncate(common(self.sequence, text[:-1]))
         memory, drafter = self._memories[0], self._drafter
-        if drafter is None or len(self.sequence) < len(text) - 1 or not drafter.pays(self.pace.seconds):
+        if drafter is None or not drafter.pays(self.pace.seconds):
+            return DecodedTokens()
+        self.truncate(common(self.sequence, text[:-1]))
+        if len(self.sequence) < len(text) - 1:
             return DecodedTokens()
         if _fit(memory, len(text) - 1 + drafter.rows):
             self._bound = None, self._session.io_binding()

@@ -47,7 +47,8 @@ def decode(
         draft = copier.draft() if request.drafts else []
         if request.drafts and written.tokens and not draft:
             canvas = denoised([*gap.before, *written.tokens])
-            limits.show(written, canvas.tokens)
+            if canvas.tokens:
+                limits.show(written, canvas.tokens)
             if sure := _surer(canvas, request.trust):
                 copier.advance(sure.tokens)
                 going = limits.commit(written, sure)

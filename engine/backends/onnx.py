@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engine import stored, unpacked
 from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
 from engine.backends.kv_cache import CausalRunner, KVCache, ModelShape, Rows, common, likeliest
+from engine.backends.pace import LAST
 from engine.contract import EngineError
 from engine.decoding.limits import DecodedTokens
 from engine.stored import Matrix, Weights
@@ -40,7 +41,7 @@ class OnnxRunner(CausalRunner):
         kept = [each for each in session.get_inputs() if each.name.startswith(("keys.", "values."))]
         empty = {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
         super().__init__(shape, empty | (drafter.parts() if drafter else {}))
-        self._session, self._drafter = session, drafter
+        self._session, self.drafter = session, drafter
         self._own = list(empty)
         self._outputs = ["token", "probability", "logits"]
         self._bound: tuple[KVCache | None, onnxruntime.IOBinding] = None, session.io_binding()
@@ -108,9 +109,9 @@ class OnnxRunner(CausalRunner):
         return binding
 
     def draft(self, text: list[int]) -> DecodedTokens:
-        """See CausalRunner.draft: nothing where drafts do not pay on this machine, or the text is not read."""
-        memory, drafter = self._memories[0], self._drafter
-        if drafter is None or not drafter.pays(self.pace.seconds):
+        """See CausalRunner.draft: nothing where the text is not read."""
+        memory, drafter = self._memories[0], self.drafter
+        if drafter is None:
             return DecodedTokens()
         self.truncate(common(self.sequence, text[:-1]))
         if len(self.sequence) < len(text) - 1:
@@ -118,6 +119,15 @@ class OnnxRunner(CausalRunner):
         if _fit(memory, len(text) - 1 + drafter.rows):
             self._bound = None, self._session.io_binding()
         return drafter.draft(memory, text[-1], self.pace.seconds)
+
+    def settled(self) -> CausalRunner:
+        """See CausalRunner.settled. Without a drafter rows need not come in pairs, and no features are kept."""
+        if self.drafter is None:
+            return self
+        alone = OnnxRunner(self._session, self.shape)
+        for token in [0] * LAST:
+            alone.read([token])
+        return self if self.drafter.pays(self.pace.seconds, alone.pace.seconds(1)) else alone
 
 
 def _drafter(folder: Path, trunk: Weights, threads: int) -> Drafter | None:

@@ -26,6 +26,7 @@ from engine.backends.kv_cache import CausalRunner, KVCache, ModelShape, Rows, co
 from engine.backends.pace import LAST
 from engine.contract import EngineError
 from engine.decoding.limits import DecodedTokens
+from engine.get import WEIGHTS
 from engine.stored import Matrix, Weights
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class OnnxRunner(CausalRunner):
         weights = unpacked.read(folder, shape.grown_from)
         try:
             loaded = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
-            drafter = _drafter(folder, weights, shape.threads)
+            drafter = _drafter(folder, shape, weights)
             del weights
             _trim()
             return cls(loaded, shape, drafter)
@@ -130,14 +131,17 @@ class OnnxRunner(CausalRunner):
         return self if self.drafter.pays(self.pace.seconds, alone.pace.seconds(1)) else alone
 
 
-def _drafter(folder: Path, trunk: Weights, threads: int) -> Drafter | None:
-    """The one beside a model, if there is one; embedding and head are the model's."""
-    path = folder / DRAFTER
-    if not path.exists():
+def _drafter(folder: Path, shape: ModelShape, trunk: Weights) -> Drafter | None:
+    """The one beside a model, or beside the one that it is a change of, if there is one; base's is shipped, though base
+    is not. Embedding and head are the model's.
+    """
+    origin = unpacked.origin_of(shape.grown_from) if shape.grown_from else folder
+    folders = [each for each in (folder, origin, WEIGHTS / origin.name) if (each / DRAFTER).exists()]
+    if not folders:
         return None
-    weights = {**stored.read(path, wide=True), "embed.weight": trunk["embed.weight"]}
-    about = msgspec.json.decode(stored.about(path), type=About)
-    return Drafter(session((folder / GRAPH).read_bytes(), weights, threads), about.accepted)
+    weights = {**stored.read(folders[0] / DRAFTER, wide=True), "embed.weight": trunk["embed.weight"]}
+    about = msgspec.json.decode(stored.about(folders[0] / DRAFTER), type=About)
+    return Drafter(session((folders[0] / GRAPH).read_bytes(), weights, shape.threads), about.accepted)
 
 
 def _trim() -> None:

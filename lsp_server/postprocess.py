@@ -25,6 +25,7 @@ LIKELIER = 0.5
 AGAIN = 3  # characters of a beginning
 NAME = re.compile(r"[^\W\d]\w*")
 STRING = re.compile(r'"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n])*\'|`(?:\\.|[^`\\])*`?')  # or the beginning of one
+WORDS_AGAIN = re.compile(r"\b([^\W\d]\w*(?: +\w+){1,5}) +\0 *\1\b")  # around the cursor, two words or a few more
 LONG = 400  # characters of a line that are looked at
 
 
@@ -93,11 +94,14 @@ def without_line_above(text: str, gap: Gap) -> str:
 
 
 def without_line_again(text: str, gap: Gap) -> str:
-    """Nothing where it begins the cursor's line once more, or what of that a bracket still has open."""
+    """Nothing where it begins the cursor's line once more, what of that a bracket still has open, or its last words:
+    `import numpy as |` filled with `numpy as np`.
+    """
     head = gap.head[:LONG]
     open_at = unclosed(head)
     beginning = head[: open_at[0] + 1 if open_at else None].strip()
-    return "" if len(beginning) >= AGAIN and NAME.search(beginning) and text.lstrip().startswith(beginning) else text
+    again = len(beginning) >= AGAIN and NAME.search(beginning) and text.lstrip().startswith(beginning)
+    return "" if again or WORDS_AGAIN.search(f"{gap.head[-LONG:]}\0{text}") else text
 
 
 def without_indentation_again(text: str, gap: Gap) -> str:

@@ -81,6 +81,23 @@ def test_the_line_above_is_not_repeated(marked: str, text: str, expected: str) -
     assert shown(marked, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("    return a + |\n", "return a + b", ""),
+        ("if f(|\n", "if f(x):", ""),
+        ("import numpy as |\n", "numpy as np", ""),
+        ("import numpy as |\n", "numpy as", ""),
+        ("import numpy as |\n", "numpy", "numpy"),  # one word may well be said twice
+        ("import numpy as |\n", "numpy assets", "numpy assets"),
+        ("x: Dict[str, |\n", "Dict[str, int]] = {}", "Dict[str, int]] = {}"),
+        ("x = not | y\n", "not", "not"),
+    ],
+)
+def test_the_beginning_of_the_line_is_not_repeated(marked: str, text: str, expected: str) -> None:
+    assert shown(marked, text) == expected
+
+
 def test_after_a_right_line_no_wrong_ones() -> None:
     pieces = (TokenSpan(9, 0.9), TokenSpan(14, 0.8), TokenSpan(16, 0.1), TokenSpan(21, 0.1), TokenSpan(21, 0.9))
     fill = msgspec.structs.replace(a_fill("return x\n    y\n    z", 0.05), pieces=pieces)

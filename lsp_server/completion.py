@@ -48,7 +48,7 @@ def read_query(ls: InpaintServer, params: types.InlineCompletionParams) -> Compl
     unsaved = [other for other in ls.documents.values() if other.unsaved and other not in (document, *others)]
     files = tuple(other.file.as_posix() for other in (document, *others, *unsaved))
     texts = tuple(other.beginning for other in others)
-    line = without_end(document.line(start.line))
+    line = without_end(document.lines[start.line])
     edits = tuple(edit for each in (document, *others) for edit in each.edits.made(but=line))[:EDITS]
     request = fill_request(gap, document.path, texts, ls.settings, invoked, files, ls.files.indexes, edits)
     return CompletionQuery(

@@ -52,10 +52,10 @@ class Document(Buffer):
 
     def edit(self, start: Place, end: Place, text: str) -> None:
         """See Buffer.edit; changes within a line are noted."""
-        old = without_end(self.line(start.line))
+        old = without_end(self.lines[start.line])
         super().edit(start, end, text)
         if start.line == end.line and "\n" not in text and "\r" not in text:
-            self.edits.note(start.line, old, without_end(self.line(start.line)))
+            self.edits.note(start.line, old, without_end(self.lines[start.line]))
         else:
             self.edits.move(start.line, end.line, line_ends(text) + start.line - end.line)
 
@@ -77,7 +77,7 @@ class Document(Buffer):
     async def rewrite(self, text: msgspec.Raw, breath: Breath) -> None:
         """Start over with a text that may be long."""
         self.edits.move(GONE, len(self), 0)
-        for _ in self.replacing(pieces(text)):
+        for _ in self.replace(pieces(text)):
             await breath.take()
 
 

@@ -119,7 +119,7 @@ class NextEdits:
         latest = document.edits.latest
         if not last or last[-1][0] is not latest or not 0 <= latest.line < len(document):
             return []
-        if without_end(document.line(latest.line)) != latest.new or substitution(latest.old, latest.new) is None:
+        if without_end(document.lines[latest.line]) != latest.new or substitution(latest.old, latest.new) is None:
             return []
         found = ((name, each.line, substitution(each.old, each.new)) for each, name in last)
         return [Settled(name, line, made) for name, line, made in found if made is not None]

@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from test_buffers import ENCODINGS, PIECES, reference_lines, reference_offset
 
-from lsp_server import buffers
 from lsp_server.buffers import Buffer, Place, unix
 
 EDITS = int(os.environ.get("EDITS", "20000"))
@@ -55,9 +52,10 @@ class Editing(RuleBasedStateMachine):
     @rule(new=texts)
     @precondition(lambda self: len(self.text) > LONGEST // 2)
     def replace(self, new: str) -> None:
-        self.buffer.replace(new)
+        for _ in self.buffer.replace([new]):
+            pass
         self.text = new
-        assert len(self.buffer) == len(reference_lines(new))  # before it is split
+        assert self.buffer.lines == reference_lines(new)
 
     @rule(position=positions, limit=st.integers(1, 40))
     def look(self, position: tuple[int, int], limit: int) -> None:
@@ -68,15 +66,6 @@ class Editing(RuleBasedStateMachine):
         assert unix(self.text[:offset]).endswith(self.buffer.before(place, limit))
 
 
-@pytest.fixture
-def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """So that short texts have many."""
-    monkeypatch.setattr(buffers, "PIECE", 5)
-    monkeypatch.setattr(buffers, "BLOCK", 2)
-    yield
-
-
-@pytest.mark.usefixtures("tiny_blocks")
 def test_edits() -> None:
     Editing.made = 0
     while Editing.made < EDITS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 
@@ -33,22 +32,6 @@ def reference_offset(text: str, line: int, character: int, encoding: str) -> int
         character -= units(text[offset], encoding)
         offset += 1
     return offset
-
-
-@pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("seed", range(40))
-def test_random_edits_equal_a_plain_string(encoding: str, seed: int) -> None:
-    rng = random.Random(seed)
-    text = "".join(rng.choices(PIECES, k=40))
-    buffer = Buffer(text, encoding)
-    for _ in range(60):
-        lines = len(reference_lines(text))
-        positions = [(rng.randrange(lines + 2), rng.randrange(12)) for _ in range(2)]
-        start, end = sorted(positions, key=lambda p: reference_offset(text, *p, encoding))
-        new = "".join(rng.choices(PIECES, k=rng.randrange(5)))
-        buffer.edit(buffer.place(*start), buffer.place(*end), new)
-        text = text[: reference_offset(text, *start, encoding)] + new + text[reference_offset(text, *end, encoding) :]
-        assert buffer.lines == reference_lines(text)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -145,5 +128,7 @@ def test_the_beginning_is_that_of_the_text_as_it_is() -> None:
     assert buffer.beginning is buffer.beginning == "one\ntwo\n"
     buffer.edit(buffer.place(0, 0), buffer.place(0, 3), "three")
     assert buffer.beginning == "three\ntwo\n"
-    buffer.replace("x" * 2 * BEGINNING)
+    assert len([*buffer.replace(["one\n", "two"])]) == 3
+    assert buffer.beginning == "one\ntwo"
+    assert [*buffer.replace(["x" * 2 * BEGINNING])]
     assert buffer.beginning == "x" * BEGINNING

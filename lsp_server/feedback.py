@@ -13,27 +13,18 @@ closing the document does.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from lsp_server.statistics import WORST_FIRST, Outcome, Statistics, none_yet
 
 ACCEPTED = "inpaint.accepted"  # the command that a client runs after it inserted a completion
-FEEDBACK = "inpaint/feedback"  # the notification of what else became of one
 STATISTICS = "inpaint/statistics"  # the request for all that is kept
 RESET_STATISTICS = "inpaint/resetStatistics"  # the request to forget it, on disk too
 KEPT = 1_000  # completions
 
 WORTH: dict[Outcome, float] = {"shown": 0.0, "dismissed": 0.0, "partlyAccepted": 0.5, "accepted": 1.0}
-
-
-class FeedbackParams(msgspec.Struct, frozen=True):
-    """What a client says in `inpaint/feedback`; `characters` are the UTF-16 units just accepted."""
-
-    id: str
-    kind: Literal["partlyAccepted", "dismissed"]
-    characters: int | None = None
 
 
 class LeadsTo(NamedTuple):

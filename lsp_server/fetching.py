@@ -29,16 +29,11 @@ async def fetch(ls: InpaintServer, name: str) -> None:
     Raises EngineError with what to do, and Cancelled.
     """
     loop, done, cancelled = asyncio.get_running_loop(), Future[Path](), threading.Event()
-    token = ""  # of the progress that is shown, if it is
-
-    def report(text: str) -> None:
-        if token:
-            ls.work_done_progress.report(token, types.WorkDoneProgressReport(message=text))
 
     def say(text: str) -> None:
         if cancelled.is_set():
             raise Cancelled
-        loop.call_soon_threadsafe(report, text)
+        loop.call_soon_threadsafe(ls.report_progress, token, text)
 
     def work() -> None:
         try:
@@ -49,17 +44,14 @@ async def fetch(ls: InpaintServer, name: str) -> None:
             logger.exception("%s could not be fetched.", name)
             done.set_exception(EngineError(f"{name} could not be fetched ({type(error).__name__}); the log says more"))
 
-    if ls.shows_progress:
-        begin = types.WorkDoneProgressBegin(title=f"Inpaint: getting {name}", cancellable=True)
-        token = await ls.begin_progress(begin)
-        ls.work_done_progress.tokens[token].add_done_callback(lambda _: cancelled.set())
-    threading.Thread(target=work, name="fetching", daemon=True).start()
-    try:
-        await asyncio.wrap_future(done)
-    finally:
-        cancelled.set()  # where the session ends
+    async with ls.progress(title=f"Inpaint: getting {name}", cancellable=True) as token:
         if token:
-            ls.work_done_progress.end(token, types.WorkDoneProgressEnd())
+            ls.work_done_progress.tokens[token].add_done_callback(lambda _: cancelled.set())
+        threading.Thread(target=work, name="fetching", daemon=True).start()
+        try:
+            await asyncio.wrap_future(done)
+        finally:
+            cancelled.set()  # where the session ends
 
 
 async def fetch_and_use(ls: InpaintServer, name: str) -> None:

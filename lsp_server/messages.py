@@ -1,4 +1,4 @@
-"""The messages that carry text, read without a stretch of work that would hold the event loop up.
+"""The messages that carry text, read without a stretch of work that would hold the event loop up, and those of our own.
 
 lsprotocol's types take a second for 20,000 changes, and a JSON parser as long for a document of millions of lines. Here
 the texts stay as they came until they are wanted, and a long one is read in pieces.
@@ -11,8 +11,15 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
+from lsprotocol import types
+
+FEEDBACK = "inpaint/feedback"  # what became of a completion that was not accepted as a whole
+DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
+NEXT_EDIT, COPILOT = "inpaint/nextEdit", "textDocument/copilotInlineEdit"  # ours, and Copilot's name of it
+DID_SHOW, DID_REJECT = "textDocument/didShowInlineEdit", "inpaint/didRejectNextEdit"
 
 PIECE = 1 << 17  # bytes of JSON
 STRETCH = 0.01  # seconds of work, after which the loop gets its turn
@@ -57,13 +64,6 @@ class DocumentItem(msgspec.Struct, rename="camel"):
     language_id: str
     text: msgspec.Raw
     version: int | None = None
-
-
-class Focus(msgspec.Struct, rename="camel"):
-    """Where the user looks."""
-
-    text_document: Identifier
-    position: Position | None = None
 
 
 class DidOpen(msgspec.Struct, rename="camel"):
@@ -145,6 +145,66 @@ class NotebookDidSave(msgspec.Struct, rename="camel"):
 class NotebookDidClose(msgspec.Struct, rename="camel"):
     notebook_document: Identifier
     cell_text_documents: list[Identifier]
+
+
+class Focus(msgspec.Struct, rename="camel"):
+    """Where the user looks."""
+
+    text_document: Identifier
+    position: Position | None = None
+
+
+class FeedbackParams(msgspec.Struct):
+    """`characters` are the UTF-16 units just accepted."""
+
+    id: str
+    kind: Literal["partlyAccepted", "dismissed"]
+    characters: int | None = None
+
+
+class NextEditParams(msgspec.Struct, rename="camel"):
+    """Where the cursor is, in which version of the text."""
+
+    text_document: Identifier
+    position: Position
+
+
+class Command(msgspec.Struct):
+    arguments: list[str]
+
+
+class ShownItem(msgspec.Struct):
+    command: Command
+
+
+class DidShowParams(msgspec.Struct):
+    item: ShownItem
+
+
+class DidRejectParams(msgspec.Struct):
+    """Only who rejects an edit does not want another like it."""
+
+    id: str
+    reason: Literal["rejected", "ignored", "replaced", "cancelled"] = "rejected"
+
+
+TEXT = {
+    types.TEXT_DOCUMENT_DID_OPEN: DidOpen,
+    types.TEXT_DOCUMENT_DID_CHANGE: DidChange,
+    types.TEXT_DOCUMENT_DID_CLOSE: DidClose,
+    types.NOTEBOOK_DOCUMENT_DID_OPEN: NotebookDidOpen,
+    types.NOTEBOOK_DOCUMENT_DID_CHANGE: NotebookDidChange,
+    types.NOTEBOOK_DOCUMENT_DID_SAVE: NotebookDidSave,
+    types.NOTEBOOK_DOCUMENT_DID_CLOSE: NotebookDidClose,
+}
+OWN = {
+    FEEDBACK: FeedbackParams,
+    DID_FOCUS: Focus,
+    NEXT_EDIT: NextEditParams,
+    COPILOT: NextEditParams,
+    DID_SHOW: DidShowParams,
+    DID_REJECT: DidRejectParams,
+}
 
 
 def pieces(literal: msgspec.Raw) -> Iterator[str]:

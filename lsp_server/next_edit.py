@@ -12,20 +12,15 @@ import itertools
 import time
 from typing import Literal
 
-import msgspec
 from lsprotocol import types
 
 from engine.next_edit.replay import KEPT, Change, Offer, Settled, Silence, propose
 from engine.next_edit.substitution import What, substitution
 from lsp_server.buffers import Place, without_end
 from lsp_server.documents import Document, Documents
-from lsp_server.messages import Identifier, Position
+from lsp_server.messages import DidRejectParams, NextEditParams
 from lsp_server.settings import Json
 
-NEXT_EDIT = "inpaint/nextEdit"  # the request for what is due
-COPILOT = "textDocument/copilotInlineEdit"  # the same in Copilot's name, for its clients
-DID_SHOW = "textDocument/didShowInlineEdit"
-DID_REJECT = "inpaint/didRejectNextEdit"
 APPLIED = "inpaint.nextEditApplied"  # the command that a client runs once it has made the edit
 
 IDLE = 0.4  # seconds without a change, after which an edit is done though the cursor is still in its line
@@ -46,34 +41,6 @@ EXPLANATIONS: dict[Why, str] = {
     "error": "It would make a syntax error at the next place.",
     "large": f"The file has more than {LARGEST} characters.",
 }
-
-
-class NextEditParams(msgspec.Struct, rename="camel"):
-    """What a client asks: where the cursor is, in which version of the text."""
-
-    text_document: Identifier
-    position: Position
-
-
-class Command(msgspec.Struct):
-    arguments: list[str]
-
-
-class ShownItem(msgspec.Struct):
-    command: Command
-
-
-class DidShowParams(msgspec.Struct):
-    """What a client says in `textDocument/didShowInlineEdit`."""
-
-    item: ShownItem
-
-
-class DidRejectParams(msgspec.Struct):
-    """What a client says in `inpaint/didRejectNextEdit`; only who rejects an edit does not want another like it."""
-
-    id: str
-    reason: Literal["rejected", "ignored", "replaced", "cancelled"] = "rejected"
 
 
 class NextEdits:
@@ -141,14 +108,8 @@ class NextEdits:
         }
         return {"edits": [first]} | ({"all": edits} if many else {})
 
-    def shown(self, params: Json) -> None:
-        """Raises ValidationError where the params are none."""
-        msgspec.convert(params, DidShowParams)
-        self.counts["shown"] += 1
-
-    def rejected(self, params: Json) -> None:
-        """Mute what was rejected. Raises ValidationError where the params are none."""
-        report = msgspec.convert(params, DidRejectParams)
+    def rejected(self, report: DidRejectParams) -> None:
+        """Mute what was rejected."""
         if report.id in self._offered and report.reason == "rejected":
             self._muted.add(self._offered.pop(report.id))
             self.counts["rejected"] += 1

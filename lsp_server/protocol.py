@@ -19,31 +19,13 @@ from pygls.lsp.server import LanguageServer
 from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageServerProtocol, default_converter
 
 from lsp_server.buffers import well_formed
-from lsp_server.messages import (
-    DidChange,
-    DidClose,
-    DidOpen,
-    NotebookDidChange,
-    NotebookDidClose,
-    NotebookDidOpen,
-    NotebookDidSave,
-    RpcMessage,
-)
+from lsp_server.messages import OWN, TEXT, RpcMessage
 
 logger = logging.getLogger(__name__)
 
 # pygls keeps the text of documents too, at tens of milliseconds a key in a large file, and ends by a SystemExit, which
 # asyncio reports as a fault when serving on TCP
-TEXT = {
-    types.TEXT_DOCUMENT_DID_OPEN: DidOpen,
-    types.TEXT_DOCUMENT_DID_CHANGE: DidChange,
-    types.TEXT_DOCUMENT_DID_CLOSE: DidClose,
-    types.NOTEBOOK_DOCUMENT_DID_OPEN: NotebookDidOpen,
-    types.NOTEBOOK_DOCUMENT_DID_CHANGE: NotebookDidChange,
-    types.NOTEBOOK_DOCUMENT_DID_SAVE: NotebookDidSave,
-    types.NOTEBOOK_DOCUMENT_DID_CLOSE: NotebookDidClose,
-}
-OURS = (*TEXT, types.EXIT)
+LEFT_TO_US = (*TEXT, types.EXIT)
 Code = types.ErrorCodes
 
 
@@ -61,13 +43,13 @@ class RefusedMessage(Exception):
 
 
 class Protocol(LanguageServerProtocol):
-    """Leaves the methods in OURS to our handlers alone; every request gets one answer."""
+    """Leaves the methods in LEFT_TO_US to our handlers alone; every request gets one answer."""
 
     def __init__(self, server: LanguageServer, converter: Converter) -> None:
         super().__init__(server, converter)
         self.exit_code: int | None = None  # once the client has said `exit`
         self._initialized = False
-        for method in OURS:
+        for method in LEFT_TO_US:
             self.fm.builtin_features.pop(method, None)
 
     async def receive(self, body: bytes | bytearray) -> None:
@@ -76,9 +58,8 @@ class Protocol(LanguageServerProtocol):
             text = text_message(body)
             if text is None:
                 message = parsed(body)
-                if (
-                    message.get("method") in TEXT and "id" not in message
-                ):  # with a lone surrogate, which msgspec refuses
+                if message.get("method") in TEXT and "id" not in message:
+                    # with a lone surrogate, which msgspec refuses
                     text = text_message(well_formed(json.dumps(message, ensure_ascii=False)).encode())
             if text is None:
                 self._take(message)
@@ -139,18 +120,20 @@ class Protocol(LanguageServerProtocol):
     def _take_answer(self, message: dict[str, Any]) -> None:
         """An answer to one of our requests; one that is none counts as none."""
         try:
-            self.handle_message(
-                self.structure_message({"result": None, **message} if "error" not in message else message)
-            )
+            answer = message if "error" in message else {"result": None, **message}
+            self.handle_message(self.structure_message(answer))
         except JsonRpcException:
             self._request_futures.pop(message["id"]).cancel()
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         """The message as an object of its type. Raises JsonRpcInvalidParams."""
         try:
-            return super().structure_message(data)
-        except JsonRpcException:
-            raise JsonRpcInvalidParams from None
+            structured = super().structure_message(data)
+            if kind := OWN.get(data.get("method", "")):
+                structured.params = msgspec.convert(structured.params, kind)
+        except (JsonRpcException, msgspec.ValidationError) as error:
+            raise JsonRpcInvalidParams(str(error)) from None
+        return structured
 
 
 def text_message(body: bytes | bytearray) -> RpcMessage | None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 import msgspec
 from lsprotocol import types
-from pygls.exceptions import JsonRpcInvalidParams
 
 from engine.retrieval.exclusions import may_read
 from lsp_server import fetching
@@ -22,33 +21,41 @@ from lsp_server.completer import Completer
 from lsp_server.completion import answered, completion_item, read_query
 from lsp_server.cursor import fill_request, place_of
 from lsp_server.documents import path_of
-from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, FeedbackParams, LeadsTo
+from lsp_server.feedback import ACCEPTED, RESET_STATISTICS, STATISTICS, LeadsTo
 from lsp_server.log import JOURNAL
 from lsp_server.messages import (
+    COPILOT,
+    DID_FOCUS,
+    DID_REJECT,
+    DID_SHOW,
+    FEEDBACK,
+    NEXT_EDIT,
     Breath,
     CellContent,
     DidChange,
     DidClose,
     DidOpen,
+    DidRejectParams,
+    DidShowParams,
     DocumentItem,
+    FeedbackParams,
     Focus,
     Identifier,
+    NextEditParams,
     NotebookDidChange,
     NotebookDidClose,
     NotebookDidOpen,
     NotebookDidSave,
 )
-from lsp_server.next_edit import APPLIED, COPILOT, DID_REJECT, DID_SHOW, NEXT_EDIT, NextEditParams
+from lsp_server.next_edit import APPLIED
 from lsp_server.session import InpaintServer
 from lsp_server.settings import Json, Settings
 from lsp_server.statistics import BOUNDS
 from lsp_server.status import FillCost, knows
 from lsp_server.transport import FAILURE, watch
 
-logger = logging.getLogger(__name__)
 requests = logging.getLogger(JOURNAL)
 
-DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
 TURN = 0.005  # seconds between looks at whether a completion is waited for
 
@@ -243,15 +250,10 @@ def closed(ls: InpaintServer, uri: str) -> None:
     ls.feedback.closed(uri)
 
 
-def did_focus(ls: InpaintServer, params: Json) -> None:
+def did_focus(ls: InpaintServer, focus: Focus) -> None:
     """The user looks at a document, which the status is about now, and rests at a place in it, if one is given: what a
     request there would have the model read is read ahead.
     """
-    try:
-        focus = msgspec.convert(params, Focus)
-    except msgspec.ValidationError as error:
-        logger.error("%s was ignored: %s.", DID_FOCUS, error)
-        return
     if focus.text_document.uri != ls.focus:
         ls.focus, ls.silence = focus.text_document.uri, None
         ls.announce()
@@ -312,36 +314,25 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
 # ---------------------------------------------------------------- next edit
 
 
-async def next_edit(ls: InpaintServer, params: Json) -> Json:
-    """The one edit that is due after those that were just made, or none. Raises JsonRpcInvalidParams."""
-    try:
-        asked = msgspec.convert(params, NextEditParams)
-    except msgspec.ValidationError as error:
-        raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
-    document = ls.documents.get(asked.text_document.uri)
+async def next_edit(ls: InpaintServer, params: NextEditParams) -> Json:
+    """The one edit that is due after those that were just made, or none."""
+    document = ls.documents.get(params.text_document.uri)
     if document is None or not (ls.settings.next_edit and ls.allows(document)):
         return {"edits": []}
     while ls.asked:  # completions go first
         await asyncio.sleep(TURN)
-    answer = await ls.next_edits.answer(asked)
+    answer = await ls.next_edits.answer(params)
     ls.announce_soon()
     return answer
 
 
-def did_show_next_edit(ls: InpaintServer, params: Json) -> None:
-    note_next_edit(DID_SHOW, ls.next_edits.shown, params)
+def did_show_next_edit(ls: InpaintServer, params: DidShowParams) -> None:
+    ls.next_edits.counts["shown"] += 1
 
 
-def did_reject_next_edit(ls: InpaintServer, params: Json) -> None:
-    note_next_edit(DID_REJECT, ls.next_edits.rejected, params)
+def did_reject_next_edit(ls: InpaintServer, params: DidRejectParams) -> None:
+    ls.next_edits.rejected(params)
     ls.announce_soon()
-
-
-def note_next_edit(method: str, note: Callable[[Json], None], params: Json) -> None:
-    try:
-        note(params)
-    except msgspec.ValidationError as error:
-        logger.error("%s was ignored: %s.", method, error)
 
 
 def next_edit_applied(ls: InpaintServer, *arguments: Json) -> None:
@@ -359,13 +350,8 @@ def accepted(ls: InpaintServer, *arguments: Json) -> None:
         ls.announce_soon()
 
 
-def feedback(ls: InpaintServer, params: Json) -> None:
-    try:
-        report = msgspec.convert(params, FeedbackParams)
-    except msgspec.ValidationError as error:
-        logger.error("%s was ignored: %s.", FEEDBACK, error)
-        return
-    ls.feedback.note(report.id, report.kind, report.characters or 0)
+def feedback(ls: InpaintServer, params: FeedbackParams) -> None:
+    ls.feedback.note(params.id, params.kind, params.characters or 0)
     ls.keep_statistics()
     ls.announce_soon()
 

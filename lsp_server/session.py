@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -160,26 +160,31 @@ class InpaintServer(LanguageServer):
             self.tell(types.MessageType.Warning, sentence)
         self.follow_loading()
 
-    @property
-    def shows_progress(self) -> bool:
-        """Whether the client does."""
+    @contextlib.asynccontextmanager
+    async def progress(self, ended: Callable[[], str] | None = None, **begin: Any) -> AsyncIterator[str]:
+        """Work-done progress, where the client shows any, and what it says at its end. Yields its token, which is empty
+        where the client shows none.
+        """
         window = self.client_capabilities.window
-        return bool(window and window.work_done_progress)
+        token = str(uuid.uuid4()) if window and window.work_done_progress else ""
+        if token:
+            await self.work_done_progress.create_async(token)
+            self.work_done_progress.begin(token, types.WorkDoneProgressBegin(**begin))
+        try:
+            yield token
+        finally:
+            if token:
+                self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=ended() if ended else None))
 
-    async def begin_progress(self, begin: types.WorkDoneProgressBegin) -> str:
-        """Have the client show work-done progress. Returns its token."""
-        token = str(uuid.uuid4())
-        await self.work_done_progress.create_async(token)
-        self.work_done_progress.begin(token, begin)
-        return token
+    def report_progress(self, token: str, message: str, percentage: int | None = None) -> None:
+        if token:
+            self.work_done_progress.report(token, types.WorkDoneProgressReport(message=message, percentage=percentage))
 
     async def show_loading(self) -> None:
         loading = self.completer.loading
-        if loading.done() or not self.shows_progress:
-            return
-        token = await self.begin_progress(types.WorkDoneProgressBegin(title="Inpaint", message="loading the model"))
-        await asyncio.wait([asyncio.wrap_future(loading)])
-        self.work_done_progress.end(token, types.WorkDoneProgressEnd())
+        if not loading.done():
+            async with self.progress(title="Inpaint", message="loading the model"):
+                await asyncio.wait([asyncio.wrap_future(loading)])
 
     async def report_end(self) -> None:
         try:
@@ -224,20 +229,16 @@ class InpaintServer(LanguageServer):
         self.indexing = asyncio.gather(self.index_imports([*self.documents.values()]), self.show_indexing())
 
     async def show_indexing(self) -> None:
-        """Work-done progress while an index is built that takes a while."""
-        if not self.shows_progress:
-            return
+        """Progress while an index is built that takes a while."""
         await asyncio.sleep(1)
         if self.files.state != "building":
             return
-        begin = types.WorkDoneProgressBegin(title="Inpaint", message="reading the workspace", percentage=0)
-        token = await self.begin_progress(begin)
-        while self.files.state == "building":
-            read, of = self.files.progress.read, self.files.progress.of
-            report = types.WorkDoneProgressReport(message=f"{read} of {of} files", percentage=100 * read // max(1, of))
-            self.work_done_progress.report(token, report)
-            await asyncio.sleep(0.5)
-        self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=f"{len(self.files.index)} files"))
+        begin = {"title": "Inpaint", "message": "reading the workspace", "percentage": 0}
+        async with self.progress(lambda: f"{len(self.files.index)} files", **begin) as token:
+            while self.files.state == "building":
+                read, of = self.files.progress.read, self.files.progress.of
+                self.report_progress(token, f"{read} of {of} files", 100 * read // max(1, of))
+                await asyncio.sleep(0.5)
 
 
 def own_version() -> str:

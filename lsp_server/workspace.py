@@ -1,8 +1,8 @@
 """Keeps what the workspace's files say: an index of the folders, and of the packages that the open files import.
 
 A process of its own builds and refreshes it (see engine.retrieval.build), so the loop and the engine never wait. What
-was kept from the last time is used at once, then checked. After a change of files it is refreshed, a while after the
-last event, and so seldom that it takes a tenth of one core at most. The engine is handed snapshots.
+was kept from the last time is used at once, then brought up to date. After a change of files it is refreshed, a while
+after the last event, and so seldom that it takes a tenth of one core at most. The engine is handed snapshots.
 
 Nothing here knows LSP.
 """
@@ -141,7 +141,7 @@ class Workspace:
         store = store_of(list(self.folders))
         if not anew:
             self.index = await asyncio.to_thread(Index.open, store, globs=self._globs)
-        took = await self._refresh(store, check=True, anew=anew)
+        took = await self._refresh(store, anew)
         while True:
             await self._read_packages()
             await self._wake.wait()
@@ -150,11 +150,11 @@ class Workspace:
                 await asyncio.sleep(max(SETTLED, took / SHARE))
                 took = await self._refresh(store)
 
-    async def _refresh(self, store: Path, check: bool = False, anew: bool = False) -> float:
+    async def _refresh(self, store: Path, anew: bool = False) -> float:
         """Bring the index up to date; how many seconds it took."""
         started, self.state, self._stale = time.monotonic(), "building", False
         self._changed()
-        self.error = await self._build(Order(list(self.folders), str(store), list(self._globs), check=check, anew=anew))
+        self.error = await self._build(Order(list(self.folders), str(store), list(self._globs), anew=anew))
         if self.error is None:
             before, self.index = self.index, await asyncio.to_thread(Index.open, store, globs=self._globs)
             if self.index.manifest != before.manifest:
@@ -199,7 +199,7 @@ class Workspace:
         while self._imported:
             package = self._imported[0]
             store = store_of([package])
-            if await self._build(Order([package], str(store), list(self._globs), LARGEST, check=True)) is None:
+            if await self._build(Order([package], str(store), list(self._globs), LARGEST)) is None:
                 self.packages[package] = await asyncio.to_thread(Index.open, store, True, self._globs)
                 self._renewed()
                 self._changed()

@@ -18,7 +18,6 @@ import shutil
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,15 +36,14 @@ EVERY = 0.2  # seconds between lines of progress
 
 
 class Order(msgspec.Struct):
-    """What to index, and where to keep it. `globs` are the user's, of what to leave alone; `check` reads what is there
-    and compares checksums; `anew` forgets what is there.
+    """What to index, and where to keep it. `globs` are the user's, of what to leave alone; `anew` forgets what there
+    is.
     """
 
     folders: list[str]
     store: str
     globs: list[str] = []
     limits: Limits = Limits()
-    check: bool = False
     anew: bool = False
 
 
@@ -73,7 +71,7 @@ def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> No
     """Bring the index of an order up to date. Raises OSError where it cannot be written."""
     store = Path(order.store)
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
-    old = Manifest() if order.anew else _sound(store, order.check)
+    old = Manifest() if order.anew else _sound(store)
     listing = list_files(order.folders, tuple(order.globs), order.limits)
     now = {IndexedFile(found.path, found.size, found.changed) for found in listing.files}
     no_text = [file for file in old.no_text if file in now]
@@ -91,22 +89,22 @@ def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> No
     _tidy(store, {part.name for part in parts}, at_once=telling)
 
 
-def _sound(store: Path, check: bool) -> Manifest:
-    """What is there, less the segments that are damaged."""
+def _sound(store: Path) -> Manifest:
+    """What is there, less the segments that cannot be opened."""
     try:
         manifest = read_manifest(store)
     except (OSError, ValueError):
         return Manifest()
-    manifest.parts = [part for part in manifest.parts if _is_sound(store, part, check)]
+    manifest.parts = [part for part in manifest.parts if _is_sound(store, part)]
     return manifest
 
 
-def _is_sound(store: Path, part: Part, check: bool) -> bool:
+def _is_sound(store: Path, part: Part) -> bool:
     try:
         open_part(store, part)
-        return not check or _checksum(store, part.name) == part.checksum
     except (OSError, ValueError):
         return False
+    return True
 
 
 def _without(part: Part, now: set[IndexedFile]) -> Part:
@@ -151,26 +149,13 @@ def _parts(
 def _part(texts: dict[IndexedFile, bytes], store: Path) -> Part:
     """Sort and write a segment. Its name says what it is of, so that writing it twice at once does no harm."""
     if not texts:
-        return Part("", [], [], 0, 0)
+        return Part("", [], [], 0)
     name = hashlib.sha256(msgspec.json.encode(list(texts))).hexdigest()[:24]
     segment = Segment.of({file.path: text for file, text in texts.items()})
     segment.save(store / name)
     by_path = {file.path: file for file in texts}
     files = [by_path[path] for path in segment.files]
-    return Part(name, files, segment.starts, sum(map(len, texts.values())), _checksum(store, name))
-
-
-def _files(store: Path, name: str) -> list[Path]:
-    return [store / f"{name}.{part}.npy" for part in ("text", "places")]
-
-
-def _checksum(store: Path, name: str) -> int:
-    checksum = 0
-    for path in _files(store, name):
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                checksum = zlib.crc32(piece, checksum)
-    return checksum
+    return Part(name, files, segment.starts, sum(map(len, texts.values())))
 
 
 def _write(path: Path, content: bytes) -> None:

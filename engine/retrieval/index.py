@@ -31,15 +31,14 @@ class IndexedFile(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Part(msgspec.Struct):
-    """A segment's name, its files in its order with each text's first index, and a checksum; `dead` are files that are
-    gone, or in a later segment.
+    """A segment's name, its files in its order with each text's first index; `dead` are files that are gone, or in a
+    later segment.
     """
 
     name: str
     files: list[IndexedFile]
     starts: list[int]
     bytes: int
-    checksum: int
     dead: list[str] = []
 
 
@@ -87,7 +86,7 @@ class Index:
         """Of texts by path, kept nowhere."""
         segment = Segment.of(texts)
         files = [IndexedFile(path, len(texts[path]), 0) for path in segment.files]
-        part = Part("", files, segment.starts, sum(map(len, texts.values())), 0)
+        part = Part("", files, segment.starts, sum(map(len, texts.values())))
         return cls([segment], Manifest(parts=[part]))
 
     @classmethod

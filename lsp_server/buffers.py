@@ -21,7 +21,7 @@ BEGINNING = 60_000  # characters
 FREED = 1 << 16  # lines at a time
 
 
-class Place(NamedTuple):
+class Point(NamedTuple):
     """A place in a buffer: index of the line, index into the line's string; both from 0."""
 
     line: int
@@ -44,7 +44,7 @@ class Buffer:
     def beginning(self) -> str:
         """The first lines, some 60,000 characters; made again after an edit only."""
         if self._beginning is None:
-            self._beginning = self.after(Place(0, 0), BEGINNING)
+            self._beginning = self.after(Point(0, 0), BEGINNING)
         return self._beginning
 
     @property
@@ -53,21 +53,21 @@ class Buffer:
         first = self.lines[0]
         return first[len(without_end(first)) :] or "\n"
 
-    def place(self, line: int, character: int) -> Place:
+    def point(self, line: int, character: int) -> Point:
         """Where a client's position is; the nearest place where there is no such position."""
         if line >= len(self):
-            return Place(len(self) - 1, len(self.lines[-1]))
+            return Point(len(self) - 1, len(self.lines[-1]))
         content = without_end(self.lines[max(line, 0)])
-        return Place(max(line, 0), column_of(content, max(character, 0), self.encoding))
+        return Point(max(line, 0), column_of(content, max(character, 0), self.encoding))
 
-    def character(self, place: Place) -> int:
+    def character(self, place: Point) -> int:
         """The client's character of a place, in units of the negotiated encoding."""
         before = self.lines[place.line][: place.column]
         if before.isascii() or self.encoding == "utf-32":
             return len(before)
         return len(before.encode(CODECS[self.encoding])) // UNIT_BYTES[self.encoding]
 
-    def edit(self, start: Place, end: Place, text: str) -> None:
+    def edit(self, start: Point, end: Point, text: str) -> None:
         """Put `text` in the place of what stands between `start` and `end`."""
         self._beginning = None
         start, end = min(start, end), max(start, end)
@@ -95,7 +95,7 @@ class Buffer:
             del old[-FREED:]
             yield
 
-    def before(self, place: Place, limit: int) -> str:
+    def before(self, place: Point, limit: int) -> str:
         """The text before a place: at least `limit` characters where there are as many, at most three times that.
 
         It starts at a 64th line, and so mostly stays put while the user types.
@@ -107,7 +107,7 @@ class Buffer:
             text = "".join(self.lines[line : line + CHUNK]) + text
         return unix(text[-3 * limit :])
 
-    def after(self, place: Place, limit: int) -> str:
+    def after(self, place: Point, limit: int) -> str:
         """The text after a place, at most `limit` characters of it."""
         line = place.line + 1
         text = self.lines[place.line][place.column :]

@@ -29,7 +29,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
-from lsp_server.cache import Cache
+from lsp_server.cache import CompletionCache
 from lsp_server.watchdog import LOOK, RELOADS, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 READING = 0.2  # seconds without a key, after which the user looks at the completion
 
 
-class Filler(Protocol):
+class LoadedEngine(Protocol):
     """What is asked of a loaded engine."""
 
     @property
@@ -48,7 +48,7 @@ class Filler(Protocol):
     def read(self, request: FillRequest, cancel: threading.Event) -> bool: ...
 
 
-LoadEngine: TypeAlias = Callable[..., Filler]  # of a model, a device, and what else Engine.load takes
+LoadEngine: TypeAlias = Callable[..., LoadedEngine]  # of a model, a device, and what else Engine.load takes
 
 
 class FillJob(NamedTuple):
@@ -60,7 +60,7 @@ class FillJob(NamedTuple):
     answer: asyncio.Future[Fill | None]
 
 
-class Work(msgspec.Struct, rename="camel"):
+class WorkCounters(msgspec.Struct, rename="camel"):
     """What a session's requests have cost.
 
     A request is answered from the cache, joins a job, starts one, or asks for nothing. A started job is finished,
@@ -96,8 +96,8 @@ class Completer:
         self._watchdog = Watchdog()
         self._given_up = 0  # passes that did not come back
         self.on_hang: Callable[[str], None] = lambda sentence: None  # is told what is done about one
-        self._engine: Filler | None = None
-        self._cache = Cache(reach=0)
+        self._engine: LoadedEngine | None = None
+        self._cache = CompletionCache(reach=0)
         self._uri = ""  # of the newest request
         self._turn = object()  # another one when that is superseded
         self._task: asyncio.Task[None] | None = None  # its answer
@@ -107,7 +107,7 @@ class Completer:
         self._then: FillRequest | None = None  # what to prefetch
         self._ahead: FillRequest | None = None  # what to read for
         self._reading: tuple[threading.Event, asyncio.Future[bool]] | None = None  # the newest, and what cancels it
-        self.work = Work()
+        self.work = WorkCounters()
         self.failure: str | None = None  # what went wrong in the last fill
         self.loading: Future[None] = Future()
 
@@ -126,7 +126,7 @@ class Completer:
         except Exception as error:
             logger.exception('The model "%s" could not be loaded.', model)
             raise EngineError(f'The model "{model}" could not be loaded: {error}.') from error
-        self._engine, self._cache, self.failure = engine, Cache(engine.reach), None
+        self._engine, self._cache, self.failure = engine, CompletionCache(engine.reach), None
 
     async def fill(self, uri: str, request: FillRequest | None) -> Fill | None:
         """The fill of a request in the document `uri`; None where there is none, or a newer request came.
@@ -165,7 +165,7 @@ class Completer:
             if fill is None:
                 return []
             found.append(fill)
-            asked = another(asked, fill, (time.perf_counter() - started) * 1000)
+            asked = next_alternative(asked, fill, (time.perf_counter() - started) * 1000)
             started = time.perf_counter()
         return found
 
@@ -271,7 +271,7 @@ class Completer:
         work.started += 1
         try:
             with self._watchdog.watching(request.deadline_ms):
-                fill = checked(engine.fill(request, cancel))
+                fill = validated(engine.fill(request, cancel))
             if engine is not self._engine:
                 return None  # it was given up
             self._watchdog.learn(fill)
@@ -335,14 +335,14 @@ class Completer:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
 
-def checked(fill: Fill) -> Fill:
+def validated(fill: Fill) -> Fill:
     """Raises ValueError where a number of the fill is none: so are the logits then."""
     if not 0 <= fill.confidence <= 1:
         raise ValueError(f"a confidence of {fill.confidence}")
     return fill
 
 
-def another(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | None:
+def next_alternative(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | None:
     """What asks for another fill in the time that is left; None where there is none, or no other fill."""
     left = None if request.deadline_ms is None else request.deadline_ms - took_ms
     if not fill.text or fill.text in request.others or (left is not None and left <= 0):
@@ -350,7 +350,7 @@ def another(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | N
     return msgspec.structs.replace(request, others=(*request.others, fill.text), deadline_ms=left)
 
 
-def keep(cache: Cache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
+def keep(cache: CompletionCache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
     """Add a fill to the cache, but an empty one: who asks for more, or again, may get some."""
     fill = None if answer.cancelled() else answer.result()
     if fill is not None and fill.text:

@@ -44,7 +44,7 @@ async def fetch(ls: InpaintServer, name: str) -> None:
             logger.exception("%s could not be fetched.", name)
             done.set_exception(EngineError(f"{name} could not be fetched ({type(error).__name__}); the log says more"))
 
-    async with ls.progress(title=f"Inpaint: getting {name}", cancellable=True) as token:
+    async with ls.show_progress(title=f"Inpaint: getting {name}", cancellable=True) as token:
         if token:
             ls.work_done_progress.tokens[token].add_done_callback(lambda _: cancelled.set())
         threading.Thread(target=work, name="fetching", daemon=True).start()

@@ -14,9 +14,9 @@ from typing import Literal
 
 from lsprotocol import types
 
-from engine.next_edit.replay import KEPT, Change, Offer, Settled, Silence, propose
-from engine.next_edit.substitution import What, substitution
-from lsp_server.buffers import Place, without_end
+from engine.next_edit.replay import KEPT, EditOffer, LineEdit, NoOfferReason, SettledEdit, propose
+from engine.next_edit.substitution import Replacement, substitution
+from lsp_server.buffers import Point, without_end
 from lsp_server.documents import Document, Documents
 from lsp_server.messages import DidRejectParams, NextEditParams
 from lsp_server.settings import Json
@@ -28,8 +28,8 @@ LARGEST = 400_000  # characters of a document that is searched
 MANY = 30  # places from which on all are offered at once
 SEEN = 100  # offers that are remembered
 
-Why = Literal[Silence, "offered", "large"]
-EXPLANATIONS: dict[Why, str] = {
+NextEditReason = Literal[NoOfferReason, "offered", "large"]
+EXPLANATIONS: dict[NextEditReason, str] = {
     "offered": "An edit is offered.",
     "once": "Nothing was changed here twice in the same way.",
     "nowhere": "What was changed twice stands nowhere else in this file.",
@@ -48,11 +48,11 @@ class NextEdits:
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
-        self._offered: dict[str, What] = {}  # by id, oldest first
+        self._offered: dict[str, Replacement] = {}  # by id, oldest first
         self._ids = itertools.count(1)
-        self._muted: set[What] = set()
+        self._muted: set[Replacement] = set()
         self.counts = {"shown": 0, "accepted": 0, "rejected": 0}
-        self.why: Why = "once"
+        self.why: NextEditReason = "once"
 
     async def answer(self, asked: NextEditParams) -> Json:
         """The one edit that is due, in the protocol's shape; beside it all edits, where there are many places."""
@@ -64,19 +64,22 @@ class NextEdits:
         found = await self._search(asked.text_document.uri, document)
         if self._documents.get(asked.text_document.uri) is not document or document.version != version:
             return {"edits": []}
-        self.why = "offered" if isinstance(found, Offer) else found
-        return self._written(found, asked.text_document.uri, document) if isinstance(found, Offer) else {"edits": []}
+        if not isinstance(found, EditOffer):
+            self.why = found
+            return {"edits": []}
+        self.why = "offered"
+        return self._written(found, asked.text_document.uri, document)
 
-    async def _search(self, uri: str, document: Document) -> Offer | Why:
+    async def _search(self, uri: str, document: Document) -> EditOffer | NextEditReason:
         settled = self._settled(uri)
         if not settled:
             return "once"
-        text = document.after(Place(0, 0), LARGEST)
+        text = document.after(Point(0, 0), LARGEST)
         if len(text) == LARGEST:
             return "large"
         return await asyncio.to_thread(propose, settled, text, document.language, frozenset(self._muted))
 
-    def _settled(self, uri: str) -> list[Settled]:
+    def _settled(self, uri: str) -> list[SettledEdit]:
         """The last edits of all open documents, where the very last is one of this document and its line still reads
         as it left it; else none.
         """
@@ -89,9 +92,9 @@ class NextEdits:
         if without_end(document.lines[latest.line]) != latest.new or substitution(latest.old, latest.new) is None:
             return []
         found = ((name, each.line, substitution(each.old, each.new)) for each, name in last)
-        return [Settled(name, line, made) for name, line, made in found if made is not None]
+        return [SettledEdit(name, line, made) for name, line, made in found if made is not None]
 
-    def _written(self, offer: Offer, uri: str, document: Document) -> Json:
+    def _written(self, offer: EditOffer, uri: str, document: Document) -> Json:
         identifier = str(next(self._ids))
         self._offered[identifier] = offer.what
         if len(self._offered) > SEEN:
@@ -129,6 +132,6 @@ async def pause(document: Document, line: int) -> None:
         await asyncio.sleep(max(0.0, document.edits.touched + IDLE - time.monotonic()))
 
 
-def text_edit(change: Change, document: Document) -> dict[str, Json]:
-    start, end = (document.position(Place(change.line, column)) for column in (change.start, change.end))
+def text_edit(change: LineEdit, document: Document) -> dict[str, Json]:
+    start, end = (document.position(Point(change.line, column)) for column in (change.start, change.end))
     return {"text": change.text, "range": types.Range(start, end)}

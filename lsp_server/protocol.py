@@ -42,7 +42,7 @@ class RefusedMessage(Exception):
         self.identifier, self.code = identifier, code
 
 
-class Protocol(LanguageServerProtocol):
+class InpaintProtocol(LanguageServerProtocol):
     """Leaves the methods in LEFT_TO_US to our handlers alone; every request gets one answer."""
 
     def __init__(self, server: LanguageServer, converter: Converter) -> None:

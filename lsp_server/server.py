@@ -16,37 +16,14 @@ import msgspec
 from lsprotocol import types
 
 from engine.retrieval.exclusions import may_read
-from lsp_server import fetching
+from lsp_server import fetching, messages
 from lsp_server.completer import Completer
-from lsp_server.completion import answered, completion_item, read_query
-from lsp_server.cursor import fill_request, place_of
+from lsp_server.completion import answer_query, completion_item, read_query
+from lsp_server.cursor import fill_request, source_location
 from lsp_server.documents import path_of
-from lsp_server.feedback import ACCEPTED, RESET_STATISTICS, STATISTICS, LeadsTo
+from lsp_server.feedback import ACCEPTED, RESET_STATISTICS, STATISTICS, ResultingText
 from lsp_server.log import JOURNAL
-from lsp_server.messages import (
-    COPILOT,
-    DID_FOCUS,
-    DID_REJECT,
-    DID_SHOW,
-    FEEDBACK,
-    NEXT_EDIT,
-    Breath,
-    CellContent,
-    DidChange,
-    DidClose,
-    DidOpen,
-    DidRejectParams,
-    DidShowParams,
-    DocumentItem,
-    FeedbackParams,
-    Focus,
-    Identifier,
-    NextEditParams,
-    NotebookDidChange,
-    NotebookDidClose,
-    NotebookDidOpen,
-    NotebookDidSave,
-)
+from lsp_server.messages import LoopPauser
 from lsp_server.next_edit import APPLIED
 from lsp_server.session import InpaintServer
 from lsp_server.settings import Json, Settings
@@ -80,16 +57,16 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebook_did_change)
     server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)(notebook_did_save)
     server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebook_did_close)
-    server.feature(DID_FOCUS)(did_focus)
+    server.feature(messages.DID_FOCUS)(did_focus)
     # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
     options = types.InlineCompletionOptions(work_done_progress=False)
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
     server.command(ACCEPTED)(accepted)
-    server.feature(FEEDBACK)(feedback)
-    server.feature(NEXT_EDIT)(next_edit)
-    server.feature(COPILOT)(next_edit)
-    server.feature(DID_SHOW)(did_show_next_edit)
-    server.feature(DID_REJECT)(did_reject_next_edit)
+    server.feature(messages.FEEDBACK)(feedback)
+    server.feature(messages.NEXT_EDIT)(next_edit)
+    server.feature(messages.COPILOT)(next_edit)
+    server.feature(messages.DID_SHOW)(did_show_next_edit)
+    server.feature(messages.DID_REJECT)(did_reject_next_edit)
     server.command(APPLIED)(next_edit_applied)
     server.feature(STATISTICS)(statistics)
     server.feature(RESET_STATISTICS)(reset_statistics)
@@ -167,15 +144,15 @@ def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
 # ---------------------------------------------------------------- text
 
 
-async def did_open(ls: InpaintServer, params: DidOpen) -> None:
-    await opened(ls, [params.text_document], Breath())
+async def did_open(ls: InpaintServer, params: messages.DidOpenParams) -> None:
+    await opened(ls, [params.text_document], LoopPauser())
 
 
-async def did_change(ls: InpaintServer, params: DidChange) -> None:
-    await changed(ls, params.text_document, params.content_changes, Breath())
+async def did_change(ls: InpaintServer, params: messages.DidChangeParams) -> None:
+    await changed(ls, params.text_document, params.content_changes, LoopPauser())
 
 
-async def did_close(ls: InpaintServer, params: DidClose) -> None:
+async def did_close(ls: InpaintServer, params: messages.DidCloseParams) -> None:
     closed(ls, params.text_document.uri)
 
 
@@ -183,59 +160,61 @@ async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -
     await saved(ls, params.text_document.uri, [params.text_document.uri])
 
 
-async def notebook_did_open(ls: InpaintServer, params: NotebookDidOpen) -> None:
+async def notebook_did_open(ls: InpaintServer, params: messages.DidOpenNotebookParams) -> None:
     ls.documents.open_notebook(params.notebook_document)
-    await opened(ls, cells(params.cell_text_documents), Breath())
+    await opened(ls, cells(params.cell_text_documents), LoopPauser())
 
 
-async def notebook_did_change(ls: InpaintServer, params: NotebookDidChange) -> None:
-    change, breath = params.change.cells, Breath()
+async def notebook_did_change(ls: InpaintServer, params: messages.DidChangeNotebookParams) -> None:
+    change, pauser = params.change.cells, LoopPauser()
     if change is None:
         return
     if change.structure is not None:
         ls.documents.splice_notebook(params.notebook_document.uri, change.structure.array)
-        await opened(ls, cells(change.structure.did_open or []), breath)
+        await opened(ls, cells(change.structure.did_open or []), pauser)
         for cell in change.structure.did_close or []:
             closed(ls, cell.uri)
-            await breath.take()
+            await pauser.pause()
     for written in change.text_content or []:
-        content = msgspec.json.decode(written, type=CellContent)
-        await changed(ls, content.document, content.changes, breath)
+        content = msgspec.json.decode(written, type=messages.CellTextChange)
+        await changed(ls, content.document, content.changes, pauser)
 
 
-async def notebook_did_save(ls: InpaintServer, params: NotebookDidSave) -> None:
+async def notebook_did_save(ls: InpaintServer, params: messages.DidSaveNotebookParams) -> None:
     uri = params.notebook_document.uri
     await saved(ls, uri, ls.documents.notebooks.get(uri, []))
 
 
-async def notebook_did_close(ls: InpaintServer, params: NotebookDidClose) -> None:
+async def notebook_did_close(ls: InpaintServer, params: messages.DidCloseNotebookParams) -> None:
     ls.documents.notebooks.pop(params.notebook_document.uri, None)
-    breath = Breath()
+    pauser = LoopPauser()
     for cell in params.cell_text_documents:
         closed(ls, cell.uri)
-        await breath.take()
+        await pauser.pause()
 
 
-def cells(items: list[msgspec.Raw]) -> Iterator[DocumentItem]:
+def cells(items: list[msgspec.Raw]) -> Iterator[messages.DocumentItem]:
     """Those that are opened. Raises DecodeError where one is none."""
-    return (msgspec.json.decode(item, type=DocumentItem) for item in items)
+    return (msgspec.json.decode(item, type=messages.DocumentItem) for item in items)
 
 
-async def opened(ls: InpaintServer, items: Iterable[DocumentItem], breath: Breath) -> None:
+async def opened(ls: InpaintServer, items: Iterable[messages.DocumentItem], pauser: LoopPauser) -> None:
     encoding, root = types.PositionEncodingKind(ls.workspace.position_encoding).value, ls.workspace.root_path
     documents = []
     for item in items:
         ls.completer.edited(item.uri)  # it may have been closed and opened anew
-        documents.append(await ls.documents.open(item, encoding, root, breath))
+        documents.append(await ls.documents.open(item, encoding, root, pauser))
     await asyncio.to_thread(lambda: [ls.allows(document, wait=True) for document in documents])
     ls.announce()  # one may be where the user looks
     await ls.index_imports(documents)
 
 
-async def changed(ls: InpaintServer, document: Identifier, changes: list[msgspec.Raw], breath: Breath) -> None:
+async def changed(
+    ls: InpaintServer, document: messages.DocumentIdentifier, changes: list[msgspec.Raw], pauser: LoopPauser
+) -> None:
     if document.uri in ls.documents:
         ls.completer.edited(document.uri)
-        await ls.documents.change(document, changes, breath)
+        await ls.documents.change(document, changes, pauser)
 
 
 async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
@@ -250,7 +229,7 @@ def closed(ls: InpaintServer, uri: str) -> None:
     ls.feedback.closed(uri)
 
 
-def did_focus(ls: InpaintServer, focus: Focus) -> None:
+def did_focus(ls: InpaintServer, focus: messages.DidFocusParams) -> None:
     """The user looks at a document, which the status is about now, and rests at a place in it, if one is given: what a
     request there would have the model read is read ahead.
     """
@@ -276,7 +255,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     query, uri, line = read_query(ls, params), params.text_document.uri, params.position.line
     ls.focus, ls.silence = uri, "nothing" if query and not query.request else None
     with ls.thinking():
-        answer = await answered(ls, uri, line, query)
+        answer = await answer_query(ls, uri, line, query)
     took = (time.perf_counter() - started) * 1000
     requests.info(
         "request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, answer.fill.passes if answer else "none"
@@ -296,12 +275,12 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
         ls.completer.forget()  # it may not be told any more
         return nothing
     then = query.gap.filled(text)
-    leads_to = LeadsTo(uri, then.prefix + then.suffix)
+    leads_to = ResultingText(uri, then.prefix + then.suffix)
     if not query.invoked and ls.feedback.is_dismissed(leads_to):
         ls.silence = "dismissed"
         return nothing
     request = query.request
-    ls.source = place_of(fill.source, request, query.range.start.line) if fill.source else None
+    ls.source = source_location(fill.source, request, query.range.start.line) if fill.source else None
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
     identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, ls.cost.latency_ms, (uri, line))
@@ -314,7 +293,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
 # ---------------------------------------------------------------- next edit
 
 
-async def next_edit(ls: InpaintServer, params: NextEditParams) -> Json:
+async def next_edit(ls: InpaintServer, params: messages.NextEditParams) -> Json:
     """The one edit that is due after those that were just made, or none."""
     document = ls.documents.get(params.text_document.uri)
     if document is None or not (ls.settings.next_edit and ls.allows(document)):
@@ -326,11 +305,11 @@ async def next_edit(ls: InpaintServer, params: NextEditParams) -> Json:
     return answer
 
 
-def did_show_next_edit(ls: InpaintServer, params: DidShowParams) -> None:
+def did_show_next_edit(ls: InpaintServer, params: messages.DidShowParams) -> None:
     ls.next_edits.counts["shown"] += 1
 
 
-def did_reject_next_edit(ls: InpaintServer, params: DidRejectParams) -> None:
+def did_reject_next_edit(ls: InpaintServer, params: messages.DidRejectParams) -> None:
     ls.next_edits.rejected(params)
     ls.announce_soon()
 
@@ -350,7 +329,7 @@ def accepted(ls: InpaintServer, *arguments: Json) -> None:
         ls.announce_soon()
 
 
-def feedback(ls: InpaintServer, params: FeedbackParams) -> None:
+def feedback(ls: InpaintServer, params: messages.FeedbackParams) -> None:
     ls.feedback.note(params.id, params.kind, params.characters or 0)
     ls.keep_statistics()
     ls.announce_soon()

@@ -21,7 +21,7 @@ from lsp_server.completer import Completer
 from lsp_server.documents import Document, Documents, path_of
 from lsp_server.feedback import Feedback
 from lsp_server.next_edit import NextEdits
-from lsp_server.protocol import Protocol, lenient_converter
+from lsp_server.protocol import InpaintProtocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
 from lsp_server.status import STATUS, FillCost, Reason, knows, status
 from lsp_server.workspace import Workspace
@@ -34,13 +34,13 @@ ANY_NOTEBOOK = types.NotebookDocumentFilterWithNotebook(notebook="*")  # of any 
 class InpaintServer(LanguageServer):
     """The state of one client's session."""
 
-    protocol: Protocol
+    protocol: InpaintProtocol
 
     def __init__(self, completer: Completer, settings: Settings) -> None:
         super().__init__(
             "inpaint",
             own_version(),
-            protocol_cls=Protocol,
+            protocol_cls=InpaintProtocol,
             converter_factory=lenient_converter,
             notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[ANY_NOTEBOOK], save=True),
         )
@@ -161,7 +161,7 @@ class InpaintServer(LanguageServer):
         self.follow_loading()
 
     @contextlib.asynccontextmanager
-    async def progress(self, ended: Callable[[], str] | None = None, **begin: Any) -> AsyncIterator[str]:
+    async def show_progress(self, ended: Callable[[], str] | None = None, **begin: Any) -> AsyncIterator[str]:
         """Work-done progress, where the client shows any, and what it says at its end. Yields its token, which is empty
         where the client shows none.
         """
@@ -183,7 +183,7 @@ class InpaintServer(LanguageServer):
     async def show_loading(self) -> None:
         loading = self.completer.loading
         if not loading.done():
-            async with self.progress(title="Inpaint", message="loading the model"):
+            async with self.show_progress(title="Inpaint", message="loading the model"):
                 await asyncio.wait([asyncio.wrap_future(loading)])
 
     async def report_end(self) -> None:
@@ -234,7 +234,7 @@ class InpaintServer(LanguageServer):
         if self.files.state != "building":
             return
         begin = {"title": "Inpaint", "message": "reading the workspace", "percentage": 0}
-        async with self.progress(lambda: f"{len(self.files.index)} files", **begin) as token:
+        async with self.show_progress(lambda: f"{len(self.files.index)} files", **begin) as token:
             while self.files.state == "building":
                 read, of = self.files.progress.read, self.files.progress.of
                 self.report_progress(token, f"{read} of {of} files", 100 * read // max(1, of))

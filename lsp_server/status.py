@@ -13,7 +13,7 @@ from engine.auto import SMALL
 from engine.languages import NAMES
 from lsp_server.completer import Completer
 from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT
-from lsp_server.next_edit import Why
+from lsp_server.next_edit import NextEditReason
 from lsp_server.settings import Settings
 from lsp_server.statistics import Outcome
 
@@ -64,7 +64,7 @@ def status(
     reason: Reason | None,
     index: dict[str, Any],
     source: str | None,
-    next_edit: Why,
+    next_edit: NextEditReason,
 ) -> dict[str, Any]:
     """The parameters of the notification; `cost` is that of the last fill, `reason` says why nothing is shown, `index`
     is the workspace's report, `source` where the last suggestion was copied from, `next_edit` why there is no

@@ -51,7 +51,7 @@ class Session(Protocol):
     async def receive(self, body: bytes) -> None: ...
 
 
-class Greeting(msgspec.Struct):
+class FirstMessage(msgspec.Struct):
     """Of a first message, what decides whether it is taken."""
 
     method: str
@@ -60,7 +60,7 @@ class Greeting(msgspec.Struct):
 
 async def serve_stdio(session: Session, stdin: BinaryIO, stdout: BinaryIO) -> int:
     """Serve until the client leaves. Returns the exit code."""
-    session.set_writer(Output(stdout))
+    session.set_writer(StdoutWriter(stdout))
     reader = asyncio.StreamReader(LONGEST_HEADERS)
     feeding = asyncio.ensure_future(feed(reader, stdin))
     try:
@@ -112,7 +112,7 @@ def is_loopback(listening: Any) -> bool:
 def check_greeting(body: bytes, token: str) -> None:
     """Raises FramingError where a connection does not begin as a client with the token would begin it."""
     try:
-        greeting = msgspec.json.decode(body, type=Greeting)
+        greeting = msgspec.json.decode(body, type=FirstMessage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FramingError("it does not begin with a request to initialize") from None
     if greeting.method != "initialize":
@@ -156,7 +156,7 @@ def read_some(stdin: BinaryIO) -> bytes:
     return chunk
 
 
-class Output:
+class StdoutWriter:
     """Standard output as a writer that waits for nobody: a thread writes what a slow client has no room for.
 
     What a client that is gone does not take is dropped: its input ends too.

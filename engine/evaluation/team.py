@@ -28,9 +28,9 @@ from engine import EngineError, FillRequest
 from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, promised, reference
 from engine.evaluation.typist import Key, Scenario, Source, Typist
 from engine.remote.address import parsed
+from engine.remote.apis import read
 from engine.remote.keys import key_for
-from engine.remote.kinds import read
-from engine.remote.model import Remote, Served
+from engine.remote.model import Remote, ServerInfo
 
 PACE = Scenario(name="team", key_ms=(100, 300), pause=0, slip=0.03, accept=0.3)  # five keys a second
 TEAM = 20  # typists
@@ -95,7 +95,7 @@ class Server(NamedTuple):
     """What is asked; `pid` of one that was started here."""
 
     base: str
-    served: Served
+    served: ServerInfo
     pid: int | None
 
 
@@ -134,7 +134,7 @@ def keys(sources: Sequence[Source], seed: int) -> Iterator[tuple[Typist, Key | N
 class Person:
     """Types, asks at every key, and gives up what is unanswered at the next."""
 
-    def __init__(self, http: httpx2.AsyncClient, served: Served, key: str | None, result: Load) -> None:
+    def __init__(self, http: httpx2.AsyncClient, served: ServerInfo, key: str | None, result: Load) -> None:
         self._http, self._served, self._result = http, served, result
         self._headers = {"X-Session-Id": str(uuid.uuid4())} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._asking: asyncio.Task[str] | None = None
@@ -225,7 +225,7 @@ def measured(
         return [asyncio.run(load(server, sources, count, seconds)) for count in typists]
 
 
-def what_is(url: str) -> Served:
+def what_is(url: str) -> ServerInfo:
     """Raises EngineError where no server answers."""
     remote = Remote.load(url)
     if remote.served is None:

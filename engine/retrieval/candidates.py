@@ -19,7 +19,7 @@ import msgspec
 
 from engine.contract import Edit, Source
 from engine.retrieval.copy_weights import Evidence, prior
-from engine.retrieval.index import Found, Index
+from engine.retrieval.index import Index, IndexMatch
 from engine.retrieval.renaming import renamed
 
 SHORTEST, LONGEST = 3, 64  # characters of a match
@@ -32,22 +32,22 @@ HALF = 10  # lines from the cursor at which a place is half as near
 CLOSERS = frozenset(")]}\"'`,;: ")
 
 
-Kind: TypeAlias = Literal["copied", "renamed", "edited"]
-Where: TypeAlias = Literal["here", "opened", "indexed", "installed"]
+CandidateKind: TypeAlias = Literal["copied", "renamed", "edited"]
+Origin: TypeAlias = Literal["here", "opened", "indexed", "installed"]
 
 
-class Indexed(NamedTuple):
+class IndexPlace(NamedTuple):
     """A place in an index."""
 
     of: Index
-    found: Found
+    found: IndexMatch
 
     @property
     def source(self) -> Source:
         return Source(self.found.path, self.of.line(self.found))
 
 
-class Opened(NamedTuple):
+class OpenTextPlace(NamedTuple):
     """A place in an open text, whose first line has the number `first`; which line it is in is counted when asked."""
 
     path: str
@@ -58,6 +58,9 @@ class Opened(NamedTuple):
     @property
     def source(self) -> Source:
         return Source(self.path, self.first + self.text.count("\n", 0, self.at))
+
+
+CandidatePlace: TypeAlias = IndexPlace | OpenTextPlace | Source
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -76,10 +79,10 @@ class Candidate(msgspec.Struct, frozen=True):
     length: int
     agreement: float
     below: bool
-    where: Where
+    where: Origin
     away: int | None
-    place: Indexed | Opened | Source | None
-    kind: Kind = "copied"
+    place: CandidatePlace | None
+    kind: CandidateKind = "copied"
 
     @property
     def source(self) -> Source | None:
@@ -102,7 +105,7 @@ class Candidate(msgspec.Struct, frozen=True):
         )
 
 
-def source_of(place: Indexed | Opened | Source) -> Source:
+def source_of(place: CandidatePlace) -> Source:
     return place if isinstance(place, Source) else place.source
 
 
@@ -162,18 +165,18 @@ class CandidateSearch:
                 yield Candidate(rest, True, "", length, 1.0, False, "here", None, None, "edited")
                 break
 
-    def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Opened]]:
+    def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, IndexPlace | OpenTextPlace]]:
         """Length of the match, what follows, and where that is."""
         line = written.rfind("\n") + 1  # the cursor's own has no end yet, and would be copied for ever
         for length, place in matches(sought, written, line):
-            yield length, written[place : place + AHEAD], Opened(self._path, written, place, self._first)
+            yield length, written[place : place + AHEAD], OpenTextPlace(self._path, written, place, self._first)
         for path, text, first in self._texts:
             for length, place in matches(sought, text, len(text)):
-                yield length, text[place : place + AHEAD], Opened(path, text, place, first)
+                yield length, text[place : place + AHEAD], OpenTextPlace(path, text, place, first)
         for index in self._indexes:
             for found in index.matches(sought, self._hidden, MOST, self._suffix):
                 if found.length >= SHORTEST:
-                    yield found.length, found.after[:AHEAD], Indexed(index, found)
+                    yield found.length, found.after[:AHEAD], IndexPlace(index, found)
 
     def _renamed(self, above: str, head: str) -> Iterator[tuple[int, str, Source]]:
         """As `_places`, of those that are like the cursor's but for names."""
@@ -182,7 +185,12 @@ class CandidateSearch:
                 yield min(length, LONGEST), after, Source(path, first + line)
 
     def _candidate(
-        self, head: str, length: int, text: str, place: Indexed | Opened | Source, kind: Kind = "copied"
+        self,
+        head: str,
+        length: int,
+        text: str,
+        place: CandidatePlace,
+        kind: CandidateKind = "copied",
     ) -> Candidate | None:
         """None where the line goes on against what stands around the cursor."""
         line, end, after = text.partition("\n")
@@ -201,8 +209,8 @@ class CandidateSearch:
         then = "\n" + indent if goes_on and not self._rest else ""
         return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, where, away, place, kind)
 
-    def _where(self, place: Indexed | Opened | Source) -> Where:
-        if isinstance(place, Indexed):
+    def _where(self, place: CandidatePlace) -> Origin:
+        if isinstance(place, IndexPlace):
             return "installed" if place.of.installed else "indexed"
         return "here" if place.path == self._path else "opened"
 

@@ -11,17 +11,17 @@ from test_cache import a_guess
 
 from engine import Fill
 from engine.evaluation.places import Place
-from lsp_server.cursor import Gap
+from lsp_server.cursor import CursorContext
 from lsp_server.feedback import Feedback
-from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, Gate, Trees, cuts, shift, to_show
+from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, BoostedTrees, Gate, cuts, shift, to_show
 from lsp_server.learning.__main__ import LIMITS, booster, fit, held_out
 from lsp_server.learning.card import card, reliability
 from lsp_server.learning.policy import KeyNote, Typed, odds_of, play
 from lsp_server.settings import Settings
 
-GAP = Gap("total = 0\n", "\n", "python")
+GAP = CursorContext("total = 0\n", "\n", "python")
 SUM = FEATURES.index("sum")
-BY_SUM = Trees(  # log-odds of +3 where the tokens' log-probabilities sum to more than -0.5, else of -3
+BY_SUM = BoostedTrees(  # log-odds of +3 where the tokens' log-probabilities sum to more than -0.5, else of -3
     features=list(FEATURES),
     start=0.0,
     depth=1,
@@ -55,7 +55,7 @@ def test_a_fill_is_cut_where_words_end() -> None:
 
 def test_names_that_stand_nowhere_else_are_counted() -> None:
     far = "widths = []\n" + "# …\n" * NEAR
-    gap = Gap(far + "def total(items):\n    return ite", "\n\n\nheights = []\n", "python")
+    gap = CursorContext(far + "def total(items):\n    return ite", "\n\n\nheights = []\n", "python")
     fill = a_guess(("ms", 0.9), (" + widths", 0.9), (" + heights", 0.9), (" + lengths", 0.9))
     found = [dict(zip(FEATURES, cut.features, strict=True)) for cut in cuts(fill, fill.text, gap)]
     counted = ("names", "new names", "new last", "far names")
@@ -82,7 +82,7 @@ def test_trees_say_what_the_library_says() -> None:
     ours = Gate(trees).log_odds(rows)
     model = booster().fit(rows, right)
     assert np.allclose(ours, model.decision_function(rows), atol=1e-3)
-    assert msgspec.json.decode(msgspec.json.encode(trees), type=Trees) == trees
+    assert msgspec.json.decode(msgspec.json.encode(trees), type=BoostedTrees) == trees
 
 
 def test_the_shipped_gate_tells_sure_from_doubtful() -> None:
@@ -172,7 +172,7 @@ def test_what_judges_a_package_has_not_seen_it() -> None:
     notes = [Typed(package, place, [key]) for package in "abcdefab"]
     learned_of: list[set[str]] = []
 
-    def learn(part: Sequence[Typed]) -> Trees:
+    def learn(part: Sequence[Typed]) -> BoostedTrees:
         learned_of.append({typed.package for typed in part})
         return BY_SUM
 

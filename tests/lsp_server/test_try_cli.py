@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import engine
-from lsp_server.cursor import Gap
+from lsp_server.cursor import CursorContext
 from lsp_server.try_cli import GREY, PLAIN, drawing, read_place
 
 WEIGHTS = Path(engine.__file__).parent / "weights" / "small"
@@ -46,7 +46,7 @@ def test_it_says_where_a_completion_was_copied_from(tmp_path: Path) -> None:
 
 
 def test_the_ghost_text_of_the_drawing() -> None:
-    gap = Gap("one\nif x:\n    ", "  # here\ntwo\n")
+    gap = CursorContext("one\nif x:\n    ", "  # here\ntwo\n")
     assert drawing(gap, "a()\n    b()", 3, PLAIN) == [
         "    1 | one",
         "    2 | if x:",
@@ -122,7 +122,7 @@ def is_refused(result: subprocess.CompletedProcess[str], because: str) -> None:
 
 
 def test_a_terminal_does_not_obey_the_file() -> None:
-    gap = Gap("\x1b]0;title\x07one\nif\u202e x:\n    ", "  # \x1b[2Jhere\ntwo\x08\n")
+    gap = CursorContext("\x1b]0;title\x07one\nif\u202e x:\n    ", "  # \x1b[2Jhere\ntwo\x08\n")
     assert drawing(gap, "a()", 3, PLAIN) == [
         "    1 | one",
         "    2 | if x:",

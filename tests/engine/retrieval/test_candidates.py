@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract import Edit, Source
-from engine.retrieval.build import Order, build
+from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.candidates import Candidate, CandidateSearch, matches, up_to
 from engine.retrieval.index import Index
 
@@ -28,7 +28,7 @@ def lines(found: list[Candidate]) -> list[str]:
 
 def test_of_the_file_the_open_texts_and_the_index(tmp_path: Path) -> None:
     (tmp_path / "area.py").write_text(AREA)
-    build(Order([str(tmp_path)], str(tmp_path / "store")))
+    build(IndexOrder([str(tmp_path)], str(tmp_path / "store")))
     index = Index.open(tmp_path / "store")
     best = candidates("def volume(width, height):\n    return wid", index=index)[0]
     assert (best.line, best.ends, best.where) == ("th * height", True, "indexed")
@@ -54,7 +54,7 @@ def test_of_the_file_the_open_texts_and_the_index(tmp_path: Path) -> None:
 def test_imports_and_signatures_that_the_index_knows(tmp_path: Path, written: str, line: str) -> None:
     (tmp_path / "shapes.py").write_text("class Shape:\n    pass\n\n\ndef scale(shape, by=2):\n    pass\n")
     (tmp_path / "draw.py").write_text("from shapes import Shape, scale\n")
-    build(Order([str(tmp_path)], str(tmp_path / "store")))
+    build(IndexOrder([str(tmp_path)], str(tmp_path / "store")))
     assert line in lines(candidates("x = 1\n" + written, index=Index.open(tmp_path / "store")))
 
 

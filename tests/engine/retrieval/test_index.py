@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.retrieval import build as building
-from engine.retrieval.build import Order, Progress, build
+from engine.retrieval.build import IndexOrder, IndexProgress, build
 from engine.retrieval.files import read_text
 from engine.retrieval.index import Index
 from engine.retrieval.segment import LONGEST, Segment
@@ -36,8 +36,8 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def order(project: Path, **options: object) -> Order:
-    return Order([str(project)], str(project.parent / "store"), **options)  # type: ignore[arg-type]
+def order(project: Path, **options: object) -> IndexOrder:
+    return IndexOrder([str(project)], str(project.parent / "store"), **options)  # type: ignore[arg-type]
 
 
 def indexed(project: Path, **options: object) -> Index:
@@ -206,12 +206,12 @@ def test_a_manifest_of_another_kind_is_made_anew(project: Path, manifest: bytes)
 
 def test_no_workspace_is_an_empty_index(tmp_path: Path) -> None:
     assert Index().matches("return ") == Index.open(tmp_path / "nowhere").matches("return ") == []
-    build(Order([], str(tmp_path / "store")))
-    build(Order([str(tmp_path / "nowhere")], str(tmp_path / "store")))
+    build(IndexOrder([], str(tmp_path / "store")))
+    build(IndexOrder([str(tmp_path / "nowhere")], str(tmp_path / "store")))
     assert len(Index.open(tmp_path / "store")) == 0
 
 
-def run(asked: Order) -> list[Progress]:
+def run(asked: IndexOrder) -> list[IndexProgress]:
     """The lines of the process."""
     done = subprocess.run(
         [sys.executable, "-m", "engine.retrieval.build"],
@@ -219,7 +219,7 @@ def run(asked: Order) -> list[Progress]:
         stdout=subprocess.PIPE,
         check=False,
     )
-    return [msgspec.json.decode(line, type=Progress) for line in done.stdout.splitlines()]
+    return [msgspec.json.decode(line, type=IndexProgress) for line in done.stdout.splitlines()]
 
 
 def test_the_process_leaves_when_its_reader_has_gone(project: Path) -> None:
@@ -237,7 +237,7 @@ def test_the_process_says_when_it_is_done(project: Path) -> None:
     child.stdin.flush()
     lines = child.stdout.readlines()
     child.stdin.close()
-    assert (child.wait(), msgspec.json.decode(lines[-1], type=Progress)) == (0, Progress(done=True))
+    assert (child.wait(), msgspec.json.decode(lines[-1], type=IndexProgress)) == (0, IndexProgress(done=True))
     if os.name != "nt":
         store = project.parent / "store"
         assert {stat.S_IMODE(path.stat().st_mode) for path in store.iterdir()} == {0o600}
@@ -260,7 +260,7 @@ def test_the_process_says_what_it_cannot_write_and_leaves_nothing_behind(project
     child.stdin.close()
     assert child.wait() == 1
     store = project.parent / "store"
-    assert f"the index cannot be kept in {store}" in msgspec.json.decode(last, type=Progress).error
+    assert f"the index cannot be kept in {store}" in msgspec.json.decode(last, type=IndexProgress).error
     assert not list(store.iterdir())
     assert follows(indexed(project), "    return width * ") == ["height"]
 
@@ -269,7 +269,7 @@ def test_where_it_cannot_be_kept_it_says_so(project: Path) -> None:
     store = project.parent / "file"
     store.write_text("")
     with pytest.raises(OSError, match=r"exists|directory"):
-        build(Order([str(project)], str(store)))
+        build(IndexOrder([str(project)], str(store)))
 
 
 def test_what_may_not_be_read_any_more_is_neither_found_nor_kept(project: Path) -> None:
@@ -285,7 +285,7 @@ def test_what_may_not_be_read_any_more_is_neither_found_nor_kept(project: Path) 
 def test_indexes_expire(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     for name, folder in (("kept", "here"), ("old", "here"), ("gone", "nowhere"), ("odd", "here"), ("cache", "here")):
-        build(Order([str(tmp_path / folder)], str(tmp_path / "index" / name)))
+        build(IndexOrder([str(tmp_path / folder)], str(tmp_path / "index" / name)))
     os.utime(tmp_path / "index" / "old" / "manifest.json", (0, 0))
     (tmp_path / "index" / "odd" / "manifest.json").write_text("")
     (tmp_path / "index" / "cache" / "manifest.json").unlink()  # is not ours

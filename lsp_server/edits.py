@@ -13,6 +13,7 @@ from collections import deque
 import msgspec
 
 from engine.contract import Edit
+from engine.next_edit.substitution import common
 
 MOST = 20  # lines that are remembered of a document
 LONGEST = 400  # characters of one
@@ -84,11 +85,6 @@ class EditHistory:
 def edit(changed: LineChange) -> Edit:
     """What was put between what is as before."""
     old, new = changed.old, changed.new
-    start = common(old, new)
-    end = common(old[start:][::-1], new[start:][::-1])
+    start = len(common(old, new))
+    end = len(common(old[start:][::-1], new[start:][::-1]))
     return Edit(new[:start], new[start : len(new) - end], new[len(new) - end :])
-
-
-def common(one: str, other: str) -> int:
-    """The length of what two texts begin with."""
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

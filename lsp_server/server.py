@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import PurePath
 
 import msgspec
@@ -18,7 +18,7 @@ from lsprotocol import types
 from engine.retrieval.exclusions import may_read
 from lsp_server import fetching, messages
 from lsp_server.completer import Completer
-from lsp_server.completion import answer_query, completion_item, read_query
+from lsp_server.completion import CompletionAnswer, CompletionQuery, answer_query, completion_item, read_query
 from lsp_server.cursor import fill_request, source_location
 from lsp_server.documents import path_of
 from lsp_server.feedback import ACCEPTED, RESET_STATISTICS, STATISTICS, ResultingText
@@ -28,7 +28,7 @@ from lsp_server.next_edit import APPLIED
 from lsp_server.session import InpaintServer
 from lsp_server.settings import Json, Settings
 from lsp_server.statistics import BOUNDS
-from lsp_server.status import FillCost, knows
+from lsp_server.status import FillCost, Reason, knows
 from lsp_server.transport import FAILURE, watch
 
 requests = logging.getLogger(JOURNAL)
@@ -257,37 +257,49 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     with ls.thinking():
         answer = await answer_query(ls, uri, line, query)
     took = (time.perf_counter() - started) * 1000
-    requests.info(
-        "request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, answer.fill.passes if answer else "none"
-    )
-    nothing = types.InlineCompletionList(items=[])
+    passes = answer.fill.passes if answer else "none"
+    requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, passes)
     if query is None or query.request is None or answer is None:
-        return nothing
-    fill, (text, chance), others = answer
+        return types.InlineCompletionList(items=[])
+    fill, then = answer.fill, query.gap.filled(answer.shown.text)
     ls.cost = FillCost(took, fill.passes, fill.instead, fill.model)
-    if not (query.invoked or knows(fill.model, query.gap.language)):
-        ls.silence = "untrained"  # small answers while a server, which may know more, is away
-        return nothing
-    if not text:
-        ls.silence = "unsure" if chance else "nothing"
-        return nothing
-    if fill.source and not may_read(PurePath(fill.source.path), ls.settings.disabled_globs, wait=False):
-        ls.completer.forget()  # it may not be told any more
-        return nothing
-    then = query.gap.filled(text)
     leads_to = ResultingText(uri, then.prefix + then.suffix)
-    if not query.invoked and ls.feedback.is_dismissed(leads_to):
-        ls.silence = "dismissed"
-        return nothing
+    ls.silence = why_hidden(ls, query, answer, leads_to)
+    if ls.silence is not None:
+        return types.InlineCompletionList(items=[])
     request = query.request
     ls.source = source_location(fill.source, request, query.range.start.line) if fill.source else None
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
-    identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, ls.cost.latency_ms, (uri, line))
-    offers = {ls.feedback.offer(identifier, other): other for other in others if other not in ("", text)}
-    items = [completion_item(query, each, own) for own, each in ({identifier: text} | offers).items()]
     fetching.offer(ls)
-    return types.InlineCompletionList(items=items)
+    return types.InlineCompletionList(items=shown_items(ls, query, answer, leads_to, (uri, line)))
+
+
+def why_hidden(
+    ls: InpaintServer, query: CompletionQuery, answer: CompletionAnswer, leads_to: ResultingText
+) -> Reason | None:
+    """Why nothing of an answer is shown; None where something is."""
+    fill, (text, chance), _ = answer
+    if not (query.invoked or knows(fill.model, query.gap.language)):
+        return "untrained"  # small answers while a server, which may know more, is away
+    if not text:
+        return "unsure" if chance else "nothing"
+    if fill.source and not may_read(PurePath(fill.source.path), ls.settings.disabled_globs, wait=False):
+        ls.completer.forget()  # it may not be told any more
+        return "nothing"
+    return "dismissed" if not query.invoked and ls.feedback.is_dismissed(leads_to) else None
+
+
+def shown_items(
+    ls: InpaintServer, query: CompletionQuery, answer: CompletionAnswer, leads_to: ResultingText, line: Hashable
+) -> list[types.InlineCompletionItem]:
+    """The best completion, and the others that are offered beside it; each is noted."""
+    text, chance = answer.shown
+    latency = ls.cost.latency_ms if ls.cost else 0.0
+    identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, latency, line)
+    others = [other for other in answer.others if other not in ("", text)]
+    offers = {ls.feedback.offer(identifier, other): other for other in others}
+    return [completion_item(query, each, own) for own, each in ({identifier: text} | offers).items()]
 
 
 # ---------------------------------------------------------------- next edit

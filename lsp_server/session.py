@@ -13,17 +13,18 @@ from typing import Any
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
-from engine import EngineError
+from engine import EngineError, get
 from engine.plain import plain
 from engine.remote.address import is_url, parsed
 from engine.retrieval.installed import site_packages
 from lsp_server.completer import Completer
 from lsp_server.documents import Document, Documents, path_of
 from lsp_server.feedback import Feedback
+from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT_EXPLANATIONS
 from lsp_server.next_edit import NextEdits
 from lsp_server.protocol import InpaintProtocol, lenient_converter
 from lsp_server.settings import Json, Settings, updated
-from lsp_server.status import STATUS, FillCost, Reason, knows, status
+from lsp_server.status import EXPLANATIONS, STATUS, FillCost, Reason, knows, learned, state_of
 from lsp_server.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -93,21 +94,32 @@ class InpaintServer(LanguageServer):
         """Tell a client that wants to know the status, where it is another than before."""
         if not self.settings.status:
             return
-        reason = self.refusal() or self.silence
-        now = status(
-            self.settings,
-            self.completer,
-            self.asked > 0,
-            self.cost,
-            self.feedback.counts,
-            reason,
-            self.files.report(),
-            self.source,
-            self.next_edits.why,
-        )
+        now = self.status()
         if now != self.announced:
             self.announced = now
             self.protocol.notify(STATUS, now)
+
+    def status(self) -> dict[str, Any]:
+        """The parameters of the notification."""
+        state, message = state_of(self.settings, self.completer, self.asked > 0)
+        reason = self.refusal() or self.silence if state == "idle" else None
+        cost = self.cost
+        return {
+            "state": state,
+            "reason": reason,
+            "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
+            "model": self.settings.model,
+            "models": [{"name": n, "there": get.installed(n), "takes": str(m)} for n, m in get.MODELS.items()],
+            "answered": (cost and cost.model) or None,
+            "learned": learned(self.settings.model),
+            "latencyMs": cost and round(cost.latency_ms, 2),
+            "passes": cost and cost.passes,
+            "fromCache": cost and cost.passes == 0,
+            "counts": dict(self.feedback.counts),
+            "index": self.files.report(),
+            "source": self.source,
+            "nextEdit": NEXT_EDIT_EXPLANATIONS[self.next_edits.why] if self.settings.next_edit else None,
+        }
 
     def refusal(self) -> Reason | None:
         """Why no completion comes in the document that the user looks at, wherever in it."""

@@ -58,7 +58,7 @@ def engine() -> SteppedEngine:
 
 @pytest_asyncio.fixture
 async def completer(engine: SteppedEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Completer]:
-    monkeypatch.setattr(module, "READING", 0.0)
+    monkeypatch.setattr(module, "IDLE", 0.0)
     made = Completer(lambda model, device: engine)
     made.load("any")
     await asyncio.wrap_future(made.loading)

@@ -104,16 +104,6 @@ def test_the_longest_place_and_the_latest_of_those_about_as_long() -> None:
     assert matches("", "foo", 3) == []
 
 
-def test_places_that_are_alike_but_for_names() -> None:
-    user = 'def show(user):\n    if user.hidden:\n        return "none"\n    return draw(user.name, user)\n\n\n'
-    order = user.replace("user", "order").partition("draw")[0]
-    found = next(one for one in candidates(user + order + "draw(") if one.kind == "renamed")
-    assert (found.line, found.source) == ("order.name, order)", Source("/p/here.py", 4))
-    assert found.evidence(line_start=False, begun=False).renamed
-    found = next(one for one in candidates("x = 1\n" + order, "", "", user) if one.kind == "renamed")
-    assert (found.line, found.source) == ("draw(order.name, order)", Source("/p/0.py", 4))
-
-
 @pytest.mark.parametrize(
     ("written", "rest", "line"),
     [
@@ -130,7 +120,7 @@ def test_places_that_are_alike_but_for_names() -> None:
 def test_what_was_just_changed_is_changed_here(written: str, rest: str, line: str | None) -> None:
     edits = [Edit("gone", "", ""), Edit("y = go(a", ", b", ")"), Edit("z = go(a", ", old", ")")]
     elsewhere = CandidateSearch(written, rest, "", 1, [], [], [], edits)
-    found = [one for one in elsewhere.candidates(written, written) if one.kind == "edited"]
+    found = [one for one in elsewhere.candidates(written, written) if one.place is None]
     assert lines(found) == ([] if line is None else [line])
     assert all(one.source is None for one in found)
     assert all(one.where == "here" and one.evidence(line_start=False, begun=False).near == 0 for one in found)

@@ -79,11 +79,6 @@ def offer(ls: InpaintServer) -> None:
         ls.fetching = asyncio.ensure_future(fetch_if_wanted(ls))
 
 
-async def fetch_if_wanted(ls: InpaintServer) -> None:
-    if await accepts(ls):
-        await fetch_and_use(ls, BETTER)
-
-
 def is_due(answered: str, shown: int) -> bool:
     """Whether to offer the better model: to who has used the shipped one for a while, once ever, where the machine has
     the memory for it. It counts as offered from then on.
@@ -101,10 +96,11 @@ def is_due(answered: str, shown: int) -> bool:
     return True
 
 
-async def accepts(ls: InpaintServer) -> bool:
-    """Whether the user wants the better model, who is told what it takes."""
+async def fetch_if_wanted(ls: InpaintServer) -> None:
+    """Ask the user, who is told what it takes."""
     message = f"Inpaint: a better model can be fetched, once. It is {BETTER}, {get.MODELS[BETTER]}."
     actions = [types.MessageActionItem(title=YES), types.MessageActionItem(title=NO)]
     params = types.ShowMessageRequestParams(type=types.MessageType.Info, message=message, actions=actions)
     answer = await ls.window_show_message_request_async(params)
-    return answer is not None and answer.title == YES
+    if answer is not None and answer.title == YES:
+        await fetch_and_use(ls, BETTER)

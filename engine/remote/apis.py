@@ -125,7 +125,7 @@ class OpenAICompletions:
         return _fill(request, text, logs or [], choice.finish_reason == "stop", seconds)
 
 
-class FimCompletions:
+class FimCompletions(OpenAICompletions):
     """Mistral's and Inception's."""
 
     endpoint = "v1/fim/completions"
@@ -133,10 +133,6 @@ class FimCompletions:
     def body(self, request: FillRequest, model: str) -> Json:
         body = _body(request, model, temperature=0) | _stop(request)
         return {"random_seed" if name == "seed" else name: value for name, value in body.items()}
-
-    def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
-        choice, text = _choice(body)
-        return _fill(request, text, [], choice.finish_reason == "stop", seconds)
 
 
 class LlamaInfill:

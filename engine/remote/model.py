@@ -104,7 +104,7 @@ class Remote(Backend):
         started = time.perf_counter()
         prefix, suffix = request.prefix[-served.reach :], request.suffix[: served.reach]
         body = served.kind.body(msgspec.structs.replace(request, prefix=prefix, suffix=suffix), served.model)
-        answer = self._client.post(served.kind.endpoint, body, cancel)
+        answer = self._client.ask(served.kind.endpoint, cancel, body)
         self._check(answer)
         return read(served.kind, request, answer.body, time.perf_counter() - started)
 
@@ -139,7 +139,7 @@ class Remote(Backend):
 
     def _model(self, cancel: threading.Event) -> ModelEntry:
         """The first one; one without a name where the server has no list."""
-        answer = self._client.get("v1/models", cancel)
+        answer = self._client.ask("v1/models", cancel)
         if answer.status in (401, 403):
             self._check(answer)
         try:
@@ -154,7 +154,7 @@ class Remote(Backend):
             raise EngineError(f"{self._address.host} says nonsense of its model ({error}): start it again") from None
 
     def _takes(self, endpoint: str, body: dict[str, Any], cancel: threading.Event) -> bool:
-        return self._client.post(endpoint, body, cancel).status < 400
+        return self._client.ask(endpoint, cancel, body).status < 400
 
     def _check(self, answer: HttpResponse) -> None:
         """Raises EngineError where the server refuses, with its own words."""

@@ -169,18 +169,6 @@ class NextEditParams(msgspec.Struct, rename="camel"):
     position: Position
 
 
-class Command(msgspec.Struct):
-    arguments: list[str]
-
-
-class ShownItem(msgspec.Struct):
-    command: Command
-
-
-class DidShowParams(msgspec.Struct):
-    item: ShownItem
-
-
 class DidRejectParams(msgspec.Struct):
     """Only who rejects an edit does not want another like it."""
 
@@ -202,7 +190,6 @@ OWN = {
     DID_FOCUS: DidFocusParams,
     NEXT_EDIT: NextEditParams,
     COPILOT: NextEditParams,
-    DID_SHOW: DidShowParams,
     DID_REJECT: DidRejectParams,
 }
 

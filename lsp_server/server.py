@@ -317,7 +317,7 @@ async def next_edit(ls: InpaintServer, params: messages.NextEditParams) -> Json:
     return answer
 
 
-def did_show_next_edit(ls: InpaintServer, params: messages.DidShowParams) -> None:
+def did_show_next_edit(ls: InpaintServer, params: Json) -> None:
     ls.next_edits.counts["shown"] += 1
 
 

@@ -271,8 +271,9 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     ls.source = source_location(fill.source, request, query.range.start.line) if fill.source else None
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
+    items = shown_items(ls, query, answer, leads_to, (uri, line))
     fetching.offer(ls)
-    return types.InlineCompletionList(items=shown_items(ls, query, answer, leads_to, (uri, line)))
+    return types.InlineCompletionList(items=items)
 
 
 def why_hidden(

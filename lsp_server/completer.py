@@ -232,7 +232,7 @@ class Completer:
         cancel = threading.Event()
         work = self._worker.submit(self._run, request, cancel)
         self._job = FillJob(request, cancel, work, asyncio.wrap_future(work))
-        self._job.answer.add_done_callback(partial(keep, self._cache, request))
+        self._job.answer.add_done_callback(partial(add_to_cache, self._cache, request))
         self._watch_for_hang(self._job)
         return self._job
 
@@ -350,7 +350,7 @@ def next_alternative(request: FillRequest, fill: Fill, took_ms: float) -> FillRe
     return msgspec.structs.replace(request, others=(*request.others, fill.text), deadline_ms=left)
 
 
-def keep(cache: CompletionCache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
+def add_to_cache(cache: CompletionCache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
     """Add a fill to the cache, but an empty one: who asks for more, or again, may get some."""
     fill = None if answer.cancelled() else answer.result()
     if fill is not None and fill.text:

@@ -12,8 +12,8 @@ from engine import Fill, FillRequest
 from lsp_server.buffers import without_end
 from lsp_server.cursor import CursorContext, context_at, fill_request
 from lsp_server.feedback import ACCEPTED
-from lsp_server.gate import GateDecision, to_show
-from lsp_server.postprocess import presentable
+from lsp_server.gate import GateDecision, decide
+from lsp_server.postprocess import postprocess
 from lsp_server.session import InpaintServer
 from lsp_server.status import knows
 
@@ -90,10 +90,10 @@ async def answer_query(
 def first_shown(ls: InpaintServer, line: Hashable, query: CompletionQuery, fills: list[Fill]) -> CompletionAnswer:
     """The first of the fills of which something is shown."""
     for number, fill in enumerate(fills):
-        shown = to_show(fill, query.gap, ls.settings, query.invoked, ls.feedback, line)
+        shown = decide(fill, query.gap, ls.settings, query.invoked, ls.feedback, line)
         if shown.text or number == len(fills) - 1:
             break
-    others = dict.fromkeys(presentable(other, query.gap) for other in fills[number + 1 :])
+    others = dict.fromkeys(postprocess(other, query.gap) for other in fills[number + 1 :])
     return CompletionAnswer(fill, shown, [*others])
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from engine import Fill
 from lsp_server.cursor import CursorContext, is_word, opens_block
 from lsp_server.feedback import Feedback
-from lsp_server.postprocess import LIKELIER, NAME, closed, postprocessed, presentable
+from lsp_server.postprocess import LIKELIER, NAME, apply_rules, closed, postprocess
 from lsp_server.settings import Dial, Settings
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
@@ -116,22 +116,22 @@ class Gate:
         odds: NDArray[np.float64] = self._start + self._value[self._trees, node].sum(1)
         return odds
 
-    def chosen(self, cuts: Sequence[CutPoint], text: str, price: float, shift: float = 0.0) -> GateDecision:
+    def chosen(self, cut_points: Sequence[CutPoint], text: str, price: float, shift: float = 0.0) -> GateDecision:
         """The beginning of the text with the most benefit; an empty one where none has any."""
-        chances = 1 / (1 + np.exp(-self.log_odds(np.array([cut.features for cut in cuts])) - shift))
-        sizes = np.array([len(text[: cut.end].strip()) for cut in cuts])
+        chances = 1 / (1 + np.exp(-self.log_odds(np.array([cut.features for cut in cut_points])) - shift))
+        sizes = np.array([len(text[: cut.end].strip()) for cut in cut_points])
         benefits = chances * sizes - (1 - chances) * price
         best = int(benefits.argmax())
-        return GateDecision(text[: cuts[best].end] if benefits[best] > 0 else "", float(chances[best]))
+        return GateDecision(text[: cut_points[best].end] if benefits[best] > 0 else "", float(chances[best]))
 
 
-def to_show(
+def decide(
     fill: Fill, gap: CursorContext, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable
 ) -> GateDecision:
     """What of a fill is shown on a line: all that is worth it to who asked for it; unasked, by the gate, or by the
     threshold of who set one. Of a model that says nothing of its tokens, what is likelier right than not.
     """
-    text = presentable(fill, gap)
+    text = postprocess(fill, gap)
     whole = GateDecision(text, fill.before(len(text)).confidence if text else 0.0)
     if invoked or not text:
         return whole
@@ -139,9 +139,9 @@ def to_show(
         least = LIKELIER if settings.min_confidence is None else settings.min_confidence
         return whole if fill.confidence >= least else GateDecision("", fill.confidence)
     gate = Gate.load(fill.model)
-    tried = list(cuts(fill, text, gap, feedback.tried(line)))
+    tried = list(cut_points(fill, text, gap, feedback.tried(line)))
     best = gate.chosen(tried, text, gate.prices[settings.show], shift(feedback.judged()))
-    return GateDecision(postprocessed(best.text, gap), best.chance)
+    return GateDecision(apply_rules(best.text, gap), best.chance)
 
 
 def shift(judged: Sequence[tuple[float, float]]) -> float:
@@ -154,7 +154,7 @@ def shift(judged: Sequence[tuple[float, float]]) -> float:
     return min(MOST_SHIFT, max(-MOST_SHIFT, moved))
 
 
-def cuts(fill: Fill, text: str, gap: CursorContext, tried: int = 0) -> Iterator[CutPoint]:
+def cut_points(fill: Fill, text: str, gap: CursorContext, tried: int = 0) -> Iterator[CutPoint]:
     """The beginnings of the text, a beginning of the fill's, that end where a token and a word do and have no bracket
     open; and all of it.
 

@@ -29,12 +29,12 @@ WORDS_AGAIN = re.compile(r"\b([^\W\d]\w*(?: +\w+){1,5}) +\0 *\1\b")  # around th
 LONG = 400  # characters of a line that are looked at
 
 
-def presentable(fill: Fill, gap: CursorContext) -> str:
+def postprocess(fill: Fill, gap: CursorContext) -> str:
     """What of the fill could be shown; empty where nothing is worth it."""
-    return postprocessed(without_doubtful_lines(fill), gap)
+    return apply_rules(without_doubtful_lines(fill), gap)
 
 
-def postprocessed(text: str, gap: CursorContext) -> str:
+def apply_rules(text: str, gap: CursorContext) -> str:
     """What is left of a text."""
     for rule in RULES:
         text = rule(text, gap).rstrip()

@@ -29,7 +29,7 @@ LEFT_TO_US = (*TEXT, types.EXIT)
 Code = types.ErrorCodes
 
 
-def cancels(params: Any) -> bool:
+def names_a_request(params: Any) -> bool:
     """Whether these params name a request; the library looks the id up as it is, be it a list."""
     return isinstance(params, dict) and isinstance(params.get("id"), (str, int))
 
@@ -57,7 +57,7 @@ class InpaintProtocol(LanguageServerProtocol):
         try:
             text = text_message(body)
             if text is None:
-                message = parsed(body)
+                message = parse_message(body)
                 if message.get("method") in TEXT and "id" not in message:
                     # with a lone surrogate, which msgspec refuses
                     text = text_message(well_formed(json.dumps(message, ensure_ascii=False)).encode())
@@ -91,7 +91,7 @@ class InpaintProtocol(LanguageServerProtocol):
             return
         if identifier is not None and not hasattr(structured, "id"):
             raise RefusedMessage(identifier, Code.InvalidRequest, f"{method} is a notification")
-        if method == types.CANCEL_REQUEST and not cancels(message.get("params")):
+        if method == types.CANCEL_REQUEST and not names_a_request(message.get("params")):
             logger.error("a message was left alone: what %s cancels is no request's id", method)
             return
         self._initialized = self._initialized or method == types.INITIALIZE
@@ -146,7 +146,7 @@ def text_message(body: bytes | bytearray) -> RpcMessage | None:
     return message if ours else None
 
 
-def parsed(body: bytes | bytearray) -> dict[str, Any]:
+def parse_message(body: bytes | bytearray) -> dict[str, Any]:
     """The message, with `params` where it is one of ours to read. Raises RefusedMessage."""
     try:
         message = json.loads(body.decode(), parse_constant=no_number)

@@ -145,24 +145,24 @@ def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
 
 
 async def did_open(ls: InpaintServer, params: messages.DidOpenParams) -> None:
-    await opened(ls, [params.text_document], LoopPauser())
+    await open_documents(ls, [params.text_document], LoopPauser())
 
 
 async def did_change(ls: InpaintServer, params: messages.DidChangeParams) -> None:
-    await changed(ls, params.text_document, params.content_changes, LoopPauser())
+    await change_document(ls, params.text_document, params.content_changes, LoopPauser())
 
 
 async def did_close(ls: InpaintServer, params: messages.DidCloseParams) -> None:
-    closed(ls, params.text_document.uri)
+    close_document(ls, params.text_document.uri)
 
 
 async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
-    await saved(ls, params.text_document.uri, [params.text_document.uri])
+    await note_saved(ls, params.text_document.uri, [params.text_document.uri])
 
 
 async def notebook_did_open(ls: InpaintServer, params: messages.DidOpenNotebookParams) -> None:
     ls.documents.open_notebook(params.notebook_document)
-    await opened(ls, cells(params.cell_text_documents), LoopPauser())
+    await open_documents(ls, cells(params.cell_text_documents), LoopPauser())
 
 
 async def notebook_did_change(ls: InpaintServer, params: messages.DidChangeNotebookParams) -> None:
@@ -171,25 +171,25 @@ async def notebook_did_change(ls: InpaintServer, params: messages.DidChangeNoteb
         return
     if change.structure is not None:
         ls.documents.splice_notebook(params.notebook_document.uri, change.structure.array)
-        await opened(ls, cells(change.structure.did_open or []), pauser)
+        await open_documents(ls, cells(change.structure.did_open or []), pauser)
         for cell in change.structure.did_close or []:
-            closed(ls, cell.uri)
+            close_document(ls, cell.uri)
             await pauser.pause()
     for written in change.text_content or []:
         content = msgspec.json.decode(written, type=messages.CellTextChange)
-        await changed(ls, content.document, content.changes, pauser)
+        await change_document(ls, content.document, content.changes, pauser)
 
 
 async def notebook_did_save(ls: InpaintServer, params: messages.DidSaveNotebookParams) -> None:
     uri = params.notebook_document.uri
-    await saved(ls, uri, ls.documents.notebooks.get(uri, []))
+    await note_saved(ls, uri, ls.documents.notebooks.get(uri, []))
 
 
 async def notebook_did_close(ls: InpaintServer, params: messages.DidCloseNotebookParams) -> None:
     ls.documents.notebooks.pop(params.notebook_document.uri, None)
     pauser = LoopPauser()
     for cell in params.cell_text_documents:
-        closed(ls, cell.uri)
+        close_document(ls, cell.uri)
         await pauser.pause()
 
 
@@ -198,7 +198,7 @@ def cells(items: list[msgspec.Raw]) -> Iterator[messages.DocumentItem]:
     return (msgspec.json.decode(item, type=messages.DocumentItem) for item in items)
 
 
-async def opened(ls: InpaintServer, items: Iterable[messages.DocumentItem], pauser: LoopPauser) -> None:
+async def open_documents(ls: InpaintServer, items: Iterable[messages.DocumentItem], pauser: LoopPauser) -> None:
     encoding, root = types.PositionEncodingKind(ls.workspace.position_encoding).value, ls.workspace.root_path
     documents = []
     for item in items:
@@ -209,7 +209,7 @@ async def opened(ls: InpaintServer, items: Iterable[messages.DocumentItem], paus
     await ls.index_imports(documents)
 
 
-async def changed(
+async def change_document(
     ls: InpaintServer, document: messages.DocumentIdentifier, changes: list[msgspec.Raw], pauser: LoopPauser
 ) -> None:
     if document.uri in ls.documents:
@@ -217,13 +217,13 @@ async def changed(
         await ls.documents.change(document, changes, pauser)
 
 
-async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
+async def note_saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
     """A file has been saved, which has the text of these documents."""
     ls.files.files_changed([path_of(uri)])
     await ls.index_imports(ls.documents.saved(documents))
 
 
-def closed(ls: InpaintServer, uri: str) -> None:
+def close_document(ls: InpaintServer, uri: str) -> None:
     ls.completer.edited(uri)
     ls.documents.pop(uri, None)
     ls.feedback.closed(uri)

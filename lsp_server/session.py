@@ -15,7 +15,7 @@ from pygls.lsp.server import LanguageServer
 
 from engine import EngineError, get
 from engine.plain import plain
-from engine.remote.address import is_url, parsed
+from engine.remote.address import is_url, parse_url
 from engine.retrieval.installed import site_packages
 from lsp_server.completer import Completer
 from lsp_server.documents import Document, Documents, path_of
@@ -23,7 +23,7 @@ from lsp_server.feedback import Feedback
 from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT_EXPLANATIONS
 from lsp_server.next_edit import NextEdits
 from lsp_server.protocol import InpaintProtocol, lenient_converter
-from lsp_server.settings import Json, Settings, updated
+from lsp_server.settings import Json, Settings, apply_options
 from lsp_server.status import EXPLANATIONS, STATUS, FillCost, Reason, knows, learned, state_of
 from lsp_server.workspace import Workspace
 
@@ -71,7 +71,7 @@ class InpaintServer(LanguageServer):
     def configure(self, options: Json) -> None:
         """Take over the options; say what is wrong with them; load the model where it is another."""
         before = self.settings
-        self.settings, warnings = updated(before, options)
+        self.settings, warnings = apply_options(before, options)
         for warning in warnings:
             self.tell(types.MessageType.Warning, warning)
         if (self.settings.model, self.settings.device) != (before.model, before.device):
@@ -210,7 +210,7 @@ class InpaintServer(LanguageServer):
         """Once for a model that is a server."""
         if not is_url(self.settings.model):
             return
-        address = parsed(self.settings.model)
+        address = parse_url(self.settings.model)
         what = f"{address.host} is sent the text around the cursor, and of other open files"
         if address.in_the_open:
             self.tell(

@@ -64,7 +64,7 @@ async def serve_stdio(session: Session, stdin: BinaryIO, stdout: BinaryIO) -> in
     reader = asyncio.StreamReader(LONGEST_HEADERS)
     feeding = asyncio.ensure_future(feed(reader, stdin))
     try:
-        return await converse(session, reader)
+        return await serve_messages(session, reader)
     finally:
         feeding.cancel()
 
@@ -98,7 +98,7 @@ async def serve_tcp(session: Session, host: str, port: int) -> int:
     session.set_writer(writer)
     await session.receive(body)
     try:
-        return await converse(session, reader)
+        return await serve_messages(session, reader)
     finally:
         writer.close()
         with contextlib.suppress(OSError, asyncio.TimeoutError):
@@ -123,7 +123,7 @@ def check_greeting(body: bytes, token: str) -> None:
         raise FramingError(f"the token in its initializationOptions is not that of {TOKEN}")
 
 
-async def converse(session: Session, reader: asyncio.StreamReader) -> int:
+async def serve_messages(session: Session, reader: asyncio.StreamReader) -> int:
     """Hand the messages over until the session has ended. Returns the exit code."""
     try:
         while (body := await read_message(reader)) is not None:

@@ -22,7 +22,7 @@ from engine.retrieval.index import Index
 from lsp_server.buffers import Buffer, Point
 from lsp_server.completer import LoadEngine
 from lsp_server.cursor import CursorContext, context_at, fill_request, source_location
-from lsp_server.postprocess import presentable
+from lsp_server.postprocess import postprocess
 from lsp_server.settings import Settings
 
 LINES_AROUND = 6
@@ -39,15 +39,15 @@ def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     try:
         path, buffer, place = read_place(where)
         gap = context_at(buffer, place, language=language_of(path.name))
-        request = question(gap, path, settings)
+        request = request_at(gap, path, settings)
         fill, milliseconds = timed_fill(request, settings, load_engine)
     except (PlaceError, EngineError) as error:
         print(f"inpaint: {error}", file=sys.stderr)
         return 2
-    text = presentable(fill, gap)
+    text = postprocess(fill, gap)
     marks = GREY if sys.stdout.isatty() and "NO_COLOR" not in os.environ else PLAIN
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a Windows console may lack a character of the file
-    print("\n".join(drawing(gap, text, place.line + 1, marks)))
+    print("\n".join(render(gap, text, place.line + 1, marks)))
     found = "" if text else "nothing worth showing here: "
     sure = fill.before(len(text)).confidence if text else fill.confidence
     cost = f"{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {sure:.2f}"
@@ -78,7 +78,7 @@ def read_place(where: str) -> tuple[Path, Buffer, Point]:
     return path, buffer, buffer.point(*position)
 
 
-def question(gap: CursorContext, path: Path, settings: Settings) -> FillRequest:
+def request_at(gap: CursorContext, path: Path, settings: Settings) -> FillRequest:
     """What to ask the engine, with the repository that the file is in to copy from."""
     file, indexes = path.absolute().as_posix(), (workspace_index(path),) if settings.workspace else ()
     request = fill_request(gap, path.name, (), settings, invoked=True, files=(file,), indexes=indexes)
@@ -108,7 +108,7 @@ def workspace_index(path: Path) -> Index:
     return Index.open(store)
 
 
-def drawing(gap: CursorContext, text: str, number: int, marks: tuple[str, str]) -> list[str]:
+def render(gap: CursorContext, text: str, number: int, marks: tuple[str, str]) -> list[str]:
     """The numbered lines around the cursor's, whose number is given, with the text between marks in its place."""
     gap = CursorContext(plain(gap.prefix), plain(gap.suffix))  # a terminal would obey the file
     above = gap.prefix.split("\n")[-LINES_AROUND - 1 : -1]

@@ -27,7 +27,7 @@ import numpy as np
 from engine import EngineError, FillRequest
 from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, promised, reference
 from engine.evaluation.typist import Key, Scenario, Source, Typist
-from engine.remote.address import parsed
+from engine.remote.address import parse_url
 from engine.remote.apis import read
 from engine.remote.keys import key_for
 from engine.remote.model import Remote, ServerInfo
@@ -102,7 +102,7 @@ class Server(NamedTuple):
 async def load(server: Server, sources: Sequence[Source], typists: int, seconds: float) -> Load:
     """So many typists at once, for so long."""
     base, served, pid = server
-    result, meter, key = Load(typists), Meter(pid), key_for(parsed(base))
+    result, meter, key = Load(typists), Meter(pid), key_for(parse_url(base))
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
         cpu, start = meter.cpu_seconds(), time.perf_counter()
@@ -221,7 +221,7 @@ def measured(
     """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
     with contextlib.ExitStack() as stack:
         address, pid = (url, None) if url else stack.enter_context(started(options))
-        server = Server(parsed(address).base, what_is(address), pid)
+        server = Server(parse_url(address).base, what_is(address), pid)
         return [asyncio.run(load(server, sources, count, seconds)) for count in typists]
 
 

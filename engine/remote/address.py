@@ -42,7 +42,7 @@ def is_url(model: str) -> bool:
     return model.lower().startswith(("http://", "https://"))
 
 
-def parsed(url: str) -> ServerAddress:
+def parse_url(url: str) -> ServerAddress:
     """Raises EngineError where it is no URL of a server."""
     try:
         parts = urlsplit(url.strip())

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.contract import EngineError
-from engine.remote.address import ServerAddress, parsed
+from engine.remote.address import ServerAddress, parse_url
 
 ENVIRONMENT, FILE = "INPAINT_REMOTE_KEYS", "INPAINT_REMOTE_KEYS_FILE"
 
@@ -29,7 +29,7 @@ def key_for(address: ServerAddress) -> str | None:
 
 def _is_for(name: str, address: ServerAddress) -> bool:
     try:
-        named = parsed(name if "://" in name else f"{address.base.partition(':')[0]}://{name}")
+        named = parse_url(name if "://" in name else f"{address.base.partition(':')[0]}://{name}")
     except EngineError:
         return False
     return named.origin == address.origin

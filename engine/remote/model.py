@@ -14,7 +14,7 @@ import msgspec
 
 from engine.contract import DRAWN, Backend, EngineError, Fill, FillRequest, Watch, takes
 from engine.plain import plain
-from engine.remote.address import ServerAddress, on_this_machine, parsed
+from engine.remote.address import ServerAddress, on_this_machine, parse_url
 from engine.remote.apis import APIS, Api, InpaintApi, read
 from engine.remote.client import Client, HttpResponse, Unreachable
 from engine.remote.keys import ENVIRONMENT, key_for, keys_file
@@ -65,7 +65,7 @@ class Remote(Backend):
     @classmethod
     def load(cls, url: str) -> Remote:
         """Raises EngineError where the URL is none, or the server refuses us; not where it is away."""
-        address = parsed(url)
+        address = parse_url(url)
         remote = cls(address, Client(address.base, key_for(address), on_this_machine(address.host)))
         try:
             remote.served = remote.ask(threading.Event())

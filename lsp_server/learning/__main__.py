@@ -40,10 +40,10 @@ from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.index import Index
 from lsp_server.cache import CompletionCache
 from lsp_server.cursor import AFTER, BEFORE, CursorContext, fill_request
-from lsp_server.gate import FEATURES, BoostedTrees, Gate, cuts
+from lsp_server.gate import FEATURES, BoostedTrees, Gate, cut_points
 from lsp_server.learning.card import card
 from lsp_server.learning.policy import KeyNote, Odds, Typed, odds_of, play
-from lsp_server.postprocess import presentable
+from lsp_server.postprocess import postprocess
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
 
@@ -117,8 +117,8 @@ def note(engine: Engine, task: TypingTask) -> Typed:
             if fill is None:
                 fill = engine.fill(request, threading.Event())
                 cache.add(request, fill)
-            text = presentable(fill, gap)
-            made = list(cuts(fill, text, gap)) if text else []
+            text = postprocess(fill, gap)
+            made = list(cut_points(fill, text, gap)) if text else []
             if made:
                 texts = [text[: cut.end] for cut in made]
                 features = np.array([cut.features for cut in made])

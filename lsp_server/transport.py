@@ -139,12 +139,29 @@ async def serve_messages(session: Session, reader: asyncio.StreamReader) -> int:
     return 0
 
 
+class FlowControl(asyncio.ReadTransport):
+    """A reader's transport that knows only whether the reader has room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+
+    def pause_reading(self) -> None:
+        self.has_room.clear()
+
+    def resume_reading(self) -> None:
+        self.has_room.set()
+
+
 async def feed(reader: asyncio.StreamReader, stdin: BinaryIO) -> None:
-    """Give the reader what comes on standard input, which a thread waits for."""
-    loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "stdin")
+    """Give the reader what comes on standard input, which a thread waits for, as far as it has room."""
+    loop, thread, control = asyncio.get_running_loop(), ThreadPoolExecutor(1, "stdin"), FlowControl()
+    reader.set_transport(control)
     try:
         while chunk := await loop.run_in_executor(thread, read_some, stdin):
             reader.feed_data(chunk)
+            await control.has_room.wait()
     finally:
         reader.feed_eof()
 

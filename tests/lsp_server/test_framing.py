@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import pytest
 
+from lsp_server import transport
 from lsp_server.framing import LONGEST_HEADERS, FramingError, read_message
+from lsp_server.transport import feed
 
 TWO = b"Content-Length: 2\r\n\r\n{}"
 
@@ -106,3 +109,17 @@ async def test_a_length_does_not_cost_memory_before_the_bytes_come() -> None:
     await asyncio.sleep(0)
     assert len(reader._buffer) == 0
     reading.cancel()
+
+
+async def test_standard_input_waits_while_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that floods the server waits, and the server does not fill its memory."""
+    monkeypatch.setattr(transport, "after", lambda *_: None)  # else the process ends some time after its input
+    body = b"x" * 10_000_000
+    stdin = io.BytesIO(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    reader = asyncio.StreamReader(LONGEST_HEADERS)
+    feeding = asyncio.ensure_future(feed(reader, stdin))
+    await asyncio.sleep(0.2)
+    assert stdin.tell() < 1_000_000
+    assert await asyncio.wait_for(read_message(reader), 10) == body
+    assert await read_message(reader) is None
+    await feeding

@@ -241,9 +241,12 @@ class Backend(Protocol):
     def reach(self) -> int: ...
 
     @property
-    def parallel(self) -> int: ...
+    def parallel(self) -> int:
+        """See Engine.parallel."""
+        return 1
 
-    def remember(self, megabytes: float) -> None: ...
+    def remember(self, megabytes: float) -> None:
+        """See Engine.remember. Nothing is kept that has a size to be chosen."""
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
 

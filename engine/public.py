@@ -149,9 +149,6 @@ class Public(Backend):
         """See Engine.parallel."""
         return self._slots
 
-    def remember(self, megabytes: float) -> None:
-        """See Engine.remember. Slots are as many as there is room for anyway."""
-
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Several threads may call it at once. Raises Refusal for options that have no effect."""
         drawn = bool(request.sampling.temperature)  # and a copy is not

@@ -103,14 +103,6 @@ class DiffusionGemma(Backend):
         """See Engine.reach."""
         return WINDOW * CHARACTERS
 
-    @property
-    def parallel(self) -> int:
-        """See Engine.parallel."""
-        return 1
-
-    def remember(self, megabytes: float) -> None:
-        """See Engine.remember. There is no memory between requests."""
-
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Nothing is told before the end."""
         if not request.drafts or request.trust < 1:

@@ -121,7 +121,7 @@ def test_loading_measures_what_passes_of_few_rows_cost(tiny: Embedded) -> None:
 
 def test_a_cancelled_reading_goes_on_where_it_was(tiny: Embedded) -> None:
     paced(tiny, 1.0)  # so slow that few tokens are read at once
-    model, context = tiny._model, tiny._prompt(ASKED).context
+    model, context = tiny._model, tiny._seen(ASKED)[1].context
     known = len(context) - model.num_uncached(context)
     with pytest.raises(Cancelled):
         tiny.read(ASKED, Stops(2))

@@ -45,7 +45,8 @@ def summary(
     dials: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """All that `Summary` says of each row: (SAID, batch, rows) in float32, which tells token ids up to 2^24 apart.
+    """All that `CanvasPredictions` says of each row: (SAID, batch, rows) in float32, which tells token ids up to 2^24
+    apart.
 
     logits (batch, rows, vocab); stands (batch, rows) are the tokens of the canvas; no row may be one of suppressed
     (batch, n), and the row forced (batch, 1) must be one of allowed (batch, vocab): all of them where none is forced.

@@ -17,7 +17,7 @@ import torch
 from engine.backends.kv_cache import common
 from engine.backends.slots import Asked, Said, Slots
 from engine.contract import EngineError, Sampling
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 
 DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
 MOST_STALE = 8  # passes
@@ -63,11 +63,11 @@ class Sequence:
         while self._borrowed:
             self._spare.put(self._borrowed.pop())
 
-    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+    def predict(self, questions: list[ForwardInput]) -> list[CanvasPredictions]:
         """One pass, or as few as there are slots for."""
         if self._sampling.cfg_scale:
             return [self._guided(question) for question in questions]
-        predicted: list[Summary] = []
+        predicted: list[CanvasPredictions] = []
         while len(predicted) < len(questions):
             users = [self, *self._others(len(questions) - len(predicted) - 1)]
             here = questions[len(predicted) : len(predicted) + len(users)]
@@ -78,7 +78,7 @@ class Sequence:
             predicted += [answer.predictions for answer in said]
         return predicted
 
-    def _guided(self, question: ForwardInput) -> Summary:
+    def _guided(self, question: ForwardInput) -> CanvasPredictions:
         """One pass, beside that of a sequence that sees the canvas alone."""
         found = self._others(1)
         if not found:

@@ -22,7 +22,7 @@ from torch import Tensor
 from engine.backends import sampling
 from engine.backends.buckets import Bucket, Buckets, bucket
 from engine.contract import Sampling
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models.transformer import Transformer, visible
 
 BANNED = 9
@@ -48,7 +48,7 @@ class Asked(msgspec.Struct):
 class Said(msgspec.Struct):
     """`drift` is the relative change of the last layer's keys and values in the rows that are not of the canvas."""
 
-    predictions: Summary
+    predictions: CanvasPredictions
     drift: float
 
 
@@ -234,7 +234,7 @@ def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, ki
 def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: Asked) -> Said:
     tokens, chosen, entropies, held, sure, margins, willing, drift = found[:, : len(asked.question.canvas)].tolist()
     stands = asked.question.canvas
-    predictions = Summary(
+    predictions = CanvasPredictions(
         [int(each) for each in tokens], chosen, entropies, held, sure, margins, bool(willing[0]), stands
     )
     return Said(predictions, drift[0])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine import stored
 from engine.backends.buckets import Buckets, bucket
-from engine.backends.kv_cache import BLOCKED, SPARE, CausalRunner, KVCache, ModelShape, Rows, likeliest
+from engine.backends.kv_cache import BLOCKED, SPARE, CausalRunner, KVCache, LogitPredictions, ModelShape, likeliest
 from engine.contract import EngineError
 from engine.get import Change
 from engine.models.trunk import Trunk, TrunkConfig, attend, rotary
@@ -76,7 +76,7 @@ class TorchRunner(CausalRunner):
         self._in_use = memory
 
     @torch.inference_mode()
-    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> LogitPredictions:
         """See CausalRunner.forward."""
         memory = self._memories[0]
         start, n = len(memory.tokens), len(tokens)
@@ -93,7 +93,7 @@ class TorchRunner(CausalRunner):
         memory.tokens += tokens
         best = logits.softmax(-1).max(-1)
         found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
-        made = Rows([int(token) for token in found], probabilities, logits.cpu().numpy())
+        made = LogitPredictions([int(token) for token in found], probabilities, logits.cpu().numpy())
         if first is not None:
             made.tokens[0], made.probabilities[0] = likeliest(made.logits[0], first)
         return made

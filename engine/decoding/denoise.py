@@ -17,7 +17,7 @@ import msgspec
 from engine.decoding import unmasking
 from engine.decoding.canvas import Canvas
 from engine.decoding.limits import DecodedTokens, Limits
-from engine.decoding.runner import ForwardInput, Gap, ModelRunner, Predictions
+from engine.decoding.runner import CanvasPredictions, CanvasRunner, ForwardInput, Gap
 from engine.decoding.unmasking import Policy
 from engine.retrieval.copying import Copier, mixed
 
@@ -46,7 +46,7 @@ class Task(msgspec.Struct, frozen=True):
     done: list[int] = []
 
 
-def unmask(model: ModelRunner, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
+def unmask(model: CanvasRunner, task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
     """Reveal the canvas until no row is open or time is up. Raises Cancelled between passes.
 
     Where something is copied, a pass sees it in its place. What model and copier agree on stays; from the first row on
@@ -97,7 +97,7 @@ def _copied(
     return [token for token, _ in zip(copied, open_rows, strict=False)]
 
 
-def _agreed(copier: Copier, canvas: Canvas, predictions: Predictions, start: int, copied: list[int]) -> bool:
+def _agreed(copier: Copier, canvas: Canvas, predictions: CanvasPredictions, start: int, copied: list[int]) -> bool:
     """Keep copies up to the first that is not the likeliest of model and copier; tells whether all are kept."""
     for row, token in enumerate(copied, start):
         likeliest, probability = mixed(predictions, row, copier.next)
@@ -110,7 +110,7 @@ def _agreed(copier: Copier, canvas: Canvas, predictions: Predictions, start: int
 
 def _choose(
     canvas: Canvas,
-    predictions: Predictions,
+    predictions: CanvasPredictions,
     open_rows: list[int],
     policy: Policy,
     passes: int,
@@ -135,7 +135,7 @@ def _choose(
         canvas.tokens[row], canvas.probabilities[row] = predictions.tokens[row], predictions.probabilities[row]
 
 
-def in_blocks(model: ModelRunner, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
+def in_blocks(model: CanvasRunner, task: Task, block: int, policy: Policy, limits: Limits) -> Canvas:
     """All blocks as one canvas. `task.settle` looks at all of it and says by `ended` that no block follows.
 
     Blocks lie where training laid them, at multiples of their length from the start of the window: the first canvas is

@@ -28,7 +28,7 @@ Choice: TypeAlias = Callable[
 
 
 def decode(
-    model: ModelRunner,
+    model: ModelRunner[Predictions],
     gap: Gap,
     mask: int,
     limits: Limits,

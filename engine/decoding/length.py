@@ -17,19 +17,19 @@ import math
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task
 from engine.decoding.limits import Limits
-from engine.decoding.runner import ForwardInput, ModelRunner, Predictions
+from engine.decoding.runner import CanvasPredictions, CanvasRunner, ForwardInput
 
 SIZES = (4, 12, 28, 64)
 
 
-def probe(model: ModelRunner, task: Task, limits: Limits) -> int:
+def probe(model: CanvasRunner, task: Task, limits: Limits) -> int:
     """One of SIZES, one of them doubled, or as long as a copy that is likely; at most the limit of tokens."""
     size, copier = _surest(model, task, limits), task.copier
     likely = copier is not None and limits.request.drafts and copier.draft()
     return max(size, min(copier.left, limits.tokens)) if copier and likely else size
 
 
-def _surest(model: ModelRunner, task: Task, limits: Limits) -> int:
+def _surest(model: CanvasRunner, task: Task, limits: Limits) -> int:
     canvases = [Canvas.masked(task.mask, size) for size in sorted({min(size, limits.tokens) for size in SIZES})]
     if len(canvases) == 1 or limits.late():
         return len(canvases[0].tokens)
@@ -52,7 +52,7 @@ def _question(task: Task, canvas: Canvas) -> ForwardInput:
     return ForwardInput(task.gap.before, canvas.tokens, task.gap.after, task.suppressed(canvas), forced)
 
 
-def _sureness(predictions: Predictions) -> float:
+def _sureness(predictions: CanvasPredictions) -> float:
     return sum(math.log(max(p, 1e-9)) for p in predictions.probabilities) / len(predictions.probabilities)
 
 

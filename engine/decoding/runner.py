@@ -6,7 +6,7 @@ Everything here is plain lists, read from the device once a pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -44,33 +44,13 @@ class ForwardInput(msgspec.Struct, frozen=True):
 
 
 class Predictions(Protocol):
-    """Of each row of a canvas: the likeliest token, its probability, the entropy in nats, the probability of what
-    stands there. Where tokens are drawn from a shaped distribution, entropies are that one's, and `sure` are its
-    probabilities of the tokens, `margins` those of its likeliest less those of the second.
-
-    `willing` tells that the forced row would have been one of its tokens anyway.
-    """
+    """Of each row: the likeliest token and its probability."""
 
     @property
     def tokens(self) -> list[int]: ...
 
     @property
     def probabilities(self) -> list[float]: ...
-
-    @property
-    def entropies(self) -> list[float]: ...
-
-    @property
-    def held(self) -> list[float]: ...
-
-    @property
-    def sure(self) -> list[float]: ...
-
-    @property
-    def margins(self) -> list[float]: ...
-
-    @property
-    def willing(self) -> bool: ...
 
     def probability(self, row: int, token: int) -> float:
         """Of any token; 0 where the backend has told only of the likeliest and of what stands there."""
@@ -79,18 +59,26 @@ class Predictions(Protocol):
         """Of all tokens (vocab,), where the logits of what was read are at hand."""
 
 
-class ModelRunner(Protocol):
+P = TypeVar("P", bound=Predictions, covariant=True)
+
+
+class ModelRunner(Protocol[P]):
     """`capacity` is the most positions of a text."""
 
     @property
     def capacity(self) -> int: ...
 
-    def predict(self, questions: list[ForwardInput]) -> Sequence[Predictions]:
+    def predict(self, questions: list[ForwardInput]) -> Sequence[P]:
         """One pass for all of the questions, which are alternatives to one another."""
 
 
-class Summary(msgspec.Struct):
-    """A `Predictions` of which the rest of the logits stayed on the device; `stands` is the canvas."""
+class CanvasPredictions(msgspec.Struct):
+    """`Predictions` of a canvas, of which the rest of the logits stayed on the device: of each row the entropy in nats
+    too, and the probability of what stands there. Where tokens are drawn from a shaped distribution, entropies are that
+    one's, and `sure` are its probabilities of the tokens, `margins` those of its likeliest less those of the second.
+
+    `willing` tells that the forced row would have been one of its tokens anyway; `stands` is the canvas.
+    """
 
     tokens: list[int]
     probabilities: list[float]
@@ -110,3 +98,6 @@ class Summary(msgspec.Struct):
     def chances(self, row: int) -> NDArray[np.float64]:
         """See Predictions.chances: they are not; what is drawn is drawn on the device."""
         raise NotImplementedError
+
+
+CanvasRunner: TypeAlias = ModelRunner[CanvasPredictions]

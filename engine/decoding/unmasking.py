@@ -21,12 +21,12 @@ import numpy as np
 
 from engine.contract import Refusal, Sampling
 from engine.decoding.canvas import Canvas
-from engine.decoding.runner import Predictions
+from engine.decoding.runner import CanvasPredictions
 
 THRESHOLD = 0.9  # NVlabs/Fast-dLLM, llada/eval.md; defaults elsewhere: SDAR 0.85, Stable-DiffCoder 0.95
 BOUND = 0.1  # nats; DiffusionGemma's default
 EARLIEST = 1e-3  # time at which Dream's noise is taken to be gone
-SCORES: dict[str, Callable[[Predictions, int], float]] = {
+SCORES: dict[str, Callable[[CanvasPredictions, int], float]] = {
     "origin": lambda predictions, row: 0.0,
     "random": lambda predictions, row: 0.0,
     "low_confidence": lambda predictions, row: predictions.probabilities[row],
@@ -38,7 +38,7 @@ SCORES: dict[str, Callable[[Predictions, int], float]] = {
 RANKING = SCORES.keys() - {"origin"}
 EQUAL = ("low_confidence", "random")
 
-Rule: TypeAlias = Callable[[Predictions, list[int], float], list[int]]
+Rule: TypeAlias = Callable[[CanvasPredictions, list[int], float], list[int]]
 
 
 # ---------------------------------------------------------------- how many
@@ -73,7 +73,7 @@ def _time(step: int, steps: int) -> float:
 # ---------------------------------------------------------------- which
 
 
-def left_to_right(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+def left_to_right(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
     """Autoregression."""
     return open_rows[:1]
 
@@ -81,7 +81,7 @@ def left_to_right(predictions: Predictions, open_rows: list[int], quota: float) 
 def above(threshold: float = THRESHOLD) -> Rule:
     """Each prediction surer than a threshold (Fast-dLLM), and the surest others to make the quota."""
 
-    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+    def choose(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
         surest = sorted(open_rows, key=lambda row: -predictions.probabilities[row])
         sure = sum(predictions.probabilities[row] > threshold for row in open_rows)
         return surest[: max(sure, int(quota))]
@@ -97,7 +97,7 @@ def within(bound: float = BOUND) -> Rule:
     largest.
     """
 
-    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+    def choose(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
         calmest = sorted(open_rows, key=lambda row: predictions.entropies[row])
         taken, spent = 0, 0.0
         while taken < len(calmest) and spent <= bound:  # spent: of all taken, without the next, which is the largest
@@ -113,7 +113,7 @@ def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
     score, random = SCORES[sampling.alg or ""], np.random.default_rng(sampling.seed or 0)
     heat = 1.0 if sampling.alg == "random" else sampling.alg_temp or 0.0
 
-    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+    def choose(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
         if sampling.alg == "origin":
             return [row for row in open_rows if random.random() < quota / len(open_rows)]
         scores = {row: score(predictions, row) for row in open_rows}
@@ -129,7 +129,7 @@ def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
 # ---------------------------------------------------------------- masked again
 
 
-def revoke(canvas: Canvas, predictions: Predictions, open_rows: list[int], bar: float, revoked: set[int]) -> None:
+def revoke(canvas: Canvas, predictions: CanvasPredictions, open_rows: list[int], bar: float, revoked: set[int]) -> None:
     """Mask the rows that were unmasked before these predictions and whose token they give less than `bar`: the model
     sees more of the canvas now (WINO). A row is taken back once, so that decoding ends.
     """
@@ -140,7 +140,7 @@ def revoke(canvas: Canvas, predictions: Predictions, open_rows: list[int], bar: 
             revoked.add(row)
 
 
-def least_sure(predictions: Predictions, share: float) -> set[int]:
+def least_sure(predictions: CanvasPredictions, share: float) -> set[int]:
     """The rows whose predicted are the least sure, a share of all, rounded down; counted in float32, as torch does."""
     count = int(np.float32(len(predictions.tokens)) * np.float32(share))
     return set(sorted(range(len(predictions.tokens)), key=lambda row: predictions.sure[row])[:count])

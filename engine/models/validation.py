@@ -37,10 +37,8 @@ def shape(found: Shape, name: str, family: str, in_blocks: bool) -> None:
         raise _senseless(name, family, str(error)) from None
     if found.heads % found.kv_heads:
         raise _senseless(name, family, "heads must be a multiple of those of keys and values")
-    if not found.learned_positions and ((found.rope_dim or found.head_dim) % 2 or found.head_dim % 2):
+    if not found.learned_positions and found.head_dim % 2:
         raise _senseless(name, family, "heads that turn with the position have an even size")
-    if (found.rope_dim or 0) > found.head_dim:
-        raise _senseless(name, family, "more of a head is turned than it has")
     largest = min(LARGEST_BLOCK, found.context // 2)
     if in_blocks and not 1 <= found.block <= largest:
         raise _senseless(name, family, f"blocks of {found.block} tokens; they have 1 to {largest}")

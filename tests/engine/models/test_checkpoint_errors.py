@@ -111,8 +111,10 @@ def test_a_config_that_lacks_something(sdar: Path) -> None:
 def test_positions_scaled_in_an_unknown_way(sdar: Path) -> None:
     change_config(sdar, rope_parameters={"rope_type": "longrope"})
     assert "'longrope'" in said(sdar)
-    change_config(sdar, rope_parameters={**tiny.YARN, "mscale": 2.0})
-    assert "'yarn' with mscale" in said(sdar)
+    change_config(sdar, rope_parameters={**tiny.LINEAR, "mscale": 2.0})
+    assert "'linear' with mscale" in said(sdar)
+    change_config(sdar, rope_parameters={"partial_rotary_factor": 0.5})
+    assert "'default' with partial_rotary_factor" in said(sdar)
 
 
 @pytest.mark.parametrize(

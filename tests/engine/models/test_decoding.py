@@ -20,7 +20,7 @@ from engine.decoding import length, presets
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks, unmask
 from engine.decoding.limits import Limits
-from engine.decoding.runner import ForwardInput, Gap, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput, Gap
 from engine.decoding.unmasking import Policy, above, left_to_right, revoke, within
 from engine.models import checkpoint
 from engine.retrieval.copying import Copier
@@ -38,10 +38,10 @@ class Scripted:
         self.says = says
         self.seen: list[list[int]] = []
 
-    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+    def predict(self, questions: list[ForwardInput]) -> list[CanvasPredictions]:
         return [self._predict(question) for question in questions]
 
-    def _predict(self, question: ForwardInput) -> Summary:
+    def _predict(self, question: ForwardInput) -> CanvasPredictions:
         self.seen.append(list(question.canvas))
         logits = torch.zeros(len(question.canvas), VOCAB)
         for row, (token, probability) in enumerate(self.says(question)):
@@ -81,9 +81,9 @@ def limits(tokens: int = 64, deadline_ms: float | None = None, cancel: threading
 
 def predictions(
     probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None
-) -> Summary:
+) -> CanvasPredictions:
     size = len(probabilities)
-    return Summary(
+    return CanvasPredictions(
         [5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size, probabilities, probabilities
     )
 
@@ -401,7 +401,7 @@ def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_a
     model = Sequence(Slots(loaded(folder).model, True, capacity=512))
     after = [33, 44, 55]
 
-    def asked(canvas: list[int]) -> Summary:
+    def asked(canvas: list[int]) -> CanvasPredictions:
         return model.predict([ForwardInput(PROMPT, canvas, after, [tiny.EOS])])[0]
 
     masks = [tiny.MASK] * 6

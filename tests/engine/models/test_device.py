@@ -22,7 +22,7 @@ from engine.backends.sampling import SAID
 from engine.backends.sequence import Sequence
 from engine.backends.slots import Asked, Kind, Slots
 from engine.contract import FillRequest
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models import checkpoint, registry
 from engine.models.int8 import shrink
 from engine.models.transformer import Transformer
@@ -40,7 +40,7 @@ def loaded(family: str, at: Path, dtype: torch.dtype = torch.float32) -> checkpo
     return checkpoint.load(name, checkpoint.read_config(name), CPU, dtype)
 
 
-@pytest.mark.parametrize("family", ["dream", "sdar-yarn", "diffugpt", "mdlm"])
+@pytest.mark.parametrize("family", ["dream", "sdar", "diffugpt", "mdlm"])
 @pytest.mark.parametrize("int8", [False, True])
 def test_a_pass_stays_on_its_device_and_waits_for_nothing(family: str, int8: bool, tmp_path: Path) -> None:
     """On the device `meta`, which any build of torch has, an operation with a tensor of the CPU fails, and so does one
@@ -64,7 +64,7 @@ def test_a_pass_stays_on_its_device_and_waits_for_nothing(family: str, int8: boo
             found.tolist()
 
 
-@pytest.mark.parametrize("family", ["dream", "sdar-yarn"])
+@pytest.mark.parametrize("family", ["dream", "sdar"])
 def test_passes_compile_whole_and_not_again_whatever_is_asked(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +128,7 @@ def questions(count: int) -> list[ForwardInput]:
     return [ForwardInput([7, 50, 61 + n], [tiny.MASK] * (4 + n), [33, 44], [tiny.MASK]) for n in range(count)]
 
 
-def same(ours: Summary, theirs: Summary) -> None:
+def same(ours: CanvasPredictions, theirs: CanvasPredictions) -> None:
     assert ours.tokens == theirs.tokens
     assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
 

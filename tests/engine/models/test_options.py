@@ -14,7 +14,7 @@ from test_torch_backend import Writer, over
 
 from engine import Engine, EngineError, Fill, FillRequest
 from engine.contract import TokenSpan, Watch
-from engine.decoding.runner import ForwardInput, Gap, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput, Gap
 from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
 from engine.public import Middle
@@ -106,7 +106,7 @@ def test_a_senseless_option_is_one_sentence(engine: Engine, option: str, value: 
 class Unsure(Writer):
     """Writes what it is told, and from the second line on does not believe it."""
 
-    def _predict(self, question: ForwardInput) -> Summary:
+    def _predict(self, question: ForwardInput) -> CanvasPredictions:
         tokens = self.vocabulary.encode(self.text(question))
         first = len(self.vocabulary.encode(self.text(question).partition("\n")[0])) + 1
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)

@@ -24,7 +24,7 @@ from engine.contract import EngineError, Fill, FillRequest, Refusal, Sampling, T
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks
 from engine.decoding.limits import Limits
-from engine.decoding.runner import Gap, Summary
+from engine.decoding.runner import CanvasPredictions, Gap
 from engine.decoding.unmasking import Policy, above, chosen
 from engine.models import checkpoint
 
@@ -82,7 +82,9 @@ def test_a_threshold_of_nothing_reveals_all_at_once(llada: public.Public) -> Non
 def test_the_end_is_revealed_last_or_never_where_llada_is_told_so(llada: public.Public) -> None:
     end = llada.vocabulary.eos
     assert end is not None
-    predictions = Summary([end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sure=[0.9, 0.5, 0.7], margins=[0.0] * 3)
+    predictions = CanvasPredictions(
+        [end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sure=[0.9, 0.5, 0.7], margins=[0.0] * 3
+    )
     first = {}
     for last in (None, True):
         options = Sampling(alg="low_confidence", confidence_eos_eot_inf=last)

@@ -17,7 +17,7 @@ from transformers import Qwen2Tokenizer
 from engine import Engine
 from engine.backends.sequence import Sequence
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models.family import Infill
 from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
@@ -86,10 +86,10 @@ class Writer:
     def end(self) -> None:
         pass
 
-    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+    def predict(self, questions: list[ForwardInput]) -> list[CanvasPredictions]:
         return [self._predict(question) for question in questions]
 
-    def _predict(self, question: ForwardInput) -> Summary:
+    def _predict(self, question: ForwardInput) -> CanvasPredictions:
         self.asked.append(question)
         tokens = self.vocabulary.encode(self.text(question))
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)

@@ -109,11 +109,6 @@ def _diffullama(config: Config) -> Plan:
     return plan(config, Infill(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
 
 
-def _untold(config: Config) -> bool:
-    """Its config.json is that of a model that is no diffusion model."""
-    return False
-
-
 FAMILIES = (
     Family(
         key="stable-diffcoder",
@@ -131,7 +126,7 @@ FAMILIES = (
         kinds=("llama",),
         read=_diffullama,
         built=BUILT,
-        certain=_untold,
+        certain=lambda config: False,
         published=("diffusionfamily/diffullama",),
     ),
 )

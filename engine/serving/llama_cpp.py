@@ -12,7 +12,7 @@ import msgspec
 
 from engine.contract import Dial
 from engine.serving import schema
-from engine.serving.schema import Answer, Count, Extension, ForwardInput, Head, Json, Seed, Share, Stops
+from engine.serving.schema import Answer, Api, Count, Extension, ForwardInput, Head, Json, Seed, Share, Stops
 
 UNLIMITED = 256  # tokens, where n_predict is -1
 RANDOM = -1  # as a seed
@@ -47,7 +47,7 @@ class Body(msgspec.Struct, kw_only=True):
     inpaint: Extension | None = None
 
 
-class Infill:
+class Infill(Api):
     done = b""
 
     def questions(self, body: bytes) -> list[ForwardInput]:
@@ -56,7 +56,7 @@ class Infill:
         if asked.t_max_predict_ms > 0 and more.deadline_ms is None:
             more.deadline_ms = asked.t_max_predict_ms
         if not more.related:
-            more.related = [extra.text for extra in reversed(asked.input_extra)][:RELATED]
+            more.related = tuple(extra.text for extra in reversed(asked.input_extra))[:RELATED]
         return [
             schema.question(
                 more,
@@ -80,9 +80,6 @@ class Infill:
         if answer.finish:
             return _chosen(_whole(head, answer), asked.fields)
         return {"index": 0, "content": answer.text, "tokens": [], "stop": False, "id_slot": 0, **schema.ours(answer)}
-
-    def usage(self, head: Head, answers: list[Answer]) -> Json | None:
-        return None
 
 
 def _whole(head: Head, answer: Answer) -> Json:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.serving import schema
-from engine.serving.schema import Answer, ForwardInput, Head, Json, Seed
+from engine.serving.schema import Answer, Api, ForwardInput, Head, Json, Seed
 
 
 class Body(schema.Body, kw_only=True):
@@ -14,9 +14,7 @@ class Body(schema.Body, kw_only=True):
     random_seed: Seed = None
 
 
-class Fim:
-    done = b"data: [DONE]\n\n"
-
+class Fim(Api):
     def questions(self, body: bytes) -> list[ForwardInput]:
         asked = msgspec.json.decode(body, type=Body)
         return [
@@ -40,9 +38,6 @@ class Fim:
         choice = _choice(answer) | {"delta": {"role": "assistant", "content": answer.text}}
         last = {"usage": schema.usage([answer])} if answer.finish else {}
         return {**_head(head, "chat.completion.chunk"), "choices": [choice], **last}
-
-    def usage(self, head: Head, answers: list[Answer]) -> Json | None:
-        return None  # with the last event
 
 
 def _head(head: Head, kind: str) -> Json:

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.contract import Sampling
 from engine.serving import schema
-from engine.serving.schema import Answer, BadRequest, ForwardInput, Head, Json, Seed
+from engine.serving.schema import Answer, Api, BadRequest, ForwardInput, Head, Json, Seed
 
 MOST_CHOICES = 16
 
@@ -28,9 +28,7 @@ class Body(schema.Body, kw_only=True):
     stream_options: StreamOptions | None = None
 
 
-class Completions:
-    done = b"data: [DONE]\n\n"
-
+class Completions(Api):
     def questions(self, body: bytes) -> list[ForwardInput]:
         asked = msgspec.json.decode(body, type=Body)
         if asked.echo:

@@ -27,7 +27,7 @@ from engine.decoding.runner import Gap
 from engine.decoding.sampling import TokenSampler
 from engine.prompt import CHARACTERS, Prompt, prompt
 from engine.retrieval import copying
-from engine.tabs import Seen
+from engine.tabs import DetabbedRequest
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Embedded(Backend):
     def __init__(self, model: CausalRunner, tokenizer: Tokenizer, name: str = "") -> None:
         self._model, self._tokenizer, self.name = model, tokenizer, name
         self._lines = deque([LINE], maxlen=LAST)  # passes of the last fills of a line
-        self._prompted: tuple[FillRequest, Seen, Prompt] | None = None  # of the last request
+        self._prompted: tuple[FillRequest, DetabbedRequest, Prompt] | None = None  # of the last request
 
     @classmethod
     def load(cls, name: str, device: torch.device | None = None) -> Embedded:
@@ -133,10 +133,10 @@ class Embedded(Backend):
         self._model.truncate(len(asked.context))
         return True
 
-    def _seen(self, request: FillRequest) -> tuple[Seen, Prompt]:
+    def _seen(self, request: FillRequest) -> tuple[DetabbedRequest, Prompt]:
         """What the model sees of a request: made once, though `in_time` asks for it and `fill` again."""
         if self._prompted is None or self._prompted[0] is not request:
-            seen, shape = Seen.of(request), self._model.shape
+            seen, shape = DetabbedRequest.of(request), self._model.shape
             self._prompted = request, seen, prompt(seen.request, self._tokenizer, shape.context, shape.rest_first)
         return self._prompted[1:]
 

@@ -16,9 +16,9 @@ import msgspec
 import torch
 from tqdm import tqdm
 
+from engine.backends.batch_runner import BatchRunner
 from engine.backends.buckets import SIZES, bucket
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Slots
 from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch, takes
 from engine.decoding import draft_verify, length, presets, unmasking
 from engine.decoding.canvas import Canvas
@@ -61,7 +61,7 @@ def load(name: str, device: str = "auto", family: str | None = None, sampling: S
 
 def ready(
     name: str, config: Config, devices: list[torch.device], family: str | None
-) -> tuple[checkpoint.Checkpoint, Slots]:
+) -> tuple[checkpoint.Checkpoint, BatchRunner]:
     """A checkpoint and its passes, on a device or shared among several."""
     if len(devices) > 1:
         from engine.backends import tensor_parallel  # here, for torch's distributed tensors cost a second
@@ -75,10 +75,10 @@ def dtype_on(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def prepared(read: checkpoint.Checkpoint) -> Slots:
+def prepared(read: checkpoint.Checkpoint) -> BatchRunner:
     """The passes of a model; on a GPU, those that fills take are captured, with progress."""
     room, device = read.room, read.model.embed.weight.device
-    passes = Slots(
+    passes = BatchRunner(
         read.model,
         read.plan.infill.shift,
         slots=room.slots,
@@ -104,7 +104,7 @@ def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
     return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in SIZES if size <= rows <= most]
 
 
-def made(read: checkpoint.Checkpoint, passes: Slots, sampling: Sampling = Sampling()) -> Public:
+def made(read: checkpoint.Checkpoint, passes: BatchRunner, sampling: Sampling = Sampling()) -> Public:
     """`sampling` goes before what the checkpoint says. Raises Refusal where an option of it has no effect."""
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
     for slot in reversed(range(passes.slots)):
@@ -178,7 +178,7 @@ class Public(Backend):
         gap = self.vocabulary.gap(request, max(8, min(self._window, self._room - most - canvas)))
         respelled = len(self.vocabulary.encode(gap.taken))
         window = len(gap.before) + len(gap.after)
-        spelling = Middle(self.vocabulary, gap)
+        spelling = GapTokenizer(self.vocabulary, gap)
         limits = Limits(request, spelling, cancel, watch)
         limits.spelled = spelling.added
         limits.respelled_lines = gap.taken.count("\n")
@@ -271,7 +271,7 @@ class Public(Backend):
         _written(canvas, limits)
 
 
-class Middle:
+class GapTokenizer:
     """A `decoding.limits.Spelling` of what stands in a gap: some tokenizers spell the beginning of a text otherwise."""
 
     ended = False

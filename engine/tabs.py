@@ -32,14 +32,14 @@ def with_tabs(text: str) -> str:
     return BLANKS.sub(lambda found: "\t" * (len(found[0]) // len(UNIT)), text)
 
 
-class Seen(msgspec.Struct, frozen=True):
+class DetabbedRequest(msgspec.Struct, frozen=True):
     """A request as the model sees it, and what of it was tabs: nothing, or all indentations."""
 
     request: FillRequest
     tabs: bool
 
     @classmethod
-    def of(cls, request: FillRequest) -> Seen:
+    def of(cls, request: FillRequest) -> DetabbedRequest:
         """With blanks, where the text has tabs."""
         near = f"\n{request.prefix[-NEAR:]}{request.suffix[:NEAR]}"
         tabs = near.count("\n\t") > near.count("\n  ") and PurePosixPath(request.path).suffix not in WITH_TABS

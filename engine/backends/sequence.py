@@ -14,8 +14,8 @@ import queue
 import msgspec
 import torch
 
+from engine.backends.batch_runner import BatchRunner, PassResult, SequencePass
 from engine.backends.kv_cache import common
-from engine.backends.slots import Asked, Said, Slots
 from engine.contract import EngineError, Sampling
 from engine.decoding.runner import CanvasPredictions, ForwardInput
 
@@ -31,7 +31,7 @@ class Sequence:
 
     def __init__(
         self,
-        passes: Slots,
+        passes: BatchRunner,
         slot: int = 0,
         spare: queue.LifoQueue[Sequence] | None = None,
         most_stale: int = MOST_STALE,
@@ -104,7 +104,7 @@ class Sequence:
             self._borrowed[-1].begin(msgspec.structs.replace(self._sampling, cfg_scale=None))
         return self._borrowed[:count]
 
-    def ask(self, question: ForwardInput) -> Asked:
+    def ask(self, question: ForwardInput) -> SequencePass:
         """The pass that the question takes."""
         tokens = [*question.before, *question.canvas, *question.after]
         self._adopt(tokens)
@@ -119,7 +119,9 @@ class Sequence:
         else:
             begin, end = 0, len(tokens)
         self.held = self.held[:begin]  # should the pass fail, the rest is lost
-        return Asked(self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator, self._sampling)
+        return SequencePass(
+            self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator, self._sampling
+        )
 
     def _adopt(self, tokens: list[int]) -> None:
         """An alternative that was chosen goes on where its pass left off. It moves here, because the passes of a slot
@@ -135,7 +137,7 @@ class Sequence:
         self._comparable = len(self.held) == len(tokens) and common(self.held, tokens, canvas) == len(tokens)
         return self._comparable and self._stale < self._serves
 
-    def passed(self, asked: Asked, said: Said) -> None:
+    def passed(self, asked: SequencePass, said: PassResult) -> None:
         """Remember what is held now. After a refresh, keys and values serve longer or shorter as they had drifted."""
         question = asked.question
         tokens = [*question.before, *question.canvas, *question.after]

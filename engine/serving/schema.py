@@ -68,7 +68,7 @@ class Body(msgspec.Struct, kw_only=True):
     inpaint: Extension | None = None
 
 
-class ForwardInput(msgspec.Struct, frozen=True, kw_only=True):
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A gap, and how its fill is to be answered. Lines that are indented less than `indent` end it."""
 
     request: FillRequest
@@ -121,12 +121,12 @@ class Api(Protocol):
 
     done = b"data: [DONE]\n\n"
 
-    def questions(self, body: bytes) -> list[ForwardInput]:
+    def requests(self, body: bytes) -> list[CompletionRequest]:
         """One for each choice, in order. Raises BadRequest, msgspec.ValidationError and msgspec.DecodeError."""
 
-    def answer(self, head: Head, asked: list[ForwardInput], answers: list[Answer]) -> Json: ...
+    def answer(self, head: Head, asked: list[CompletionRequest], answers: list[Answer]) -> Json: ...
 
-    def event(self, head: Head, asked: ForwardInput, answer: Answer, index: int) -> Json:
+    def event(self, head: Head, asked: CompletionRequest, answer: Answer, index: int) -> Json:
         """One of a stream."""
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
@@ -134,7 +134,7 @@ class Api(Protocol):
         return None
 
 
-def question(
+def completion_request(
     extension: Extension | None,
     *,
     prefix: str,
@@ -143,7 +143,7 @@ def question(
     stops: Stops,
     sampling: Sampling,
     **others: Any,
-) -> ForwardInput:
+) -> CompletionRequest:
     more = extension or Extension()
     kept = tuple(filter(None, (stops,) if isinstance(stops, str) else stops or ()))
     fields = {name: getattr(more, name) for name in SAME} | {"sampling": sampling}
@@ -151,7 +151,7 @@ def question(
         fields["max_lines"] = 1
     most = min(max(1, max_tokens), MOST_TOKENS)
     request = FillRequest(prefix=prefix, suffix=suffix, max_tokens=most, **fields)
-    return ForwardInput(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
+    return CompletionRequest(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
 
 
 def sampling(extension: Extension | None, temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:

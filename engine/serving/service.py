@@ -16,7 +16,7 @@ from engine.contract import EngineError, Fill, Progress, TokenSpan
 from engine.serving.ipc import Filled
 from engine.serving.metrics import Metrics
 from engine.serving.scheduler import DeadlineExceeded, Scheduler
-from engine.serving.schema import Answer, Finish, ForwardInput, Token
+from engine.serving.schema import Answer, CompletionRequest, Finish, Token
 from engine.serving.stop_strings import cut
 from engine.serving.workers import Process
 
@@ -68,13 +68,13 @@ class Service:
         failures = [process.failure for process in self.scheduler.processes]
         return None if self.ready else next(filter(None, failures), None)
 
-    async def whole(self, asked: ForwardInput, user: str, session: str) -> Answer:
+    async def whole(self, asked: CompletionRequest, user: str, session: str) -> Answer:
         """The answer at once. Raises as Scheduler.fill does."""
         parts = [part async for part in self.parts(asked, user, session)]
         text, made = "".join(part.text for part in parts), tuple(token for part in parts for token in part.made)
         return msgspec.structs.replace(parts[-1], text=text, made=made)
 
-    async def parts(self, asked: ForwardInput, user: str, session: str) -> AsyncIterator[Answer]:
+    async def parts(self, asked: CompletionRequest, user: str, session: str) -> AsyncIterator[Answer]:
         """The answer as it comes; the last one has `finish`. Raises as Scheduler.fill does."""
         news: asyncio.Queue[Progress | None] = asyncio.Queue()
         watched = asked.stream or asked.stops or asked.indent  # may end before the fill does
@@ -114,7 +114,7 @@ def shown(model: str) -> str:
 class Speech:
     """What was said of a fill so far."""
 
-    def __init__(self, asked: ForwardInput) -> None:
+    def __init__(self, asked: CompletionRequest) -> None:
         self._asked = asked
         self._text, self._spoken = "", 0  # tokens
 

@@ -13,8 +13,8 @@ import tiny_checkpoints as tiny
 import torch
 from transformers import Qwen3ForCausalLM
 
+from engine.backends.batch_runner import BatchRunner
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Slots
 from engine.contract import Cancelled, FillRequest, Sampling
 from engine.decoding import length, presets
 from engine.decoding.canvas import Canvas
@@ -328,7 +328,7 @@ def test_left_to_right_on_a_bidirectional_model_is_a_plain_greedy_loop(family: s
         logits = reference(torch.tensor([[*PROMPT, *plain, *after]]))[0, len(PROMPT) + row - shift].clone()
         logits[tiny.MASK] = -torch.inf
         plain[row] = int(logits.argmax())
-    model = Sequence(Slots(read.model, shift, capacity=512), most_stale=0)
+    model = Sequence(BatchRunner(read.model, shift, capacity=512), most_stale=0)
     canvas = Canvas.masked(tiny.MASK, 6)
     asked = Task(Gap(PROMPT, after), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     unmask(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
@@ -352,7 +352,7 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
             row = max((r for r in range(size) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
             canvas[row] = int(tokens[row])
         text += canvas
-    model = Sequence(Slots(read.model, shift, capacity=512))
+    model = Sequence(BatchRunner(read.model, shift, capacity=512))
     asked = Task(Gap(PROMPT, []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     for _ in range(2):  # again, over what the first time left
         model.begin()
@@ -384,7 +384,7 @@ def test_left_padded_blocks_are_those_of_a_prompt_with_padding_before_it(tmp_pat
             row = max((r for r in range(block) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
             canvas[row] = int(tokens[row])
         text += canvas
-    model = Sequence(Slots(read.model, False, capacity=512))
+    model = Sequence(BatchRunner(read.model, False, capacity=512))
     policy, expected = Policy(rule=above(2.0), passes=999), text[pad + len(PROMPT) :][:10]
     made = []
     for padding in (pad, 0, pad, pad):  # what is held of other blocks does not serve
@@ -398,7 +398,7 @@ def test_left_padded_blocks_are_those_of_a_prompt_with_padding_before_it(tmp_pat
 
 def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_after(tmp_path: Path) -> None:
     folder, reference = tiny.FAMILIES["dream"](tmp_path)
-    model = Sequence(Slots(loaded(folder).model, True, capacity=512))
+    model = Sequence(BatchRunner(loaded(folder).model, True, capacity=512))
     after = [33, 44, 55]
 
     def asked(canvas: list[int]) -> CanvasPredictions:
@@ -488,7 +488,7 @@ def test_what_stale_keys_and_values_get_wrong_is_less_than_the_drift_that_is_mea
     behind differ from those of a whole pass by less than the keys and values do.
     """
     read = loaded(tiny.FAMILIES[family](tmp_path)[0])
-    passes = [Slots(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
+    passes = [BatchRunner(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
     errors, drifts = [], []
     for unmasked in range(1, 7):
         dice = torch.Generator().manual_seed(unmasked)

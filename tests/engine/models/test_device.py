@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from engine import public
+from engine.backends.batch_runner import BatchRunner, BatchShape, SequencePass
 from engine.backends.buckets import SIZES, bucket
 from engine.backends.sampling import SAID
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Asked, Kind, Slots
 from engine.contract import FillRequest
 from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models import checkpoint, registry
@@ -51,9 +51,9 @@ def test_a_pass_stays_on_its_device_and_waits_for_nothing(family: str, int8: boo
         if int8:
             shrink(model.blocks)
     with torch.inference_mode():
-        passes = Slots(model, True, slots=3, capacity=64)
+        passes = BatchRunner(model, True, slots=3, capacity=64)
         for alone, count, shaped, guided in ((None, 3, False, True), (1, 1, False, False), (None, 3, True, False)):
-            kind = Kind(32, 16, shaped, guided)
+            kind = BatchShape(32, 16, shaped, guided)
             place = passes._bucket(alone, kind)
             found = passes._pass(alone, kind, passes._dials[alone, kind], place.numbers)
             assert place.numbers.device.type == found.device.type == "meta"
@@ -136,12 +136,12 @@ def same(ours: CanvasPredictions, theirs: CanvasPredictions) -> None:
 @pytest.mark.parametrize("family", ["dream", "sdar"])
 def test_alternatives_are_one_pass_and_as_good_as_apart(family: str, tmp_path: Path) -> None:
     read = loaded(family, tmp_path)
-    passes = Slots(read.model, read.plan.infill.shift, slots=3, capacity=64)
+    passes = BatchRunner(read.model, read.plan.infill.shift, slots=3, capacity=64)
     backend = public.made(read, passes)
     ran = counted(passes)
     apart = []
     for question in questions(5):
-        alone = Sequence(Slots(read.model, read.plan.infill.shift, capacity=64))
+        alone = Sequence(BatchRunner(read.model, read.plan.infill.shift, capacity=64))
         apart += alone.predict([question])
     own = backend._spare.get()
     own.begin()
@@ -155,17 +155,17 @@ def test_alternatives_are_one_pass_and_as_good_as_apart(family: str, tmp_path: P
     assert backend._spare.qsize() == 2
 
 
-def sizes(passes: Slots) -> set[tuple[int | None, int, int]]:
+def sizes(passes: BatchRunner) -> set[tuple[int | None, int, int]]:
     """Of the buckets that were made."""
     return {(alone, kind.rows, kind.canvas) for alone, kind in passes._buckets}
 
 
-def counted(passes: Slots) -> list[int]:
+def counted(passes: BatchRunner) -> list[int]:
     """Sequences of each pass from now on."""
     ran: list[int] = []
     run = passes._passed
 
-    def watched(asked: list[Asked], kind: Kind) -> object:
+    def watched(asked: list[SequencePass], kind: BatchShape) -> object:
         ran.append(len(asked))
         return run(asked, kind)
 
@@ -175,7 +175,7 @@ def counted(passes: Slots) -> list[int]:
 
 def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path: Path) -> None:
     read = loaded("dream", tmp_path)
-    passes = Slots(read.model, True, slots=3, capacity=64)
+    passes = BatchRunner(read.model, True, slots=3, capacity=64)
     own = public.made(read, passes)._spare.get()
     own.begin()
     first = own.predict(questions(3))
@@ -187,7 +187,7 @@ def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path:
 
 def test_concurrent_requests_share_passes_and_get_what_they_would_get_alone(tmp_path: Path) -> None:
     read = loaded("dreamon", tmp_path)
-    passes = Slots(read.model, True, slots=4, capacity=512)
+    passes = BatchRunner(read.model, True, slots=4, capacity=512)
     backend = public.made(read, passes)
     gaps = [FillRequest(prefix=f"a{n} = ", suffix="\n", max_tokens=12) for n in range(8)]
     alone = [backend.fill(gap, threading.Event()) for gap in gaps]

@@ -17,7 +17,7 @@ from engine.contract import TokenSpan, Watch
 from engine.decoding.runner import CanvasPredictions, ForwardInput, Gap
 from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
-from engine.public import Middle
+from engine.public import GapTokenizer
 
 KINDS = ["small", "dreamon", "llada", "sdar", "tiny-a2d-blocks"]
 LINE = "        self.height = measured_height(width, depth)"
@@ -138,7 +138,7 @@ def sentencepiece() -> tokenizers.Tokenizer:
 @pytest.mark.parametrize("text", ["x", " x", "    return a", "return a", ")", "a, b"])
 def test_what_is_copied_is_spelled_as_it_goes_on(bpe: tokenizers.Tokenizer, text: str) -> None:
     vocabulary = Vocabulary(bpe, {}, Infill(mask=0))
-    middle = Middle(vocabulary, Gap(vocabulary.encode("def add("), []))
+    middle = GapTokenizer(vocabulary, Gap(vocabulary.encode("def add("), []))
     assert middle.decode(middle.encode(text)) == text
 
 

@@ -18,8 +18,8 @@ from test_parity import NoSpelling
 
 from engine import Engine, public
 from engine.__main__ import main
+from engine.backends.batch_runner import BatchRunner
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Slots
 from engine.contract import EngineError, Fill, FillRequest, Refusal, Sampling, TokenSpan
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks
@@ -127,7 +127,7 @@ def test_exact_is_the_default_and_fast_takes_what_is_around_the_canvas_as_it_was
 
 def test_guidance_without_a_second_sequence_is_refused(tmp_path: Path) -> None:
     read = loaded("llada", tmp_path)
-    backend = public.made(read, Slots(read.model, False, slots=1, capacity=512))
+    backend = public.made(read, BatchRunner(read.model, False, slots=1, capacity=512))
     with pytest.raises(EngineError, match="cfg_scale needs a second sequence"):
         fill(backend, cfg_scale=1.0)
 
@@ -246,7 +246,7 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
         task = Task(Gap(prompt, []), mask, lambda canvas: None, lambda canvas: [mask], lambda canvas, done=None: None)
         limits = Limits(FillRequest(prefix="", max_tokens=21), NoSpelling(), threading.Event())
         policy = Policy(rule=above(0.5), passes=1000, lead=lead)
-        canvas: Canvas = in_blocks(Sequence(Slots(read.model, True, capacity=64)), task, block, policy, limits)
+        canvas: Canvas = in_blocks(Sequence(BatchRunner(read.model, True, capacity=64)), task, block, policy, limits)
         return canvas.tokens
 
     assert ours(True) == plain(True)

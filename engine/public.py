@@ -189,8 +189,8 @@ class Public(Backend):
             gap,
             self.vocabulary.mask,
             partial(self._settle, limits),
-            partial(_banned, self._never(request.sampling), self._infill.expand, most),
-            partial(_forced, self.vocabulary, gap.spelled, known),
+            partial(_suppressed, self._never(request.sampling), self._infill.expand, most),
+            partial(_allowed, self.vocabulary, gap.spelled, known),
             copier,
         )
         if self._infill.causal:
@@ -213,13 +213,15 @@ class Public(Backend):
         """What a causal model writes; there are no canvases."""
         canvas = Canvas.masked(task.mask, 1)
 
-        def forced(written: list[int]) -> list[int] | None:
-            found = task.forced(canvas, written)
+        def allowed_after(written: list[int]) -> list[int] | None:
+            found = task.allowed(canvas, written)
             return None if found is None else found[1]
 
         assert task.copier is not None
         suppressed = task.suppressed(canvas)
-        return draft_verify.decode(sequence, task.gap, task.mask, limits, task.copier, forced, suppressed=suppressed)
+        return draft_verify.decode(
+            sequence, task.gap, task.mask, limits, task.copier, allowed_after, suppressed=suppressed
+        )
 
     def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
         block, request, expands = self._shape.block, limits.request, self._infill.expand is not None
@@ -345,15 +347,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _banned(never: list[int], expand: int | None, most: int, canvas: Canvas) -> list[int]:
+def _suppressed(never: list[int], expand: int | None, most: int, canvas: Canvas) -> list[int]:
     """A canvas of full length cannot expand."""
     return never if expand is None or length.can_expand(canvas, len(canvas.tokens), most) else [*never, expand]
 
 
-def _forced(
+def _allowed(
     vocabulary: Vocabulary, spelled: str, known: tuple[str, ...], canvas: Canvas, done: list[int] | None = None
 ) -> tuple[int, list[int]] | None:
     """The row that must go on spelling what was taken back before the cursor, or begin otherwise than others do."""
-    forced = vocabulary.boundary(spelled, canvas.tokens, done, known)
+    allowed = vocabulary.boundary(spelled, canvas.tokens, done, known)
     canvas.probabilities += [1.0] * (len(canvas.tokens) - len(canvas.probabilities))
-    return forced
+    return allowed

@@ -26,7 +26,9 @@ from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models.transformer import Transformer, visible
 
 SUPPRESSED = 9
-EXTRA = 6 + SUPPRESSED  # numbers of a sequence besides its rows: total, begin and end of canvas, forced row, guide, pad
+EXTRA = (
+    6 + SUPPRESSED
+)  # numbers of a sequence besides its rows: total, begin and end of canvas, constrained row, guide, pad
 
 
 class SequencePass(msgspec.Struct):
@@ -95,7 +97,7 @@ class BatchRunner:
         self._memory = model.memory(capacity, slots)
         self._allowed_host = torch.ones(slots, model.shape.vocab, dtype=torch.bool, pin_memory=self._buckets.pinned)
         self._allowed = self._allowed_host.to(self.device)
-        self._held_to = [False] * slots  # whether a sequence's row of the last pass was forced
+        self._constrained = [False] * slots  # whether a sequence's row of the last pass was constrained
         self._noise: dict[int, Tensor] = {}
         self._waiting: list[PassGroup] = []
         self._door, self._turn = threading.Lock(), threading.Lock()
@@ -149,7 +151,7 @@ class BatchRunner:
         for each in asked:
             index = 0 if alone is not None else each.slot
             _write(numbers[index], each, kind)
-            self._force(each)
+            self._constrain(each)
             if kind.shaped or kind.guided:
                 self._dials[alone, kind][index] = torch.tensor(sampling.dials(each.sampling))
             if kind.shaped:
@@ -165,17 +167,17 @@ class BatchRunner:
         numbers[2 * rows + kind.canvas] = 1  # a softmax over nothing is no number
         return numbers
 
-    def _force(self, asked: SequencePass) -> None:
-        """Which tokens the forced row may be; nothing is copied where there was none and is none."""
-        forced = asked.question.forced is not None
-        if not forced and not self._held_to[asked.slot]:
+    def _constrain(self, asked: SequencePass) -> None:
+        """Which tokens the constrained row may be; nothing is copied where there was none and is none."""
+        constrained = asked.question.allowed is not None
+        if not constrained and not self._constrained[asked.slot]:
             return
         allowed = self._allowed_host[asked.slot]
-        allowed.fill_(not forced)
-        if asked.question.forced is not None:
-            allowed[asked.question.forced[1]] = True
+        allowed.fill_(not constrained)
+        if asked.question.allowed is not None:
+            allowed[asked.question.allowed[1]] = True
         self._allowed[asked.slot].copy_(allowed, non_blocking=True)
-        self._held_to[asked.slot] = forced
+        self._constrained[asked.slot] = constrained
 
     def _bucket(self, alone: int | None, kind: BatchShape) -> Bucket:
         """Made when it is first needed."""
@@ -200,8 +202,8 @@ class BatchRunner:
         rows, canvas = kind.rows, kind.canvas
         which = slice(None) if alone is None else slice(alone, alone + 1)
         noise = self._noise[canvas][which] if kind.shaped else None
-        tokens, positions, stands, extra = numbers.split((rows, rows, canvas, EXTRA), dim=1)
-        total, start, stop, forced, guide, pad = extra[:, :-SUPPRESSED].split(1, dim=1)
+        tokens, positions, current, extra = numbers.split((rows, rows, canvas, EXTRA), dim=1)
+        total, start, stop, constrained, guide, pad = extra[:, :-SUPPRESSED].split(1, dim=1)
         wanted = start - self.shift - positions[:, :1] + torch.arange(canvas, device=self.device)
         seen = visible(positions, total, self.capacity, self.model.shape.block, pad=pad)
         memory = self._memory[:, :, which]
@@ -211,7 +213,7 @@ class BatchRunner:
         if kind.guided:
             logits = sampling.guided(logits, guide, dials)
         shape = dials if kind.shaped else None
-        said = self._summary(logits, stands, extra[:, -SUPPRESSED:], forced, self._allowed[which], shape, noise)
+        said = self._summary(logits, current, extra[:, -SUPPRESSED:], constrained, self._allowed[which], shape, noise)
         beside = (positions < total) & ((positions < start) | (positions >= stop))
         now = memory[-1][:, sequences, :, positions] * beside[..., None, None, None]
         change = now - was * beside[..., None, None, None]
@@ -224,17 +226,19 @@ def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: SequenceP
     numbers[:passed] = asked.tokens
     numbers[rows : rows + passed] = np.arange(asked.begin, asked.begin + passed)
     numbers[2 * rows : 2 * rows + len(question.canvas)] = question.canvas
-    forced = 0 if question.forced is None else question.forced[0]
+    constrained = 0 if question.allowed is None else question.allowed[0]
     suppressed = (question.suppressed * SUPPRESSED)[:SUPPRESSED]
     guide = asked.slot if asked.guide is None else asked.guide
     stop = asked.start + len(question.canvas)
-    numbers[-EXTRA:] = [asked.total, asked.start, stop, forced, guide, question.pad, *suppressed]
+    numbers[-EXTRA:] = [asked.total, asked.start, stop, constrained, guide, question.pad, *suppressed]
 
 
 def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: SequencePass) -> PassResult:
-    tokens, chosen, entropies, held, sure, margins, willing, drift = found[:, : len(asked.question.canvas)].tolist()
-    stands = asked.question.canvas
+    tokens, chosen, entropies, current_chances, shaped, margins, agrees, drift = found[
+        :, : len(asked.question.canvas)
+    ].tolist()
+    current = asked.question.canvas
     predictions = CanvasPredictions(
-        [int(each) for each in tokens], chosen, entropies, held, sure, margins, bool(willing[0]), stands
+        [int(each) for each in tokens], chosen, entropies, current_chances, shaped, margins, bool(agrees[0]), current
     )
     return PassResult(predictions, drift[0])

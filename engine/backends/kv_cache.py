@@ -156,7 +156,7 @@ class CausalRunner(ABC):
         assert read is not None
         text = [*question.before, *question.canvas[:read]]
         self.truncate(min(common(self.sequence, text), len(question.before) - 1))
-        first = None if question.forced is None else np.asarray(question.forced[1])
+        first = None if question.allowed is None else np.asarray(question.allowed[1])
         return self._pass(text[len(self.sequence) :], read + 1, first)
 
     def _pass(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> LogitPredictions:

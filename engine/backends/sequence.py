@@ -36,7 +36,7 @@ class Sequence:
         spare: queue.LifoQueue[Sequence] | None = None,
         most_stale: int = MOST_STALE,
     ) -> None:
-        self.slot, self.held, self.drift = slot, list[int](), 0.0
+        self.slot, self.cached, self.drift = slot, list[int](), 0.0
         self.encoded: int | None = None  # rows of context in the first pass since `begin`
         self._passes, self._spare = passes, spare or queue.LifoQueue()
         self._most_stale = most_stale
@@ -56,7 +56,7 @@ class Sequence:
             self._sampling, self._most_stale = sampling, 0 if sampling.cache == "exact" else MOST_STALE
         self._generator.manual_seed(self._sampling.seed or 0)
         if not self._passes.model.shape.block:
-            self.held, self._stale, self._serves = [], 0, min(1, self._most_stale)
+            self.cached, self._stale, self._serves = [], 0, min(1, self._most_stale)
 
     def end(self) -> None:
         """Give back what was borrowed."""
@@ -111,14 +111,14 @@ class Sequence:
         start = len(question.before)
         shape, shift = self._passes.model.shape, self._passes.shift
         if shape.block:
-            kept = common(self.held, tokens) if question.pad == self._pad else 0
+            kept = common(self.cached, tokens) if question.pad == self._pad else 0
             whole = max(0, (kept + question.pad) // shape.block * shape.block - question.pad)
             begin, end, self._pad = min(whole, start - shift), len(tokens), question.pad
         elif self._fresh(tokens, range(start, start + len(question.canvas))):
             begin, end = start - shift, start + len(question.canvas)
         else:
             begin, end = 0, len(tokens)
-        self.held = self.held[:begin]  # should the pass fail, the rest is lost
+        self.cached = self.cached[:begin]  # should the pass fail, the rest is lost
         return SequencePass(
             self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator, self._sampling
         )
@@ -128,13 +128,13 @@ class Sequence:
         are captured for that slot.
         """
         for other in self._borrowed:
-            if other.held == tokens != self.held:
+            if other.cached == tokens != self.cached:
                 self._passes.copy(other.slot, self.slot)
-                self.held = other.held
+                self.cached = other.cached
 
     def _fresh(self, tokens: list[int], canvas: range) -> bool:
         """Whether what is held of the canvas's neighbours still serves."""
-        self._comparable = len(self.held) == len(tokens) and common(self.held, tokens, canvas) == len(tokens)
+        self._comparable = len(self.cached) == len(tokens) and common(self.cached, tokens, canvas) == len(tokens)
         return self._comparable and self._stale < self._serves
 
     def passed(self, asked: SequencePass, said: PassResult) -> None:
@@ -149,4 +149,4 @@ class Sequence:
             self.drift = said.drift
             longer = min(max(1, 2 * self._serves), self._most_stale)
             self._serves = self._serves // 2 if self.drift > DRIFT else longer
-        self.held = tokens
+        self.cached = tokens

@@ -48,8 +48,8 @@ def _surest(model: CanvasRunner, task: Task, limits: Limits) -> int:
 
 
 def _question(task: Task, canvas: Canvas) -> ForwardInput:
-    forced = task.forced(canvas)  # may make the canvas longer
-    return ForwardInput(task.gap.before, canvas.tokens, task.gap.after, task.suppressed(canvas), forced)
+    allowed = task.allowed(canvas)  # may make the canvas longer
+    return ForwardInput(task.gap.before, canvas.tokens, task.gap.after, task.suppressed(canvas), allowed)
 
 
 def _sureness(predictions: CanvasPredictions) -> float:

@@ -30,8 +30,8 @@ SCORES: dict[str, Callable[[CanvasPredictions, int], float]] = {
     "origin": lambda predictions, row: 0.0,
     "random": lambda predictions, row: 0.0,
     "low_confidence": lambda predictions, row: predictions.probabilities[row],
-    "maskgit_plus": lambda predictions, row: predictions.sure[row],
-    "p2": lambda predictions, row: predictions.sure[row],
+    "maskgit_plus": lambda predictions, row: predictions.sampling_probabilities[row],
+    "p2": lambda predictions, row: predictions.sampling_probabilities[row],
     "topk_margin": lambda predictions, row: predictions.margins[row],
     "entropy": lambda predictions, row: -predictions.entropies[row],
 }
@@ -111,14 +111,14 @@ def within(bound: float = BOUND) -> Rule:
 def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
     """As many of the highest score as the quota is; drawn, where there is chance in it."""
     score, random = SCORES[sampling.alg or ""], np.random.default_rng(sampling.seed or 0)
-    heat = 1.0 if sampling.alg == "random" else sampling.alg_temp or 0.0
+    temperature = 1.0 if sampling.alg == "random" else sampling.alg_temp or 0.0
 
     def choose(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
         if sampling.alg == "origin":
             return [row for row in open_rows if random.random() < quota / len(open_rows)]
         scores = {row: score(predictions, row) for row in open_rows}
-        if heat:  # Gumbel's way to draw several without replacement
-            scores = {row: value / heat + random.gumbel() for row, value in scores.items()}
+        if temperature:  # Gumbel's way to draw several without replacement
+            scores = {row: value / temperature + random.gumbel() for row, value in scores.items()}
         if sampling.confidence_eos_eot_inf:
             scores |= {row: -math.inf for row in open_rows if predictions.tokens[row] in ends}
         return sorted(open_rows, key=lambda row: -scores[row])[: int(quota)]
@@ -133,9 +133,9 @@ def revoke(canvas: Canvas, predictions: CanvasPredictions, open_rows: list[int],
     """Mask the rows that were unmasked before these predictions and whose token they give less than `bar`: the model
     sees more of the canvas now (WINO). A row is taken back once, so that decoding ends.
     """
-    before = set(range(len(predictions.held))) - set(open_rows) - revoked
+    before = set(range(len(predictions.canvas_probabilities))) - set(open_rows) - revoked
     for row in before:
-        if predictions.held[row] < bar:
+        if predictions.canvas_probabilities[row] < bar:
             canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
             revoked.add(row)
 
@@ -143,7 +143,7 @@ def revoke(canvas: Canvas, predictions: CanvasPredictions, open_rows: list[int],
 def least_sure(predictions: CanvasPredictions, share: float) -> set[int]:
     """The rows whose predicted are the least sure, a share of all, rounded down; counted in float32, as torch does."""
     count = int(np.float32(len(predictions.tokens)) * np.float32(share))
-    return set(sorted(range(len(predictions.tokens)), key=lambda row: predictions.sure[row])[:count])
+    return set(sorted(range(len(predictions.tokens)), key=lambda row: predictions.sampling_probabilities[row])[:count])
 
 
 # ---------------------------------------------------------------- policies

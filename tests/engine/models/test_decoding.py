@@ -51,7 +51,7 @@ class Scripted:
 
 
 def free(canvas: Canvas, done: list[int] | None = None) -> None:
-    """No row is forced."""
+    """No row is constrained."""
 
 
 def task(
@@ -284,14 +284,14 @@ def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
 
 def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_models() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
-    question = ForwardInput([9], [1, 2], [], suppressed=[0], forced=(0, [0, 1]))
+    question = ForwardInput([9], [1, 2], [], suppressed=[0], allowed=(0, [0, 1]))
     out = tiny.guess_of(logits, question)
     assert out.tokens == [1, 1]
     assert out.probabilities[0] == 1.0
-    assert not out.willing
+    assert not out.agrees
     rest = logits[1, 1:].softmax(-1)
     assert out.probabilities[1] == pytest.approx(float(rest[0]))
-    assert out.held[1] == pytest.approx(float(rest[1]))
+    assert out.canvas_probabilities[1] == pytest.approx(float(rest[1]))
     assert out.entropies[1] == pytest.approx(float(-(rest * rest.log()).sum()), abs=1e-6)
 
 

@@ -83,7 +83,7 @@ def test_the_end_is_revealed_last_or_never_where_llada_is_told_so(llada: public.
     end = llada.vocabulary.eos
     assert end is not None
     predictions = CanvasPredictions(
-        [end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sure=[0.9, 0.5, 0.7], margins=[0.0] * 3
+        [end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sampling_probabilities=[0.9, 0.5, 0.7], margins=[0.0] * 3
     )
     first = {}
     for last in (None, True):

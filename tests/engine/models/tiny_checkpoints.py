@@ -65,16 +65,16 @@ def guess_of(
     """What a model with these logits (rows, vocab) says."""
     allowed = torch.ones(1, logits.shape[1], dtype=torch.bool)
     row = 0
-    if question.forced is not None:
-        row = question.forced[0]
+    if question.allowed is not None:
+        row = question.allowed[0]
         allowed[:] = False
-        allowed[0, question.forced[1]] = True
+        allowed[0, question.allowed[1]] = True
     noise = None if seed is None else torch.rand(1, *logits.shape, generator=torch.Generator().manual_seed(seed))
     numbers = [torch.tensor([each]) for each in (question.canvas, question.suppressed, [row])]
     dials = torch.tensor([sampling.dials(picks or Sampling())])
     found = sampling.summary(logits[None], *numbers, allowed, None if noise is None else dials, noise)
-    tokens, *rest, willing = found[:, 0].tolist()
-    return CanvasPredictions([int(token) for token in tokens], *rest, bool(willing[0]), question.canvas)
+    tokens, *rest, agrees = found[:, 0].tolist()
+    return CanvasPredictions([int(token) for token in tokens], *rest, bool(agrees[0]), question.canvas)
 
 
 @lru_cache

@@ -258,6 +258,7 @@ class Backend(Protocol):
 
     def remember(self, megabytes: float) -> None:
         """See Engine.remember. Nothing is kept that has a size to be chosen."""
+        return
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
 

@@ -1,7 +1,7 @@
 """Public checkpoints in torch, on a GPU or a CPU, for every family of the registry.
 
 From text to text: this module cuts a gap into tokens, lets `decoding` unmask a canvas, and makes a text of it.
-`sequence` knows what is held of a text, `passes` runs the model. Several threads may fill at once: each has a
+`Sequence` knows what is cached of a text, `BatchRunner` runs the model. Several threads may fill at once: each has a
 sequence of its own, and their passes share the device.
 """
 
@@ -54,12 +54,12 @@ def load(name: str, device: str = "auto", family: str | None = None, sampling: S
         takes(msgspec.structs.replace(WARM_UP, sampling=sampling))
         backend = diffusion_gemma.DiffusionGemma.load(name, config, devices[0], dtype_on(devices[0]))
     else:
-        backend = made(*ready(name, config, devices, family), sampling)
+        backend = make_backend(*load_runner(name, config, devices, family), sampling)
     backend.fill(WARM_UP, threading.Event())
     return backend
 
 
-def ready(
+def load_runner(
     name: str, config: Config, devices: list[torch.device], family: str | None
 ) -> tuple[checkpoint.Checkpoint, BatchRunner]:
     """A checkpoint and its passes, on a device or shared among several."""
@@ -68,17 +68,17 @@ def ready(
 
         return tensor_parallel.load(name, config, devices, dtype_on(devices[0]), family)
     read = checkpoint.load(name, config, devices[0], dtype_on(devices[0]), family)
-    return read, prepared(read)
+    return read, make_runner(read)
 
 
 def dtype_on(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def prepared(read: checkpoint.Checkpoint) -> BatchRunner:
+def make_runner(read: checkpoint.Checkpoint) -> BatchRunner:
     """The passes of a model; on a GPU, those that fills take are captured, with progress."""
     room, device = read.room, read.model.embed.weight.device
-    passes = BatchRunner(
+    runner = BatchRunner(
         read.model,
         read.plan.infill.shift,
         slots=room.slots,
@@ -86,12 +86,12 @@ def prepared(read: checkpoint.Checkpoint) -> BatchRunner:
         compiler=compiler(device),
     )
     if device.type == "cuda":
-        for each in tqdm(expected(read), desc="capturing passes", unit="pass", disable=None, leave=False):
-            passes.warm_up(*each)
-    return passes
+        for each in tqdm(warm_up_shapes(read), desc="capturing passes", unit="pass", disable=None, leave=False):
+            runner.warm_up(*each)
+    return runner
 
 
-def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
+def warm_up_shapes(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
     """Buckets of the passes that most fills take: the slot (None: several), rows, rows of the canvas."""
     block, probed = read.plan.shape.block, read.plan.infill.expand is None
     canvases: list[tuple[int | None, int]] = [(0, size) for size in (CANVAS // 2, CANVAS)]
@@ -104,13 +104,13 @@ def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
     return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in SIZES if size <= rows <= most]
 
 
-def made(read: checkpoint.Checkpoint, passes: BatchRunner, sampling: Sampling = Sampling()) -> Public:
+def make_backend(read: checkpoint.Checkpoint, runner: BatchRunner, sampling: Sampling = Sampling()) -> Public:
     """`sampling` goes before what the checkpoint says. Raises Refusal where an option of it has no effect."""
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
-    for slot in reversed(range(passes.slots)):
-        spare.put(Sequence(passes, slot, spare))
+    for slot in reversed(range(runner.slots)):
+        spare.put(Sequence(runner, slot, spare))
     usual = sampling.over(read.sampling.over(USUAL))
-    backend = Public(spare, read.model.shape, read.vocabulary, read.room.window, passes.capacity, usual)
+    backend = Public(spare, read.model.shape, read.vocabulary, read.room.window, runner.capacity, usual)
     backend.require(sampling, drafts=True)
     return backend
 

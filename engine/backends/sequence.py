@@ -31,23 +31,23 @@ class Sequence:
 
     def __init__(
         self,
-        passes: BatchRunner,
+        runner: BatchRunner,
         slot: int = 0,
         spare: queue.LifoQueue[Sequence] | None = None,
         most_stale: int = MOST_STALE,
     ) -> None:
         self.slot, self.cached, self.drift = slot, list[int](), 0.0
         self.encoded: int | None = None  # rows of context in the first pass since `begin`
-        self._passes, self._spare = passes, spare or queue.LifoQueue()
+        self._runner, self._spare = runner, spare or queue.LifoQueue()
         self._most_stale = most_stale
         self._stale, self._serves, self._comparable = 0, min(1, most_stale), False
         self._pad = 0  # of the blocks of what is held
-        self._sampling, self._generator = Sampling(), torch.Generator(passes.device)
+        self._sampling, self._generator = Sampling(), torch.Generator(runner.device)
         self._borrowed: list[Sequence] = []
 
     @property
     def capacity(self) -> int:
-        return self._passes.capacity - 1  # the last place is for padding
+        return self._runner.capacity - 1  # the last place is for padding
 
     def begin(self, sampling: Sampling | None = None) -> None:
         """A new request: equal requests get equal fills, so what is held but not exact is dropped."""
@@ -55,7 +55,7 @@ class Sequence:
         if sampling is not None:
             self._sampling, self._most_stale = sampling, 0 if sampling.cache == "exact" else MOST_STALE
         self._generator.manual_seed(self._sampling.seed or 0)
-        if not self._passes.model.shape.block:
+        if not self._runner.model.shape.block:
             self.cached, self._stale, self._serves = [], 0, min(1, self._most_stale)
 
     def end(self) -> None:
@@ -72,7 +72,7 @@ class Sequence:
             users = [self, *self._others(len(questions) - len(predicted) - 1)]
             here = questions[len(predicted) : len(predicted) + len(users)]
             asked = [user.ask(question) for user, question in zip(users, here, strict=True)]
-            said = self._passes.predict(asked)
+            said = self._runner.predict(asked)
             for user, question, answer in zip(users, asked, said, strict=True):
                 user.passed(question, answer)
             predicted += [answer.predictions for answer in said]
@@ -90,7 +90,7 @@ class Sequence:
         )
         asked, alone = self.ask(question), other.ask(nothing)
         asked.guide = other.slot
-        answers = self._passes.predict([asked, alone])
+        answers = self._runner.predict([asked, alone])
         self.passed(asked, answers[0])
         other.passed(alone, answers[1])
         return answers[0].predictions
@@ -109,7 +109,7 @@ class Sequence:
         tokens = [*question.before, *question.canvas, *question.after]
         self._adopt(tokens)
         start = len(question.before)
-        shape, shift = self._passes.model.shape, self._passes.shift
+        shape, shift = self._runner.model.shape, self._runner.shift
         if shape.block:
             kept = common(self.cached, tokens) if question.pad == self._pad else 0
             whole = max(0, (kept + question.pad) // shape.block * shape.block - question.pad)
@@ -129,7 +129,7 @@ class Sequence:
         """
         for other in self._borrowed:
             if other.cached == tokens != self.cached:
-                self._passes.copy(other.slot, self.slot)
+                self._runner.copy(other.slot, self.slot)
                 self.cached = other.cached
 
     def _fresh(self, tokens: list[int], canvas: range) -> bool:

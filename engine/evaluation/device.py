@@ -104,8 +104,8 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
     config = checkpoint.read_config(model)
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
         raise EngineError("DiffusionGemma runs in transformers' own passes, which this bench does not know")
-    loaded, passes = public.ready(model, config, devices, choice.family)
-    backend = public.made(loaded, passes, choice.sampling)
+    loaded, passes = public.load_runner(model, config, devices, choice.family)
+    backend = public.make_backend(loaded, passes, choice.sampling)
     engine = Engine(backend, model)
     engine.fill(public.WARM_UP, threading.Event())
     best = copy_bandwidth(where), matrix_rate(where, dtype)

@@ -131,7 +131,7 @@ async def _completed(request: Request, service: Service, api: Api) -> Response:
 
 async def _answers(service: Service, asked: list[CompletionRequest], user: str, session: str) -> list[Answer]:
     """In order. As many as there is room for are filled together; where one fails, the others are cancelled."""
-    room = asyncio.Semaphore(service.scheduler.room)
+    room = asyncio.Semaphore(service.scheduler.concurrency)
 
     async def answer(question: CompletionRequest) -> Answer:
         async with room:

@@ -119,7 +119,7 @@ class Head(msgspec.Struct, frozen=True):
 class Api(Protocol):
     """How one API writes and reads. `done` comes after a stream's last event."""
 
-    done = b"data: [DONE]\n\n"
+    done: bytes = b"data: [DONE]\n\n"
 
     def requests(self, body: bytes) -> list[CompletionRequest]:
         """One for each choice, in order. Raises BadRequest, msgspec.ValidationError and msgspec.DecodeError."""

@@ -186,7 +186,7 @@ def test_the_least_context_is_enough_to_fill(family: str, change: dict[str, obje
     change_config(folder, **change)
     read = load(folder)
     request = FillRequest(prefix=tiny.TEXT * 9, suffix=tiny.TEXT, max_tokens=12, copies=False)
-    assert public.made(read, public.prepared(read)).fill(request, threading.Event()).tokens > 0
+    assert public.make_backend(read, public.make_runner(read)).fill(request, threading.Event()).tokens > 0
 
 
 @pytest.mark.parametrize(

@@ -70,11 +70,11 @@ def test_passes_compile_whole_and_not_again_whatever_is_asked(
 ) -> None:
     """A break raises. One graph of a block and one of the summary for a sequence alone, and the same for several."""
     read = loaded(family, tmp_path)
-    plain = [public.made(read, public.prepared(read)).fill(gap, threading.Event()) for gap in GAPS]
+    plain = [public.make_backend(read, public.make_runner(read)).fill(gap, threading.Event()) for gap in GAPS]
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     monkeypatch.setattr(public, "compiler", lambda device: "eager")
-    backend = public.made(read, public.prepared(read))
+    backend = public.make_backend(read, public.make_runner(read))
     fills = []
     for gap in GAPS:
         fills.append(backend.fill(gap, threading.Event()))
@@ -82,13 +82,13 @@ def test_passes_compile_whole_and_not_again_whatever_is_asked(
         assert graphs == (4 if not read.plan.shape.block and read.vocabulary.infill.expand is None else 2)
     assert not torch._dynamo.utils.counters["graph_break"]
     assert [fill.text for fill in fills] == [fill.text for fill in plain]
-    assert len(backend._spare.queue[-1]._passes._buckets) > 2  # of several shapes
+    assert len(backend._spare.queue[-1]._runner._buckets) > 2  # of several shapes
 
 
 def test_a_captured_pass_reads_its_numbers_from_where_it_was_captured(tmp_path: Path) -> None:
     """A graph sees only what is written to the tensors that it was captured with, and answers in one of its own."""
     read = loaded("dream", tmp_path)
-    plain = [public.made(read, public.prepared(read)).fill(gap, threading.Event()) for gap in GAPS]
+    plain = [public.make_backend(read, public.make_runner(read)).fill(gap, threading.Event()) for gap in GAPS]
     captures = []
 
     def captured(run: partial[Tensor]) -> Callable[[], Tensor]:
@@ -96,9 +96,9 @@ def test_a_captured_pass_reads_its_numbers_from_where_it_was_captured(tmp_path: 
         captures.append(run.args[:2])
         return lambda: found.copy_(run())
 
-    passes = public.prepared(read)
+    passes = public.make_runner(read)
     passes._buckets.capture = captured  # type: ignore[assignment]
-    backend = public.made(read, passes)
+    backend = public.make_backend(read, passes)
     for _ in range(2):
         assert [backend.fill(gap, threading.Event()).text for gap in GAPS] == [fill.text for fill in plain]
     assert len(captures) == len(set(captures)) == len(passes._buckets)
@@ -107,11 +107,11 @@ def test_a_captured_pass_reads_its_numbers_from_where_it_was_captured(tmp_path: 
 @pytest.mark.parametrize("family", ["llada", "sdar"])
 def test_what_is_captured_at_load_is_what_fills_take(family: str, tmp_path: Path) -> None:
     read = loaded(family, tmp_path)
-    passes = public.prepared(read)
-    backend = public.made(read, passes)
+    passes = public.make_runner(read)
+    backend = public.make_backend(read, passes)
     for gap in GAPS:
         backend.fill(msgspec.structs.replace(gap, max_tokens=64), threading.Event())
-    taken, ready = sizes(passes), set(public.expected(read))
+    taken, ready = sizes(passes), set(public.warm_up_shapes(read))
     assert len(taken) > 2
     assert taken <= ready
     for each in ready - taken:
@@ -137,7 +137,7 @@ def same(ours: CanvasPredictions, theirs: CanvasPredictions) -> None:
 def test_alternatives_are_one_pass_and_as_good_as_apart(family: str, tmp_path: Path) -> None:
     read = loaded(family, tmp_path)
     passes = BatchRunner(read.model, read.plan.infill.shift, slots=3, capacity=64)
-    backend = public.made(read, passes)
+    backend = public.make_backend(read, passes)
     ran = counted(passes)
     apart = []
     for question in questions(5):
@@ -176,7 +176,7 @@ def counted(passes: BatchRunner) -> list[int]:
 def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path: Path) -> None:
     read = loaded("dream", tmp_path)
     passes = BatchRunner(read.model, True, slots=3, capacity=64)
-    own = public.made(read, passes)._spare.get()
+    own = public.make_backend(read, passes)._spare.get()
     own.begin()
     first = own.predict(questions(3))
     asked = own.ask(questions(3)[1])
@@ -188,7 +188,7 @@ def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path:
 def test_concurrent_requests_share_passes_and_get_what_they_would_get_alone(tmp_path: Path) -> None:
     read = loaded("dreamon", tmp_path)
     passes = BatchRunner(read.model, True, slots=4, capacity=512)
-    backend = public.made(read, passes)
+    backend = public.make_backend(read, passes)
     gaps = [FillRequest(prefix=f"a{n} = ", suffix="\n", max_tokens=12) for n in range(8)]
     alone = [backend.fill(gap, threading.Event()) for gap in gaps]
     ran = counted(passes)

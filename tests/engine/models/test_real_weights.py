@@ -32,7 +32,7 @@ def folder() -> Path:
 def backend(folder: Path) -> public.Public:
     config = checkpoint.read_config(str(folder))
     read = checkpoint.load(str(folder), config, CPU, torch.float32, "autoregressive")
-    return public.made(read, public.prepared(read))
+    return public.make_backend(read, public.make_runner(read))
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def loaded(family: str, at: Path) -> checkpoint.Checkpoint:
 @pytest.fixture(scope="module")
 def llada(tmp_path_factory: pytest.TempPathFactory) -> public.Public:
     read = loaded("llada", tmp_path_factory.mktemp("llada"))
-    return public.made(read, public.prepared(read))
+    return public.make_backend(read, public.make_runner(read))
 
 
 def fill(backend: public.Public, **options: Any) -> Fill:
@@ -111,10 +111,10 @@ def test_suppressed_tokens_are_not_written(llada: public.Public) -> None:
 def test_exact_is_the_default_and_fast_takes_what_is_around_the_canvas_as_it_was(tmp_path: Path) -> None:
     read = loaded("dream", tmp_path)
     rows: list[int] = []
-    passes = public.prepared(read)
+    passes = public.make_runner(read)
     run = passes._passed
     passes._passed = lambda asked, kind: rows.append(kind.rows) or run(asked, kind)  # type: ignore[method-assign, func-returns-value]
-    backend = public.made(read, passes)
+    backend = public.make_backend(read, passes)
     request = msgspec.structs.replace(REQUEST, prefix=tiny.TEXT, max_lines=1)
     texts = {}
     for cache in (None, "exact", "fast"):
@@ -127,7 +127,7 @@ def test_exact_is_the_default_and_fast_takes_what_is_around_the_canvas_as_it_was
 
 def test_guidance_without_a_second_sequence_is_refused(tmp_path: Path) -> None:
     read = loaded("llada", tmp_path)
-    backend = public.made(read, BatchRunner(read.model, False, slots=1, capacity=512))
+    backend = public.make_backend(read, BatchRunner(read.model, False, slots=1, capacity=512))
     with pytest.raises(EngineError, match="cfg_scale needs a second sequence"):
         fill(backend, cfg_scale=1.0)
 
@@ -135,7 +135,7 @@ def test_guidance_without_a_second_sequence_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, public.Public]:
     read = {name: loaded(name, tmp_path_factory.mktemp(name)) for name in ("llada", "dreamon", "sdar")}
-    return {name: public.made(each, public.prepared(each)) for name, each in read.items()}
+    return {name: public.make_backend(each, public.make_runner(each)) for name, each in read.items()}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_an_option_without_effect_is_refused(
 def test_options_of_the_checkpoint_are_not_refused_and_count_for_the_requests(tmp_path: Path) -> None:
     usual = Sampling(alg="entropy", threshold=0.5, left_pad=True, cache="exact")
     read = msgspec.structs.replace(loaded("llada", tmp_path), sampling=usual)
-    backend = public.made(read, public.prepared(read))
+    backend = public.make_backend(read, public.make_runner(read))
     assert fill(backend).pieces != fill(backend, alg_temp=1.0).pieces
 
 
@@ -255,7 +255,7 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
 
 def test_left_padding_begins_a_block_at_the_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = loaded("tiny-a2d-blocks", tmp_path)
-    backend, block = public.made(read, public.prepared(read)), read.plan.shape.block
+    backend, block = public.make_backend(read, public.make_runner(read)), read.plan.shape.block
     first: list[int] = []
     ask = Sequence.ask
     monkeypatch.setattr(Sequence, "ask", lambda self, asked: first.append(len(asked.canvas)) or ask(self, asked))

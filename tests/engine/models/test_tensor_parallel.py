@@ -22,7 +22,7 @@ REQUESTS = [
 
 
 def leader(engine: Engine) -> LeaderRunner:
-    passes = engine._backend._spare.queue[0]._passes  # type: ignore[attr-defined]
+    passes = engine._backend._spare.queue[0]._runner  # type: ignore[attr-defined]
     assert isinstance(passes, LeaderRunner)
     return passes
 

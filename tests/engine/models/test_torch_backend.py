@@ -222,7 +222,7 @@ def test_a_device_out_of_memory_is_one_sentence_and_not_the_end(tmp_path: Path) 
     backend = load(str(tiny.FAMILIES["sdar"](tmp_path)[0]), "cpu")
     assert isinstance(backend, Public)
     expected = fill(backend)
-    passes = backend._spare.queue[0]._passes  # type: ignore[attr-defined]
+    passes = backend._spare.queue[0]._runner  # type: ignore[attr-defined]
     model = passes.model
 
     def fails(*_: object) -> None:

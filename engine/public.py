@@ -77,12 +77,12 @@ def dtype_on(device: torch.device) -> torch.dtype:
 
 def make_runner(read: checkpoint.Checkpoint) -> BatchRunner:
     """The passes of a model; on a GPU, those that fills take are captured, with progress."""
-    room, device = read.room, read.model.embed.weight.device
+    memory, device = read.memory, read.model.embed.weight.device
     runner = BatchRunner(
         read.model,
         read.plan.infill.shift,
-        slots=room.slots,
-        capacity=room.capacity,
+        slots=memory.slots,
+        capacity=memory.capacity,
         compiler=compiler(device),
     )
     if device.type == "cuda":
@@ -98,9 +98,9 @@ def warm_up_shapes(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, i
     if block:
         canvases = [(0, block)]
     elif probed:
-        canvases = [(None if read.room.slots > 1 else 0, CANVAS), *((0, size) for size in length.SIZES)]
+        canvases = [(None if read.memory.slots > 1 else 0, CANVAS), *((0, size) for size in length.SIZES)]
     sizes = {(slot, bucket(size)) for slot, size in canvases}
-    most = bucket(min(read.room.window + CANVAS, read.room.capacity))
+    most = bucket(min(read.memory.window + CANVAS, read.memory.capacity))
     return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in SIZES if size <= rows <= most]
 
 
@@ -110,7 +110,7 @@ def make_backend(read: checkpoint.Checkpoint, runner: BatchRunner, sampling: Sam
     for slot in reversed(range(runner.slots)):
         spare.put(Sequence(runner, slot, spare))
     usual = sampling.over(read.sampling.over(USUAL))
-    backend = Public(spare, read.model.shape, read.vocabulary, read.room.window, runner.capacity, usual)
+    backend = Public(spare, read.model.shape, read.vocabulary, read.memory.window, runner.capacity, usual)
     backend.require(sampling, drafts=True)
     return backend
 

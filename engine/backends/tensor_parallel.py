@@ -122,8 +122,7 @@ class RankRunner(BatchRunner):
     """The passes of one rank."""
 
     def __init__(self, read: checkpoint.Checkpoint) -> None:
-        room = read.room
-        super().__init__(read.model, read.plan.infill.shift, slots=room.slots, capacity=room.capacity)
+        super().__init__(read.model, read.plan.infill.shift, slots=read.memory.slots, capacity=read.memory.capacity)
         self._buckets.capture = None
 
 

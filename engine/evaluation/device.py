@@ -112,7 +112,7 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
     costs = Costs(
         model=model,
         device=" and ".join(map(device_name, devices)),
-        room=str(loaded.room),
+        room=str(loaded.memory),
         peak_gb=None,
         copy_gb_s=best[0] / 1e9,
         matrix_tflop_s=best[1] / 1e12,
@@ -133,7 +133,7 @@ def _counts(passes: BatchRunner) -> list[int]:
 
 def _sizes(passes: BatchRunner, loaded: checkpoint.Checkpoint) -> list[tuple[int, int]]:
     """Sequences and rows of the passes that are timed: a canvas, and half a window with its canvas."""
-    rows = (bucket(public.CANVAS // 2), bucket(min(loaded.room.window, loaded.plan.shape.context) // 2))
+    rows = (bucket(public.CANVAS // 2), bucket(min(loaded.memory.window, loaded.plan.shape.context) // 2))
     return [(count, each) for count in _counts(passes) for each in rows]
 
 

@@ -41,7 +41,7 @@ class Checkpoint(msgspec.Struct):
     plan: Plan
     model: Transformer
     vocabulary: Vocabulary
-    room: MemoryPlan
+    memory: MemoryPlan
     sampling: Sampling = Sampling()  # of its generation_config.json
 
 

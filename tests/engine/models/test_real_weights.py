@@ -70,7 +70,7 @@ def test_a_line_begins_as_the_tokenizer_has_it(plain: public.Public, before: str
 def test_int8_completes_it_too(folder: Path, plain: public.Public, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = checkpoint.load(
         str(folder), checkpoint.read_config(str(folder)), CPU, torch.float32, "autoregressive"
-    ).room
+    ).memory
     monkeypatch.setattr(memory_plan, "fit", lambda *_: msgspec.structs.replace(chosen, int8=True))
     narrow = backend(folder).fill(SUM, threading.Event())
     wide = plain.fill(SUM, threading.Event())

@@ -35,7 +35,6 @@ from engine.retrieval import copying
 from engine.retrieval.copy_weights import PUBLIC
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
-REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
 SUB_BLOCK = 8  # rows of a long block that are unmasked together
 USUAL = Sampling(cache="exact")
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
@@ -230,7 +229,6 @@ class Public(Backend):
             rule=_rule(request, unmasking.above() if block else unmasking.within()),
             passes=passes,
             span=SUB_BLOCK if block > SUB_BLOCK else 0,
-            revoke=REVOKE if passes >= presets.PASSES["quality"] and request.drafts else 0.0,
             lead=self._infill.lead,
         )
         if request.drafts:

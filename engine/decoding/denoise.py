@@ -53,7 +53,6 @@ def unmask(model: CanvasRunner, task: Task, canvas: Canvas, policy: Policy, limi
     where they do not, the canvas is denoised.
     """
     passes, copier = 0, task.copier
-    revoked: set[int] = set()
     while not limits.late():
         allowed = task.allowed(canvas)
         open_rows = canvas.open_rows()
@@ -67,19 +66,16 @@ def unmask(model: CanvasRunner, task: Task, canvas: Canvas, policy: Policy, limi
         )
         [predictions] = limits.predict(model, [question])
         passes += 1
-        if policy.revoke and passes < policy.passes:
-            unmasking.revoke(canvas, predictions, open_rows, policy.revoke, revoked)
         if copier and not _agreed(copier, canvas, predictions, start, copied):
             copier = None  # for this canvas: what else the pass says was said beside a wrong copy
         else:
             _choose(canvas, predictions, open_rows[len(copied) :], policy, passes, None if copied else allowed)
         task.settle(canvas)
-        _show(task, canvas, policy, limits)
+        _show(task, canvas, limits)
 
 
-def _show(task: Task, canvas: Canvas, policy: Policy, limits: Limits) -> None:
-    """What is unmasked may be taken back where a policy revokes, and then nothing is said to stay."""
-    stays = 0 if policy.revoke else canvas.written()
+def _show(task: Task, canvas: Canvas, limits: Limits) -> None:
+    stays = canvas.written()
     rest = (None if token == canvas.mask else token for token in canvas.tokens[stays:])
     limits.show(DecodedTokens([*task.done, *canvas.tokens[:stays]]), list(rest))
 

@@ -7,7 +7,7 @@ would take what comes for what it makes.
 
 Sources: Fast-dLLM (arXiv 2505.22618: a threshold), EB (arXiv 2505.24857: an entropy bound), Dream (generation_utils.py:
 origin, maskgit_plus, topk_margin, entropy, and its falling shares), LLaDA (generate.py: low_confidence, random, equal
-shares), Open-dLLM (generation_utils.py: p2, arXiv 2502.03540), WINO (arXiv 2507.18578: what is taken back).
+shares), Open-dLLM (generation_utils.py: p2, arXiv 2502.03540).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 
 from engine.contract import Refusal, Sampling
-from engine.decoding.canvas import Canvas
 from engine.decoding.runner import CanvasPredictions
 
 THRESHOLD = 0.9  # NVlabs/Fast-dLLM, llada/eval.md; defaults elsewhere: SDAR 0.85, Stable-DiffCoder 0.95
@@ -129,17 +128,6 @@ def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
 # ---------------------------------------------------------------- masked again
 
 
-def revoke(canvas: Canvas, predictions: CanvasPredictions, open_rows: list[int], bar: float, revoked: set[int]) -> None:
-    """Mask the rows that were unmasked before these predictions and whose token they give less than `bar`: the model
-    sees more of the canvas now (WINO). A row is taken back once, so that decoding ends.
-    """
-    before = set(range(len(predictions.canvas_probabilities))) - set(open_rows) - revoked
-    for row in before:
-        if predictions.canvas_probabilities[row] < bar:
-            canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
-            revoked.add(row)
-
-
 def least_sure(predictions: CanvasPredictions, share: float) -> set[int]:
     """The rows whose predicted are the least sure, a share of all, rounded down; counted in float32, as torch does."""
     count = int(np.float32(len(predictions.tokens)) * np.float32(share))
@@ -153,16 +141,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How canvases are unmasked.
 
     `passes` are those of a canvas, or of so many rows in blocks (denoise.ROWS); of `span` rows the leftmost that has
-    an open one is considered (0: all rows), and passes are shared out to spans; `revoke` is the probability below which
-    an unmasked token is taken back. `share` of (open rows, passes before, passes) is the quota. With `remask`, the rows
-    that the model is least sure of are masked whatever they were, and all others unmasked (P2). With `lead`, the first
-    pass unmasks the first row alone.
+    an open one is considered (0: all rows), and passes are shared out to spans. `share` of (open rows, passes before,
+    passes) is the quota. With `remask`, the rows that the model is least sure of are masked whatever they were, and all
+    others unmasked (P2). With `lead`, the first pass unmasks the first row alone.
     """
 
     rule: Rule
     passes: int
     span: int = 0
-    revoke: float = 0.0
     share: Callable[[int, int, int], float] = even
     remask: bool = False
     lead: bool = False
@@ -188,7 +174,6 @@ def chosen(sampling: Sampling, usual: Policy, ends: frozenset[int], one_each: bo
     policy = msgspec.structs.replace(usual, span=sampling.block_length or usual.span)
     if sampling.alg is None and sampling.threshold is None:
         return policy
-    policy = msgspec.structs.replace(policy, revoke=0.0)
     if sampling.alg in (None, "confidence_threshold"):
         rule = above(THRESHOLD if sampling.threshold is None else sampling.threshold)
         return msgspec.structs.replace(policy, rule=rule, share=even if sampling.alg is None else one)

@@ -21,7 +21,7 @@ from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks, unmask
 from engine.decoding.limits import Limits
 from engine.decoding.runner import CanvasPredictions, ForwardInput, Gap
-from engine.decoding.unmasking import Policy, above, left_to_right, revoke, within
+from engine.decoding.unmasking import Policy, above, left_to_right, within
 from engine.models import checkpoint
 from engine.retrieval.copying import Copier
 
@@ -79,13 +79,9 @@ def limits(tokens: int = 64, deadline_ms: float | None = None, cancel: threading
     return Limits(request, Letters(), cancel or threading.Event())
 
 
-def predictions(
-    probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None
-) -> CanvasPredictions:
-    size = len(probabilities)
-    return CanvasPredictions(
-        [5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size, probabilities, probabilities
-    )
+def predictions(probabilities: list[float], entropies: list[float] | None = None) -> CanvasPredictions:
+    nothing = [0.0] * len(probabilities)
+    return CanvasPredictions([5] * len(nothing), probabilities, entropies or nothing, nothing, probabilities)
 
 
 def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the_quota() -> None:
@@ -200,29 +196,6 @@ def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
     )
     assert canvas.open_rows() == []
     assert used.passes < 40
-
-
-def test_a_token_that_is_no_longer_believed_is_taken_back_once() -> None:
-    canvas = Canvas([5, 6, MASK], [0.9, 0.9, 1.0], MASK)
-    revoked: set[int] = set()
-    revoke(canvas, predictions([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
-    assert canvas.tokens == [MASK, 6, MASK]
-    canvas.tokens[0] = 7
-    revoke(canvas, predictions([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
-    assert canvas.tokens == [7, 6, MASK]
-
-
-def test_remasking_repairs_a_token_that_was_revealed_too_early() -> None:
-    """Row 0 is a wrong prediction until row 1 is seen."""
-
-    def says(asked: ForwardInput) -> list[tuple[int, float]]:
-        return [(4, 0.99) if asked.canvas[1] == 6 else (3, 0.95), (6, 0.5)]
-
-    for bar, first in ((0.0, 3), (0.2, 4)):
-        canvas = Canvas.masked(MASK, 3)
-        policy = Policy(rule=above(0.9), passes=9, revoke=bar)
-        unmask(Scripted(lambda asked: [*says(asked), (8, 0.3)]), task(), canvas, policy, limits())
-        assert canvas.tokens == [first, 6, 8]
 
 
 def test_the_length_probe_takes_the_length_that_the_model_is_surest_of() -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
 from engine.contract import EngineError
 from engine.models.transformer import Shape
 
@@ -39,19 +37,15 @@ def options(config: Mapping[str, Any], name: str, built: Mapping[str, tuple[obje
         raise EngineError(f"{name} has layer_types other than {FULL!r}, and Inpaint runs that only")
 
 
-def shape(found: Shape, name: str, family: str, in_blocks: bool) -> None:
-    """Raises EngineError where a size is none, or sizes do not fit together."""
-    try:
-        msgspec.convert(msgspec.to_builtins(found), Shape)
-    except msgspec.ValidationError as error:
-        raise _senseless(name, family, str(error)) from None
+def shape(found: Shape, in_blocks: bool) -> None:
+    """Raises ValueError where sizes do not fit together."""
     if found.heads % found.kv_heads:
-        raise _senseless(name, family, "heads must be a multiple of those of keys and values")
+        raise ValueError("heads must be a multiple of those of keys and values")
     if not found.learned_positions and found.head_dim % 2:
-        raise _senseless(name, family, "heads that turn with the position have an even size")
+        raise ValueError("heads that turn with the position have an even size")
     largest = min(LARGEST_BLOCK, found.context // 2)
     if in_blocks and not 1 <= found.block <= largest:
-        raise _senseless(name, family, f"blocks of {found.block} tokens; they have 1 to {largest}")
+        raise ValueError(f"blocks of {found.block} tokens; they have 1 to {largest}")
 
 
 def ids(tokens: Iterable[int], rows: int, name: str) -> None:
@@ -71,7 +65,3 @@ def mask(token: int, others: Iterable[int | None], name: str) -> None:
             f"{name} has the token {token} as its mask, and to end a text, expand or delete as well; "
             "its tokenizer and config.json do not belong together"
         )
-
-
-def _senseless(name: str, family: str, why: str) -> EngineError:
-    return EngineError(f"the config.json of {name} describes no {family} model ({why})")

@@ -26,9 +26,8 @@ from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models.transformer import Transformer, visible
 
 SUPPRESSED = 9
-EXTRA = (
-    6 + SUPPRESSED
-)  # numbers of a sequence besides its rows: total, begin and end of canvas, constrained row, guide, pad
+# numbers of a sequence besides its rows: total, begin and end of canvas, constrained row, guide, pad, suppressed tokens
+EXTRA = 6 + SUPPRESSED
 
 
 class SequencePass(msgspec.Struct):
@@ -41,7 +40,7 @@ class SequencePass(msgspec.Struct):
     begin: int
     total: int
     start: int
-    question: ForwardInput
+    model_input: ForwardInput
     generator: torch.Generator | None = None
     sampling: Sampling = Sampling()
     guide: int | None = None
@@ -100,20 +99,20 @@ class BatchRunner:
         self._constrained = [False] * slots  # whether a sequence's row of the last pass was constrained
         self._noise: dict[int, Tensor] = {}
         self._waiting: list[PassGroup] = []
-        self._door, self._turn = threading.Lock(), threading.Lock()
+        self._waiting_lock, self._pass_lock = threading.Lock(), threading.Lock()
 
     def predict(self, asked: list[SequencePass]) -> list[PassResult]:
         """One pass for these, of different slots, and for what other threads asked for meanwhile."""
         kind = BatchShape(
             bucket(max(len(each.tokens) for each in asked)),
-            bucket(max(len(each.question.canvas) for each in asked)),
+            bucket(max(len(each.model_input.canvas) for each in asked)),
             any(sampling.shapes(each.sampling) for each in asked),
             any(each.guide is not None for each in asked),
         )
         group = PassGroup(asked, kind, Future())
-        with self._door:
+        with self._waiting_lock:
             self._waiting.append(group)
-        with self._turn:
+        with self._pass_lock:
             while not group.answer.done():
                 self._serve()
         return group.answer.result()
@@ -121,7 +120,7 @@ class BatchRunner:
     @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
         """The keys and values of one slot to another."""
-        with self._turn:
+        with self._pass_lock:
             self._copied(source, target)
 
     def _copied(self, source: int, target: int) -> None:
@@ -129,7 +128,7 @@ class BatchRunner:
 
     def _serve(self) -> None:
         """Pass what waits longest, and all that fits its bucket."""
-        with self._door:
+        with self._waiting_lock:
             kind = self._waiting[0].kind
             batch = [each for each in self._waiting if each.kind == kind]
             self._waiting = [each for each in self._waiting if each not in batch]
@@ -157,7 +156,7 @@ class BatchRunner:
             if kind.shaped:
                 self._noise[kind.canvas][each.slot].uniform_(generator=each.generator)
         found = place().cpu().numpy()  # the host waits here, once a pass
-        return [_said(found[:, 0 if alone is not None else each.slot], each) for each in asked]
+        return [_result(found[:, 0 if alone is not None else each.slot], each) for each in asked]
 
     def _idle(self, kind: BatchShape) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The numbers of a sequence that passes nothing but padding."""
@@ -169,13 +168,13 @@ class BatchRunner:
 
     def _constrain(self, asked: SequencePass) -> None:
         """Which tokens the constrained row may be; nothing is copied where there was none and is none."""
-        constrained = asked.question.allowed is not None
+        constrained = asked.model_input.allowed is not None
         if not constrained and not self._constrained[asked.slot]:
             return
         allowed = self._allowed_host[asked.slot]
         allowed.fill_(not constrained)
-        if asked.question.allowed is not None:
-            allowed[asked.question.allowed[1]] = True
+        if asked.model_input.allowed is not None:
+            allowed[asked.model_input.allowed[1]] = True
         self._allowed[asked.slot].copy_(allowed, non_blocking=True)
         self._constrained[asked.slot] = constrained
 
@@ -194,7 +193,7 @@ class BatchRunner:
 
     def warm_up(self, slot: int | None, rows: int, canvas: int) -> None:
         """Compile and capture the pass of a bucket, of one slot or (None) all, before it is asked for."""
-        with self._turn, torch.inference_mode():
+        with self._pass_lock, torch.inference_mode():
             self._bucket(slot, BatchShape(rows, canvas))
 
     def _pass(self, alone: int | None, kind: BatchShape, dials: Tensor, numbers: Tensor) -> Tensor:
@@ -222,22 +221,22 @@ class BatchRunner:
 
 
 def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: SequencePass, kind: BatchShape) -> None:
-    question, rows, passed = asked.question, kind.rows, len(asked.tokens)
+    model_input, rows, passed = asked.model_input, kind.rows, len(asked.tokens)
     numbers[:passed] = asked.tokens
     numbers[rows : rows + passed] = np.arange(asked.begin, asked.begin + passed)
-    numbers[2 * rows : 2 * rows + len(question.canvas)] = question.canvas
-    constrained = 0 if question.allowed is None else question.allowed[0]
-    suppressed = (question.suppressed * SUPPRESSED)[:SUPPRESSED]
+    numbers[2 * rows : 2 * rows + len(model_input.canvas)] = model_input.canvas
+    constrained = 0 if model_input.allowed is None else model_input.allowed[0]
+    suppressed = (model_input.suppressed * SUPPRESSED)[:SUPPRESSED]
     guide = asked.slot if asked.guide is None else asked.guide
-    stop = asked.start + len(question.canvas)
-    numbers[-EXTRA:] = [asked.total, asked.start, stop, constrained, guide, question.pad, *suppressed]
+    stop = asked.start + len(model_input.canvas)
+    numbers[-EXTRA:] = [asked.total, asked.start, stop, constrained, guide, model_input.pad, *suppressed]
 
 
-def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: SequencePass) -> PassResult:
+def _result(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: SequencePass) -> PassResult:
     tokens, chosen, entropies, current_chances, shaped, margins, agrees, drift = found[
-        :, : len(asked.question.canvas)
+        :, : len(asked.model_input.canvas)
     ].tolist()
-    current = asked.question.canvas
+    current = asked.model_input.canvas
     predictions = CanvasPredictions(
         [int(each) for each in tokens], chosen, entropies, current_chances, shaped, margins, bool(agrees[0]), current
     )

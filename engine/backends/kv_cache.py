@@ -147,16 +147,16 @@ class CausalRunner(ABC):
         """
         return DecodedTokens()
 
-    def predict(self, questions: list[ForwardInput]) -> list[LogitPredictions]:
+    def predict(self, inputs: list[ForwardInput]) -> list[LogitPredictions]:
         """See ModelRunner.predict; a pass each, of drafts that are read."""
-        return [self._predict(question) for question in questions]
+        return [self._predict(model_input) for model_input in inputs]
 
-    def _predict(self, question: ForwardInput) -> LogitPredictions:
-        read = question.read
+    def _predict(self, model_input: ForwardInput) -> LogitPredictions:
+        read = model_input.read
         assert read is not None
-        text = [*question.before, *question.canvas[:read]]
-        self.truncate(min(common(self.sequence, text), len(question.before) - 1))
-        first = None if question.allowed is None else np.asarray(question.allowed[1])
+        text = [*model_input.before, *model_input.canvas[:read]]
+        self.truncate(min(common(self.sequence, text), len(model_input.before) - 1))
+        first = None if model_input.allowed is None else np.asarray(model_input.allowed[1])
         return self._pass(text[len(self.sequence) :], read + 1, first)
 
     def _pass(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> LogitPredictions:

@@ -63,32 +63,32 @@ class Sequence:
         while self._borrowed:
             self._spare.put(self._borrowed.pop())
 
-    def predict(self, questions: list[ForwardInput]) -> list[CanvasPredictions]:
+    def predict(self, inputs: list[ForwardInput]) -> list[CanvasPredictions]:
         """One pass, or as few as there are slots for."""
         if self._sampling.cfg_scale:
-            return [self._guided(question) for question in questions]
+            return [self._guided(model_input) for model_input in inputs]
         predicted: list[CanvasPredictions] = []
-        while len(predicted) < len(questions):
-            users = [self, *self._others(len(questions) - len(predicted) - 1)]
-            here = questions[len(predicted) : len(predicted) + len(users)]
-            asked = [user.ask(question) for user, question in zip(users, here, strict=True)]
+        while len(predicted) < len(inputs):
+            users = [self, *self._others(len(inputs) - len(predicted) - 1)]
+            here = inputs[len(predicted) : len(predicted) + len(users)]
+            asked = [user.ask(model_input) for user, model_input in zip(users, here, strict=True)]
             said = self._runner.predict(asked)
-            for user, question, answer in zip(users, asked, said, strict=True):
-                user.passed(question, answer)
+            for user, model_input, answer in zip(users, asked, said, strict=True):
+                user.passed(model_input, answer)
             predicted += [answer.predictions for answer in said]
         return predicted
 
-    def _guided(self, question: ForwardInput) -> CanvasPredictions:
+    def _guided(self, model_input: ForwardInput) -> CanvasPredictions:
         """One pass, beside that of a sequence that sees the canvas alone."""
         found = self._others(1)
         if not found:
             raise EngineError("cfg_scale needs a second sequence, and all are in use; leave it out or ask again")
         [other] = found
-        mask = question.suppressed[0]
+        mask = model_input.suppressed[0]
         nothing = msgspec.structs.replace(
-            question, before=[mask] * len(question.before), after=[mask] * len(question.after)
+            model_input, before=[mask] * len(model_input.before), after=[mask] * len(model_input.after)
         )
-        asked, alone = self.ask(question), other.ask(nothing)
+        asked, alone = self.ask(model_input), other.ask(nothing)
         asked.guide = other.slot
         answers = self._runner.predict([asked, alone])
         self.passed(asked, answers[0])
@@ -104,23 +104,23 @@ class Sequence:
             self._borrowed[-1].begin(msgspec.structs.replace(self._sampling, cfg_scale=None))
         return self._borrowed[:count]
 
-    def ask(self, question: ForwardInput) -> SequencePass:
-        """The pass that the question takes."""
-        tokens = [*question.before, *question.canvas, *question.after]
+    def ask(self, model_input: ForwardInput) -> SequencePass:
+        """The pass that the model_input takes."""
+        tokens = [*model_input.before, *model_input.canvas, *model_input.after]
         self._adopt(tokens)
-        start = len(question.before)
+        start = len(model_input.before)
         shape, shift = self._runner.model.shape, self._runner.shift
         if shape.block:
-            kept = common(self.cached, tokens) if question.pad == self._pad else 0
-            whole = max(0, (kept + question.pad) // shape.block * shape.block - question.pad)
-            begin, end, self._pad = min(whole, start - shift), len(tokens), question.pad
-        elif self._fresh(tokens, range(start, start + len(question.canvas))):
-            begin, end = start - shift, start + len(question.canvas)
+            kept = common(self.cached, tokens) if model_input.pad == self._pad else 0
+            whole = max(0, (kept + model_input.pad) // shape.block * shape.block - model_input.pad)
+            begin, end, self._pad = min(whole, start - shift), len(tokens), model_input.pad
+        elif self._fresh(tokens, range(start, start + len(model_input.canvas))):
+            begin, end = start - shift, start + len(model_input.canvas)
         else:
             begin, end = 0, len(tokens)
         self.cached = self.cached[:begin]  # should the pass fail, the rest is lost
         return SequencePass(
-            self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator, self._sampling
+            self.slot, tokens[begin:end], begin, len(tokens), start, model_input, self._generator, self._sampling
         )
 
     def _adopt(self, tokens: list[int]) -> None:
@@ -139,10 +139,10 @@ class Sequence:
 
     def passed(self, asked: SequencePass, said: PassResult) -> None:
         """Remember what is held now. After a refresh, keys and values serve longer or shorter as they had drifted."""
-        question = asked.question
-        tokens = [*question.before, *question.canvas, *question.after]
+        model_input = asked.model_input
+        tokens = [*model_input.before, *model_input.canvas, *model_input.after]
         if self.encoded is None:
-            self.encoded = len(asked.tokens) - len(question.canvas)
+            self.encoded = len(asked.tokens) - len(model_input.canvas)
         whole = len(asked.tokens) == len(tokens)
         self._stale = 0 if whole else self._stale + 1
         if whole and self._comparable:

@@ -61,10 +61,10 @@ def unmask(model: CanvasRunner, task: Task, canvas: Canvas, policy: Policy, limi
         copied = _copied(copier, task, canvas, allowed, limits) if copier else []
         stands, start = list(canvas.tokens), open_rows[0]
         stands[start : start + len(copied)] = copied
-        question = ForwardInput(
+        model_input = ForwardInput(
             task.gap.before, stands, task.gap.after, task.suppressed(canvas), allowed, pad=task.gap.pad
         )
-        [predictions] = limits.predict(model, [question])
+        [predictions] = limits.predict(model, [model_input])
         passes += 1
         if copier and not _agreed(copier, canvas, predictions, start, copied):
             copier = None  # for this canvas: what else the pass says was said beside a wrong copy

@@ -62,8 +62,8 @@ def decode(
             break
         after = copier.ahead[len(draft) : len(draft) + 1] or [mask]
         row = None if allowed is None else (0, allowed)
-        question = ForwardInput(text, [*draft, *after], suppressed=list(suppressed), allowed=row, read=len(draft))
-        [predictions] = limits.predict(model, [question])
+        model_input = ForwardInput(text, [*draft, *after], suppressed=list(suppressed), allowed=row, read=len(draft))
+        [predictions] = limits.predict(model, [model_input])
         chosen = _chosen(draft, predictions, copier, choose, allowed)
         going = limits.commit(written, chosen)
         if going and request.trust < 1:

@@ -80,10 +80,10 @@ class Limits:
         self.passes += 1
         self.first_pass = self.first_pass or time.perf_counter() - self.started
 
-    def predict(self, model: ModelRunner[P], questions: list[ForwardInput]) -> Sequence[P]:
+    def predict(self, model: ModelRunner[P], inputs: list[ForwardInput]) -> Sequence[P]:
         """One pass. Raises Cancelled before it."""
         self.check()
-        predicted = model.predict(questions)
+        predicted = model.predict(inputs)
         self.passed()
         return predicted
 

@@ -68,8 +68,8 @@ class ModelRunner(Protocol[P]):
     @property
     def capacity(self) -> int: ...
 
-    def predict(self, questions: list[ForwardInput]) -> Sequence[P]:
-        """One pass for all of the questions, which are alternatives to one another."""
+    def predict(self, inputs: list[ForwardInput]) -> Sequence[P]:
+        """One pass for all of the inputs, which are alternatives to one another."""
 
 
 class CanvasPredictions(msgspec.Struct):

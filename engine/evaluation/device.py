@@ -206,10 +206,10 @@ def _pass(
 ) -> Pass:
     """A pass of `rows` rows, the last of which are the canvas, of so many sequences."""
     canvas = min(rows, public.CANVAS // 2)
-    question = ForwardInput([], [0] * canvas, [], [0])
+    model_input = ForwardInput([], [0] * canvas, [], [0])
     start = passes.capacity // 2
     asked = [
-        SequencePass(slot, [1] * rows, start, start + rows, start + rows - canvas, question) for slot in range(count)
+        SequencePass(slot, [1] * rows, start, start + rows, start + rows - canvas, model_input) for slot in range(count)
     ]
     spent = seconds_of(lambda: passes.predict(asked), passes.device, runs)
     shape, model = loaded.plan.shape, loaded.model

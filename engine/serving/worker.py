@@ -26,7 +26,7 @@ MEMORY = 256  # MB, of the KV memories: 8 texts of small's
 class Worker:
     def __init__(self, engine: Backend, target: BinaryIO) -> None:
         self._engine, self._target = engine, target
-        self._door = threading.Lock()
+        self._target_lock = threading.Lock()
         self._cancels: dict[int, threading.Event] = {}
         self._running = 0
         self._threads = ThreadPoolExecutor(engine.parallel)
@@ -65,7 +65,7 @@ class Worker:
         self._tell(ipc.Progressed(number, progress))
 
     def _tell(self, report: ipc.Report) -> None:
-        with self._door:
+        with self._target_lock:
             self._target.write(ipc.frame(report))
             self._target.flush()
 

@@ -181,7 +181,7 @@ def test_an_alternative_that_is_chosen_goes_on_where_its_pass_left_off(tmp_path:
     first = own.predict(questions(3))
     asked = own.ask(questions(3)[1])
     assert asked.slot == own.slot
-    assert len(asked.tokens) == len(asked.question.canvas) + 1  # the canvas and, for the shift, the row before it
+    assert len(asked.tokens) == len(asked.model_input.canvas) + 1  # the canvas and, for the shift, the row before it
     same(passes.predict([asked])[0].predictions, first[1])
 
 

@@ -137,7 +137,8 @@ def _spread(plane: NDArray[Any], width: int) -> NDArray[np.uint8]:
 
 def write(path: Path, weights: Weights, about: str) -> None:
     """Weights, and JSON about the model."""
-    write_each(path, weights.items(), about)
+    floats_first = sorted(weights.items(), key=lambda each: isinstance(each[1], Matrix))  # where they are aligned
+    write_each(path, floats_first, about)
 
 
 def write_each(path: Path, weights: Iterable[tuple[str, Matrix | NDArray[np.float32]]], about: str) -> None:

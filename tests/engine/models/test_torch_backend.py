@@ -179,11 +179,6 @@ def test_passes_are_those_asked_for_or_what_the_deadline_allows(tmp_path: Path) 
     assert backend._passes(FillRequest(prefix="", deadline_ms=10, steps=9)) == 9
 
 
-def test_crlf_files_get_crlf(tmp_path: Path) -> None:
-    backend, _ = writer(tmp_path, "a = 1\nb = 2")
-    assert fill(backend, FillRequest(prefix="x\r\n", suffix="\r\nz")).text == "a = 1\r\nb = 2"
-
-
 def test_a_fixed_length_model_is_cut_at_its_end_of_text(tmp_path: Path) -> None:
     backend, model = writer(tmp_path, "= 1", expand=False)
     assert fill(backend, FillRequest(prefix="", suffix="\n")).text == "= 1"

@@ -95,7 +95,8 @@ class FillRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A gap in a text. All models honour all of it; where one cannot, it raises EngineError.
 
     `max_lines` of None lets the model choose the length. `deadline_ms` is counted from the call of `fill`; when
-    it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a canvas.
+    it passes, decoding ends with what is verified so far. `steps` is the number of denoising passes a
+    canvas of a public model; the embedded models' drafters make one.
     `related` are other texts of the project, the likeliest to be of use first, of which is copied as of the text around
     the cursor, and `indexes` know other files; without `copies` nothing is, and without `snippets` the model is shown
     nothing of them. `files` are the absolute paths of the file at hand, of the related texts, and of further files

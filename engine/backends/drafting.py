@@ -51,13 +51,11 @@ class Drafter:
         own = {f"{OWN}{name}": np.zeros((heads, 0, dim), np.float32) for name, (_, heads, _, dim) in self._kept.items()}
         return {FEATURES: np.zeros((1, 0, self._width), np.float32), **own}
 
-    def pays(self, seconds: Seconds) -> bool:
-        """Whether tokens come faster with drafts than without, as far as is known."""
-        if not self.pace.known:
-            return True
+    def pays(self, seconds: Seconds, alone: float) -> bool:
+        """Whether tokens come faster with drafts than with passes of one row that take `alone` seconds each."""
         step = self.pace.seconds(TYPICAL)
         count = worthwhile(self.accepted, seconds, step)
-        return speed(self.accepted[:count], seconds, step) > 1 / seconds(1)
+        return speed(self.accepted[:count], seconds, step) > 1 / alone
 
     def draft(self, memory: KVCache, anchor: int, seconds: Seconds) -> DecodedTokens:
         """Drafts of what follows the anchor, which follows what is in the memory, that has room for them: as many as

@@ -147,6 +147,12 @@ class CausalRunner(ABC):
         """
         return DecodedTokens()
 
+    def settled(self) -> CausalRunner:
+        """The runner to go on with, after its first passes and drafts: without its drafter where tokens come no faster
+        with it on this machine.
+        """
+        return self
+
     def predict(self, inputs: list[ForwardInput]) -> list[LogitPredictions]:
         """See ModelRunner.predict; a pass each, of drafts that are read."""
         return [self._predict(model_input) for model_input in inputs]

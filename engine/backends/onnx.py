@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from engine import stored, unpacked
 from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
 from engine.backends.kv_cache import CausalRunner, KVCache, LogitPredictions, ModelShape, common, likeliest
+from engine.backends.pace import LAST
 from engine.contract import EngineError
 from engine.decoding.limits import DecodedTokens
+from engine.get import WEIGHTS
 from engine.stored import Matrix, Weights
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class OnnxRunner(CausalRunner):
         kept = [each for each in session.get_inputs() if each.name.startswith(("keys.", "values."))]
         empty = {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
         super().__init__(shape, empty | (drafter.parts() if drafter else {}))
-        self._session, self._drafter = session, drafter
+        self._session, self.drafter = session, drafter
         self._own = list(empty)
         self._outputs = ["token", "probability", "logits"]
         self._bound: tuple[KVCache | None, onnxruntime.IOBinding] = None, session.io_binding()
@@ -51,7 +53,7 @@ class OnnxRunner(CausalRunner):
         weights = unpacked.read(folder, shape.grown_from)
         try:
             loaded = session((folder / "graph.onnx").read_bytes(), weights, shape.threads)
-            drafter = _drafter(folder, weights, shape.threads)
+            drafter = _drafter(folder, shape, weights)
             del weights
             _trim()
             return cls(loaded, shape, drafter)
@@ -108,9 +110,9 @@ class OnnxRunner(CausalRunner):
         return binding
 
     def draft(self, text: list[int]) -> DecodedTokens:
-        """See CausalRunner.draft: nothing where drafts do not pay on this machine, or the text is not read."""
-        memory, drafter = self._memories[0], self._drafter
-        if drafter is None or not drafter.pays(self.pace.seconds):
+        """See CausalRunner.draft: nothing where the text is not read."""
+        memory, drafter = self._memories[0], self.drafter
+        if drafter is None:
             return DecodedTokens()
         self.truncate(common(self.sequence, text[:-1]))
         if len(self.sequence) < len(text) - 1:
@@ -119,15 +121,27 @@ class OnnxRunner(CausalRunner):
             self._bound = None, self._session.io_binding()
         return drafter.draft(memory, text[-1], self.pace.seconds)
 
+    def settled(self) -> CausalRunner:
+        """See CausalRunner.settled. Without a drafter rows need not come in pairs, and no features are kept."""
+        if self.drafter is None:
+            return self
+        alone = OnnxRunner(self._session, self.shape)
+        for token in [0] * LAST:
+            alone.read([token])
+        return self if self.drafter.pays(self.pace.seconds, alone.pace.seconds(1)) else alone
 
-def _drafter(folder: Path, trunk: Weights, threads: int) -> Drafter | None:
-    """The one beside a model, if there is one; embedding and head are the model's."""
-    path = folder / DRAFTER
-    if not path.exists():
+
+def _drafter(folder: Path, shape: ModelShape, trunk: Weights) -> Drafter | None:
+    """The one beside a model, or beside the one that it is a change of, if there is one; base's is shipped, though base
+    is not. Embedding and head are the model's.
+    """
+    origin = unpacked.origin_of(shape.grown_from) if shape.grown_from else folder
+    folders = [each for each in (folder, origin, WEIGHTS / origin.name) if (each / DRAFTER).exists()]
+    if not folders:
         return None
-    weights = {**stored.read(path, wide=True), "embed.weight": trunk["embed.weight"]}
-    about = msgspec.json.decode(stored.about(path), type=About)
-    return Drafter(session((folder / GRAPH).read_bytes(), weights, threads), about.accepted)
+    weights = {**stored.read(folders[0] / DRAFTER, wide=True), "embed.weight": trunk["embed.weight"]}
+    about = msgspec.json.decode(stored.about(folders[0] / DRAFTER), type=About)
+    return Drafter(session((folders[0] / GRAPH).read_bytes(), weights, shape.threads), about.accepted)
 
 
 def _trim() -> None:

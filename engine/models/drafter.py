@@ -41,11 +41,12 @@ def layer_config(trunk: TrunkConfig, config: DrafterConfig) -> TrunkConfig:
 
 
 class Blocks(NamedTuple):
-    """Canvases over one sequence of S positions, A of them with B rows each.
+    """A canvases over one sequence of S positions, with N rows in all: those of which nothing is known are left out,
+    and no row that is left sees them.
 
     features (S, 5 * dim); positions (S,); anchors (A,) tokens; starts (A,) positions of the anchors; visible (A, S)
-    True where an anchor's rows may look, which is before the anchor; previous (A, B) the tokens before those that rows
-    predict, where the anchor is the first.
+    True where an anchor's rows may look, which is before the anchor; canvas and row (N,) number the canvas of each row,
+    and its place in there; previous (N,) the tokens before those that rows predict, where the anchor is the first.
     """
 
     features: Tensor
@@ -53,6 +54,8 @@ class Blocks(NamedTuple):
     anchors: Tensor
     starts: Tensor
     visible: Tensor
+    canvas: Tensor
+    row: Tensor
     previous: Tensor
 
 
@@ -92,23 +95,21 @@ class Drafter(nn.Module):
         nn.init.zeros_(self.after.weight)
 
     def forward(self, blocks: Blocks, embedding: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Hidden states (A, B, dim), to which the head applies, and what the Markov head adds: (A, B, rank), to which
-        `after` applies. embedding (A, dim) is the trunk's of the anchors.
+        """Hidden states (N, dim), to which the head applies, and what the Markov head adds: (N, rank), to which `after`
+        applies. embedding (A, dim) is the trunk's of the anchors.
         """
-        count, rows = len(blocks.anchors), self.config.rows
         context = self.fuse_norm(linear(blocks.features.to(dtype), self.fuse))[None]
-        masks = self.masks.to(dtype).expand(count, -1, -1)
-        x = torch.cat((embedding.to(dtype)[:, None], masks), 1).view(1, count * rows, -1)
-        places = (blocks.starts[:, None] + torch.arange(rows)).view(1, -1)
-        turns = [part.to(dtype) for part in rotary(places, self.trunk)]
+        anchors, masks = embedding[blocks.canvas].to(dtype), self.masks[blocks.row - 1].to(dtype)
+        x = torch.where(blocks.row[:, None] == 0, anchors, masks)[None]
+        turns = [part.to(dtype) for part in rotary((blocks.starts[blocks.canvas] + blocks.row)[None], self.trunk)]
         context_turns = [part.to(dtype) for part in rotary(blocks.positions[None], self.trunk)]
-        bias = self._bias(blocks.visible, dtype)
+        bias = self._bias(blocks, dtype)
         for block in self.blocks:
             q, k, v = block.project(x, *turns)  # type: ignore[operator]
             keys, values = self._context(block, context, context_turns)  # type: ignore[arg-type]
             attended = attend(q, torch.cat((keys, k), 2), torch.cat((values, v), 2), bias)
             x = block.finish(x, attended)  # type: ignore[operator]
-        return self.norm(x).view(count, rows, -1), self.before(blocks.previous)
+        return self.norm(x)[0], self.before(blocks.previous)
 
     def _context(self, block: Block, context: Tensor, turns: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Keys and values (1, kv_heads, S, head_dim) of what stands before."""
@@ -121,10 +122,8 @@ class Drafter(nn.Module):
         )
         return rotate(k, turns[0], turns[1]), v
 
-    def _bias(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
-        """(A * B, S + A * B) added to scores: rows see their context, and of their own block what is not after them."""
-        rows, count = self.config.rows, len(visible)
-        own = torch.eye(count, dtype=torch.bool).repeat_interleave(rows, 0).repeat_interleave(rows, 1)
-        own &= torch.ones(count * rows, count * rows, dtype=torch.bool).tril()
-        seen = torch.cat((visible.repeat_interleave(rows, 0), own), 1)
-        return torch.where(seen, 0.0, BLOCKED).to(dtype)
+    def _bias(self, blocks: Blocks, dtype: torch.dtype) -> Tensor:
+        """(N, S + N) added to scores: rows see their context, and of their own canvas what is not after them."""
+        own = blocks.canvas[:, None] == blocks.canvas
+        own &= blocks.row[:, None] >= blocks.row
+        return torch.where(torch.cat((blocks.visible[blocks.canvas], own), 1), 0.0, BLOCKED).to(dtype)

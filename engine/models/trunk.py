@@ -143,10 +143,18 @@ class Trunk(nn.Module):
 
         mask (batch, 1, Q, T + Q) is True where a row of the tail may look; dtype is that of the products.
         """
+        normed: Tensor = self.norm(self.leaving(tokens, positions, mask, dtype)[-1])
+        return normed
+
+    def leaving(
+        self, tokens: Tensor, positions: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32
+    ) -> list[Tensor]:
+        """The residual stream that leaves each layer (batch, T + Q, dim) of training rows as in `forward`."""
         x = self.embed(tokens).to(dtype)
         cos, sin = (part.to(dtype) for part in rotary(positions, self.config))
         tail = torch.where(mask[:, None], 0.0, BLOCKED).to(dtype)
+        streams = list[Tensor]()
         for block in self.blocks:
             x = block(x, cos, sin, tail)
-        normed: Tensor = self.norm(x)
-        return normed
+            streams.append(x)
+        return streams

@@ -97,10 +97,10 @@ class Learner:
         started, total = time.monotonic(), 0.0
         for each in several:
             logits = self.logits(each)
-            part = loss(logits, each.labels, each.valid) / len(several)
+            part = loss(logits, each.labels[each.valid], each.valid) / len(several)
             part.backward()
             total += float(part.detach())
-            self.done += len(each.labels)
+            self.done += len(each.valid)
         torch.nn.utils.clip_grad_norm_(self.drafter.parameters(), 1.0)
         self.optimizer.param_groups[0]["lr"] = self.rate()
         self.optimizer.step()
@@ -109,16 +109,16 @@ class Learner:
         return total
 
     def logits(self, each: Canvases) -> Tensor:
-        """(A, B, vocab), as if every row knew the token before the one that it predicts."""
+        """(N, vocab), as if every row knew the token before the one that it predicts."""
         hidden, before = self.drafter(each.blocks, self.embedding[each.blocks.anchors], self.dtype)
         logits: Tensor = hidden @ self.head.T + linear(before.to(self.dtype), self.drafter.after)
         return logits
 
     @torch.no_grad()
     def drafted(self, each: Canvases) -> Tensor:
-        """What is drafted (A, B), each row after what was drafted before it."""
+        """What is drafted (A, B) where the blocks have every row, each after what was drafted before it."""
         hidden, _ = self.drafter(each.blocks, self.embedding[each.blocks.anchors])
-        own, previous, tokens = hidden @ self.embedding.T, each.blocks.anchors, []
+        own, previous, tokens = (hidden @ self.embedding.T).view(*each.valid.shape, -1), each.blocks.anchors, []
         for row in range(self.config.drafter.rows):
             previous = (own[:, row] + self.drafter.after(self.drafter.before(previous))).argmax(-1)
             tokens.append(previous)
@@ -131,7 +131,7 @@ class Learner:
         for shard in shards:
             for row in range(len(shard.tokens)):
                 anchors = draft_data.drawn(shard, row, 48, 1.0, generator)
-                each = draft_data.canvases(shard, row, anchors, rows)
+                each = draft_data.canvases(shard, row, anchors, rows, every=True)
                 agreed = leading(self.drafted(each) == each.labels, each.valid)
                 for place in range(rows):
                     known[place] += each.valid[:, place].sum()
@@ -145,7 +145,7 @@ def run(model: str, corpus: Path, state: Path, out: Path, config: DraftTraining)
     state.mkdir(parents=True, exist_ok=True)
     words, shape = Tokenizer.load(folder / "tokenizer.json"), read_shape(folder)
     sampler = SamplerConfig(context=shape.context, middle=96, rest_first=shape.rest_first, snippets=0.5)
-    passes = draft_data.Reader.load(folder, shape)
+    passes = draft_data.Reader.load(folder)
     held_out = draft_data.collect(passes, words, corpus / "validation", sampler, state / "held-out", HELD_OUT)
     shards = draft_data.collect(passes, words, corpus, sampler, state / "features", config.gigabytes)
     del passes

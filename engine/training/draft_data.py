@@ -1,7 +1,8 @@
-"""What a drafter learns from: the trunk's features and choices, as it is served, at the rows of training rows.
+"""What a drafter learns from: the trunk's features and choices at the rows of training rows.
 
-The trunk is read as ONNX Runtime runs it, in eight bits, branch after branch behind a context that is kept, for its
-features in float32 are others. A shard has some training rows: what stands there, what sees what, what the trunk would
+The trunk is read in torch, with the matrices that are multiplied where it is served but no activations rounded to eight
+bits: on a processor with AVX2 alone that is faster than ONNX Runtime's kernels, and what rounding adds is noise that
+differs from kernel to kernel. A shard has some training rows: what stands there, what sees what, what the trunk would
 write after each token, and the residual streams that a drafter reads, in float16. Shards are made until a budget of
 disk is used up, and any number of them can be trained on.
 
@@ -18,15 +19,15 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 from torch import Tensor
 from tqdm import tqdm
 
-from engine.backends.drafting import FEATURES, Drafter
-from engine.backends.kv_cache import ModelShape
-from engine.backends.onnx import OnnxRunner
+from engine import stored
+from engine.backends.torch_runner import read_model
 from engine.corpus import Corpus
-from engine.models.drafter import Blocks
+from engine.models.drafter import Blocks, depths
+from engine.models.trunk import Trunk
+from engine.stored import Matrix
 from engine.tokenizer import PAD, Tokenizer
 from engine.training.dataset import MIDDLE, NONE, Batch, Sampler, SamplerConfig
 
@@ -34,18 +35,33 @@ ROWS = 32  # training rows a shard
 EARLIEST = 16  # place of an anchor in a context
 
 
-class Reader(OnnxRunner):
-    """A trunk's passes that keep the features of each position (`memory`'s part of that name)."""
+class Reader:
+    """A trunk, read for its choices and its features."""
 
-    def __init__(self, session: InferenceSession, shape: ModelShape, drafter: Drafter | None = None) -> None:
-        super().__init__(session, shape)
-        [self.width] = (each.shape[-1] for each in session.get_outputs() if each.name == FEATURES)
-        self._memories[0].parts[FEATURES] = np.zeros((1, 0, self.width), np.float32)
+    def __init__(self, trunk: Trunk) -> None:
+        self.trunk = trunk
 
-    def features(self, count: int) -> NDArray[np.float32]:
-        """Of the last positions that were read (count, width)."""
-        end = len(self.sequence)
-        return np.asarray(self._memories[0].parts[FEATURES][0, end - count : end])
+    @classmethod
+    def load(cls, folder: Path) -> Reader:
+        """An embedded model's, with the matrices that are multiplied where it is served. Raises EngineError where its
+        weights are missing or damaged.
+        """
+        weights = folder / "model.safetensors"
+        trunk, state = read_model(weights), dict[str, Tensor]()
+        for name, each in stored.read(weights).items():
+            if isinstance(each, Matrix):
+                state[name] = torch.from_numpy(each.wide().floats()[:, : each.numbers.shape[1]])
+        trunk.load_state_dict(state, strict=False)
+        return cls(trunk)
+
+    @torch.no_grad()
+    def read(self, row: Batch) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
+        """What it would write after each token of a training row (S,), and its features there (S, TAPS * dim)."""
+        tokens, positions, mask = (torch.from_numpy(part)[None] for part in (row.tokens, row.positions, row.mask))
+        leaving = self.trunk.leaving(tokens, positions, mask)
+        choices = self.trunk.head(self.trunk.norm(leaving[-1]))[0].argmax(-1)
+        features = torch.cat([leaving[depth] for depth in depths(len(leaving))], -1)
+        return choices.int().numpy(), features[0].half().numpy()
 
 
 class Shard(msgspec.Struct):
@@ -106,24 +122,16 @@ def sharded(model: Reader, rows: list[Batch]) -> Shard:
 
 def _read(model: Reader, row: Batch) -> Shard:
     """One training row, without the leading dimension."""
-    tokens, segments = row.tokens.tolist(), _segments(row)
-    labels = np.full(len(tokens), NONE, np.int32)
-    features = np.zeros((len(tokens), model.width), np.float16)
-    spans = [np.flatnonzero(segments == segment)[[0, -1]] for segment in range(segments.max() + 1)]
-    spans[1:] = sorted(spans[1:], key=lambda span: -row.positions[span[0]])  # each leaves what the next one sees
-    for first, last in spans:
-        end = last + 1
-        model.truncate(int(row.positions[first]))
-        labels[first:end] = model.forward(tokens[first:end], end - first).tokens
-        features[first:end] = model.features(end - first)
+    segments, (choices, features) = _segments(row), model.read(row)
     in_middle = (row.kinds == MIDDLE) & (row.targets != NONE)
     in_middle[1:] &= in_middle[:-1]  # the first is a mark's, which the middle follows
+    labels = np.where(segments == NONE, np.int32(NONE), choices)
     numbers = row.tokens.astype(np.int32), row.positions.astype(np.int32)
     return Shard(*numbers, labels, segments, in_middle, row.mask[0], features)
 
 
 def _segments(row: Batch) -> NDArray[np.int16]:
-    """A branch begins with a row that sees nothing of the tail but itself."""
+    """A branch begins with a row that sees of the tail itself alone."""
     tail = len(row.mask[0])
     context = len(row.tokens) - tail
     segments = np.full(len(row.tokens), NONE, np.int16)
@@ -137,15 +145,17 @@ def _segments(row: Batch) -> NDArray[np.int16]:
 
 
 class Canvases(msgspec.Struct):
-    """Canvases at anchors of one training row; labels and valid are (A, B)."""
+    """Canvases at A anchors of one training row, of B rows each, of which those that are `valid` (A, B) are learned
+    from; labels (A, B).
+    """
 
     blocks: Blocks
     labels: Tensor
     valid: Tensor
 
 
-def canvases(shard: Shard, row: int, anchors: NDArray[np.int64], rows: int) -> Canvases:
-    """Canvases of so many rows at `anchors`, places in the training row."""
+def canvases(shard: Shard, row: int, anchors: NDArray[np.int64], rows: int, every: bool = False) -> Canvases:
+    """Canvases of so many rows at `anchors`, places in the training row. The blocks have the valid rows, or `every`."""
     tokens, labels, segments = (np.asarray(part[row]) for part in (shard.tokens, shard.labels, shard.segments))
     size, tail = len(tokens), shard.seen.shape[1]
     places = anchors[:, None] + np.arange(rows)
@@ -158,13 +168,17 @@ def canvases(shard: Shard, row: int, anchors: NDArray[np.int64], rows: int) -> C
     in_tail = anchors >= size - tail
     visible[in_tail] &= shard.seen[row][anchors[in_tail] - (size - tail)]
     previous = np.concatenate((tokens[anchors][:, None], labels[inside[:, :-1]]), 1)
+    previous = np.where(valid, previous, 0)
+    canvas, place = np.nonzero(valid | every)
     blocks = Blocks(
         features=torch.from_numpy(shard.features[row].astype(np.float32)),
         positions=_numbers(shard.positions[row]),
         anchors=_numbers(tokens[anchors]),
         starts=_numbers(shard.positions[row][anchors]),
         visible=torch.from_numpy(visible),
-        previous=_numbers(np.where(valid, previous, 0)),
+        canvas=_numbers(canvas),
+        row=_numbers(place),
+        previous=_numbers(previous[canvas, place]),
     )
     return Canvases(blocks, _numbers(np.where(valid, labels[inside], 0)), torch.from_numpy(valid))
 

@@ -15,9 +15,10 @@ SMOOTHING = 0.5
 
 
 def loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """The mean over canvases: logits (A, B, vocab), labels and valid (A, B); a row counts where it is valid."""
-    negative = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-    return (weights(negative.detach(), valid) * negative).sum() / len(labels)
+    """The mean over A canvases of B rows, of which N are valid (A, B): logits (N, vocab) and labels (N,) are theirs."""
+    negative = F.cross_entropy(logits.float(), labels, reduction="none")
+    every = torch.zeros(valid.shape).masked_scatter(valid, negative.detach())
+    return (weights(every, valid)[valid] * negative).sum() / len(valid)
 
 
 def weights(negative: Tensor, valid: Tensor) -> Tensor:

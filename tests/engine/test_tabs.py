@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import Engine, Fill, FillRequest, Progress
-from engine.contract import Edit, TokenSpan
+from engine import Engine, Fill, FillRequest
+from engine.contract import Edit, Progress, TokenSpan
 from engine.embedded import Embedded
 from engine.retrieval.index import Index
 from engine.tabs import DetabbedRequest, Untabbed, with_tabs, without_tabs

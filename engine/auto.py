@@ -81,7 +81,7 @@ class Auto(Backend):
         if request.deadline_ms is None:
             self._wait()
         models = [self._quick, *self._loaded()]
-        model = next((each for each in reversed(models[1:]) if each.in_time(request)), models[0])
+        model = next((each for each in reversed(models[1:]) if each.meets_deadline(request)), models[0])
         whole = model is models[-1] and len(models) > len(self._better)
         return msgspec.structs.replace(model.fill(request, cancel, watch), whole_window=whole, instead=self._missing())
 

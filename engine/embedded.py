@@ -58,10 +58,10 @@ class Embedded(Backend):
         shape = read_shape(folder)
         name = shape.name or folder.name
         model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), name)
-        model.prove(folder)
+        model.warm_up(folder)
         return model
 
-    def prove(self, folder: Path) -> None:
+    def warm_up(self, folder: Path) -> None:
         """Make the first passes, which allocate, and tell what passes cost here. Raises EngineError where the folder's
         files do not go together.
         """
@@ -110,7 +110,7 @@ class Embedded(Backend):
         seen, asked = self._seen(request)
         return seen.restored(self._decoded(seen.request, asked, cancel, seen.watched(watch)))
 
-    def in_time(self, request: FillRequest) -> bool:
+    def meets_deadline(self, request: FillRequest) -> bool:
         """Whether a line is likely to be there within the deadline: by what is to be read for it, how many passes the
         last lines took, and what passes cost lately.
         """
@@ -135,7 +135,7 @@ class Embedded(Backend):
         return True
 
     def _seen(self, request: FillRequest) -> tuple[DetabbedRequest, Prompt]:
-        """What the model sees of a request: made once, though `in_time` asks for it and `fill` again."""
+        """What the model sees of a request: made once, though `meets_deadline` asks for it and `fill` again."""
         if self._prompted is None or self._prompted[0] is not request:
             seen, shape = DetabbedRequest.of(request), self._model.shape
             self._prompted = request, seen, prompt(seen.request, self._tokenizer, shape.context, shape.rest_first)

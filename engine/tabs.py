@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from engine.contract import Edit, FillRequest, Output, Watch, map_text
-from engine.retrieval.index import BEFORE, Found, Index
+from engine.retrieval.index import BEFORE, Index, IndexMatch
 from engine.retrieval.segment import AHEAD
 
 UNIT = "    "
@@ -92,7 +92,7 @@ class Untabbed(Index):
 
     def matches(
         self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16, suffix: str = ""
-    ) -> list[Found]:
+    ) -> list[IndexMatch]:
         """See Index.matches."""
         tabbed = with_tabs(written)
         head = head_of(tabbed)
@@ -105,7 +105,7 @@ class Untabbed(Index):
             for found in super().matches(tabbed, hidden, most, suffix)
         ]
 
-    def around(self, match: Found, before: int = BEFORE, after: int = AHEAD) -> tuple[str, str]:
+    def around(self, match: IndexMatch, before: int = BEFORE, after: int = AHEAD) -> tuple[str, str]:
         """See Index.around."""
         above, below = super().around(match, before, after)
         return without_tabs(above), continued(without_tabs, head_of(above), below)

@@ -23,7 +23,7 @@ ENOUGH = 0.5  # confidence that a fill of no known value has to have to be asked
 SIZE = 64  # entries of some 50 kB with the embedded model
 
 
-class Context(NamedTuple):
+class CacheKey(NamedTuple):
     """What a model sees of a request."""
 
     path: str
@@ -33,27 +33,27 @@ class Context(NamedTuple):
     others: tuple[str, ...]
 
 
-class Entry(NamedTuple):
-    context: Context
+class CacheEntry(NamedTuple):
+    context: CacheKey
     request: FillRequest  # for its limits only, without the text
     fill: Fill
 
 
-class Cache:
+class CompletionCache:
     """The last completions, most recently used first. `reach` is that of the engine, see engine.Engine."""
 
     def __init__(self, reach: int, size: int = SIZE) -> None:
         self._reach, self._size = reach, size
-        self._entries: list[Entry] = []
+        self._entries: list[CacheEntry] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def context(self, request: FillRequest, typed: int = 0) -> Context:
+    def key(self, request: FillRequest, typed: int = 0) -> CacheKey:
         """What the model sees; or saw `typed` characters ago."""
         end = len(request.prefix) - typed
         before, after = request.prefix[max(0, end - self._reach) : end], request.suffix[: self._reach]
-        return Context(request.path, before, after, request.related, request.others)
+        return CacheKey(request.path, before, after, request.related, request.others)
 
     def find(self, request: FillRequest) -> Fill | None:
         """What is left of the fill of the first entry that answers the request, at no pass."""
@@ -68,7 +68,7 @@ class Cache:
                 return msgspec.structs.replace(entry.fill.after(typed), passes=0)
         return None
 
-    def _typed(self, entry: Entry, request: FillRequest) -> int | None:
+    def _typed(self, entry: CacheEntry, request: FillRequest) -> int | None:
         """How many characters of the entry's fill have been typed; None where it is no answer to the request.
 
         What comes after all of them is another question. A fill that was to differ from others is one among them to
@@ -77,23 +77,23 @@ class Cache:
         same = request.others == entry.context.others
         for typed in range(not same, 1 if request.others else max(1, len(entry.fill.text))):
             end = entry.context.before[-NEAR:] + entry.fill.text[:typed]  # most entries differ there
-            seen = self.context(request, typed)._replace(others=entry.context.others)
+            seen = self.key(request, typed)._replace(others=entry.context.others)
             if request.prefix.endswith(end) and seen == entry.context:
                 return None if typed == 0 and asks_for_more(request, entry.request) else typed
         return None
 
     def same(self, request: FillRequest, earlier: FillRequest) -> bool:
         """Whether the answer to an earlier request is one to this request too."""
-        return self.context(request) == self.context(earlier) and not asks_for_more(request, earlier)
+        return self.key(request) == self.key(earlier) and not asks_for_more(request, earlier)
 
     def add(self, request: FillRequest, fill: Fill) -> None:
         limits = msgspec.structs.replace(request, prefix="", suffix="", related=(), indexes=(), edits=())
-        self._entries.insert(0, Entry(self.context(request), limits, fill))
+        self._entries.insert(0, CacheEntry(self.key(request), limits, fill))
         del self._entries[self._size :]
 
     def remove(self, request: FillRequest) -> None:
         """Forget what answers a request and no other one."""
-        context, lines = self.context(request), request.max_lines
+        context, lines = self.key(request), request.max_lines
         self._entries = [one for one in self._entries if (one.context, one.request.max_lines) != (context, lines)]
 
     def clear(self) -> None:

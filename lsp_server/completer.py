@@ -29,15 +29,15 @@ from typing import NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
-from lsp_server.cache import Cache
+from lsp_server.cache import CompletionCache
 from lsp_server.watchdog import LOOK, RELOADS, Watchdog
 
 logger = logging.getLogger(__name__)
 
-READING = 0.2  # seconds without a key, after which the user looks at the completion
+IDLE = 0.2  # seconds without a key, after which the user looks at the completion
 
 
-class Filler(Protocol):
+class LoadedEngine(Protocol):
     """What is asked of a loaded engine."""
 
     @property
@@ -48,7 +48,7 @@ class Filler(Protocol):
     def read(self, request: FillRequest, cancel: threading.Event) -> bool: ...
 
 
-LoadEngine: TypeAlias = Callable[..., Filler]  # of a model, a device, and what else Engine.load takes
+LoadEngine: TypeAlias = Callable[..., LoadedEngine]  # of a model, a device, and what else Engine.load takes
 
 
 class FillJob(NamedTuple):
@@ -60,7 +60,7 @@ class FillJob(NamedTuple):
     answer: asyncio.Future[Fill | None]
 
 
-class Work(msgspec.Struct, rename="camel"):
+class WorkCounters(msgspec.Struct, rename="camel"):
     """What a session's requests have cost.
 
     A request is answered from the cache, joins a job, starts one, or asks for nothing. A started job is finished,
@@ -96,25 +96,25 @@ class Completer:
         self._watchdog = Watchdog()
         self._given_up = 0  # passes that did not come back
         self.on_hang: Callable[[str], None] = lambda sentence: None  # is told what is done about one
-        self._engine: Filler | None = None
-        self._cache = Cache(reach=0)
+        self._engine: LoadedEngine | None = None
+        self._cache = CompletionCache(reach=0)
         self._uri = ""  # of the newest request
         self._turn = object()  # another one when that is superseded
         self._task: asyncio.Task[None] | None = None  # its answer
         self._answer: asyncio.Future[Fill | None] | None = None  # what that waits for
         self._job: FillJob | None = None  # the newest
-        self._resting: asyncio.TimerHandle | None = None  # ends in a prefetch, and in reading ahead
-        self._then: FillRequest | None = None  # what to prefetch
-        self._ahead: FillRequest | None = None  # what to read for
+        self._idle_timer: asyncio.TimerHandle | None = None  # ends in a prefetch, and in reading ahead
+        self._to_prefetch: FillRequest | None = None
+        self._to_read: FillRequest | None = None
         self._reading: tuple[threading.Event, asyncio.Future[bool]] | None = None  # the newest, and what cancels it
-        self.work = Work()
+        self.work = WorkCounters()
         self.failure: str | None = None  # what went wrong in the last fill
         self.loading: Future[None] = Future()
 
     def load(self, model: str, device: str = "auto") -> None:
         """Start loading a model on the worker; `loading` ends with it, by EngineError where that fails."""
         self._model = (model, device)
-        self._stop_resting()
+        self._stop_idle_work()
         self.loading = self._worker.submit(self._load, model, device)
 
     def _load(self, model: str, device: str) -> None:
@@ -126,7 +126,7 @@ class Completer:
         except Exception as error:
             logger.exception('The model "%s" could not be loaded.', model)
             raise EngineError(f'The model "{model}" could not be loaded: {error}.') from error
-        self._engine, self._cache, self.failure = engine, Cache(engine.reach), None
+        self._engine, self._cache, self.failure = engine, CompletionCache(engine.reach), None
 
     async def fill(self, uri: str, request: FillRequest | None) -> Fill | None:
         """The fill of a request in the document `uri`; None where there is none, or a newer request came.
@@ -134,7 +134,7 @@ class Completer:
         A request of None asks for nothing, but is the newest all the same.
         """
         self.work.requests += 1
-        joined = self._joined(request) if request else None
+        joined = self._joinable(request) if request else None
         self.supersede(keep=joined)
         turn, previous, self._uri, self._task = self._turn, self._task, uri, asyncio.current_task()
         fill = self._cache.find(request) if request and self._ready() else None
@@ -165,14 +165,14 @@ class Completer:
             if fill is None:
                 return []
             found.append(fill)
-            asked = another(asked, fill, (time.perf_counter() - started) * 1000)
+            asked = next_alternative(asked, fill, (time.perf_counter() - started) * 1000)
             started = time.perf_counter()
         return found
 
     def _ready(self) -> bool:
         return self._engine is not None and self.loading.done()
 
-    def _joined(self, request: FillRequest) -> FillJob | None:
+    def _joinable(self, request: FillRequest) -> FillJob | None:
         """The job whose answer is one to the request too, if it goes on."""
         job = self._job
         going_on = job is not None and not job.answer.done() and not job.cancel.is_set()
@@ -180,23 +180,23 @@ class Completer:
 
     def prefetch(self, request: FillRequest | None) -> None:
         """Soon fill what a client may ask for next, if nothing else happens until then."""
-        self._then = request
-        self._rest()
+        self._to_prefetch = request
+        self._restart_idle_timer()
 
     def read_ahead(self, request: FillRequest | None) -> None:
         """Soon read what a request like this one would have to, if nothing else happens until then."""
-        self._ahead = request
-        self._rest()
+        self._to_read = request
+        self._restart_idle_timer()
 
-    def _rest(self) -> None:
-        self._stop_resting()
-        self._resting = asyncio.get_running_loop().call_later(READING, self._rested)
+    def _restart_idle_timer(self) -> None:
+        self._stop_idle_work()
+        self._idle_timer = asyncio.get_running_loop().call_later(IDLE, self._on_idle)
 
-    def _rested(self) -> None:
+    def _on_idle(self) -> None:
         if not self.loading.done():
-            self._rest()
+            self._restart_idle_timer()
             return
-        then, ahead, self._then = self._then, self._ahead, None
+        then, ahead, self._to_prefetch = self._to_prefetch, self._to_read, None
         idle = self._job is None or self._job.answer.done()
         if not idle or not self._ready():
             return
@@ -207,7 +207,7 @@ class Completer:
             cancel = threading.Event()
             work = asyncio.wrap_future(self._worker.submit(self._run_reading, ahead, cancel))
             self._reading = cancel, work
-            work.add_done_callback(partial(self._read, ahead, cancel))
+            work.add_done_callback(partial(self._retry_reading, ahead, cancel))
 
     def _run_reading(self, request: FillRequest, cancel: threading.Event) -> bool:
         """See Engine.read; True where it was stopped or failed, too."""
@@ -223,7 +223,7 @@ class Completer:
         self.work.read_ahead += done
         return done
 
-    def _read(self, request: FillRequest, cancel: threading.Event, work: asyncio.Future[bool]) -> None:
+    def _retry_reading(self, request: FillRequest, cancel: threading.Event, work: asyncio.Future[bool]) -> None:
         """What could not be read because a model was still being loaded is read later."""
         if not (work.cancelled() or work.result() or cancel.is_set()):
             self.read_ahead(request)
@@ -232,16 +232,16 @@ class Completer:
         cancel = threading.Event()
         work = self._worker.submit(self._run, request, cancel)
         self._job = FillJob(request, cancel, work, asyncio.wrap_future(work))
-        self._job.answer.add_done_callback(partial(keep, self._cache, request))
-        self._look(self._job)
+        self._job.answer.add_done_callback(partial(add_to_cache, self._cache, request))
+        self._watch_for_hang(self._job)
         return self._job
 
-    def _look(self, job: FillJob) -> None:
+    def _watch_for_hang(self, job: FillJob) -> None:
         """Look again and again whether the worker comes back, until the job is done."""
         if self._watchdog.overdue():
             self._give_up()
         elif not job.answer.done():
-            asyncio.get_running_loop().call_later(LOOK, self._look, job)
+            asyncio.get_running_loop().call_later(LOOK, self._watch_for_hang, job)
 
     def _give_up(self) -> None:
         """Leave the worker to its pass, and load the model anew on another; not for ever."""
@@ -271,7 +271,7 @@ class Completer:
         work.started += 1
         try:
             with self._watchdog.watching(request.deadline_ms):
-                fill = checked(engine.fill(request, cancel))
+                fill = validated(engine.fill(request, cancel))
             if engine is not self._engine:
                 return None  # it was given up
             self._watchdog.learn(fill)
@@ -294,17 +294,17 @@ class Completer:
     def supersede(self, keep: FillJob | None = None) -> None:
         """Have the newest request answered with nothing, and stop the work, if there is any, but for a job to keep."""
         self._turn = object()
-        self._stop_resting()
-        self._then = None
+        self._stop_idle_work()
+        self._to_prefetch = None
         if self._job is not None and self._job is not keep:
             self._job.cancel.set()
             self._job.work.cancel()
         if self._answer is not None:
             self._answer.cancel()
 
-    def _stop_resting(self) -> None:
-        if self._resting is not None:
-            self._resting.cancel()
+    def _stop_idle_work(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._reading is not None:
             self._reading[0].set()
 
@@ -335,14 +335,14 @@ class Completer:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
 
-def checked(fill: Fill) -> Fill:
+def validated(fill: Fill) -> Fill:
     """Raises ValueError where a number of the fill is none: so are the logits then."""
     if not 0 <= fill.confidence <= 1:
         raise ValueError(f"a confidence of {fill.confidence}")
     return fill
 
 
-def another(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | None:
+def next_alternative(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | None:
     """What asks for another fill in the time that is left; None where there is none, or no other fill."""
     left = None if request.deadline_ms is None else request.deadline_ms - took_ms
     if not fill.text or fill.text in request.others or (left is not None and left <= 0):
@@ -350,7 +350,7 @@ def another(request: FillRequest, fill: Fill, took_ms: float) -> FillRequest | N
     return msgspec.structs.replace(request, others=(*request.others, fill.text), deadline_ms=left)
 
 
-def keep(cache: Cache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
+def add_to_cache(cache: CompletionCache, request: FillRequest, answer: asyncio.Future[Fill | None]) -> None:
     """Add a fill to the cache, but an empty one: who asks for more, or again, may get some."""
     fill = None if answer.cancelled() else answer.result()
     if fill is not None and fill.text:

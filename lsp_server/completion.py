@@ -10,10 +10,10 @@ from lsprotocol import types
 
 from engine import Fill, FillRequest
 from lsp_server.buffers import without_end
-from lsp_server.cursor import Gap, fill_request, gap_at
+from lsp_server.cursor import CursorContext, context_at, fill_request
 from lsp_server.feedback import ACCEPTED
-from lsp_server.gate import Verdict, to_show
-from lsp_server.postprocess import presentable
+from lsp_server.gate import GateDecision, decide
+from lsp_server.postprocess import postprocess
 from lsp_server.session import InpaintServer
 from lsp_server.status import knows
 
@@ -24,7 +24,7 @@ EDITS = 20  # changes that may be made again
 class CompletionQuery(NamedTuple):
     """What a client asks: the gap, the text that a popup menu has put in front of it, and where an item goes."""
 
-    gap: Gap
+    gap: CursorContext
     typed: str
     range: types.Range
     line_end: str
@@ -42,13 +42,13 @@ def read_query(ls: InpaintServer, params: types.InlineCompletionParams) -> Compl
     start = document.at(selected.range.start if selected else params.position)
     end = document.at(selected.range.end if selected else params.position)
     typed = selected.text if selected else ""
-    gap = ls.documents.with_cells(params.text_document.uri, gap_at(document, start, end, typed, document.language))
+    gap = ls.documents.with_cells(params.text_document.uri, context_at(document, start, end, typed, document.language))
     invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
     others = ls.documents.related(document, ls.allows)
     unsaved = [other for other in ls.documents.values() if other.unsaved and other not in (document, *others)]
     files = tuple(other.file.as_posix() for other in (document, *others, *unsaved))
     texts = tuple(other.beginning for other in others)
-    line = without_end(document.line(start.line))
+    line = without_end(document.lines[start.line])
     edits = tuple(edit for each in (document, *others) for edit in each.edits.made(but=line))[:EDITS]
     request = fill_request(gap, document.path, texts, ls.settings, invoked, files, ls.files.indexes, edits)
     return CompletionQuery(
@@ -65,11 +65,13 @@ class CompletionAnswer(NamedTuple):
     """The best fill, what is shown of it, and of others, of which none is said twice."""
 
     fill: Fill
-    shown: Verdict
+    shown: GateDecision
     others: list[str]
 
 
-async def answered(ls: InpaintServer, uri: str, line: int, query: CompletionQuery | None) -> CompletionAnswer | None:
+async def answer_query(
+    ls: InpaintServer, uri: str, line: int, query: CompletionQuery | None
+) -> CompletionAnswer | None:
     """What the engine says; None where that is nothing, or a newer request came. Who asks by key and would see nothing
     of it sees what there would be unasked.
     """
@@ -77,21 +79,21 @@ async def answered(ls: InpaintServer, uri: str, line: int, query: CompletionQuer
     fills = await ls.completer.fills(uri, request, SEVERAL if query and query.invoked else 1)
     if query is None or request is None or not fills:
         return None
-    answer = judged(ls, (uri, line), query, fills)
+    answer = first_shown(ls, (uri, line), query, fills)
     if answer.shown.text or not query.invoked or request.max_lines == 1:
         return answer
     ls.completer.drop(request)
     unasked = msgspec.structs.replace(request, max_lines=1, deadline_ms=ls.settings.deadline_automatic_ms)
-    return await answered(ls, uri, line, query._replace(request=unasked))
+    return await answer_query(ls, uri, line, query._replace(request=unasked))
 
 
-def judged(ls: InpaintServer, line: Hashable, query: CompletionQuery, fills: list[Fill]) -> CompletionAnswer:
+def first_shown(ls: InpaintServer, line: Hashable, query: CompletionQuery, fills: list[Fill]) -> CompletionAnswer:
     """The first of the fills of which something is shown."""
     for number, fill in enumerate(fills):
-        shown = to_show(fill, query.gap, ls.settings, query.invoked, ls.feedback, line)
+        shown = decide(fill, query.gap, ls.settings, query.invoked, ls.feedback, line)
         if shown.text or number == len(fills) - 1:
             break
-    others = dict.fromkeys(presentable(other, query.gap) for other in fills[number + 1 :])
+    others = dict.fromkeys(postprocess(other, query.gap) for other in fills[number + 1 :])
     return CompletionAnswer(fill, shown, [*others])
 
 

@@ -13,7 +13,7 @@ from engine import FillRequest
 from engine.contract import Edit, Source
 from engine.plain import plain
 from engine.retrieval.index import Index
-from lsp_server.buffers import Buffer, Place
+from lsp_server.buffers import Buffer, Point
 from lsp_server.settings import Settings
 
 BEFORE, AFTER = 32_768, 16_384  # characters: more than any window of the model
@@ -21,7 +21,7 @@ HOPELESS = 0.3  # confidence of a fill that no gate would let through
 OPENERS = (":", "(", "[", "{")
 
 
-class Gap(msgspec.Struct, frozen=True):
+class CursorContext(msgspec.Struct, frozen=True):
     """What stands around the cursor, with `\\n` line ends; `suffix` begins with the rest of the line. The language is
     LSP's name of it.
     """
@@ -30,9 +30,9 @@ class Gap(msgspec.Struct, frozen=True):
     suffix: str
     language: str = ""
 
-    def filled(self, text: str) -> Gap:
+    def filled(self, text: str) -> CursorContext:
         """What is left of the gap after the text."""
-        return Gap(self.prefix + text, self.suffix, self.language)
+        return CursorContext(self.prefix + text, self.suffix, self.language)
 
     @property
     def head(self) -> str:
@@ -50,13 +50,15 @@ class Gap(msgspec.Struct, frozen=True):
         return self.suffix.partition("\n")[2]
 
 
-def gap_at(buffer: Buffer, start: Place, end: Place | None = None, selected: str = "", language: str = "") -> Gap:
+def context_at(
+    buffer: Buffer, start: Point, end: Point | None = None, selected: str = "", language: str = ""
+) -> CursorContext:
     """The gap at a place; or the one after `selected`, put in the place of what stands between `start` and `end`."""
-    return Gap(buffer.before(start, BEFORE) + selected, buffer.after(end or start, AFTER), language)
+    return CursorContext(buffer.before(start, BEFORE) + selected, buffer.after(end or start, AFTER), language)
 
 
 def fill_request(
-    gap: Gap,
+    gap: CursorContext,
     path: str,
     related: tuple[str, ...],
     settings: Settings,
@@ -84,26 +86,26 @@ def fill_request(
     )
 
 
-def place_of(source: Source, request: FillRequest, line: int) -> str:
+def source_location(source: Source, request: FillRequest, line: int) -> str:
     """PATH:LINE of what was copied; `line` is the cursor's, from 0."""
     first = line - request.prefix.count("\n") if source.path == request.files[0] else 0
     return f"{plain(source.path)}:{max(1, first + source.line)}"
 
 
-def worth_asking(gap: Gap) -> bool:
+def worth_asking(gap: CursorContext) -> bool:
     inside_word = is_word(gap.head[-1:]) and is_word(gap.rest[:1])
     empty = not gap.prefix.strip() and not gap.suffix.strip()
     binary = "\0" in gap.prefix or "\0" in gap.suffix
     return not (inside_word or empty or binary)
 
 
-def several_lines(gap: Gap, settings: Settings, invoked: bool) -> bool:
+def several_lines(gap: CursorContext, settings: Settings, invoked: bool) -> bool:
     if settings.multiline != "auto" or gap.rest.strip():
         return settings.multiline == "always" and not gap.rest.strip()
     return invoked or opens_block(gap)
 
 
-def opens_block(gap: Gap) -> bool:
+def opens_block(gap: CursorContext) -> bool:
     """Whether the cursor's line is empty and the line directly above opens a block."""
     above, line_end, head = gap.prefix.rpartition("\n")
     if head.strip() or not line_end:

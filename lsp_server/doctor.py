@@ -17,16 +17,6 @@ from lsp_server.log import default_file
 from lsp_server.settings import Settings
 
 ALSO = ("torch", "transformers")  # packages that are told of where they are
-EDITORS = {  # where a plugin lies below the user's home
-    "VS Code": (".vscode*/extensions/*inpaint*",),
-    "Neovim": (
-        ".local/share/nvim/lazy/*inpaint*",
-        ".local/share/nvim/site/pack/*/*/*inpaint*",
-        ".config/nvim/pack/*/*/*inpaint*",
-        ".config/nvim/**/inpaint*.lua",
-    ),
-    "Emacs": (".emacs.d/**/inpaint.el", ".config/emacs/**/inpaint.el"),
-}
 PROBE = FillRequest(prefix="import numpy as ", suffix="\n", max_lines=1)
 
 
@@ -40,9 +30,6 @@ def report(settings: Settings, load_engine: LoadEngine) -> int:
     stored = [path for folder in (get.WEIGHTS, get.models_folder()) for path in sorted(folder.glob(f"*/{get.STORED}"))]
     sound = [weights(path.parent) for path in stored]
     works = test_fill(settings, load_engine)
-    for editor, places in EDITORS.items():
-        here = sorted({str(path) for place in places for path in Path.home().glob(place)})
-        print(f"{editor}: {', '.join(here) or 'no plugin found'}")
     print(f"log: {default_file()}")
     return 0 if works and all(sound) else 1
 

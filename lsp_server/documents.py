@@ -15,10 +15,11 @@ from lsprotocol import types
 from pygls.uris import to_fs_path, urlparse
 
 from engine.languages import language_of_id
-from lsp_server.buffers import Buffer, Place, line_ends, without_end
-from lsp_server.cursor import AFTER, BEFORE, Gap
-from lsp_server.edits import GONE, Edits, numbers
-from lsp_server.messages import Breath, DocumentItem, Identifier, Notebook, Position, Splice, TextChange, pieces
+from lsp_server import messages
+from lsp_server.buffers import Buffer, Point, line_ends, without_end
+from lsp_server.cursor import AFTER, BEFORE, CursorContext
+from lsp_server.edits import GONE, EditHistory, numbers
+from lsp_server.messages import LoopPauser
 
 RELATED = 6  # documents that a completion may copy from
 LOOKED_AT = 4 * RELATED  # of the language, at most
@@ -42,43 +43,43 @@ class Document(Buffer):
         super().__init__(encoding=encoding)
         self.file = PurePath(path_of(uri, of_any_scheme=True))
         self.language, self.language_id = language_of_id(language, self.file.name), language
-        self.edits, self.unsaved = Edits(), False
+        self.edits, self.unsaved = EditHistory(), False
         self.version: int | None = None  # what the client calls this text
         inside = root is not None and self.file.is_relative_to(root)
         self.path = self.file.relative_to(root).as_posix() if root and inside else self.file.name
 
-    def at(self, position: Position | types.Position) -> Place:
-        return self.place(position.line, position.character)
+    def at(self, position: messages.Position | types.Position) -> Point:
+        return self.point(position.line, position.character)
 
-    def edit(self, start: Place, end: Place, text: str) -> None:
+    def edit(self, start: Point, end: Point, text: str) -> None:
         """See Buffer.edit; changes within a line are noted."""
-        old = without_end(self.line(start.line))
+        old = without_end(self.lines[start.line])
         super().edit(start, end, text)
         if start.line == end.line and "\n" not in text and "\r" not in text:
-            self.edits.note(start.line, old, without_end(self.line(start.line)))
+            self.edits.note(start.line, old, without_end(self.lines[start.line]))
         else:
             self.edits.move(start.line, end.line, line_ends(text) + start.line - end.line)
 
-    def position(self, place: Place) -> types.Position:
+    def position(self, place: Point) -> types.Position:
         return types.Position(place.line, self.character(place))
 
-    async def apply(self, changes: list[msgspec.Raw], breath: Breath) -> None:
+    async def apply(self, changes: list[msgspec.Raw], pauser: LoopPauser) -> None:
         """Make the changes. Raises ValueError or DecodeError where one is none."""
         self.unsaved, since = True, next(numbers)
         for written in changes:
-            change = msgspec.json.decode(written, type=TextChange)
+            change = msgspec.json.decode(written, type=messages.ContentChange)
             if change.range is None:
-                await self.rewrite(change.text, breath)
+                await self.rewrite(change.text, pauser)
             else:
-                self.edit(self.at(change.range.start), self.at(change.range.end), "".join(pieces(change.text)))
-            await breath.take()
+                self.edit(self.at(change.range.start), self.at(change.range.end), "".join(messages.pieces(change.text)))
+            await pauser.pause()
         self.edits.end(since)
 
-    async def rewrite(self, text: msgspec.Raw, breath: Breath) -> None:
+    async def rewrite(self, text: msgspec.Raw, pauser: LoopPauser) -> None:
         """Start over with a text that may be long."""
         self.edits.move(GONE, len(self), 0)
-        for _ in self.replacing(pieces(text)):
-            await breath.take()
+        for _ in self.replace(messages.pieces(text)):
+            await pauser.pause()
 
 
 class Documents(dict[str, Document]):
@@ -88,20 +89,22 @@ class Documents(dict[str, Document]):
         super().__init__()
         self.notebooks: dict[str, list[str]] = {}
 
-    async def open(self, item: DocumentItem, encoding: str, root: str | None, breath: Breath) -> Document:
+    async def open(self, item: messages.DocumentItem, encoding: str, root: str | None, pauser: LoopPauser) -> Document:
         document = Document(item.uri, item.language_id, encoding, root)
         document.version = item.version
-        await document.rewrite(item.text, breath)
+        await document.rewrite(item.text, pauser)
         self[item.uri] = document
         return document
 
-    async def change(self, identifier: Identifier, changes: list[msgspec.Raw], breath: Breath) -> None:
+    async def change(
+        self, identifier: messages.DocumentIdentifier, changes: list[msgspec.Raw], pauser: LoopPauser
+    ) -> None:
         """Raises ValueError or DecodeError where a change is none; then nobody knows the text, which is forgotten."""
         if (document := self.get(identifier.uri)) is None:
             return
         document.version = identifier.version
         try:
-            await document.apply(changes, breath)
+            await document.apply(changes, pauser)
         except (ValueError, msgspec.DecodeError):
             del self[identifier.uri]
             raise
@@ -130,14 +133,14 @@ class Documents(dict[str, Document]):
 
     # ---------------------------------------------------------------- notebooks
 
-    def open_notebook(self, notebook: Notebook) -> None:
+    def open_notebook(self, notebook: messages.NotebookDocument) -> None:
         self.notebooks[notebook.uri] = [cell.document for cell in notebook.cells]
 
-    def splice_notebook(self, uri: str, change: Splice) -> None:
+    def splice_notebook(self, uri: str, change: messages.CellArrayChange) -> None:
         new = [cell.document for cell in change.cells or []]
         self.notebooks.get(uri, [])[change.start : change.start + change.delete_count] = new
 
-    def with_cells(self, uri: str, gap: Gap) -> Gap:
+    def with_cells(self, uri: str, gap: CursorContext) -> CursorContext:
         """The gap with the text of the notebook's other cells of the language around it, where it is in a cell."""
         cells = next((cells for cells in self.notebooks.values() if uri in cells), [uri])
         index, language = cells.index(uri), self[uri].language

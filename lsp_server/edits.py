@@ -13,6 +13,7 @@ from collections import deque
 import msgspec
 
 from engine.contract import Edit
+from engine.next_edit.substitution import common
 
 MOST = 20  # lines that are remembered of a document
 LONGEST = 400  # characters of one
@@ -20,7 +21,7 @@ BY_HAND = 3  # lines that are changed at once; who changes more formats, renames
 GONE = -1  # the line of a change whose line is no more
 
 
-class Changed(msgspec.Struct):
+class LineChange(msgspec.Struct):
     """A line as it was, and as it is; `number` grows from change to change, and is 0 for one not made by hand."""
 
     old: str
@@ -32,11 +33,11 @@ class Changed(msgspec.Struct):
 numbers = itertools.count(1)
 
 
-class Edits:
+class EditHistory:
     """Those of one document."""
 
     def __init__(self) -> None:
-        self._changed = deque[Changed](maxlen=MOST)
+        self._changed = deque[LineChange](maxlen=MOST)
         self._line = GONE  # the one that is being changed
         self._counts = False  # whether it is remembered
         self.touched = 0.0  # when, by time.monotonic
@@ -47,7 +48,7 @@ class Edits:
         if line != self._line:
             self._line, self._counts = line, bool(old.strip()) and len(old) <= LONGEST
             if self._counts:
-                self._changed.append(Changed(old, new, line, next(numbers)))
+                self._changed.append(LineChange(old, new, line, next(numbers)))
         elif self._counts:
             self._changed[-1].new = new[:LONGEST]
 
@@ -67,11 +68,11 @@ class Edits:
             each.number = 0
 
     @property
-    def latest(self) -> Changed | None:
+    def latest(self) -> LineChange | None:
         """The change of the line that is being changed, or was last; None where other edits came after it."""
         return self._changed[-1] if self._line != GONE and self._counts else None
 
-    def ours(self) -> list[Changed]:
+    def ours(self) -> list[LineChange]:
         """Those made by hand, oldest first."""
         return [each for each in self._changed if each.number]
 
@@ -81,14 +82,9 @@ class Edits:
         return [each for each in edits if each.text]
 
 
-def edit(changed: Changed) -> Edit:
+def edit(changed: LineChange) -> Edit:
     """What was put between what is as before."""
     old, new = changed.old, changed.new
-    start = common(old, new)
-    end = common(old[start:][::-1], new[start:][::-1])
+    start = len(common(old, new))
+    end = len(common(old[start:][::-1], new[start:][::-1]))
     return Edit(new[:start], new[start : len(new) - end], new[len(new) - end :])
-
-
-def common(one: str, other: str) -> int:
-    """The length of what two texts begin with."""
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -13,14 +13,13 @@ closing the document does.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from lsp_server.statistics import WORST_FIRST, Outcome, Statistics, none_yet
 
 ACCEPTED = "inpaint.accepted"  # the command that a client runs after it inserted a completion
-FEEDBACK = "inpaint/feedback"  # the notification of what else became of one
 STATISTICS = "inpaint/statistics"  # the request for all that is kept
 RESET_STATISTICS = "inpaint/resetStatistics"  # the request to forget it, on disk too
 KEPT = 1_000  # completions
@@ -28,15 +27,7 @@ KEPT = 1_000  # completions
 WORTH: dict[Outcome, float] = {"shown": 0.0, "dismissed": 0.0, "partlyAccepted": 0.5, "accepted": 1.0}
 
 
-class FeedbackParams(msgspec.Struct, frozen=True):
-    """What a client says in `inpaint/feedback`; `characters` are the UTF-16 units just accepted."""
-
-    id: str
-    kind: Literal["partlyAccepted", "dismissed"]
-    characters: int | None = None
-
-
-class LeadsTo(NamedTuple):
+class ResultingText(NamedTuple):
     """What a document says once a completion has been accepted."""
 
     uri: str
@@ -65,11 +56,11 @@ class Feedback:
         self.counts = none_yet()
         self.statistics = Statistics()
         self._completions: dict[str, ShownCompletion] = {}  # by id, oldest first
-        self._leads_to: LeadsTo | None = None  # what the newest one makes
+        self._leads_to: ResultingText | None = None  # what the newest one makes
         self._line: Hashable = None  # that the newest one was shown on
         self._tried = 0  # on that line, and not accepted
         self._learned_from = 0  # completions that `judged` has forgotten
-        self._dismissed: LeadsTo | None = None  # what the one dismissed last would have made
+        self._dismissed: ResultingText | None = None  # what the one dismissed last would have made
         self._instead: dict[str, int] = {}  # the UTF-16 units of what was offered beside the newest one, by id
 
     @property
@@ -96,7 +87,7 @@ class Feedback:
 
     def show(
         self,
-        leads_to: LeadsTo,
+        leads_to: ResultingText,
         text: str,
         language: str,
         confidence: float,
@@ -130,7 +121,7 @@ class Feedback:
         self._instead[own] = units(text)
         return own
 
-    def is_dismissed(self, leads_to: LeadsTo) -> bool:
+    def is_dismissed(self, leads_to: ResultingText) -> bool:
         return leads_to == self._dismissed
 
     def closed(self, uri: str) -> None:

@@ -29,16 +29,11 @@ async def fetch(ls: InpaintServer, name: str) -> None:
     Raises EngineError with what to do, and Cancelled.
     """
     loop, done, cancelled = asyncio.get_running_loop(), Future[Path](), threading.Event()
-    token = ""  # of the progress that is shown, if it is
-
-    def report(text: str) -> None:
-        if token:
-            ls.work_done_progress.report(token, types.WorkDoneProgressReport(message=text))
 
     def say(text: str) -> None:
         if cancelled.is_set():
             raise Cancelled
-        loop.call_soon_threadsafe(report, text)
+        loop.call_soon_threadsafe(ls.report_progress, token, text)
 
     def work() -> None:
         try:
@@ -49,17 +44,14 @@ async def fetch(ls: InpaintServer, name: str) -> None:
             logger.exception("%s could not be fetched.", name)
             done.set_exception(EngineError(f"{name} could not be fetched ({type(error).__name__}); the log says more"))
 
-    if ls.shows_progress:
-        begin = types.WorkDoneProgressBegin(title=f"Inpaint: getting {name}", cancellable=True)
-        token = await ls.begin_progress(begin)
-        ls.work_done_progress.tokens[token].add_done_callback(lambda _: cancelled.set())
-    threading.Thread(target=work, name="fetching", daemon=True).start()
-    try:
-        await asyncio.wrap_future(done)
-    finally:
-        cancelled.set()  # where the session ends
+    async with ls.show_progress(title=f"Inpaint: getting {name}", cancellable=True) as token:
         if token:
-            ls.work_done_progress.end(token, types.WorkDoneProgressEnd())
+            ls.work_done_progress.tokens[token].add_done_callback(lambda _: cancelled.set())
+        threading.Thread(target=work, name="fetching", daemon=True).start()
+        try:
+            await asyncio.wrap_future(done)
+        finally:
+            cancelled.set()  # where the session ends
 
 
 async def fetch_and_use(ls: InpaintServer, name: str) -> None:
@@ -87,11 +79,6 @@ def offer(ls: InpaintServer) -> None:
         ls.fetching = asyncio.ensure_future(fetch_if_wanted(ls))
 
 
-async def fetch_if_wanted(ls: InpaintServer) -> None:
-    if await accepts(ls):
-        await fetch_and_use(ls, BETTER)
-
-
 def is_due(answered: str, shown: int) -> bool:
     """Whether to offer the better model: to who has used the shipped one for a while, once ever, where the machine has
     the memory for it. It counts as offered from then on.
@@ -109,10 +96,11 @@ def is_due(answered: str, shown: int) -> bool:
     return True
 
 
-async def accepts(ls: InpaintServer) -> bool:
-    """Whether the user wants the better model, who is told what it takes."""
+async def fetch_if_wanted(ls: InpaintServer) -> None:
+    """Ask the user, who is told what it takes."""
     message = f"Inpaint: a better model can be fetched, once. It is {BETTER}, {get.MODELS[BETTER]}."
     actions = [types.MessageActionItem(title=YES), types.MessageActionItem(title=NO)]
     params = types.ShowMessageRequestParams(type=types.MessageType.Info, message=message, actions=actions)
     answer = await ls.window_show_message_request_async(params)
-    return answer is not None and answer.title == YES
+    if answer is not None and answer.title == YES:
+        await fetch_and_use(ls, BETTER)

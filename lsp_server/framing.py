@@ -7,13 +7,12 @@ how a browser is refused, for the first line of HTTP is no header.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
 
 LONGEST_HEADERS = 4096  # bytes
 LARGEST = 1 << 28  # bytes of a message: a client that says more is wrong
 
-BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 UTF_8 = re.compile(r"[^;]*(;\s*charset=\"?utf-?8\"?)?\s*", re.IGNORECASE)
 
@@ -22,51 +21,32 @@ class FramingError(Exception):
     """The bytes are no message of the base protocol; the message says in a few words why."""
 
 
-class Frames:
-    """Takes bytes and gives the messages in them."""
+async def read_message(reader: asyncio.StreamReader, largest: int = LARGEST) -> bytes | None:
+    """The body of the next message; None where no more comes. Raises FramingError."""
+    if not (first := await reader.read(1)):
+        return None
+    if not HEADER.match(first + b":"):
+        raise FramingError("no header of a message where one should begin")
+    try:
+        length = content_length(await _headers(reader, first))
+        if length > largest:
+            raise FramingError(f"a message of {length} bytes is too long: {largest} are the most")
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError:
+        raise FramingError("the input ends within a message") from None
 
-    def __init__(self, largest: int = LARGEST) -> None:
-        self._data = bytearray()
-        self._largest = largest
-        self._length: int | None = None  # of the message whose headers were read
 
-    def allow_any_length(self) -> None:
-        """Take messages up to LARGEST."""
-        self._largest = LARGEST
-
-    def take(self, data: bytes) -> Iterator[bytearray]:
-        """The bodies of the messages that are complete now. Raises FramingError after those that were."""
-        self._data += data
-        while True:
-            if self._length is None:
-                self._length = self._headers()
-            if self._length is None or len(self._data) < self._length:
-                return
-            if len(self._data) == self._length:  # not to copy a large one
-                body, self._data = self._data, bytearray()
-            else:
-                body = self._data[: self._length]
-                del self._data[: self._length]
-            self._length = None
-            yield body
-
-    def end(self) -> None:
-        """There is no more. Raises FramingError where that is within a message."""
-        if self._data or self._length is not None:
-            raise FramingError("the input ends within a message")
-
-    def _headers(self) -> int | None:
-        """The length that the headers give, which are then taken off; None where they go on."""
-        found = BLANK_LINE.search(self._data, 0, LONGEST_HEADERS)
-        if found is None:
-            if self._data and (len(self._data) >= LONGEST_HEADERS or not HEADER.match(self._data + b":")):
-                raise FramingError("no header of a message where one should begin")
-            return None
-        length = content_length(bytes(self._data[: found.start()]))
-        if length > self._largest:
-            raise FramingError(f"a message of {length} bytes is too long: {self._largest} are the most")
-        del self._data[: found.end()]
-        return length
+async def _headers(reader: asyncio.StreamReader, first: bytes) -> bytes:
+    """The lines up to a blank one, of which the first byte was read."""
+    headers = first
+    while not headers.endswith((b"\n\n", b"\n\r\n")):
+        try:
+            headers += await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            raise FramingError("no header of a message is so long") from None
+        if len(headers) > LONGEST_HEADERS:
+            raise FramingError("no message has so many headers")
+    return headers.rstrip(b"\r\n")
 
 
 def content_length(headers: bytes) -> int:

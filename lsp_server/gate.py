@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import Fill
-from lsp_server.cursor import Gap, is_word, opens_block
+from lsp_server.cursor import CursorContext, is_word, opens_block
 from lsp_server.feedback import Feedback
-from lsp_server.postprocess import LIKELIER, NAME, closed, postprocessed, presentable
+from lsp_server.postprocess import LIKELIER, NAME, apply_rules, closed, postprocess
 from lsp_server.settings import Dial, Settings
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
@@ -50,14 +50,14 @@ FEATURES = OF_CUTS + OF_PLACES
 NEAR = 2_000  # characters above the cursor's line
 
 
-class Cut(NamedTuple):
+class CutPoint(NamedTuple):
     """A beginning of a fill."""
 
     end: int
     features: list[float]
 
 
-class Names(NamedTuple):
+class NearbyNames(NamedTuple):
     """That stand around the cursor, and above it nearby; `begun` is the beginning of one that the cursor stands in."""
 
     known: tuple[frozenset[str], ...]
@@ -65,14 +65,14 @@ class Names(NamedTuple):
     begun: str
 
 
-class Verdict(NamedTuple):
+class GateDecision(NamedTuple):
     """What of a fill is shown, and the chance that it is right."""
 
     text: str
     chance: float
 
 
-class Trees(msgspec.Struct):
+class BoostedTrees(msgspec.Struct):
     """Boosted trees: the log-odds are `start` and a leaf's value of each tree.
 
     All arrays are (trees, nodes): a node that splits goes to its `left` where the feature is at most the `threshold`,
@@ -91,7 +91,7 @@ class Trees(msgspec.Struct):
 
 
 class Gate:
-    def __init__(self, trees: Trees) -> None:
+    def __init__(self, trees: BoostedTrees) -> None:
         self.prices, self._start, self._depth = trees.prices, trees.start, trees.depth
         self._feature, self._left, self._right = (np.array(a) for a in (trees.feature, trees.left, trees.right))
         self._threshold, self._value = np.array(trees.threshold), np.array(trees.value)
@@ -104,7 +104,7 @@ class Gate:
         learned = files("lsp_server") / "gates"
         path = learned / f"{model}.json"
         data = (path if path.is_file() else learned / "small.json").read_bytes()
-        return cls(msgspec.json.decode(data, type=Trees))
+        return cls(msgspec.json.decode(data, type=BoostedTrees))
 
     def log_odds(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """That suggestions are right (rows,), from their features (rows, features)."""
@@ -116,30 +116,32 @@ class Gate:
         odds: NDArray[np.float64] = self._start + self._value[self._trees, node].sum(1)
         return odds
 
-    def chosen(self, cuts: Sequence[Cut], text: str, price: float, shift: float = 0.0) -> Verdict:
+    def chosen(self, cut_points: Sequence[CutPoint], text: str, price: float, shift: float = 0.0) -> GateDecision:
         """The beginning of the text with the most benefit; an empty one where none has any."""
-        chances = 1 / (1 + np.exp(-self.log_odds(np.array([cut.features for cut in cuts])) - shift))
-        sizes = np.array([len(text[: cut.end].strip()) for cut in cuts])
+        chances = 1 / (1 + np.exp(-self.log_odds(np.array([cut.features for cut in cut_points])) - shift))
+        sizes = np.array([len(text[: cut.end].strip()) for cut in cut_points])
         benefits = chances * sizes - (1 - chances) * price
         best = int(benefits.argmax())
-        return Verdict(text[: cuts[best].end] if benefits[best] > 0 else "", float(chances[best]))
+        return GateDecision(text[: cut_points[best].end] if benefits[best] > 0 else "", float(chances[best]))
 
 
-def to_show(fill: Fill, gap: Gap, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable) -> Verdict:
+def decide(
+    fill: Fill, gap: CursorContext, settings: Settings, invoked: bool, feedback: Feedback, line: Hashable
+) -> GateDecision:
     """What of a fill is shown on a line: all that is worth it to who asked for it; unasked, by the gate, or by the
     threshold of who set one. Of a model that says nothing of its tokens, what is likelier right than not.
     """
-    text = presentable(fill, gap)
-    whole = Verdict(text, fill.before(len(text)).confidence if text else 0.0)
+    text = postprocess(fill, gap)
+    whole = GateDecision(text, fill.before(len(text)).confidence if text else 0.0)
     if invoked or not text:
         return whole
     if settings.min_confidence is not None or not fill.pieces:
         least = LIKELIER if settings.min_confidence is None else settings.min_confidence
-        return whole if fill.confidence >= least else Verdict("", fill.confidence)
+        return whole if fill.confidence >= least else GateDecision("", fill.confidence)
     gate = Gate.load(fill.model)
-    tried = list(cuts(fill, text, gap, feedback.tried(line)))
+    tried = list(cut_points(fill, text, gap, feedback.tried(line)))
     best = gate.chosen(tried, text, gate.prices[settings.show], shift(feedback.judged()))
-    return Verdict(postprocessed(best.text, gap), best.chance)
+    return GateDecision(apply_rules(best.text, gap), best.chance)
 
 
 def shift(judged: Sequence[tuple[float, float]]) -> float:
@@ -152,7 +154,7 @@ def shift(judged: Sequence[tuple[float, float]]) -> float:
     return min(MOST_SHIFT, max(-MOST_SHIFT, moved))
 
 
-def cuts(fill: Fill, text: str, gap: Gap, tried: int = 0) -> Iterator[Cut]:
+def cut_points(fill: Fill, text: str, gap: CursorContext, tried: int = 0) -> Iterator[CutPoint]:
     """The beginnings of the text, a beginning of the fill's, that end where a token and a word do and have no bracket
     open; and all of it.
 
@@ -170,7 +172,7 @@ def cuts(fill: Fill, text: str, gap: Gap, tried: int = 0) -> Iterator[Cut]:
             continue  # this one goes with the next, which has no characters
         if following is None or end == len(text) or (ends_word(text, end) and closed(text[:end], gap) == text[:end]):
             next_one = math.log(max(following.probability, LEAST)) if following else 0.0
-            yield Cut(end, [*cut_features(fill, text[:end], logs, copied, next_one, names), *place])
+            yield CutPoint(end, [*cut_features(fill, text[:end], logs, copied, next_one, names), *place])
         if end == len(text):
             return
 
@@ -185,11 +187,11 @@ def begun_word(head: str) -> str:
     return "".join(reversed([*itertools.takewhile(is_word, reversed(head))]))
 
 
-def names_around(gap: Gap) -> Names:
+def names_around(gap: CursorContext) -> NearbyNames:
     begun = begun_word(gap.head)
     above = gap.prefix.removesuffix(gap.head)
     left = frozenset(NAME.findall(gap.head.removesuffix(begun)))
-    return Names((names_of(above), names_of(gap.suffix), left), (names_of(above[-NEAR:]), left), begun)
+    return NearbyNames((names_of(above), names_of(gap.suffix), left), (names_of(above[-NEAR:]), left), begun)
 
 
 @lru_cache(maxsize=6)  # a line is typed between the same texts
@@ -198,7 +200,7 @@ def names_of(text: str) -> frozenset[str]:
 
 
 def cut_features(
-    fill: Fill, text: str, logs: list[float], copied: list[float], next_one: float, names: Names
+    fill: Fill, text: str, logs: list[float], copied: list[float], next_one: float, names: NearbyNames
 ) -> list[float]:
     """In the order of OF_CUTS; `logs` of the probabilities of the tokens, and of the one left out first."""
     written = NAME.findall(names.begun + text)
@@ -228,7 +230,7 @@ def cut_features(
     ]
 
 
-def place_features(fill: Fill, gap: Gap, tried: int) -> list[float]:
+def place_features(fill: Fill, gap: CursorContext, tried: int) -> list[float]:
     """In the order of OF_PLACES."""
     head, bare = gap.head, gap.head.lstrip()
     last = head[-1:]

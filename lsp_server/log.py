@@ -34,14 +34,14 @@ def set_up(file: Path | None) -> None:
         handler = RotatingFileHandler(file, maxBytes=SIZE, backupCount=KEPT, encoding="utf-8")
     except OSError:
         return
-    handler.setFormatter(WithoutText("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     requests = logging.getLogger(JOURNAL)
     requests.setLevel(logging.INFO)
     logging.getLogger().handlers[0].setLevel(logging.WARNING)
 
 
-class WithoutText(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         kept = logging.makeLogRecord(record.__dict__)
         if record.name != JOURNAL:

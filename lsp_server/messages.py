@@ -1,4 +1,4 @@
-"""The messages that carry text, read without a stretch of work that would hold the event loop up.
+"""The messages that carry text, read without a stretch of work that would hold the event loop up, and those of our own.
 
 lsprotocol's types take a second for 20,000 changes, and a JSON parser as long for a document of millions of lines. Here
 the texts stay as they came until they are wanted, and a long one is read in pieces.
@@ -11,8 +11,15 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
+from lsprotocol import types
+
+FEEDBACK = "inpaint/feedback"  # what became of a completion that was not accepted as a whole
+DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
+NEXT_EDIT, COPILOT = "inpaint/nextEdit", "textDocument/copilotInlineEdit"  # ours, and Copilot's name of it
+DID_SHOW, DID_REJECT = "textDocument/didShowInlineEdit", "inpaint/didRejectNextEdit"
 
 PIECE = 1 << 17  # bytes of JSON
 STRETCH = 0.01  # seconds of work, after which the loop gets its turn
@@ -38,14 +45,14 @@ class Range(msgspec.Struct, gc=False):
     end: Position
 
 
-class TextChange(msgspec.Struct, gc=False):
+class ContentChange(msgspec.Struct, gc=False):
     """Of a part of the text, or of all of it; `text` is JSON."""
 
     text: msgspec.Raw
     range: Range | None = None
 
 
-class Identifier(msgspec.Struct, gc=False):
+class DocumentIdentifier(msgspec.Struct, gc=False):
     uri: str
     version: int | None = None
 
@@ -59,73 +66,66 @@ class DocumentItem(msgspec.Struct, rename="camel"):
     version: int | None = None
 
 
-class Focus(msgspec.Struct, rename="camel"):
-    """Where the user looks."""
-
-    text_document: Identifier
-    position: Position | None = None
-
-
-class DidOpen(msgspec.Struct, rename="camel"):
+class DidOpenParams(msgspec.Struct, rename="camel"):
     text_document: DocumentItem
 
 
-class DidChange(msgspec.Struct, rename="camel"):
-    """`content_changes` are JSON, each a TextChange."""
+class DidChangeParams(msgspec.Struct, rename="camel"):
+    """`content_changes` are JSON, each a ContentChange."""
 
-    text_document: Identifier
+    text_document: DocumentIdentifier
     content_changes: list[msgspec.Raw]
 
 
-class DidClose(msgspec.Struct, rename="camel"):
-    text_document: Identifier
+class DidCloseParams(msgspec.Struct, rename="camel"):
+    text_document: DocumentIdentifier
 
 
-class Cell(msgspec.Struct, gc=False):
+class NotebookCell(msgspec.Struct, gc=False):
     """Of a notebook: the URI of its document."""
 
     document: str
 
 
-class Notebook(msgspec.Struct):
+class NotebookDocument(msgspec.Struct):
     uri: str
-    cells: list[Cell]
+    cells: list[NotebookCell]
 
 
-class NotebookDidOpen(msgspec.Struct, rename="camel"):
+class DidOpenNotebookParams(msgspec.Struct, rename="camel"):
     """`cell_text_documents` are JSON, each a DocumentItem."""
 
-    notebook_document: Notebook
+    notebook_document: NotebookDocument
     cell_text_documents: list[msgspec.Raw]
 
 
-class Splice(msgspec.Struct, rename="camel"):
+class CellArrayChange(msgspec.Struct, rename="camel"):
     """Cells put in the place of others."""
 
     start: int
     delete_count: int
-    cells: list[Cell] | None = None
+    cells: list[NotebookCell] | None = None
 
 
-class Structure(msgspec.Struct, rename="camel"):
+class CellStructureChange(msgspec.Struct, rename="camel"):
     """Which cells there are; `did_open` are JSON, each a DocumentItem."""
 
-    array: Splice
+    array: CellArrayChange
     did_open: list[msgspec.Raw] | None = None
-    did_close: list[Identifier] | None = None
+    did_close: list[DocumentIdentifier] | None = None
 
 
-class CellContent(msgspec.Struct):
-    """`changes` of a cell's text are JSON, each a TextChange."""
+class CellTextChange(msgspec.Struct):
+    """`changes` of a cell's text are JSON, each a ContentChange."""
 
-    document: Identifier
+    document: DocumentIdentifier
     changes: list[msgspec.Raw]
 
 
 class CellChanges(msgspec.Struct, rename="camel"):
-    """`text_content` are JSON, each a CellContent."""
+    """`text_content` are JSON, each a CellTextChange."""
 
-    structure: Structure | None = None
+    structure: CellStructureChange | None = None
     text_content: list[msgspec.Raw] | None = None
 
 
@@ -133,18 +133,65 @@ class NotebookChange(msgspec.Struct):
     cells: CellChanges | None = None
 
 
-class NotebookDidChange(msgspec.Struct, rename="camel"):
-    notebook_document: Identifier
+class DidChangeNotebookParams(msgspec.Struct, rename="camel"):
+    notebook_document: DocumentIdentifier
     change: NotebookChange
 
 
-class NotebookDidSave(msgspec.Struct, rename="camel"):
-    notebook_document: Identifier
+class DidSaveNotebookParams(msgspec.Struct, rename="camel"):
+    notebook_document: DocumentIdentifier
 
 
-class NotebookDidClose(msgspec.Struct, rename="camel"):
-    notebook_document: Identifier
-    cell_text_documents: list[Identifier]
+class DidCloseNotebookParams(msgspec.Struct, rename="camel"):
+    notebook_document: DocumentIdentifier
+    cell_text_documents: list[DocumentIdentifier]
+
+
+class DidFocusParams(msgspec.Struct, rename="camel"):
+    """Where the user looks."""
+
+    text_document: DocumentIdentifier
+    position: Position | None = None
+
+
+class FeedbackParams(msgspec.Struct):
+    """`characters` are the UTF-16 units just accepted."""
+
+    id: str
+    kind: Literal["partlyAccepted", "dismissed"]
+    characters: int | None = None
+
+
+class NextEditParams(msgspec.Struct, rename="camel"):
+    """Where the cursor is, in which version of the text."""
+
+    text_document: DocumentIdentifier
+    position: Position
+
+
+class DidRejectParams(msgspec.Struct):
+    """Only who rejects an edit does not want another like it."""
+
+    id: str
+    reason: Literal["rejected", "ignored", "replaced", "cancelled"] = "rejected"
+
+
+TEXT = {
+    types.TEXT_DOCUMENT_DID_OPEN: DidOpenParams,
+    types.TEXT_DOCUMENT_DID_CHANGE: DidChangeParams,
+    types.TEXT_DOCUMENT_DID_CLOSE: DidCloseParams,
+    types.NOTEBOOK_DOCUMENT_DID_OPEN: DidOpenNotebookParams,
+    types.NOTEBOOK_DOCUMENT_DID_CHANGE: DidChangeNotebookParams,
+    types.NOTEBOOK_DOCUMENT_DID_SAVE: DidSaveNotebookParams,
+    types.NOTEBOOK_DOCUMENT_DID_CLOSE: DidCloseNotebookParams,
+}
+OWN = {
+    FEEDBACK: FeedbackParams,
+    DID_FOCUS: DidFocusParams,
+    NEXT_EDIT: NextEditParams,
+    COPILOT: NextEditParams,
+    DID_REJECT: DidRejectParams,
+}
 
 
 def pieces(literal: msgspec.Raw) -> Iterator[str]:
@@ -167,13 +214,13 @@ def string(literal: bytes) -> str:
     return text
 
 
-class Breath:
+class LoopPauser:
     """Lets the event loop have its turn in long work."""
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
 
-    async def take(self) -> None:
+    async def pause(self) -> None:
         if time.perf_counter() - self._since > STRETCH:
             await asyncio.sleep(0)
             self._since = time.perf_counter()

@@ -12,20 +12,15 @@ import itertools
 import time
 from typing import Literal
 
-import msgspec
 from lsprotocol import types
 
-from engine.next_edit.replay import KEPT, Change, Offer, Settled, Silence, propose
-from engine.next_edit.substitution import What, substitution
-from lsp_server.buffers import Place, without_end
+from engine.next_edit.replay import KEPT, EditOffer, LineEdit, NoOfferReason, SettledEdit, propose
+from engine.next_edit.substitution import Replacement, substitution
+from lsp_server.buffers import Point, without_end
 from lsp_server.documents import Document, Documents
-from lsp_server.messages import Identifier, Position
+from lsp_server.messages import DidRejectParams, NextEditParams
 from lsp_server.settings import Json
 
-NEXT_EDIT = "inpaint/nextEdit"  # the request for what is due
-COPILOT = "textDocument/copilotInlineEdit"  # the same in Copilot's name, for its clients
-DID_SHOW = "textDocument/didShowInlineEdit"
-DID_REJECT = "inpaint/didRejectNextEdit"
 APPLIED = "inpaint.nextEditApplied"  # the command that a client runs once it has made the edit
 
 IDLE = 0.4  # seconds without a change, after which an edit is done though the cursor is still in its line
@@ -33,8 +28,8 @@ LARGEST = 400_000  # characters of a document that is searched
 MANY = 30  # places from which on all are offered at once
 SEEN = 100  # offers that are remembered
 
-Why = Literal[Silence, "offered", "large"]
-EXPLANATIONS: dict[Why, str] = {
+NextEditReason = Literal[NoOfferReason, "offered", "large"]
+EXPLANATIONS: dict[NextEditReason, str] = {
     "offered": "An edit is offered.",
     "once": "Nothing was changed here twice in the same way.",
     "nowhere": "What was changed twice stands nowhere else in this file.",
@@ -48,44 +43,16 @@ EXPLANATIONS: dict[Why, str] = {
 }
 
 
-class NextEditParams(msgspec.Struct, rename="camel"):
-    """What a client asks: where the cursor is, in which version of the text."""
-
-    text_document: Identifier
-    position: Position
-
-
-class Command(msgspec.Struct):
-    arguments: list[str]
-
-
-class ShownItem(msgspec.Struct):
-    command: Command
-
-
-class DidShowParams(msgspec.Struct):
-    """What a client says in `textDocument/didShowInlineEdit`."""
-
-    item: ShownItem
-
-
-class DidRejectParams(msgspec.Struct):
-    """What a client says in `inpaint/didRejectNextEdit`; only who rejects an edit does not want another like it."""
-
-    id: str
-    reason: Literal["rejected", "ignored", "replaced", "cancelled"] = "rejected"
-
-
 class NextEdits:
     """A session's: those that were offered, what was rejected, and why there is none now."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
-        self._offered: dict[str, What] = {}  # by id, oldest first
+        self._offered: dict[str, Replacement] = {}  # by id, oldest first
         self._ids = itertools.count(1)
-        self._muted: set[What] = set()
+        self._muted: set[Replacement] = set()
         self.counts = {"shown": 0, "accepted": 0, "rejected": 0}
-        self.why: Why = "once"
+        self.why: NextEditReason = "once"
 
     async def answer(self, asked: NextEditParams) -> Json:
         """The one edit that is due, in the protocol's shape; beside it all edits, where there are many places."""
@@ -97,19 +64,22 @@ class NextEdits:
         found = await self._search(asked.text_document.uri, document)
         if self._documents.get(asked.text_document.uri) is not document or document.version != version:
             return {"edits": []}
-        self.why = "offered" if isinstance(found, Offer) else found
-        return self._written(found, asked.text_document.uri, document) if isinstance(found, Offer) else {"edits": []}
+        if not isinstance(found, EditOffer):
+            self.why = found
+            return {"edits": []}
+        self.why = "offered"
+        return self._written(found, asked.text_document.uri, document)
 
-    async def _search(self, uri: str, document: Document) -> Offer | Why:
+    async def _search(self, uri: str, document: Document) -> EditOffer | NextEditReason:
         settled = self._settled(uri)
         if not settled:
             return "once"
-        text = document.after(Place(0, 0), LARGEST)
+        text = document.after(Point(0, 0), LARGEST)
         if len(text) == LARGEST:
             return "large"
         return await asyncio.to_thread(propose, settled, text, document.language, frozenset(self._muted))
 
-    def _settled(self, uri: str) -> list[Settled]:
+    def _settled(self, uri: str) -> list[SettledEdit]:
         """The last edits of all open documents, where the very last is one of this document and its line still reads
         as it left it; else none.
         """
@@ -119,12 +89,12 @@ class NextEdits:
         latest = document.edits.latest
         if not last or last[-1][0] is not latest or not 0 <= latest.line < len(document):
             return []
-        if without_end(document.line(latest.line)) != latest.new or substitution(latest.old, latest.new) is None:
+        if without_end(document.lines[latest.line]) != latest.new or substitution(latest.old, latest.new) is None:
             return []
         found = ((name, each.line, substitution(each.old, each.new)) for each, name in last)
-        return [Settled(name, line, made) for name, line, made in found if made is not None]
+        return [SettledEdit(name, line, made) for name, line, made in found if made is not None]
 
-    def _written(self, offer: Offer, uri: str, document: Document) -> Json:
+    def _written(self, offer: EditOffer, uri: str, document: Document) -> Json:
         identifier = str(next(self._ids))
         self._offered[identifier] = offer.what
         if len(self._offered) > SEEN:
@@ -141,14 +111,8 @@ class NextEdits:
         }
         return {"edits": [first]} | ({"all": edits} if many else {})
 
-    def shown(self, params: Json) -> None:
-        """Raises ValidationError where the params are none."""
-        msgspec.convert(params, DidShowParams)
-        self.counts["shown"] += 1
-
-    def rejected(self, params: Json) -> None:
-        """Mute what was rejected. Raises ValidationError where the params are none."""
-        report = msgspec.convert(params, DidRejectParams)
+    def rejected(self, report: DidRejectParams) -> None:
+        """Mute what was rejected."""
         if report.id in self._offered and report.reason == "rejected":
             self._muted.add(self._offered.pop(report.id))
             self.counts["rejected"] += 1
@@ -168,6 +132,6 @@ async def pause(document: Document, line: int) -> None:
         await asyncio.sleep(max(0.0, document.edits.touched + IDLE - time.monotonic()))
 
 
-def text_edit(change: Change, document: Document) -> dict[str, Json]:
-    start, end = (document.position(Place(change.line, column)) for column in (change.start, change.end))
+def text_edit(change: LineEdit, document: Document) -> dict[str, Json]:
+    start, end = (document.position(Point(change.line, column)) for column in (change.start, change.end))
     return {"text": change.text, "range": types.Range(start, end)}

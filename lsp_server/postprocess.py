@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 from engine import Fill
 from engine.languages import NAMES
-from lsp_server.cursor import Gap, is_word
+from lsp_server.cursor import CursorContext, is_word
 
-Rule: TypeAlias = Callable[[str, Gap], str]
+Rule: TypeAlias = Callable[[str, CursorContext], str]
 
 PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
@@ -25,15 +25,16 @@ LIKELIER = 0.5
 AGAIN = 3  # characters of a beginning
 NAME = re.compile(r"[^\W\d]\w*")
 STRING = re.compile(r'"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n])*\'|`(?:\\.|[^`\\])*`?')  # or the beginning of one
+WORDS_AGAIN = re.compile(r"\b([^\W\d]\w*(?: +\w+){1,5}) +\0 *\1\b")  # around the cursor, two words or a few more
 LONG = 400  # characters of a line that are looked at
 
 
-def presentable(fill: Fill, gap: Gap) -> str:
+def postprocess(fill: Fill, gap: CursorContext) -> str:
     """What of the fill could be shown; empty where nothing is worth it."""
-    return postprocessed(without_doubtful_lines(fill), gap)
+    return apply_rules(without_doubtful_lines(fill), gap)
 
 
-def postprocessed(text: str, gap: Gap) -> str:
+def apply_rules(text: str, gap: CursorContext) -> str:
     """What is left of a text."""
     for rule in RULES:
         text = rule(text, gap).rstrip()
@@ -55,7 +56,7 @@ def without_doubtful_lines(fill: Fill) -> str:
     return "\n".join(lines[:first])
 
 
-def without_rest_of_line(text: str, gap: Gap) -> str:
+def without_rest_of_line(text: str, gap: CursorContext) -> str:
     """The text without its end, where that repeats what stands right of the cursor; one line where that goes on.
 
     The rest of the line as a whole is a repetition when it is not just a character or two; the beginning of it only
@@ -73,7 +74,7 @@ def without_rest_of_line(text: str, gap: Gap) -> str:
     return text
 
 
-def without_lines_below(text: str, gap: Gap) -> str:
+def without_lines_below(text: str, gap: CursorContext) -> str:
     """The text without its last lines, where these are the lines that stand below the cursor."""
     below = [line.rstrip() for line in gap.following.split("\n") if line.strip()]
     lines = text.rstrip().split("\n")
@@ -84,7 +85,7 @@ def without_lines_below(text: str, gap: Gap) -> str:
     return text
 
 
-def without_line_above(text: str, gap: Gap) -> str:
+def without_line_above(text: str, gap: CursorContext) -> str:
     """Nothing where the cursor's line would become the one above it over again."""
     first, goes_on, _ = text.partition("\n")
     line = gap.head + first + ("" if goes_on else gap.rest)
@@ -92,26 +93,29 @@ def without_line_above(text: str, gap: Gap) -> str:
     return "" if line.rstrip() == above.rstrip() and NAME.search(line) else text
 
 
-def without_line_again(text: str, gap: Gap) -> str:
-    """Nothing where it begins the cursor's line once more, or what of that a bracket still has open."""
+def without_line_again(text: str, gap: CursorContext) -> str:
+    """Nothing where it begins the cursor's line once more, what of that a bracket still has open, or its last words:
+    `import numpy as |` filled with `numpy as np`.
+    """
     head = gap.head[:LONG]
     open_at = unclosed(head)
     beginning = head[: open_at[0] + 1 if open_at else None].strip()
-    return "" if len(beginning) >= AGAIN and NAME.search(beginning) and text.lstrip().startswith(beginning) else text
+    again = len(beginning) >= AGAIN and NAME.search(beginning) and text.lstrip().startswith(beginning)
+    return "" if again or WORDS_AGAIN.search(f"{gap.head[-LONG:]}\0{text}") else text
 
 
-def without_indentation_again(text: str, gap: Gap) -> str:
+def without_indentation_again(text: str, gap: CursorContext) -> str:
     """Where the user has indented the line, in a language that no model of ours has learned, not once more."""
     again = gap.language not in LEARNED and gap.head and not gap.head.strip()
     return text.lstrip(" \t") if again else text
 
 
-def without_split_word(text: str, gap: Gap) -> str:
+def without_split_word(text: str, gap: CursorContext) -> str:
     """Nothing where its end would grow together with a word right of the cursor."""
     return "" if is_word(text[-1:]) and is_word(gap.rest[:1]) else text
 
 
-def closed(text: str, gap: Gap) -> str:
+def closed(text: str, gap: CursorContext) -> str:
     """The text before the first bracket that it opens and does not close. Where nothing stands right of the cursor, a
     line that ends within one goes on below; else a quote is closed too.
     """

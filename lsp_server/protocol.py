@@ -19,35 +19,17 @@ from pygls.lsp.server import LanguageServer
 from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageServerProtocol, default_converter
 
 from lsp_server.buffers import well_formed
-from lsp_server.messages import (
-    DidChange,
-    DidClose,
-    DidOpen,
-    NotebookDidChange,
-    NotebookDidClose,
-    NotebookDidOpen,
-    NotebookDidSave,
-    RpcMessage,
-)
+from lsp_server.messages import OWN, TEXT, RpcMessage
 
 logger = logging.getLogger(__name__)
 
 # pygls keeps the text of documents too, at tens of milliseconds a key in a large file, and ends by a SystemExit, which
 # asyncio reports as a fault when serving on TCP
-TEXT = {
-    types.TEXT_DOCUMENT_DID_OPEN: DidOpen,
-    types.TEXT_DOCUMENT_DID_CHANGE: DidChange,
-    types.TEXT_DOCUMENT_DID_CLOSE: DidClose,
-    types.NOTEBOOK_DOCUMENT_DID_OPEN: NotebookDidOpen,
-    types.NOTEBOOK_DOCUMENT_DID_CHANGE: NotebookDidChange,
-    types.NOTEBOOK_DOCUMENT_DID_SAVE: NotebookDidSave,
-    types.NOTEBOOK_DOCUMENT_DID_CLOSE: NotebookDidClose,
-}
-OURS = (*TEXT, types.EXIT)
+LEFT_TO_US = (*TEXT, types.EXIT)
 Code = types.ErrorCodes
 
 
-def cancels(params: Any) -> bool:
+def names_a_request(params: Any) -> bool:
     """Whether these params name a request; the library looks the id up as it is, be it a list."""
     return isinstance(params, dict) and isinstance(params.get("id"), (str, int))
 
@@ -60,14 +42,14 @@ class RefusedMessage(Exception):
         self.identifier, self.code = identifier, code
 
 
-class Protocol(LanguageServerProtocol):
-    """Leaves the methods in OURS to our handlers alone; every request gets one answer."""
+class InpaintProtocol(LanguageServerProtocol):
+    """Leaves the methods in LEFT_TO_US to our handlers alone; every request gets one answer."""
 
     def __init__(self, server: LanguageServer, converter: Converter) -> None:
         super().__init__(server, converter)
         self.exit_code: int | None = None  # once the client has said `exit`
         self._initialized = False
-        for method in OURS:
+        for method in LEFT_TO_US:
             self.fm.builtin_features.pop(method, None)
 
     async def receive(self, body: bytes | bytearray) -> None:
@@ -75,10 +57,9 @@ class Protocol(LanguageServerProtocol):
         try:
             text = text_message(body)
             if text is None:
-                message = parsed(body)
-                if (
-                    message.get("method") in TEXT and "id" not in message
-                ):  # with a lone surrogate, which msgspec refuses
+                message = parse_message(body)
+                if message.get("method") in TEXT and "id" not in message:
+                    # with a lone surrogate, which msgspec refuses
                     text = text_message(well_formed(json.dumps(message, ensure_ascii=False)).encode())
             if text is None:
                 self._take(message)
@@ -110,7 +91,7 @@ class Protocol(LanguageServerProtocol):
             return
         if identifier is not None and not hasattr(structured, "id"):
             raise RefusedMessage(identifier, Code.InvalidRequest, f"{method} is a notification")
-        if method == types.CANCEL_REQUEST and not cancels(message.get("params")):
+        if method == types.CANCEL_REQUEST and not names_a_request(message.get("params")):
             logger.error("a message was left alone: what %s cancels is no request's id", method)
             return
         self._initialized = self._initialized or method == types.INITIALIZE
@@ -139,18 +120,20 @@ class Protocol(LanguageServerProtocol):
     def _take_answer(self, message: dict[str, Any]) -> None:
         """An answer to one of our requests; one that is none counts as none."""
         try:
-            self.handle_message(
-                self.structure_message({"result": None, **message} if "error" not in message else message)
-            )
+            answer = message if "error" in message else {"result": None, **message}
+            self.handle_message(self.structure_message(answer))
         except JsonRpcException:
             self._request_futures.pop(message["id"]).cancel()
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         """The message as an object of its type. Raises JsonRpcInvalidParams."""
         try:
-            return super().structure_message(data)
-        except JsonRpcException:
-            raise JsonRpcInvalidParams from None
+            structured = super().structure_message(data)
+            if kind := OWN.get(data.get("method", "")):
+                structured.params = msgspec.convert(structured.params, kind)
+        except (JsonRpcException, msgspec.ValidationError) as error:
+            raise JsonRpcInvalidParams(str(error)) from None
+        return structured
 
 
 def text_message(body: bytes | bytearray) -> RpcMessage | None:
@@ -163,7 +146,7 @@ def text_message(body: bytes | bytearray) -> RpcMessage | None:
     return message if ours else None
 
 
-def parsed(body: bytes | bytearray) -> dict[str, Any]:
+def parse_message(body: bytes | bytearray) -> dict[str, Any]:
     """The message, with `params` where it is one of ours to read. Raises RefusedMessage."""
     try:
         message = json.loads(body.decode(), parse_constant=no_number)

@@ -9,46 +9,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import PurePath
 
 import msgspec
 from lsprotocol import types
-from pygls.exceptions import JsonRpcInvalidParams
 
 from engine.retrieval.exclusions import may_read
-from lsp_server import fetching
+from lsp_server import fetching, messages
 from lsp_server.completer import Completer
-from lsp_server.completion import answered, completion_item, read_query
-from lsp_server.cursor import fill_request, place_of
+from lsp_server.completion import CompletionAnswer, CompletionQuery, answer_query, completion_item, read_query
+from lsp_server.cursor import fill_request, source_location
 from lsp_server.documents import path_of
-from lsp_server.feedback import ACCEPTED, FEEDBACK, RESET_STATISTICS, STATISTICS, FeedbackParams, LeadsTo
+from lsp_server.feedback import ACCEPTED, RESET_STATISTICS, STATISTICS, ResultingText
 from lsp_server.log import JOURNAL
-from lsp_server.messages import (
-    Breath,
-    CellContent,
-    DidChange,
-    DidClose,
-    DidOpen,
-    DocumentItem,
-    Focus,
-    Identifier,
-    NotebookDidChange,
-    NotebookDidClose,
-    NotebookDidOpen,
-    NotebookDidSave,
-)
-from lsp_server.next_edit import APPLIED, COPILOT, DID_REJECT, DID_SHOW, NEXT_EDIT, NextEditParams
+from lsp_server.messages import LoopPauser
+from lsp_server.next_edit import APPLIED
 from lsp_server.session import InpaintServer
 from lsp_server.settings import Json, Settings
 from lsp_server.statistics import BOUNDS
-from lsp_server.status import FillCost, knows
+from lsp_server.status import FillCost, Reason, knows
 from lsp_server.transport import FAILURE, watch
 
-logger = logging.getLogger(__name__)
 requests = logging.getLogger(JOURNAL)
 
-DID_FOCUS = "textDocument/didFocus"  # no standard, but what Copilot's clients send too
 REBUILD = "inpaint.rebuildIndex"  # the command that reads all files of the workspace again
 TURN = 0.005  # seconds between looks at whether a completion is waited for
 
@@ -73,16 +57,16 @@ def create_server(completer: Completer, settings: Settings) -> InpaintServer:
     server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)(notebook_did_change)
     server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)(notebook_did_save)
     server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)(notebook_did_close)
-    server.feature(DID_FOCUS)(did_focus)
+    server.feature(messages.DID_FOCUS)(did_focus)
     # without options pygls does not advertise the capability; of {} Emacs makes nil, which is none
     options = types.InlineCompletionOptions(work_done_progress=False)
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
     server.command(ACCEPTED)(accepted)
-    server.feature(FEEDBACK)(feedback)
-    server.feature(NEXT_EDIT)(next_edit)
-    server.feature(COPILOT)(next_edit)
-    server.feature(DID_SHOW)(did_show_next_edit)
-    server.feature(DID_REJECT)(did_reject_next_edit)
+    server.feature(messages.FEEDBACK)(feedback)
+    server.feature(messages.NEXT_EDIT)(next_edit)
+    server.feature(messages.COPILOT)(next_edit)
+    server.feature(messages.DID_SHOW)(did_show_next_edit)
+    server.feature(messages.DID_REJECT)(did_reject_next_edit)
     server.command(APPLIED)(next_edit_applied)
     server.feature(STATISTICS)(statistics)
     server.feature(RESET_STATISTICS)(reset_statistics)
@@ -160,98 +144,95 @@ def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
 # ---------------------------------------------------------------- text
 
 
-async def did_open(ls: InpaintServer, params: DidOpen) -> None:
-    await opened(ls, [params.text_document], Breath())
+async def did_open(ls: InpaintServer, params: messages.DidOpenParams) -> None:
+    await open_documents(ls, [params.text_document], LoopPauser())
 
 
-async def did_change(ls: InpaintServer, params: DidChange) -> None:
-    await changed(ls, params.text_document, params.content_changes, Breath())
+async def did_change(ls: InpaintServer, params: messages.DidChangeParams) -> None:
+    await change_document(ls, params.text_document, params.content_changes, LoopPauser())
 
 
-async def did_close(ls: InpaintServer, params: DidClose) -> None:
-    closed(ls, params.text_document.uri)
+async def did_close(ls: InpaintServer, params: messages.DidCloseParams) -> None:
+    close_document(ls, params.text_document.uri)
 
 
 async def did_save(ls: InpaintServer, params: types.DidSaveTextDocumentParams) -> None:
-    await saved(ls, params.text_document.uri, [params.text_document.uri])
+    await note_saved(ls, params.text_document.uri, [params.text_document.uri])
 
 
-async def notebook_did_open(ls: InpaintServer, params: NotebookDidOpen) -> None:
+async def notebook_did_open(ls: InpaintServer, params: messages.DidOpenNotebookParams) -> None:
     ls.documents.open_notebook(params.notebook_document)
-    await opened(ls, cells(params.cell_text_documents), Breath())
+    await open_documents(ls, cells(params.cell_text_documents), LoopPauser())
 
 
-async def notebook_did_change(ls: InpaintServer, params: NotebookDidChange) -> None:
-    change, breath = params.change.cells, Breath()
+async def notebook_did_change(ls: InpaintServer, params: messages.DidChangeNotebookParams) -> None:
+    change, pauser = params.change.cells, LoopPauser()
     if change is None:
         return
     if change.structure is not None:
         ls.documents.splice_notebook(params.notebook_document.uri, change.structure.array)
-        await opened(ls, cells(change.structure.did_open or []), breath)
+        await open_documents(ls, cells(change.structure.did_open or []), pauser)
         for cell in change.structure.did_close or []:
-            closed(ls, cell.uri)
-            await breath.take()
+            close_document(ls, cell.uri)
+            await pauser.pause()
     for written in change.text_content or []:
-        content = msgspec.json.decode(written, type=CellContent)
-        await changed(ls, content.document, content.changes, breath)
+        content = msgspec.json.decode(written, type=messages.CellTextChange)
+        await change_document(ls, content.document, content.changes, pauser)
 
 
-async def notebook_did_save(ls: InpaintServer, params: NotebookDidSave) -> None:
+async def notebook_did_save(ls: InpaintServer, params: messages.DidSaveNotebookParams) -> None:
     uri = params.notebook_document.uri
-    await saved(ls, uri, ls.documents.notebooks.get(uri, []))
+    await note_saved(ls, uri, ls.documents.notebooks.get(uri, []))
 
 
-async def notebook_did_close(ls: InpaintServer, params: NotebookDidClose) -> None:
+async def notebook_did_close(ls: InpaintServer, params: messages.DidCloseNotebookParams) -> None:
     ls.documents.notebooks.pop(params.notebook_document.uri, None)
-    breath = Breath()
+    pauser = LoopPauser()
     for cell in params.cell_text_documents:
-        closed(ls, cell.uri)
-        await breath.take()
+        close_document(ls, cell.uri)
+        await pauser.pause()
 
 
-def cells(items: list[msgspec.Raw]) -> Iterator[DocumentItem]:
+def cells(items: list[msgspec.Raw]) -> Iterator[messages.DocumentItem]:
     """Those that are opened. Raises DecodeError where one is none."""
-    return (msgspec.json.decode(item, type=DocumentItem) for item in items)
+    return (msgspec.json.decode(item, type=messages.DocumentItem) for item in items)
 
 
-async def opened(ls: InpaintServer, items: Iterable[DocumentItem], breath: Breath) -> None:
+async def open_documents(ls: InpaintServer, items: Iterable[messages.DocumentItem], pauser: LoopPauser) -> None:
     encoding, root = types.PositionEncodingKind(ls.workspace.position_encoding).value, ls.workspace.root_path
     documents = []
     for item in items:
         ls.completer.edited(item.uri)  # it may have been closed and opened anew
-        documents.append(await ls.documents.open(item, encoding, root, breath))
+        documents.append(await ls.documents.open(item, encoding, root, pauser))
     await asyncio.to_thread(lambda: [ls.allows(document, wait=True) for document in documents])
     ls.announce()  # one may be where the user looks
     await ls.index_imports(documents)
 
 
-async def changed(ls: InpaintServer, document: Identifier, changes: list[msgspec.Raw], breath: Breath) -> None:
+async def change_document(
+    ls: InpaintServer, document: messages.DocumentIdentifier, changes: list[msgspec.Raw], pauser: LoopPauser
+) -> None:
     if document.uri in ls.documents:
         ls.completer.edited(document.uri)
-        await ls.documents.change(document, changes, breath)
+        await ls.documents.change(document, changes, pauser)
 
 
-async def saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
+async def note_saved(ls: InpaintServer, uri: str, documents: Iterable[str]) -> None:
     """A file has been saved, which has the text of these documents."""
     ls.files.files_changed([path_of(uri)])
     await ls.index_imports(ls.documents.saved(documents))
 
 
-def closed(ls: InpaintServer, uri: str) -> None:
+def close_document(ls: InpaintServer, uri: str) -> None:
     ls.completer.edited(uri)
     ls.documents.pop(uri, None)
     ls.feedback.closed(uri)
 
 
-def did_focus(ls: InpaintServer, params: Json) -> None:
+def did_focus(ls: InpaintServer, focus: messages.DidFocusParams) -> None:
     """The user looks at a document, which the status is about now, and rests at a place in it, if one is given: what a
     request there would have the model read is read ahead.
     """
-    try:
-        focus = msgspec.convert(params, Focus)
-    except msgspec.ValidationError as error:
-        logger.error("%s was ignored: %s.", DID_FOCUS, error)
-        return
     if focus.text_document.uri != ls.focus:
         ls.focus, ls.silence = focus.text_document.uri, None
         ls.announce()
@@ -274,74 +255,76 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     query, uri, line = read_query(ls, params), params.text_document.uri, params.position.line
     ls.focus, ls.silence = uri, "nothing" if query and not query.request else None
     with ls.thinking():
-        answer = await answered(ls, uri, line, query)
+        answer = await answer_query(ls, uri, line, query)
     took = (time.perf_counter() - started) * 1000
-    requests.info(
-        "request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, answer.fill.passes if answer else "none"
-    )
-    nothing = types.InlineCompletionList(items=[])
+    passes = answer.fill.passes if answer else "none"
+    requests.info("request %.20s: %.1f ms, passes: %s", ls.protocol.msg_id, took, passes)
     if query is None or query.request is None or answer is None:
-        return nothing
-    fill, (text, chance), others = answer
+        return types.InlineCompletionList(items=[])
+    fill, then = answer.fill, query.gap.filled(answer.shown.text)
     ls.cost = FillCost(took, fill.passes, fill.instead, fill.model)
-    if not (query.invoked or knows(fill.model, query.gap.language)):
-        ls.silence = "untrained"  # small answers while a server, which may know more, is away
-        return nothing
-    if not text:
-        ls.silence = "unsure" if chance else "nothing"
-        return nothing
-    if fill.source and not may_read(PurePath(fill.source.path), ls.settings.disabled_globs, wait=False):
-        ls.completer.forget()  # it may not be told any more
-        return nothing
-    then = query.gap.filled(text)
-    leads_to = LeadsTo(uri, then.prefix + then.suffix)
-    if not query.invoked and ls.feedback.is_dismissed(leads_to):
-        ls.silence = "dismissed"
-        return nothing
+    leads_to = ResultingText(uri, then.prefix + then.suffix)
+    ls.silence = why_hidden(ls, query, answer, leads_to)
+    if ls.silence is not None:
+        return types.InlineCompletionList(items=[])
     request = query.request
-    ls.source = place_of(fill.source, request, query.range.start.line) if fill.source else None
+    ls.source = source_location(fill.source, request, query.range.start.line) if fill.source else None
     known = request.files, request.indexes, request.edits
     ls.completer.prefetch(fill_request(then, request.path, request.related, ls.settings, False, *known))
-    identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, ls.cost.latency_ms, (uri, line))
-    offers = {ls.feedback.offer(identifier, other): other for other in others if other not in ("", text)}
-    items = [completion_item(query, each, own) for own, each in ({identifier: text} | offers).items()]
+    items = shown_items(ls, query, answer, leads_to, (uri, line))
     fetching.offer(ls)
     return types.InlineCompletionList(items=items)
+
+
+def why_hidden(
+    ls: InpaintServer, query: CompletionQuery, answer: CompletionAnswer, leads_to: ResultingText
+) -> Reason | None:
+    """Why nothing of an answer is shown; None where something is."""
+    fill, (text, chance), _ = answer
+    if not (query.invoked or knows(fill.model, query.gap.language)):
+        return "untrained"  # small answers while a server, which may know more, is away
+    if not text:
+        return "unsure" if chance else "nothing"
+    if fill.source and not may_read(PurePath(fill.source.path), ls.settings.disabled_globs, wait=False):
+        ls.completer.forget()  # it may not be told any more
+        return "nothing"
+    return "dismissed" if not query.invoked and ls.feedback.is_dismissed(leads_to) else None
+
+
+def shown_items(
+    ls: InpaintServer, query: CompletionQuery, answer: CompletionAnswer, leads_to: ResultingText, line: Hashable
+) -> list[types.InlineCompletionItem]:
+    """The best completion, and the others that are offered beside it; each is noted."""
+    text, chance = answer.shown
+    latency = ls.cost.latency_ms if ls.cost else 0.0
+    identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, latency, line)
+    others = [other for other in answer.others if other not in ("", text)]
+    offers = {ls.feedback.offer(identifier, other): other for other in others}
+    return [completion_item(query, each, own) for own, each in ({identifier: text} | offers).items()]
 
 
 # ---------------------------------------------------------------- next edit
 
 
-async def next_edit(ls: InpaintServer, params: Json) -> Json:
-    """The one edit that is due after those that were just made, or none. Raises JsonRpcInvalidParams."""
-    try:
-        asked = msgspec.convert(params, NextEditParams)
-    except msgspec.ValidationError as error:
-        raise JsonRpcInvalidParams(f"{NEXT_EDIT} names a document and a position: {error}") from None
-    document = ls.documents.get(asked.text_document.uri)
+async def next_edit(ls: InpaintServer, params: messages.NextEditParams) -> Json:
+    """The one edit that is due after those that were just made, or none."""
+    document = ls.documents.get(params.text_document.uri)
     if document is None or not (ls.settings.next_edit and ls.allows(document)):
         return {"edits": []}
     while ls.asked:  # completions go first
         await asyncio.sleep(TURN)
-    answer = await ls.next_edits.answer(asked)
+    answer = await ls.next_edits.answer(params)
     ls.announce_soon()
     return answer
 
 
 def did_show_next_edit(ls: InpaintServer, params: Json) -> None:
-    note_next_edit(DID_SHOW, ls.next_edits.shown, params)
+    ls.next_edits.counts["shown"] += 1
 
 
-def did_reject_next_edit(ls: InpaintServer, params: Json) -> None:
-    note_next_edit(DID_REJECT, ls.next_edits.rejected, params)
+def did_reject_next_edit(ls: InpaintServer, params: messages.DidRejectParams) -> None:
+    ls.next_edits.rejected(params)
     ls.announce_soon()
-
-
-def note_next_edit(method: str, note: Callable[[Json], None], params: Json) -> None:
-    try:
-        note(params)
-    except msgspec.ValidationError as error:
-        logger.error("%s was ignored: %s.", method, error)
 
 
 def next_edit_applied(ls: InpaintServer, *arguments: Json) -> None:
@@ -359,13 +342,8 @@ def accepted(ls: InpaintServer, *arguments: Json) -> None:
         ls.announce_soon()
 
 
-def feedback(ls: InpaintServer, params: Json) -> None:
-    try:
-        report = msgspec.convert(params, FeedbackParams)
-    except msgspec.ValidationError as error:
-        logger.error("%s was ignored: %s.", FEEDBACK, error)
-        return
-    ls.feedback.note(report.id, report.kind, report.characters or 0)
+def feedback(ls: InpaintServer, params: messages.FeedbackParams) -> None:
+    ls.feedback.note(params.id, params.kind, params.characters or 0)
     ls.keep_statistics()
     ls.announce_soon()
 

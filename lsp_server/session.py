@@ -6,24 +6,25 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
-from engine import EngineError
+from engine import EngineError, get
 from engine.plain import plain
-from engine.remote.address import is_url, parsed
+from engine.remote.address import is_url, parse_url
 from engine.retrieval.installed import site_packages
 from lsp_server.completer import Completer
 from lsp_server.documents import Document, Documents, path_of
 from lsp_server.feedback import Feedback
+from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT_EXPLANATIONS
 from lsp_server.next_edit import NextEdits
-from lsp_server.protocol import Protocol, lenient_converter
-from lsp_server.settings import Json, Settings, updated
-from lsp_server.status import STATUS, FillCost, Reason, knows, status
+from lsp_server.protocol import InpaintProtocol, lenient_converter
+from lsp_server.settings import Json, Settings, apply_options
+from lsp_server.status import EXPLANATIONS, STATUS, FillCost, Reason, knows, learned, state_of
 from lsp_server.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -34,13 +35,13 @@ ANY_NOTEBOOK = types.NotebookDocumentFilterWithNotebook(notebook="*")  # of any 
 class InpaintServer(LanguageServer):
     """The state of one client's session."""
 
-    protocol: Protocol
+    protocol: InpaintProtocol
 
     def __init__(self, completer: Completer, settings: Settings) -> None:
         super().__init__(
             "inpaint",
             own_version(),
-            protocol_cls=Protocol,
+            protocol_cls=InpaintProtocol,
             converter_factory=lenient_converter,
             notebook_document_sync=types.NotebookDocumentSyncOptions(notebook_selector=[ANY_NOTEBOOK], save=True),
         )
@@ -70,7 +71,7 @@ class InpaintServer(LanguageServer):
     def configure(self, options: Json) -> None:
         """Take over the options; say what is wrong with them; load the model where it is another."""
         before = self.settings
-        self.settings, warnings = updated(before, options)
+        self.settings, warnings = apply_options(before, options)
         for warning in warnings:
             self.tell(types.MessageType.Warning, warning)
         if (self.settings.model, self.settings.device) != (before.model, before.device):
@@ -93,21 +94,32 @@ class InpaintServer(LanguageServer):
         """Tell a client that wants to know the status, where it is another than before."""
         if not self.settings.status:
             return
-        reason = self.refusal() or self.silence
-        now = status(
-            self.settings,
-            self.completer,
-            self.asked > 0,
-            self.cost,
-            self.feedback.counts,
-            reason,
-            self.files.report(),
-            self.source,
-            self.next_edits.why,
-        )
+        now = self.status()
         if now != self.announced:
             self.announced = now
             self.protocol.notify(STATUS, now)
+
+    def status(self) -> dict[str, Any]:
+        """The parameters of the notification."""
+        state, message = state_of(self.settings, self.completer, self.asked > 0)
+        reason = self.refusal() or self.silence if state == "idle" else None
+        cost = self.cost
+        return {
+            "state": state,
+            "reason": reason,
+            "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
+            "model": self.settings.model,
+            "models": [{"name": n, "there": get.installed(n), "takes": str(m)} for n, m in get.MODELS.items()],
+            "answered": (cost and cost.model) or None,
+            "learned": learned(self.settings.model),
+            "latencyMs": cost and round(cost.latency_ms, 2),
+            "passes": cost and cost.passes,
+            "fromCache": cost and cost.passes == 0,
+            "counts": dict(self.feedback.counts),
+            "index": self.files.report(),
+            "source": self.source,
+            "nextEdit": NEXT_EDIT_EXPLANATIONS[self.next_edits.why] if self.settings.next_edit else None,
+        }
 
     def refusal(self) -> Reason | None:
         """Why no completion comes in the document that the user looks at, wherever in it."""
@@ -160,26 +172,31 @@ class InpaintServer(LanguageServer):
             self.tell(types.MessageType.Warning, sentence)
         self.follow_loading()
 
-    @property
-    def shows_progress(self) -> bool:
-        """Whether the client does."""
+    @contextlib.asynccontextmanager
+    async def show_progress(self, ended: Callable[[], str] | None = None, **begin: Any) -> AsyncIterator[str]:
+        """Work-done progress, where the client shows any, and what it says at its end. Yields its token, which is empty
+        where the client shows none.
+        """
         window = self.client_capabilities.window
-        return bool(window and window.work_done_progress)
+        token = str(uuid.uuid4()) if window and window.work_done_progress else ""
+        if token:
+            await self.work_done_progress.create_async(token)
+            self.work_done_progress.begin(token, types.WorkDoneProgressBegin(**begin))
+        try:
+            yield token
+        finally:
+            if token:
+                self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=ended() if ended else None))
 
-    async def begin_progress(self, begin: types.WorkDoneProgressBegin) -> str:
-        """Have the client show work-done progress. Returns its token."""
-        token = str(uuid.uuid4())
-        await self.work_done_progress.create_async(token)
-        self.work_done_progress.begin(token, begin)
-        return token
+    def report_progress(self, token: str, message: str, percentage: int | None = None) -> None:
+        if token:
+            self.work_done_progress.report(token, types.WorkDoneProgressReport(message=message, percentage=percentage))
 
     async def show_loading(self) -> None:
         loading = self.completer.loading
-        if loading.done() or not self.shows_progress:
-            return
-        token = await self.begin_progress(types.WorkDoneProgressBegin(title="Inpaint", message="loading the model"))
-        await asyncio.wait([asyncio.wrap_future(loading)])
-        self.work_done_progress.end(token, types.WorkDoneProgressEnd())
+        if not loading.done():
+            async with self.show_progress(title="Inpaint", message="loading the model"):
+                await asyncio.wait([asyncio.wrap_future(loading)])
 
     async def report_end(self) -> None:
         try:
@@ -193,7 +210,7 @@ class InpaintServer(LanguageServer):
         """Once for a model that is a server."""
         if not is_url(self.settings.model):
             return
-        address = parsed(self.settings.model)
+        address = parse_url(self.settings.model)
         what = f"{address.host} is sent the text around the cursor, and of other open files"
         if address.in_the_open:
             self.tell(
@@ -224,20 +241,16 @@ class InpaintServer(LanguageServer):
         self.indexing = asyncio.gather(self.index_imports([*self.documents.values()]), self.show_indexing())
 
     async def show_indexing(self) -> None:
-        """Work-done progress while an index is built that takes a while."""
-        if not self.shows_progress:
-            return
+        """Progress while an index is built that takes a while."""
         await asyncio.sleep(1)
         if self.files.state != "building":
             return
-        begin = types.WorkDoneProgressBegin(title="Inpaint", message="reading the workspace", percentage=0)
-        token = await self.begin_progress(begin)
-        while self.files.state == "building":
-            read, of = self.files.progress.read, self.files.progress.of
-            report = types.WorkDoneProgressReport(message=f"{read} of {of} files", percentage=100 * read // max(1, of))
-            self.work_done_progress.report(token, report)
-            await asyncio.sleep(0.5)
-        self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=f"{len(self.files.index)} files"))
+        begin = {"title": "Inpaint", "message": "reading the workspace", "percentage": 0}
+        async with self.show_progress(lambda: f"{len(self.files.index)} files", **begin) as token:
+            while self.files.state == "building":
+                read, of = self.files.progress.read, self.files.progress.of
+                self.report_progress(token, f"{read} of {of} files", 100 * read // max(1, of))
+                await asyncio.sleep(0.5)
 
 
 def own_version() -> str:

@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return self.enabled and not disabled and not secret and may_read(file, self.disabled_globs, wait)
 
 
-def updated(settings: Settings, options: Json) -> tuple[Settings, list[str]]:
+def apply_options(settings: Settings, options: Json) -> tuple[Settings, list[str]]:
     """The settings with a client's options laid over them, and a sentence for each option that is wrong."""
     if isinstance(options, dict) and "inpaint" in options:
         options = options["inpaint"]

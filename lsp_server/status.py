@@ -6,16 +6,13 @@ and why there is none where the user looks.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from engine import AUTO, get
+from engine import AUTO
 from engine.auto import SMALL
 from engine.languages import NAMES
 from lsp_server.completer import Completer
-from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT
-from lsp_server.next_edit import Why
 from lsp_server.settings import Settings
-from lsp_server.statistics import Outcome
 
 STATUS = "inpaint/status"
 State: TypeAlias = Literal["loading", "idle", "thinking", "off", "error"]
@@ -53,41 +50,6 @@ class FillCost(NamedTuple):
     passes: int
     instead: str = ""
     model: str = ""
-
-
-def status(
-    settings: Settings,
-    completer: Completer,
-    thinking: bool,
-    cost: FillCost | None,
-    counts: dict[Outcome, int],
-    reason: Reason | None,
-    index: dict[str, Any],
-    source: str | None,
-    next_edit: Why,
-) -> dict[str, Any]:
-    """The parameters of the notification; `cost` is that of the last fill, `reason` says why nothing is shown, `index`
-    is the workspace's report, `source` where the last suggestion was copied from, `next_edit` why there is no
-    next edit.
-    """
-    state, message = state_of(settings, completer, thinking)
-    reason = reason if state == "idle" else None
-    return {
-        "state": state,
-        "reason": reason,
-        "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
-        "model": settings.model,
-        "models": [{"name": n, "there": get.installed(n), "takes": str(m)} for n, m in get.MODELS.items()],
-        "answered": (cost and cost.model) or None,
-        "learned": learned(settings.model),
-        "latencyMs": cost and round(cost.latency_ms, 2),
-        "passes": cost and cost.passes,
-        "fromCache": cost and cost.passes == 0,
-        "counts": dict(counts),
-        "index": index,
-        "source": source,
-        "nextEdit": NEXT_EDIT[next_edit] if settings.next_edit else None,
-    }
 
 
 def state_of(settings: Settings, completer: Completer, thinking: bool) -> tuple[State, str | None]:

@@ -19,14 +19,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, NoReturn, Protocol
 
 import msgspec
 import psutil
 
-from lsp_server.framing import LARGEST, Frames, FramingError
+from lsp_server.framing import LARGEST, LONGEST_HEADERS, FramingError, read_message
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +48,10 @@ class Session(Protocol):
 
     def set_writer(self, writer: Any) -> None: ...
 
-    async def receive(self, body: bytearray) -> None: ...
+    async def receive(self, body: bytes) -> None: ...
 
 
-class Greeting(msgspec.Struct):
+class FirstMessage(msgspec.Struct):
     """Of a first message, what decides whether it is taken."""
 
     method: str
@@ -61,43 +60,45 @@ class Greeting(msgspec.Struct):
 
 async def serve_stdio(session: Session, stdin: BinaryIO, stdout: BinaryIO) -> int:
     """Serve until the client leaves. Returns the exit code."""
-    session.set_writer(Output(stdout))
-    return await converse(session, messages(Frames(), read(stdin)))
+    session.set_writer(StdoutWriter(stdout))
+    reader = asyncio.StreamReader(LONGEST_HEADERS)
+    feeding = asyncio.ensure_future(feed(reader, stdin))
+    try:
+        return await serve_messages(session, reader)
+    finally:
+        feeding.cancel()
 
 
 async def serve_tcp(session: Session, host: str, port: int) -> int:
     """Serve one client on a port. Returns the exit code. Raises AddressError and OSError."""
-    first: asyncio.Future[tuple[bytearray, AsyncIterator[bytearray], asyncio.StreamWriter]]
+    first: asyncio.Future[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]]
     first = asyncio.get_running_loop().create_future()
     token = os.environ.get(TOKEN, "")
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        frames = Frames(GREETING)
-        stream = messages(frames, receive(reader))
         try:
-            body = await asyncio.wait_for(anext(stream, None), PATIENCE)
+            body = await asyncio.wait_for(read_message(reader, GREETING), PATIENCE)
             if body is not None:  # or it just looked
                 check_greeting(body, token)
                 if not first.done():
-                    frames.allow_any_length()
-                    first.set_result((body, stream, writer))
+                    first.set_result((body, reader, writer))
                     return
         except (FramingError, OSError, asyncio.TimeoutError) as error:
             logger.error("a connection was refused: %s", str(error) or "it says nothing")
         writer.close()
 
-    server = await asyncio.start_server(greet, host, port, start_serving=False)
+    server = await asyncio.start_server(greet, host, port, limit=LONGEST_HEADERS, start_serving=False)
     if not token and not all(is_loopback(listening) for listening in server.sockets):
         server.close()
         raise AddressError(f"{host} can be reached from other machines: set {TOKEN}, or serve on 127.0.0.1")
     await server.start_serving()
-    body, stream, writer = await first
+    body, reader, writer = await first
     server.close()
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     session.set_writer(writer)
     await session.receive(body)
     try:
-        return await converse(session, stream)
+        return await serve_messages(session, reader)
     finally:
         writer.close()
         with contextlib.suppress(OSError, asyncio.TimeoutError):
@@ -108,10 +109,10 @@ def is_loopback(listening: Any) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def check_greeting(body: bytearray, token: str) -> None:
+def check_greeting(body: bytes, token: str) -> None:
     """Raises FramingError where a connection does not begin as a client with the token would begin it."""
     try:
-        greeting = msgspec.json.decode(body, type=Greeting)
+        greeting = msgspec.json.decode(body, type=FirstMessage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FramingError("it does not begin with a request to initialize") from None
     if greeting.method != "initialize":
@@ -122,10 +123,10 @@ def check_greeting(body: bytearray, token: str) -> None:
         raise FramingError(f"the token in its initializationOptions is not that of {TOKEN}")
 
 
-async def converse(session: Session, stream: AsyncIterator[bytearray]) -> int:
+async def serve_messages(session: Session, reader: asyncio.StreamReader) -> int:
     """Hand the messages over until the session has ended. Returns the exit code."""
     try:
-        async for body in stream:
+        while (body := await read_message(reader)) is not None:
             await session.receive(body)
             await asyncio.sleep(0)  # a request takes what it needs of the text before the next message changes it
             if session.exit_code is not None:
@@ -138,24 +139,31 @@ async def converse(session: Session, stream: AsyncIterator[bytearray]) -> int:
     return 0
 
 
-async def messages(frames: Frames, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
-    """The messages in the bytes. Raises FramingError."""
-    async for chunk in chunks:
-        for body in frames.take(chunk):
-            yield body
-    frames.end()
+class FlowControl(asyncio.ReadTransport):
+    """A reader's transport that knows only whether the reader has room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+
+    def pause_reading(self) -> None:
+        self.has_room.clear()
+
+    def resume_reading(self) -> None:
+        self.has_room.set()
 
 
-async def receive(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while chunk := await reader.read(CHUNK):
-        yield chunk
-
-
-async def read(stdin: BinaryIO) -> AsyncIterator[bytes]:
-    """What comes on standard input, which a thread waits for."""
-    loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "stdin")
-    while chunk := await loop.run_in_executor(thread, read_some, stdin):
-        yield chunk
+async def feed(reader: asyncio.StreamReader, stdin: BinaryIO) -> None:
+    """Give the reader what comes on standard input, which a thread waits for, as far as it has room."""
+    loop, thread, control = asyncio.get_running_loop(), ThreadPoolExecutor(1, "stdin"), FlowControl()
+    reader.set_transport(control)
+    try:
+        while chunk := await loop.run_in_executor(thread, read_some, stdin):
+            reader.feed_data(chunk)
+            await control.has_room.wait()
+    finally:
+        reader.feed_eof()
 
 
 def read_some(stdin: BinaryIO) -> bytes:
@@ -165,7 +173,7 @@ def read_some(stdin: BinaryIO) -> bytes:
     return chunk
 
 
-class Output:
+class StdoutWriter:
     """Standard output as a writer that waits for nobody: a thread writes what a slow client has no room for.
 
     What a client that is gone does not take is dropped: its input ends too.

@@ -17,12 +17,12 @@ import msgspec
 from engine import EngineError, Fill, FillRequest
 from engine.languages import language_of
 from engine.plain import plain
-from engine.retrieval.build import Order, build, store_of
+from engine.retrieval.build import IndexOrder, build, store_of
 from engine.retrieval.index import Index
-from lsp_server.buffers import Buffer, Place
+from lsp_server.buffers import Buffer, Point
 from lsp_server.completer import LoadEngine
-from lsp_server.cursor import Gap, fill_request, gap_at, place_of
-from lsp_server.postprocess import presentable
+from lsp_server.cursor import CursorContext, context_at, fill_request, source_location
+from lsp_server.postprocess import postprocess
 from lsp_server.settings import Settings
 
 LINES_AROUND = 6
@@ -38,26 +38,26 @@ def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
     """Show the completion at FILE:LINE:COLUMN on stdout; where it cannot, a sentence on stderr and exit code 2."""
     try:
         path, buffer, place = read_place(where)
-        gap = gap_at(buffer, place, language=language_of(path.name))
-        request = question(gap, path, settings)
+        gap = context_at(buffer, place, language=language_of(path.name))
+        request = request_at(gap, path, settings)
         fill, milliseconds = timed_fill(request, settings, load_engine)
     except (PlaceError, EngineError) as error:
         print(f"inpaint: {error}", file=sys.stderr)
         return 2
-    text = presentable(fill, gap)
+    text = postprocess(fill, gap)
     marks = GREY if sys.stdout.isatty() and "NO_COLOR" not in os.environ else PLAIN
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a Windows console may lack a character of the file
-    print("\n".join(drawing(gap, text, place.line + 1, marks)))
+    print("\n".join(render(gap, text, place.line + 1, marks)))
     found = "" if text else "nothing worth showing here: "
     sure = fill.before(len(text)).confidence if text else fill.confidence
     cost = f"{milliseconds:.0f} ms, {fill.passes} passes, {fill.tokens} tokens, confidence {sure:.2f}"
     print(f"\n{found}{cost}, {fill.model}" if fill.model else f"\n{found}{cost}")
     if text and fill.source is not None:
-        print(f"as in {place_of(fill.source, request, place.line)}")
+        print(f"as in {source_location(fill.source, request, place.line)}")
     return 0
 
 
-def read_place(where: str) -> tuple[Path, Buffer, Place]:
+def read_place(where: str) -> tuple[Path, Buffer, Point]:
     """The file, its text and the place of a FILE:LINE:COLUMN, which count from 1; clamped to the text.
 
     Raises PlaceError.
@@ -75,10 +75,10 @@ def read_place(where: str) -> tuple[Path, Buffer, Place]:
     if b"\0" in content:
         raise PlaceError(f'"{name}" is a binary file: give the path of a text file.')
     buffer = Buffer(content.decode("utf-8-sig", errors="replace"), "utf-32")
-    return path, buffer, buffer.place(*position)
+    return path, buffer, buffer.point(*position)
 
 
-def question(gap: Gap, path: Path, settings: Settings) -> FillRequest:
+def request_at(gap: CursorContext, path: Path, settings: Settings) -> FillRequest:
     """What to ask the engine, with the repository that the file is in to copy from."""
     file, indexes = path.absolute().as_posix(), (workspace_index(path),) if settings.workspace else ()
     request = fill_request(gap, path.name, (), settings, invoked=True, files=(file,), indexes=indexes)
@@ -104,13 +104,13 @@ def workspace_index(path: Path) -> Index:
         return Index()
     store = store_of([str(folder)])
     with contextlib.suppress(OSError):  # it cannot be kept
-        build(Order([str(folder)], str(store)))
+        build(IndexOrder([str(folder)], str(store)))
     return Index.open(store)
 
 
-def drawing(gap: Gap, text: str, number: int, marks: tuple[str, str]) -> list[str]:
+def render(gap: CursorContext, text: str, number: int, marks: tuple[str, str]) -> list[str]:
     """The numbered lines around the cursor's, whose number is given, with the text between marks in its place."""
-    gap = Gap(plain(gap.prefix), plain(gap.suffix))  # a terminal would obey the file
+    gap = CursorContext(plain(gap.prefix), plain(gap.suffix))  # a terminal would obey the file
     above = gap.prefix.split("\n")[-LINES_AROUND - 1 : -1]
     ghost = gap.head + mark(text, marks) + gap.rest
     below = gap.following.split("\n")[:LINES_AROUND]

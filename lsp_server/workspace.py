@@ -1,8 +1,8 @@
 """Keeps what the workspace's files say: an index of the folders, and of the packages that the open files import.
 
 A process of its own builds and refreshes it (see engine.retrieval.build), so the loop and the engine never wait. What
-was kept from the last time is used at once, then checked. After a change of files it is refreshed, a while after the
-last event, and so seldom that it takes a tenth of one core at most. The engine is handed snapshots.
+was kept from the last time is used at once, then brought up to date. After a change of files it is refreshed, a while
+after the last event, and so seldom that it takes a tenth of one core at most. The engine is handed snapshots.
 
 Nothing here knows LSP.
 """
@@ -20,7 +20,7 @@ import msgspec
 import watchfiles
 
 import engine
-from engine.retrieval.build import BUILD, Order, Progress, store_of
+from engine.retrieval.build import BUILD, IndexOrder, IndexProgress, store_of
 from engine.retrieval.exclusions import IGNORE_FILE
 from engine.retrieval.files import IGNORE_FILE as GITIGNORE
 from engine.retrieval.index import Index
@@ -41,7 +41,7 @@ class Workspace:
     def __init__(self, changed: Callable[[], None] = lambda: None, renewed: Callable[[], None] = lambda: None) -> None:
         self.state: State = "none"
         self.error: str | None = None
-        self.progress = Progress()
+        self.progress = IndexProgress()
         self.folders: tuple[str, ...] = ()
         self.index = Index()
         self.packages: dict[str, Index] = {}  # by the package's path
@@ -141,7 +141,7 @@ class Workspace:
         store = store_of(list(self.folders))
         if not anew:
             self.index = await asyncio.to_thread(Index.open, store, globs=self._globs)
-        took = await self._refresh(store, check=True, anew=anew)
+        took = await self._refresh(store, anew)
         while True:
             await self._read_packages()
             await self._wake.wait()
@@ -150,11 +150,11 @@ class Workspace:
                 await asyncio.sleep(max(SETTLED, took / SHARE))
                 took = await self._refresh(store)
 
-    async def _refresh(self, store: Path, check: bool = False, anew: bool = False) -> float:
+    async def _refresh(self, store: Path, anew: bool = False) -> float:
         """Bring the index up to date; how many seconds it took."""
         started, self.state, self._stale = time.monotonic(), "building", False
         self._changed()
-        self.error = await self._build(Order(list(self.folders), str(store), list(self._globs), check=check, anew=anew))
+        self.error = await self._build(IndexOrder(list(self.folders), str(store), list(self._globs), anew=anew))
         if self.error is None:
             before, self.index = self.index, await asyncio.to_thread(Index.open, store, globs=self._globs)
             if self.index.manifest != before.manifest:
@@ -163,7 +163,7 @@ class Workspace:
         self._changed()
         return time.monotonic() - started
 
-    async def _build(self, order: Order) -> str | None:
+    async def _build(self, order: IndexOrder) -> str | None:
         """Run the process; what went wrong, if anything."""
         pipe, quiet = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         try:
@@ -174,10 +174,10 @@ class Workspace:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(msgspec.json.encode(order) + b"\n")
-        last = Progress(error="the index was not built: its process ended too early")
+        last = IndexProgress(error="the index was not built: its process ended too early")
         async for line in process.stdout:
             with contextlib.suppress(msgspec.DecodeError):
-                last = self.progress = msgspec.json.decode(line, type=Progress)
+                last = self.progress = msgspec.json.decode(line, type=IndexProgress)
                 self._changed()
         process.stdin.close()
         await process.wait()
@@ -199,7 +199,7 @@ class Workspace:
         while self._imported:
             package = self._imported[0]
             store = store_of([package])
-            if await self._build(Order([package], str(store), list(self._globs), LARGEST, check=True)) is None:
+            if await self._build(IndexOrder([package], str(store), list(self._globs), LARGEST)) is None:
                 self.packages[package] = await asyncio.to_thread(Index.open, store, True, self._globs)
                 self._renewed()
                 self._changed()

@@ -29,9 +29,12 @@ Seconds: TypeAlias = Callable[[int], float]  # of a pass over so many rows
 
 
 class About(msgspec.Struct, frozen=True):
-    """`accepted` is how often the first k drafts were all right when it was measured, for k from one on."""
+    """`accepted` is how often the first k drafts were all right when that was measured, for k from one on; `config` is
+    a DrafterConfig.
+    """
 
     accepted: list[float]
+    config: dict[str, int]
 
 
 class Drafter:

@@ -22,8 +22,8 @@ import msgspec
 from engine.contract import EngineError
 from engine.evaluation.report import Report, Times, share, times
 from engine.languages import NAMES, language_of
-from engine.next_edit.replay import Change, Offer, Settled, propose
-from engine.next_edit.substitution import Substitution, What, solid, substitution
+from engine.next_edit.replay import EditOffer, LineEdit, SettledEdit, propose
+from engine.next_edit.substitution import Replacement, Substitution, solid, substitution
 from engine.syntax import errors_of
 
 FEW = 20  # offers of a commit
@@ -108,7 +108,7 @@ class Session:
         self.tally, self.commit, self.dice = tally, commit, dice
         self.path, self.pieces, self.todo = "", list[Piece](), list[Piece]()
         self.made: list[tuple[str, Piece, Substitution]] = []
-        self.muted: set[What] = set()
+        self.muted: set[Replacement] = set()
 
     def work(self, path: str, pieces: list[Piece]) -> None:
         """Make all edits of a file."""
@@ -136,7 +136,7 @@ class Session:
         self.made.append((self.path, piece, made))
         offer, place = self.ask()
         self.note_quiet(offer, not self.todo)
-        return self.judge(offer.changes[0], offer.what, place) if isinstance(offer, Offer) and place else None
+        return self.judge(offer.changes[0], offer.what, place) if isinstance(offer, EditOffer) and place else None
 
     def type_half(self, piece: Piece, line: str, made: Substitution) -> None:
         """Ask with half of what comes."""
@@ -153,7 +153,7 @@ class Session:
 
     def note_quiet(self, answer: object, nothing_due: bool) -> None:
         self.tally.quiet += nothing_due
-        self.tally.loud += nothing_due and isinstance(answer, Offer)
+        self.tally.loud += nothing_due and isinstance(answer, EditOffer)
 
     def ask(self) -> tuple[object, Piece | None]:
         """The answer, and the piece that an offer is for."""
@@ -162,17 +162,17 @@ class Session:
             starts[id(piece)] = len(lines)
             lines += piece.now
             owners += [piece] * len(piece.now)
-        settled = [Settled(path, starts.get(id(piece), -1), made) for path, piece, made in self.made[-20:]]
+        settled = [SettledEdit(path, starts.get(id(piece), -1), made) for path, piece, made in self.made[-20:]]
         text = "\n".join(lines)
         started = time.perf_counter()
         answer = propose(settled, text, language_of(self.path), self.muted)
         self.tally.ms.append((time.perf_counter() - started) * 1000)
-        if not isinstance(answer, Offer):
+        if not isinstance(answer, EditOffer):
             return answer, None
         self.check(lines, answer.changes[0])
         return answer, owners[answer.changes[0].line]
 
-    def check(self, lines: list[str], change: Change) -> None:
+    def check(self, lines: list[str], change: LineEdit) -> None:
         """Note new parse errors of the whole file, and what changes nothing but blanks."""
         then = [*lines]
         then[change.line] = applied(change, lines[change.line])
@@ -180,7 +180,7 @@ class Session:
         self.tally.broken += after > before
         self.tally.blank += solid(then[change.line]) == solid(lines[change.line])
 
-    def judge(self, change: Change, what: What, piece: Piece) -> Piece | None:
+    def judge(self, change: LineEdit, what: Replacement, piece: Piece) -> Piece | None:
         """Take an offer that is right, reject another. Returns the piece where it was taken."""
         row = change.line - sum(len(each.now) for each in self.pieces[: index(self.pieces, piece)])
         made = applied(change, piece.now[row])
@@ -196,11 +196,11 @@ def index(pieces: list[Piece], piece: Piece) -> int:
     return next(number for number, each in enumerate(pieces) if each is piece)
 
 
-def applied(change: Change, line: str) -> str:
+def applied(change: LineEdit, line: str) -> str:
     return line[: change.start] + change.text + line[change.end :]
 
 
-def kind(what: What) -> str:
+def kind(what: Replacement) -> str:
     old, new = what
     if old.isidentifier() and new.isidentifier():
         return "name"

@@ -23,7 +23,7 @@ import numpy as np
 from engine.contract import Backend, FillRequest
 from engine.evaluation.report import Promise, Report, promised
 from engine.options import Choice
-from engine.retrieval.build import BUILD, Order
+from engine.retrieval.build import BUILD, IndexOrder
 from engine.retrieval.index import Index
 
 LOOKUPS, FILLS = 500, 60
@@ -81,7 +81,7 @@ def built(root: Path, store: Path) -> tuple[float, float]:
     started, most = time.perf_counter(), 0.0
     with subprocess.Popen(BUILD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(Order([str(root)], str(store))) + b"\n")
+        process.stdin.write(msgspec.json.encode(IndexOrder([str(root)], str(store))) + b"\n")
         process.stdin.flush()
         watched = psutil.Process(process.pid)
         while process.poll() is None:  # its standard input stays open: it leaves with whoever ordered

@@ -27,10 +27,10 @@ import numpy as np
 from engine import EngineError, FillRequest
 from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, promised, reference
 from engine.evaluation.typist import Key, Scenario, Source, Typist
-from engine.remote.address import parsed
+from engine.remote.address import parse_url
+from engine.remote.apis import read
 from engine.remote.keys import key_for
-from engine.remote.kinds import read
-from engine.remote.model import Remote, Served
+from engine.remote.model import Remote, ServerInfo
 
 PACE = Scenario(name="team", key_ms=(100, 300), pause=0, slip=0.03, accept=0.3)  # five keys a second
 TEAM = 20  # typists
@@ -95,14 +95,14 @@ class Server(NamedTuple):
     """What is asked; `pid` of one that was started here."""
 
     base: str
-    served: Served
+    served: ServerInfo
     pid: int | None
 
 
 async def load(server: Server, sources: Sequence[Source], typists: int, seconds: float) -> Load:
     """So many typists at once, for so long."""
     base, served, pid = server
-    result, meter, key = Load(typists), Meter(pid), key_for(parsed(base))
+    result, meter, key = Load(typists), Meter(pid), key_for(parse_url(base))
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
         cpu, start = meter.cpu_seconds(), time.perf_counter()
@@ -134,7 +134,7 @@ def keys(sources: Sequence[Source], seed: int) -> Iterator[tuple[Typist, Key | N
 class Person:
     """Types, asks at every key, and gives up what is unanswered at the next."""
 
-    def __init__(self, http: httpx2.AsyncClient, served: Served, key: str | None, result: Load) -> None:
+    def __init__(self, http: httpx2.AsyncClient, served: ServerInfo, key: str | None, result: Load) -> None:
         self._http, self._served, self._result = http, served, result
         self._headers = {"X-Session-Id": str(uuid.uuid4())} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._asking: asyncio.Task[str] | None = None
@@ -221,11 +221,11 @@ def measured(
     """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
     with contextlib.ExitStack() as stack:
         address, pid = (url, None) if url else stack.enter_context(started(options))
-        server = Server(parsed(address).base, what_is(address), pid)
+        server = Server(parse_url(address).base, what_is(address), pid)
         return [asyncio.run(load(server, sources, count, seconds)) for count in typists]
 
 
-def what_is(url: str) -> Served:
+def what_is(url: str) -> ServerInfo:
     """Raises EngineError where no server answers."""
     remote = Remote.load(url)
     if remote.served is None:

@@ -21,7 +21,7 @@ from engine.corpus import Corpus, beside
 from engine.evaluation.lines import Hit, hit
 from engine.evaluation.places import cursors
 from engine.evaluation.report import Report, Row, Times, share, times
-from engine.retrieval.build import Order, build
+from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.files import read_text
 from engine.retrieval.index import Index
 
@@ -83,7 +83,7 @@ def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict
     indexes = {}
     for package in {package for package, _ in files.values()}:
         store = root / "indexes" / package
-        build(Order([str(root / package)], str(store)))
+        build(IndexOrder([str(root / package)], str(store)))
         indexes[package] = Index.open(store)
     return files, indexes
 

@@ -12,17 +12,17 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from engine.next_edit.substitution import Substitution, What
+from engine.next_edit.substitution import Replacement, Substitution
 from engine.syntax import GRAMMARS, Unknown, budget, errors_of
 
 KEPT = 8  # settled edits
 PARSING = 0.2  # seconds, at most
 NEAR = 30  # lines, of what must not be far: insertions, which agree with their place, and names without neighbours
 
-Silence: TypeAlias = Literal["once", "nowhere", "passed", "far", "rejected", "reversal", "unsure", "error"]
+NoOfferReason: TypeAlias = Literal["once", "nowhere", "passed", "far", "rejected", "reversal", "unsure", "error"]
 
 
-class Settled(msgspec.Struct, frozen=True):
+class SettledEdit(msgspec.Struct, frozen=True):
     """An edit that is done: where, by document and line from 0."""
 
     document: str
@@ -30,7 +30,7 @@ class Settled(msgspec.Struct, frozen=True):
     substitution: Substitution
 
 
-class Change(msgspec.Struct, frozen=True):
+class LineEdit(msgspec.Struct, frozen=True):
     """To put `text` in the place of the columns from `start` to before `end` of a line; all from 0, in characters."""
 
     line: int
@@ -39,14 +39,16 @@ class Change(msgspec.Struct, frozen=True):
     text: str
 
 
-class Offer(msgspec.Struct, frozen=True):
+class EditOffer(msgspec.Struct, frozen=True):
     """The changes that are due, the one to show first, and what they substitute."""
 
-    changes: list[Change]
-    what: What
+    changes: list[LineEdit]
+    what: Replacement
 
 
-def propose(settled: Sequence[Settled], text: str, language: str, muted: Collection[What] = ()) -> Offer | Silence:
+def propose(
+    settled: Sequence[SettledEdit], text: str, language: str, muted: Collection[Replacement] = ()
+) -> EditOffer | NoOfferReason:
     """What is due in the document of the latest edit, or why nothing is. `settled` are the last edits, oldest first;
     `text` has lines that end with a newline, `language` is LSP's name.
     """
@@ -67,9 +69,9 @@ def propose(settled: Sequence[Settled], text: str, language: str, muted: Collect
     return due(alike, latest.line, is_downward(latest, examples), text, language)
 
 
-def without_reversals(settled: Sequence[Settled]) -> list[Settled]:
+def without_reversals(settled: Sequence[SettledEdit]) -> list[SettledEdit]:
     """An edit that takes an earlier one of its line back leaves neither."""
-    kept: list[Settled] = []
+    kept: list[SettledEdit] = []
     for edit in settled:
         undone = next((each for each in reversed(kept) if takes_back(edit, each)), None)
         if undone is None:
@@ -79,7 +81,7 @@ def without_reversals(settled: Sequence[Settled]) -> list[Settled]:
     return kept
 
 
-def takes_back(edit: Settled, earlier: Settled) -> bool:
+def takes_back(edit: SettledEdit, earlier: SettledEdit) -> bool:
     there = (edit.document, edit.line) == (earlier.document, earlier.line)
     return there and edit.substitution.what == earlier.substitution.what[::-1]
 
@@ -92,13 +94,13 @@ def generalised(latest: Substitution, examples: list[Substitution]) -> Substitut
     return alike if alike.is_framed or alike.is_distinct else None
 
 
-def is_downward(latest: Settled, examples: list[Settled]) -> bool:
+def is_downward(latest: SettledEdit, examples: list[SettledEdit]) -> bool:
     """Whether the user goes down through the document."""
     here = [each.line for each in examples if each.document == latest.document]
     return not here or here[-1] <= latest.line
 
 
-def due(alike: Substitution, line: int, downward: bool, text: str, language: str) -> Offer | Silence:
+def due(alike: Substitution, line: int, downward: bool, text: str, language: str) -> EditOffer | NoOfferReason:
     """The like places ahead of a line as an offer, or why there is none."""
     spans = places(alike, text)
     spans.pop(line, None)
@@ -113,7 +115,7 @@ def due(alike: Substitution, line: int, downward: bool, text: str, language: str
     if is_mixed(alike, lines[ahead[0]], spans[ahead[0]]):
         return "unsure"
     changes = [changed(number, lines[number], spans[number], alike.new) for number in ahead]
-    return "error" if makes_errors(lines, changes[0], language) else Offer(changes, alike.what)
+    return "error" if makes_errors(lines, changes[0], language) else EditOffer(changes, alike.what)
 
 
 def places(alike: Substitution, text: str) -> dict[int, list[tuple[int, int]]]:
@@ -128,14 +130,14 @@ def places(alike: Substitution, text: str) -> dict[int, list[tuple[int, int]]]:
     return found
 
 
-def changed(line: int, content: str, spans: list[tuple[int, int]], new: str) -> Change:
+def changed(line: int, content: str, spans: list[tuple[int, int]], new: str) -> LineEdit:
     """All spans of a line at once."""
     (start, _), (_, end) = spans[0], spans[-1]
     pieces, at = list[str](), start
     for first, stop in spans:
         pieces += content[at:first], new
         at = stop
-    return Change(line, start, end, "".join(pieces))
+    return LineEdit(line, start, end, "".join(pieces))
 
 
 def is_mixed(alike: Substitution, content: str, spans: list[tuple[int, int]]) -> bool:
@@ -144,7 +146,7 @@ def is_mixed(alike: Substitution, content: str, spans: list[tuple[int, int]]) ->
     return bool(alike.old.strip()) and len(places(anywhere, content)[0]) > len(spans)
 
 
-def makes_errors(lines: list[str], change: Change, language: str) -> bool:
+def makes_errors(lines: list[str], change: LineEdit, language: str) -> bool:
     """Whether the parser finds more errors in the text than before, or does not come to an end in time."""
     if language not in GRAMMARS:
         return False

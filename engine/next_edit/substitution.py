@@ -18,7 +18,7 @@ TOKEN = re.compile(r"\w+|\s+|.", re.DOTALL)
 NEIGHBOURS = 4  # tokens to each side that are kept of an example
 LONGEST = 80  # characters of a substitution, what goes and what comes together
 EDGE = ""  # stands for a line's beginning or end among neighbours
-What: TypeAlias = tuple[str, str]
+Replacement: TypeAlias = tuple[str, str]
 
 BLANKS = r"[ \t]{0,80}"  # bounded, or a line of nothing but blanks would take its length squared
 
@@ -37,7 +37,7 @@ class Substitution(msgspec.Struct, frozen=True):
     spaced: bool
 
     @property
-    def what(self) -> What:
+    def what(self) -> Replacement:
         """What is substituted, wherever."""
         return self.old.strip(), self.new.strip()
 

@@ -17,7 +17,7 @@ from engine.contract import EngineError
 ENDPOINTS = ("v1/fim/completions", "v1/completions", "infill", "completion", "v1")
 
 
-class Address(msgspec.Struct, frozen=True):
+class ServerAddress(msgspec.Struct, frozen=True):
     """`base` ends with a slash; `endpoint` and `model` are empty where the URL does not name one."""
 
     base: str
@@ -42,7 +42,7 @@ def is_url(model: str) -> bool:
     return model.lower().startswith(("http://", "https://"))
 
 
-def parsed(url: str) -> Address:
+def parse_url(url: str) -> ServerAddress:
     """Raises EngineError where it is no URL of a server."""
     try:
         parts = urlsplit(url.strip())
@@ -60,7 +60,7 @@ def parsed(url: str) -> Address:
     name = f"[{host}]" if ":" in host else host
     base = f"{parts.scheme.lower()}://{name}{port}/{folder}"
     model = parse_qs(parts.query).get("model", [""])[0]
-    return Address(base, host, "" if endpoint == "v1" else endpoint, model)
+    return ServerAddress(base, host, "" if endpoint == "v1" else endpoint, model)
 
 
 def on_this_machine(host: str) -> bool:

@@ -20,7 +20,7 @@ import msgspec
 
 from engine.contract import Cancelled
 from engine.plain import plain
-from engine.remote.streams import Resets
+from engine.remote.http2_resets import StreamResets
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Unreachable(Exception):
         self.pause = pause
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     status: int
     body: bytes
 
@@ -65,16 +65,12 @@ class Client:
             transport=transport,
         )
         if self._base.startswith("https:"):  # no other connection has streams
-            self._extensions = {"trace": Resets(http)}
+            self._extensions = {"trace": StreamResets(http)}
         return http
 
-    def get(self, path: str, cancel: threading.Event) -> Answer:
-        """Raises Unreachable and Cancelled."""
-        return self.wait(self._asked("GET", path, None), cancel)
-
-    def post(self, path: str, body: Any, cancel: threading.Event) -> Answer:
-        """Raises Unreachable and Cancelled."""
-        return self.wait(self._asked("POST", path, body), cancel)
+    def ask(self, path: str, cancel: threading.Event, body: Any = None) -> HttpResponse:
+        """What answers a POST of the body, or a GET without one. Raises Unreachable and Cancelled."""
+        return self.wait(self._asked(path, body), cancel)
 
     def wait(self, work: Coroutine[Any, Any, T], cancel: threading.Event) -> T:
         """The result of the work, which is given up where `cancel` is set. Raises Cancelled then."""
@@ -85,30 +81,31 @@ class Client:
                 raise Cancelled
         return future.result()
 
-    async def _asked(self, method: str, path: str, body: Any) -> Answer:
+    async def _asked(self, path: str, body: Any) -> HttpResponse:
         try:
-            return await asyncio.wait_for(self._answered(method, path, body), TIMEOUT)
+            return await asyncio.wait_for(self._answered(path, body), TIMEOUT)
         except (httpx2.TimeoutException, asyncio.TimeoutError):  # two kinds before Python 3.11
             raise Unreachable("it did not answer in time") from None
         except httpx2.HTTPError as error:
             raise Unreachable(plain(str(error)) or type(error).__name__) from None
 
-    async def _answered(self, method: str, path: str, body: Any) -> Answer:
+    async def _answered(self, path: str, body: Any) -> HttpResponse:
         try:
-            answer = await self._once(method, path, body)
+            answer = await self._once(path, body)
         except (httpx2.NetworkError, httpx2.RemoteProtocolError):  # a kept connection may have been closed meanwhile
             answer = None
         if answer is None or answer.status in PASSING:
-            answer = await self._once(method, path, body)
+            answer = await self._once(path, body)
         if answer.status == 429:
             raise Unreachable("it is overloaded", pause=1.0)
         if answer.status in PASSING:
             raise Unreachable(f"status {answer.status}")
         return answer
 
-    async def _once(self, method: str, path: str, body: Any) -> Answer:
-        content = None if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json"} if content else {}
+    async def _once(self, path: str, body: Any) -> HttpResponse:
+        method, content, headers = "GET", None, {}
+        if body is not None:
+            method, content, headers = "POST", msgspec.json.encode(body), {"Content-Type": "application/json"}
         sent = self._http.stream(method, path, content=content, headers=headers, extensions=self._extensions)
         async with sent as response:
             parts = bytearray()
@@ -116,4 +113,4 @@ class Client:
                 parts += part
                 if len(parts) > MOST_BYTES:
                     raise Unreachable(f"its answer is longer than {MOST_BYTES} bytes")
-            return Answer(response.status_code, bytes(parts))
+            return HttpResponse(response.status_code, bytes(parts))

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.contract import EngineError
-from engine.remote.address import Address, parsed
+from engine.remote.address import ServerAddress, parse_url
 
 ENVIRONMENT, FILE = "INPAINT_REMOTE_KEYS", "INPAINT_REMOTE_KEYS_FILE"
 
 
-def key_for(address: Address) -> str | None:
+def key_for(address: ServerAddress) -> str | None:
     """Raises EngineError where the file cannot be read, others can read it, or the key would go unencrypted."""
     key = next((key for name, key in _pairs() if _is_for(name, address)), None)
     if key and address.in_the_open:
@@ -27,9 +27,9 @@ def key_for(address: Address) -> str | None:
     return key
 
 
-def _is_for(name: str, address: Address) -> bool:
+def _is_for(name: str, address: ServerAddress) -> bool:
     try:
-        named = parsed(name if "://" in name else f"{address.base.partition(':')[0]}://{name}")
+        named = parse_url(name if "://" in name else f"{address.base.partition(':')[0]}://{name}")
     except EngineError:
         return False
     return named.origin == address.origin

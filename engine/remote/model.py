@@ -14,10 +14,10 @@ import msgspec
 
 from engine.contract import DRAWN, Backend, EngineError, Fill, FillRequest, Watch, takes
 from engine.plain import plain
-from engine.remote.address import Address, on_this_machine, parsed
-from engine.remote.client import Answer, Client, Unreachable
+from engine.remote.address import ServerAddress, on_this_machine, parse_url
+from engine.remote.apis import APIS, Api, InpaintApi, read
+from engine.remote.client import Client, HttpResponse, Unreachable
 from engine.remote.keys import ENVIRONMENT, key_for, keys_file
-from engine.remote.kinds import KINDS, Inpaint, Kind, read
 
 REACH = 16_000  # characters before and after the cursor that are sent
 PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds until a server that is away is asked again; twice as long each time
@@ -28,26 +28,26 @@ INSTEAD = "small"
 logger = logging.getLogger(__name__)
 
 
-class About(msgspec.Struct):
+class InpaintModelInfo(msgspec.Struct):
     """Ours: the object "inpaint" of a model."""
 
     reach: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = REACH
 
 
-class Model(msgspec.Struct):
+class ModelEntry(msgspec.Struct):
     id: str = ""
     owned_by: str | None = None
     inpaint: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class Models(msgspec.Struct):
-    data: Annotated[list[Model], msgspec.Meta(min_length=1)]
+class ModelList(msgspec.Struct):
+    data: Annotated[list[ModelEntry], msgspec.Meta(min_length=1)]
 
 
-class Served(msgspec.Struct, frozen=True):
+class ServerInfo(msgspec.Struct, frozen=True):
     """What a server is: its API, the model to ask for, how far that sees."""
 
-    kind: Kind
+    kind: Api
     model: str
     reach: int = REACH
 
@@ -57,9 +57,9 @@ class Remote(Backend):
 
     parallel = PARALLEL
 
-    def __init__(self, address: Address, client: Client) -> None:
+    def __init__(self, address: ServerAddress, client: Client) -> None:
         self._address, self._client = address, client
-        self.served: Served | None = None
+        self.served: ServerInfo | None = None
         self._instead: Backend | None = None
         self._away = ""  # why
         self._pause, self._until = PAUSE, 0.0
@@ -67,7 +67,7 @@ class Remote(Backend):
     @classmethod
     def load(cls, url: str) -> Remote:
         """Raises EngineError where the URL is none, or the server refuses us; not where it is away."""
-        address = parsed(url)
+        address = parse_url(url)
         remote = cls(address, Client(address.base, key_for(address), on_this_machine(address.host)))
         try:
             remote.served = remote.ask(threading.Event())
@@ -94,11 +94,11 @@ class Remote(Backend):
         self._away, self._pause = "", PAUSE
         return fill
 
-    def _filled(self, served: Served, request: FillRequest, cancel: threading.Event) -> Fill:
+    def _filled(self, served: ServerInfo, request: FillRequest, cancel: threading.Event) -> Fill:
         started = time.perf_counter()
         prefix, suffix = request.prefix[-served.reach :], request.suffix[: served.reach]
         body = served.kind.body(msgspec.structs.replace(request, prefix=prefix, suffix=suffix), served.model)
-        answer = self._client.post(served.kind.endpoint, body, cancel)
+        answer = self._client.ask(served.kind.endpoint, cancel, body)
         self._check(answer)
         return read(served.kind, request, answer.body, time.perf_counter() - started)
 
@@ -118,39 +118,39 @@ class Remote(Backend):
 
     # ------------------------------------------------------------ what the server is
 
-    def ask(self, cancel: threading.Event) -> Served:
+    def ask(self, cancel: threading.Event) -> ServerInfo:
         """What the server is; nothing of the user's is sent. Raises Unreachable, Cancelled and EngineError."""
         first = self._model(cancel)
         owner, model = first.owned_by, self._address.model or first.id
-        if self._address.endpoint and not (owner == OURS and self._address.endpoint == Inpaint.endpoint):
-            return Served(KINDS[self._address.endpoint], model)
+        if self._address.endpoint and not (owner == OURS and self._address.endpoint == InpaintApi.endpoint):
+            return ServerInfo(APIS[self._address.endpoint], model)
         if owner == OURS:
-            return Served(Inpaint(), model, self._reach(first))
+            return ServerInfo(InpaintApi(), model, self._reach(first))
         if owner == LLAMA_CPP:
-            return Served(KINDS["infill" if self._takes("infill", LLAMA_GAP, cancel) else "completion"], model)
+            return ServerInfo(APIS["infill" if self._takes("infill", LLAMA_GAP, cancel) else "completion"], model)
         fim = self._takes("v1/fim/completions", GAP | ({"model": model} if model else {}), cancel)
-        return Served(KINDS["v1/fim/completions" if fim else "v1/completions"], model)
+        return ServerInfo(APIS["v1/fim/completions" if fim else "v1/completions"], model)
 
-    def _model(self, cancel: threading.Event) -> Model:
+    def _model(self, cancel: threading.Event) -> ModelEntry:
         """The first one; one without a name where the server has no list."""
-        answer = self._client.get("v1/models", cancel)
+        answer = self._client.ask("v1/models", cancel)
         if answer.status in (401, 403):
             self._check(answer)
         try:
-            return msgspec.json.decode(answer.body, type=Models).data[0]
+            return msgspec.json.decode(answer.body, type=ModelList).data[0]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Model()
+            return ModelEntry()
 
-    def _reach(self, model: Model) -> int:
+    def _reach(self, model: ModelEntry) -> int:
         try:
-            return msgspec.json.decode(model.inpaint, type=About).reach
+            return msgspec.json.decode(model.inpaint, type=InpaintModelInfo).reach
         except msgspec.DecodeError as error:
             raise EngineError(f"{self._address.host} says nonsense of its model ({error}): start it again") from None
 
     def _takes(self, endpoint: str, body: dict[str, Any], cancel: threading.Event) -> bool:
-        return self._client.post(endpoint, body, cancel).status < 400
+        return self._client.ask(endpoint, cancel, body).status < 400
 
-    def _check(self, answer: Answer) -> None:
+    def _check(self, answer: HttpResponse) -> None:
         """Raises EngineError where the server refuses, with its own words."""
         if answer.status < 300:
             return

@@ -1,7 +1,7 @@
 """Brings an index up to date, in a process of its own: `python -m engine.retrieval.build`.
 
-It reads an `Order` as one line of JSON on standard input and ends when that is closed, for then its reader has gone.
-It prints `Progress` as lines of JSON, and the last one says that the index is `done` or what went wrong (`error`).
+It reads an `IndexOrder` as one line of JSON on standard input and ends when that is closed: its reader has gone then.
+It prints `IndexProgress` as lines of JSON, and the last one says that the index is `done` or what went wrong (`error`).
 
 Segments whose files are mostly unchanged stay; changed and new files, and those of small segments, go into new ones.
 Segments that no manifest has named for a day are deleted: until then another server may be using them. One with the
@@ -18,15 +18,14 @@ import shutil
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import platformdirs
 
-from engine.retrieval.files import Limits, list_files, read_text
-from engine.retrieval.index import MANIFEST, IndexedFile, Manifest, Part, open_part, read_manifest
+from engine.retrieval.files import IndexLimits, list_files, read_text
+from engine.retrieval.index import MANIFEST, IndexedFile, Manifest, SegmentInfo, open_part, read_manifest
 from engine.retrieval.segment import Segment
 
 BUILD = (sys.executable, "-m", "engine.retrieval.build")  # the process, which takes an order and tells of its progress
@@ -36,20 +35,19 @@ UNUSED, FORGOTTEN = 24 * 3600, 30 * 24 * 3600  # seconds: of a segment, and of a
 EVERY = 0.2  # seconds between lines of progress
 
 
-class Order(msgspec.Struct):
-    """What to index, and where to keep it. `globs` are the user's, of what to leave alone; `check` reads what is there
-    and compares checksums; `anew` forgets what is there.
+class IndexOrder(msgspec.Struct):
+    """What to index, and where to keep it. `globs` are the user's, of what to leave alone; `anew` forgets what there
+    is.
     """
 
     folders: list[str]
     store: str
     globs: list[str] = []
-    limits: Limits = Limits()
-    check: bool = False
+    limits: IndexLimits = IndexLimits()
     anew: bool = False
 
 
-class Progress(msgspec.Struct, omit_defaults=True):
+class IndexProgress(msgspec.Struct, omit_defaults=True):
     """Files read of those that are to be; `done` where the index stands, `error` where it does not."""
 
     read: int = 0
@@ -69,11 +67,11 @@ def stores() -> Path:
     return Path(platformdirs.user_cache_dir("inpaint", appauthor=False)) / "index"
 
 
-def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> None:
+def build(order: IndexOrder, tell: Callable[[IndexProgress], None] = lambda _: None) -> None:
     """Bring the index of an order up to date. Raises OSError where it cannot be written."""
     store = Path(order.store)
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
-    old = Manifest() if order.anew else _sound(store, order.check)
+    old = Manifest() if order.anew else _sound(store)
     listing = list_files(order.folders, tuple(order.globs), order.limits)
     now = {IndexedFile(found.path, found.size, found.changed) for found in listing.files}
     no_text = [file for file in old.no_text if file in now]
@@ -91,36 +89,36 @@ def build(order: Order, tell: Callable[[Progress], None] = lambda _: None) -> No
     _tidy(store, {part.name for part in parts}, at_once=telling)
 
 
-def _sound(store: Path, check: bool) -> Manifest:
-    """What is there, less the segments that are damaged."""
+def _sound(store: Path) -> Manifest:
+    """What is there, less the segments that cannot be opened."""
     try:
         manifest = read_manifest(store)
     except (OSError, ValueError):
         return Manifest()
-    manifest.parts = [part for part in manifest.parts if _is_sound(store, part, check)]
+    manifest.parts = [part for part in manifest.parts if _is_sound(store, part)]
     return manifest
 
 
-def _is_sound(store: Path, part: Part, check: bool) -> bool:
+def _is_sound(store: Path, part: SegmentInfo) -> bool:
     try:
         open_part(store, part)
-        return not check or _checksum(store, part.name) == part.checksum
     except (OSError, ValueError):
         return False
+    return True
 
 
-def _without(part: Part, now: set[IndexedFile]) -> Part:
+def _without(part: SegmentInfo, now: set[IndexedFile]) -> SegmentInfo:
     """The part, with those files dead that are not there any more as they were."""
     dead = {file.path for file in part.files if file not in now}
     return msgspec.structs.replace(part, dead=sorted(dead.union(part.dead)))
 
 
-def _alive(part: Part) -> set[IndexedFile]:
+def _alive(part: SegmentInfo) -> set[IndexedFile]:
     dead = set(part.dead)
     return {file for file in part.files if file.path not in dead}
 
 
-def _tells(part: Part, listed: set[str]) -> bool:
+def _tells(part: SegmentInfo, listed: set[str]) -> bool:
     """Whether it has the text of a file that is there, but is left out now."""
     return any(path not in listed and os.path.lexists(path) for path in part.dead)
 
@@ -130,8 +128,8 @@ def _size(files: set[IndexedFile]) -> int:
 
 
 def _parts(
-    files: list[IndexedFile], store: Path, tell: Callable[[Progress], None]
-) -> Iterator[tuple[Part, list[IndexedFile]]]:
+    files: list[IndexedFile], store: Path, tell: Callable[[IndexProgress], None]
+) -> Iterator[tuple[SegmentInfo, list[IndexedFile]]]:
     """New segments of the files, and those of them that are no text."""
     texts, binary, told = dict[IndexedFile, bytes](), list[IndexedFile](), 0.0
     for count, file in enumerate(files, 1):
@@ -141,36 +139,23 @@ def _parts(
         else:
             texts[file] = text.encode("utf-8", "replace")
         if time.monotonic() > told + EVERY:
-            tell(Progress(count, len(files)))
+            tell(IndexProgress(count, len(files)))
             told = time.monotonic()
         if count == len(files) or sum(map(len, texts.values())) >= SEGMENT:
             yield _part(texts, store), binary
             texts, binary = {}, []
 
 
-def _part(texts: dict[IndexedFile, bytes], store: Path) -> Part:
+def _part(texts: dict[IndexedFile, bytes], store: Path) -> SegmentInfo:
     """Sort and write a segment. Its name says what it is of, so that writing it twice at once does no harm."""
     if not texts:
-        return Part("", [], [], 0, 0)
+        return SegmentInfo("", [], [], 0)
     name = hashlib.sha256(msgspec.json.encode(list(texts))).hexdigest()[:24]
     segment = Segment.of({file.path: text for file, text in texts.items()})
     segment.save(store / name)
     by_path = {file.path: file for file in texts}
     files = [by_path[path] for path in segment.files]
-    return Part(name, files, segment.starts, sum(map(len, texts.values())), _checksum(store, name))
-
-
-def _files(store: Path, name: str) -> list[Path]:
-    return [store / f"{name}.{part}.npy" for part in ("text", "places")]
-
-
-def _checksum(store: Path, name: str) -> int:
-    checksum = 0
-    for path in _files(store, name):
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                checksum = zlib.crc32(piece, checksum)
-    return checksum
+    return SegmentInfo(name, files, segment.starts, sum(map(len, texts.values())))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -215,20 +200,20 @@ def main() -> int:
         os.nice(10)  # after whatever the user waits for
     tell = msgspec.json.Encoder()
 
-    def say(progress: Progress) -> None:
+    def say(progress: IndexProgress) -> None:
         sys.stdout.buffer.write(tell.encode(progress) + b"\n")
         sys.stdout.buffer.flush()
 
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as orders:
-        order = msgspec.json.decode(orders.readline(), type=Order)
+        order = msgspec.json.decode(orders.readline(), type=IndexOrder)
     threading.Thread(target=_leave_with_reader, daemon=True).start()
     try:
         build(order, say)
         expire(stores())
     except OSError as error:
-        say(Progress(error=f"the index cannot be kept in {order.store} ({error.strerror})"))
+        say(IndexProgress(error=f"the index cannot be kept in {order.store} ({error.strerror})"))
         return 1
-    say(Progress(done=True))
+    say(IndexProgress(done=True))
     return 0
 
 

@@ -3,8 +3,7 @@
 Elsewhere is the text around the cursor, the other open texts, and the index of the workspace. Each has places that end
 like what is written; those where the line goes on against what stands right of the cursor are no candidates, nor are
 those that would write a line again that stands directly above or below. Places that go on alike are one candidate,
-which the more of them speak for. Places that are alike but for names go on with the cursor's names (see `renaming`);
-and what was just changed elsewhere is changed here.
+which the more of them speak for. What was just changed elsewhere is changed here.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ import msgspec
 
 from engine.contract import Edit, Source
 from engine.retrieval.copy_weights import Evidence, prior
-from engine.retrieval.index import Found, Index
-from engine.retrieval.renaming import renamed
+from engine.retrieval.index import Index, IndexMatch
 
 SHORTEST, LONGEST = 3, 64  # characters of a match
 AHEAD = 240  # characters that are read after a place
@@ -31,23 +29,21 @@ AGAIN = 8  # characters: a shorter line, such as a closing bracket, may well sta
 HALF = 10  # lines from the cursor at which a place is half as near
 CLOSERS = frozenset(")]}\"'`,;: ")
 
-
-Kind: TypeAlias = Literal["copied", "renamed", "edited"]
-Where: TypeAlias = Literal["here", "opened", "indexed", "installed"]
+Origin: TypeAlias = Literal["here", "opened", "indexed", "installed"]
 
 
-class Indexed(NamedTuple):
+class IndexPlace(NamedTuple):
     """A place in an index."""
 
     of: Index
-    found: Found
+    found: IndexMatch
 
     @property
     def source(self) -> Source:
         return Source(self.found.path, self.of.line(self.found))
 
 
-class Opened(NamedTuple):
+class OpenTextPlace(NamedTuple):
     """A place in an open text, whose first line has the number `first`; which line it is in is counted when asked."""
 
     path: str
@@ -58,6 +54,9 @@ class Opened(NamedTuple):
     @property
     def source(self) -> Source:
         return Source(self.path, self.first + self.text.count("\n", 0, self.at))
+
+
+CandidatePlace: TypeAlias = IndexPlace | OpenTextPlace
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -76,14 +75,13 @@ class Candidate(msgspec.Struct, frozen=True):
     length: int
     agreement: float
     below: bool
-    where: Where
+    where: Origin
     away: int | None
-    place: Indexed | Opened | Source | None
-    kind: Kind = "copied"
+    place: CandidatePlace | None
 
     @property
     def source(self) -> Source | None:
-        return None if self.place is None else source_of(self.place)
+        return None if self.place is None else self.place.source
 
     def evidence(self, line_start: bool, begun: bool, late: bool = False) -> Evidence:
         """What speaks for its next token."""
@@ -94,16 +92,11 @@ class Candidate(msgspec.Struct, frozen=True):
             here=self.where == "here",
             line_start=line_start,
             begun=begun,
-            renamed=self.kind == "renamed",
             late=late,
             opened=self.where == "opened",
             installed=self.where == "installed",
             near=0.0 if self.away is None else 1 / (1 + self.away / HALF),
         )
-
-
-def source_of(place: Indexed | Opened | Source) -> Source:
-    return place if isinstance(place, Source) else place.source
 
 
 class CandidateSearch:
@@ -143,10 +136,6 @@ class CandidateSearch:
         found = [one for place in self._places(sought, written) if (one := self._candidate(head, *place)) is not None]
         best = _by_line(found)
         if sought == written:
-            known = {one.line for one in best}
-            places = self._renamed(written.rpartition("\n")[0], head)
-            found = [one for place in places if (one := self._candidate(head, *place, "renamed")) is not None]
-            best += [one for one in _by_line(found) if one.line not in known]
             best = [*self._edited(written), *best]
         return sorted(best, key=lambda one: -prior(one.evidence(line_start=False, begun=False)))
 
@@ -159,31 +148,23 @@ class CandidateSearch:
             fits = self._rest[:1] == after[:1] if self._rest else True
             if length >= SHORTEST and length > at - len(before) and fits:
                 rest = line[at:] if self._rest else (line[at:] + after).rstrip()
-                yield Candidate(rest, True, "", length, 1.0, False, "here", None, None, "edited")
+                yield Candidate(rest, True, "", length, 1.0, False, "here", None, None)
                 break
 
-    def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, Indexed | Opened]]:
+    def _places(self, sought: str, written: str) -> Iterator[tuple[int, str, CandidatePlace]]:
         """Length of the match, what follows, and where that is."""
         line = written.rfind("\n") + 1  # the cursor's own has no end yet, and would be copied for ever
         for length, place in matches(sought, written, line):
-            yield length, written[place : place + AHEAD], Opened(self._path, written, place, self._first)
+            yield length, written[place : place + AHEAD], OpenTextPlace(self._path, written, place, self._first)
         for path, text, first in self._texts:
             for length, place in matches(sought, text, len(text)):
-                yield length, text[place : place + AHEAD], Opened(path, text, place, first)
+                yield length, text[place : place + AHEAD], OpenTextPlace(path, text, place, first)
         for index in self._indexes:
             for found in index.matches(sought, self._hidden, MOST, self._suffix):
                 if found.length >= SHORTEST:
-                    yield found.length, found.after[:AHEAD], Indexed(index, found)
+                    yield found.length, found.after[:AHEAD], IndexPlace(index, found)
 
-    def _renamed(self, above: str, head: str) -> Iterator[tuple[int, str, Source]]:
-        """As `_places`, of those that are like the cursor's but for names."""
-        for path, text, first in [(self._path, above, self._first), *self._texts]:
-            for length, after, line in renamed(above, head, text):
-                yield min(length, LONGEST), after, Source(path, first + line)
-
-    def _candidate(
-        self, head: str, length: int, text: str, place: Indexed | Opened | Source, kind: Kind = "copied"
-    ) -> Candidate | None:
+    def _candidate(self, head: str, length: int, text: str, place: CandidatePlace) -> Candidate | None:
         """None where the line goes on against what stands around the cursor."""
         line, end, after = text.partition("\n")
         copied = up_to(self._rest, line.rstrip())
@@ -194,15 +175,15 @@ class CandidateSearch:
             return None
         below = bool(self._next) and after.lstrip("\n").partition("\n")[0].rstrip() == self._next
         where = self._where(place)
-        away = abs(self._cursor - source_of(place).line) if where == "here" else None
+        away = abs(self._cursor - place.source.line) if where == "here" else None
         following = after.partition("\n")[0]
         indent = following[: len(following) - len(following.lstrip())]
         goes_on = following.strip() and len(indent) >= len(head) - len(head.lstrip())
         then = "\n" + indent if goes_on and not self._rest else ""
-        return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, where, away, place, kind)
+        return Candidate(copied, bool(end or self._rest), then, length, 1.0, below, where, away, place)
 
-    def _where(self, place: Indexed | Opened | Source) -> Where:
-        if isinstance(place, Indexed):
+    def _where(self, place: CandidatePlace) -> Origin:
+        if isinstance(place, IndexPlace):
             return "installed" if place.of.installed else "indexed"
         return "here" if place.path == self._path else "opened"
 

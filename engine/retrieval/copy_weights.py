@@ -19,10 +19,9 @@ class Evidence(NamedTuple):
     """What speaks for a copied token besides the model; see `candidates.Candidate`.
 
     `here` tells that it is from the file at hand, `line_start` that nothing of the line is written yet, `begun` that
-    tokens of the same copy have been right, `renamed` that names of it were changed, `late` that it would go on with
-    what somebody else began: the model, most of the time. `opened` and `installed` tell that it is from another open
-    text or from an installed package, and not from the index of the workspace; `near`, in [0, 1], how near to the
-    cursor it stands in the file at hand.
+    tokens of the same copy have been right, `late` that it would go on with what somebody else began: the model, most
+    of the time. `opened` and `installed` tell that it is from another open text or from an installed package, and not
+    from the index of the workspace; `near`, in [0, 1], how near to the cursor it stands in the file at hand.
     """
 
     length: int
@@ -31,7 +30,6 @@ class Evidence(NamedTuple):
     here: bool
     line_start: bool
     begun: bool
-    renamed: bool = False
     late: bool = False
     opened: bool = False
     installed: bool = False
@@ -50,7 +48,6 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     here: float
     line_start: float
     begun: float
-    renamed: float
     late: float
     opened: float = 0.0  # of these three, weights that were learned without them have none
     installed: float = 0.0

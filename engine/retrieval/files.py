@@ -31,17 +31,17 @@ LONGEST_LINES = 400  # bytes a line on average: above, the file was not written 
 CHARSETS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
-class Limits(msgspec.Struct, frozen=True):
+class IndexLimits(msgspec.Struct, frozen=True):
     """The most that is kept of a workspace."""
 
     files: int = 20_000
     bytes: int = 128 << 20
 
 
-DEFAULT = Limits()
+DEFAULT = IndexLimits()
 
 
-class Found(msgspec.Struct, frozen=True, array_like=True, order=True):
+class FoundFile(msgspec.Struct, frozen=True, array_like=True, order=True):
     """A file that may be read: absolute path with slashes, bytes, time of the last change in nanoseconds."""
 
     path: str
@@ -49,25 +49,25 @@ class Found(msgspec.Struct, frozen=True, array_like=True, order=True):
     changed: int
 
 
-class Rules(NamedTuple):
+class GitignoreRules(NamedTuple):
     """What the ignore file of a folder says of what is below."""
 
     folder: str
     spec: GitIgnoreSpec
 
 
-class Listing(msgspec.Struct):
+class FileListing(msgspec.Struct):
     """The files, and how many others there are by the reason for leaving them out."""
 
-    files: list[Found]
+    files: list[FoundFile]
     left_out: Counter[str]
 
 
-def list_files(folders: Iterable[str], globs: tuple[str, ...] = (), limits: Limits = DEFAULT) -> Listing:
+def list_files(folders: Iterable[str], globs: tuple[str, ...] = (), limits: IndexLimits = DEFAULT) -> FileListing:
     """The files of the folders; `globs` are the user's, of what to leave alone. Folders that vanish are empty. One of
     the folders may be a single file.
     """
-    listing, kept = Listing([], Counter()), 0
+    listing, kept = FileListing([], Counter()), 0
     for folder in folders:
         top = Path(folder).absolute().as_posix()
         for found in (_single if os.path.isfile(top) else _walk)(top, listing.left_out):
@@ -81,19 +81,19 @@ def list_files(folders: Iterable[str], globs: tuple[str, ...] = (), limits: Limi
     return listing
 
 
-def _single(path: str, left_out: Counter[str]) -> Iterator[Found]:
+def _single(path: str, left_out: Counter[str]) -> Iterator[FoundFile]:
     """A file by itself."""
     with contextlib.suppress(FileNotFoundError):  # it has vanished
         status = os.stat(path)
         if reason := _reason(path, status, []):
             left_out[reason] += 1
         else:
-            yield Found(path, status.st_size, status.st_mtime_ns)
+            yield FoundFile(path, status.st_size, status.st_mtime_ns)
 
 
-def _walk(top: str, left_out: Counter[str]) -> Iterator[Found]:
+def _walk(top: str, left_out: Counter[str]) -> Iterator[FoundFile]:
     """Files breadth first, by name, with the rules above each folder, the nearest first."""
-    todo: deque[tuple[str, list[Rules]]] = deque([(top, [])])
+    todo: deque[tuple[str, list[GitignoreRules]]] = deque([(top, [])])
     while todo:
         folder, rules = todo.popleft()
         rules = [*_rules(folder), *rules]
@@ -114,10 +114,10 @@ def _walk(top: str, left_out: Counter[str]) -> Iterator[Found]:
             elif stat.S_ISDIR(status.st_mode):
                 todo.append((path, rules))
             else:
-                yield Found(path, status.st_size, status.st_mtime_ns)
+                yield FoundFile(path, status.st_size, status.st_mtime_ns)
 
 
-def _reason(path: str, status: os.stat_result, rules: list[Rules]) -> str:
+def _reason(path: str, status: os.stat_result, rules: list[GitignoreRules]) -> str:
     """Why to leave a file or folder out; empty where it may be read."""
     name, directory = path.rpartition("/")[2], stat.S_ISDIR(status.st_mode)
     if name.startswith("."):
@@ -142,7 +142,7 @@ def _reason(path: str, status: os.stat_result, rules: list[Rules]) -> str:
     return "" if typed else "not typed"
 
 
-def _rules(folder: str) -> list[Rules]:
+def _rules(folder: str) -> list[GitignoreRules]:
     """A folder's own."""
     path = f"{folder}/{IGNORE_FILE}"
     try:
@@ -153,9 +153,9 @@ def _rules(folder: str) -> list[Rules]:
     except OSError:
         return []
     try:
-        return [Rules(folder, rules_of(filter(_is_rule, lines)))]
+        return [GitignoreRules(folder, rules_of(filter(_is_rule, lines)))]
     except ValueError:  # they are too many: what they would leave out is not known
-        return [Rules(folder, rules_of("*"))]
+        return [GitignoreRules(folder, rules_of("*"))]
 
 
 def _is_rule(line: str) -> bool:

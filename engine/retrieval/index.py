@@ -30,16 +30,15 @@ class IndexedFile(msgspec.Struct, array_like=True, frozen=True):
     changed: int
 
 
-class Part(msgspec.Struct):
-    """A segment's name, its files in its order with each text's first index, and a checksum; `dead` are files that are
-    gone, or in a later segment.
+class SegmentInfo(msgspec.Struct):
+    """A segment's name, its files in its order with each text's first index; `dead` are files that are gone, or in a
+    later segment.
     """
 
     name: str
     files: list[IndexedFile]
     starts: list[int]
     bytes: int
-    checksum: int
     dead: list[str] = []
 
 
@@ -48,12 +47,12 @@ class Manifest(msgspec.Struct):
 
     version: int = VERSION
     folders: list[str] = []
-    parts: list[Part] = []
+    parts: list[SegmentInfo] = []
     no_text: list[IndexedFile] = []
     left_out: dict[str, int] = {}
 
 
-class Found(msgspec.Struct, frozen=True):
+class IndexMatch(msgspec.Struct, frozen=True):
     """A place of the workspace that ends like the text that was asked about: how many characters of it, and what
     follows there, to the end of the window or of the file.
     """
@@ -87,7 +86,7 @@ class Index:
         """Of texts by path, kept nowhere."""
         segment = Segment.of(texts)
         files = [IndexedFile(path, len(texts[path]), 0) for path in segment.files]
-        part = Part("", files, segment.starts, sum(map(len, texts.values())), 0)
+        part = SegmentInfo("", files, segment.starts, sum(map(len, texts.values())))
         return cls([segment], Manifest(parts=[part]))
 
     @classmethod
@@ -105,7 +104,7 @@ class Index:
 
     def matches(
         self, written: str, hidden: frozenset[str] = frozenset(), most: int = 16, suffix: str = ""
-    ) -> list[Found]:
+    ) -> list[IndexMatch]:
         """Places that end like `written`, the longest first, of these the ones in files with this suffix; none in files
         that are `hidden`, whose newer text the caller has.
         """
@@ -116,11 +115,11 @@ class Index:
             for length, place in one.matches(sought, most)
         ]
         places.sort(key=lambda each: (-each[0], not each[1].endswith(suffix)))
-        matches = list[Found]()
+        matches = list[IndexMatch]()
         for length, path, number, place in places:
             if path not in hidden and path not in self._dead[number] and self._allows(path):
                 after = self.segments[number].after(place).decode("utf-8", "ignore")
-                matches.append(Found(length, after, path, number, place))
+                matches.append(IndexMatch(length, after, path, number, place))
                 if len(matches) == most:
                     break
         return matches
@@ -133,11 +132,11 @@ class Index:
             allowed[path] = may_read(PurePath(path), self.globs)
         return allowed[path]
 
-    def line(self, match: Found) -> int:
+    def line(self, match: IndexMatch) -> int:
         """The line of a match in its file, from 1."""
         return self.segments[match.segment].line(match.place)
 
-    def around(self, match: Found, before: int = BEFORE, after: int = AHEAD) -> tuple[str, str]:
+    def around(self, match: IndexMatch, before: int = BEFORE, after: int = AHEAD) -> tuple[str, str]:
         """The text before and after a match's place, about so many characters of each."""
         segment = self.segments[match.segment]
         return (
@@ -154,6 +153,6 @@ def read_manifest(store: Path) -> Manifest:
     return manifest
 
 
-def open_part(store: Path, part: Part) -> Segment:
+def open_part(store: Path, part: SegmentInfo) -> Segment:
     """Raises OSError or ValueError where its arrays are not there or damaged."""
     return Segment.open(store / part.name, part.starts, [file.path for file in part.files])

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine.retrieval.files import Limits
+from engine.retrieval.files import IndexLimits
 
-MOST, LARGEST = 16, Limits(files=2_000, bytes=8 << 20)  # packages, and of one
+MOST, LARGEST = 16, IndexLimits(files=2_000, bytes=8 << 20)  # packages, and of one
 LOOKED_UP, LONGEST = 500, 100  # modules of a text, and characters of a module's name
 ENVIRONMENTS = (".venv", "venv", "env")  # folders of a workspace
 PACKAGES = ("lib/python3*/site-packages", "lib/python3*/dist-packages", "Lib/site-packages")  # the second is Debian's

@@ -33,7 +33,7 @@ _BLANK = np.zeros(256, bool)
 _BLANK[list(b" \t\n")] = True
 
 
-class Match(NamedTuple):
+class SegmentMatch(NamedTuple):
     """Bytes in common before the place, and the place."""
 
     length: int
@@ -91,7 +91,7 @@ class Segment:
     def starts(self) -> list[int]:
         return [int(start) for start in self._starts]
 
-    def matches(self, written: bytes, most: int) -> list[Match]:
+    def matches(self, written: bytes, most: int) -> list[SegmentMatch]:
         """Places before which stands an end of `written`, the longest first; of equal ones in no order."""
         word = len(written)
         while word and _WORD[written[word - 1]]:
@@ -111,7 +111,7 @@ class Segment:
         lengths = np.logical_and.accumulate(before, axis=1).sum(axis=1)
         best = np.argsort(-lengths, kind="stable")[:most]
         found = zip(lengths[best].tolist(), places[best].tolist(), strict=True)
-        return [Match(length + len(partial), place - len(partial)) for length, place in found if length]
+        return [SegmentMatch(length + len(partial), place - len(partial)) for length, place in found if length]
 
     def after(self, place: int, most: int = AHEAD) -> bytes:
         """What follows a place in its file."""

@@ -14,7 +14,7 @@ from pathlib import PurePath
 import msgspec
 
 from engine.contract import FillRequest, Source
-from engine.retrieval.index import Found, Index
+from engine.retrieval.index import Index, IndexMatch
 
 ABOVE, NAMES = 3, 6  # lines above the cursor's, and the most names of all these that are looked up
 DEFINED_BY = ("def {}(", "class {}(", "class {}:", "\n{} = ", "function {}(", "fn {}(", "func {}(", "const {} = ")
@@ -59,7 +59,7 @@ def _similar(request: FillRequest, hidden: frozenset[str]) -> Iterator[Snippet]:
         yield _lines(index, place, BEFORE, 2 * LINES)
 
 
-def _first(request: FillRequest, sought: str, hidden: frozenset[str], least: int) -> tuple[Index, Found] | None:
+def _first(request: FillRequest, sought: str, hidden: frozenset[str], least: int) -> tuple[Index, IndexMatch] | None:
     """The longest match, of so many characters at least, in the first index that has one."""
     for index in request.indexes:
         for found in index.matches(sought, hidden, most=1, suffix=PurePath(request.path).suffix):
@@ -68,7 +68,7 @@ def _first(request: FillRequest, sought: str, hidden: frozenset[str], least: int
     return None
 
 
-def _lines(index: Index, place: Found, before: int, most: int) -> Snippet:
+def _lines(index: Index, place: IndexMatch, before: int, most: int) -> Snippet:
     """Whole lines, from the one some characters before a place on."""
     above, after = index.around(place, before=before + WIDEST)
     start = above.rfind("\n", 0, max(0, len(above) - before)) + 1

@@ -31,10 +31,10 @@ from engine.evaluation.places import STARTS, cursor_at
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
 from engine.prompt import prompt
-from engine.retrieval.build import Order, build, store_of
+from engine.retrieval.build import IndexOrder, build, store_of
 from engine.retrieval.copy_weights import COPY_WEIGHTS, CopyWeights, Evidence, Weights, factors
 from engine.retrieval.copying import Copier
-from engine.retrieval.files import Limits, list_files, read_text
+from engine.retrieval.files import IndexLimits, list_files, read_text
 from engine.retrieval.index import Index
 from engine.retrieval.installed import LARGEST, MOST, imported
 from engine.tokenizer import EOM, MASK, Tokenizer
@@ -80,10 +80,10 @@ def samples(passes: CausalRunner, tokenizer: Tokenizer, packages: Sequence[Path]
                     yield Sample(package.name, *sample)
 
 
-def _indexed(root: Path, source: str, limits: Limits | None = None) -> Index:
+def _indexed(root: Path, source: str, limits: IndexLimits | None = None) -> Index:
     """The index of a workspace; of an installed package, where there are limits."""
     store = root / store_of([source]).name
-    build(Order([source], str(store), limits=limits or Limits()))
+    build(IndexOrder([source], str(store), limits=limits or IndexLimits()))
     return Index.open(store, installed=limits is not None)
 
 

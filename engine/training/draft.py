@@ -1,8 +1,9 @@
 """Trains a drafter on what a trunk makes of source code: `python -m engine train drafter`.
 
 * Features and labels are collected first, to disk, as far as a budget goes (`draft_data`), and stay for another run.
-* The drafter begins as two layers of the trunk. AdamW, warm-up and cosine; a step has the canvases of a few training
-  rows, with other anchors each time that a row comes again, most of them in middles.
+* The drafter begins as the one that the model has, if that has the same shape, else as two layers of the trunk. AdamW,
+  warm-up and cosine; a step has the canvases of a few training rows, with other anchors each time that a row comes
+  again, many of them in middles. Of a canvas those rows are computed of which a label is known.
 * The state is written every few minutes by an atomic rename, so that a killed trainer goes on.
 * What is kept is in eight bits, and with it how often drafts up to each place are right on held-out packages: by that,
   and by what passes cost on a machine, is decided whether and how far to draft.
@@ -23,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine import stored
-from engine.backends.drafting import DRAFTER, GRAPH
+from engine.backends.drafting import DRAFTER, GRAPH, About
 from engine.backends.torch_runner import read_model
 from engine.contract import EngineError
 from engine.embedded import folder_of, read_shape
@@ -40,7 +41,7 @@ from engine.training.graph import POSITIONS
 from engine.training.train import Stop, fast_dtype
 
 SAVE_SECONDS = 180
-HELD_OUT = 0.4  # gigabytes of features that are measured on
+HELD_OUT = 0.2  # gigabytes of features that are measured on
 
 
 class DraftTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,8 +49,8 @@ class DraftTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     gigabytes: float = 8.0  # of features
     canvases: int = 1_500_000  # in all
     rows: int = 4  # training rows a step
-    anchors: int = 80  # canvases of a row
-    middles: float = 0.75  # of them in middles, where there are as many
+    anchors: int = 100  # canvases of a row
+    middles: float = 0.4  # of them in middles, where there are as many
     lr: float = 6e-4
     warmup: int = 60  # steps
     seed: int = 0
@@ -66,13 +67,19 @@ def read_config(path: Path | None) -> DraftTraining:
 class Learner:
     """A drafter in training, beside the frozen trunk's embedding and head."""
 
-    def __init__(self, trunk: Trunk, config: DraftTraining, state: Path, dtype: torch.dtype) -> None:
+    def __init__(
+        self, trunk: Trunk, config: DraftTraining, state: Path, dtype: torch.dtype, shipped: Path | None = None
+    ) -> None:
+        """`shipped` is a drafter to go on from, where it is there and has this shape."""
         torch.manual_seed(config.seed)
         self.config, self.state, self.dtype = config, state, dtype
         self.embedding = trunk.embed.weight.detach()
-        self.head = self.embedding.to(dtype)
+        self.head = self.embedding.to(self.dtype)
         self.drafter = Drafter(trunk.config, config.drafter)
         self.drafter.begin(trunk)
+        if shipped and shipped.exists() and _shape(shipped) == msgspec.structs.asdict(config.drafter):
+            floats = stored.floats(stored.read(shipped))
+            self.drafter.load_state_dict({name: torch.from_numpy(each) for name, each in floats.items()})
         self.optimizer = torch.optim.AdamW(self.drafter.parameters(), config.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self.done, self.hours = 0, 0.0
         if (state / "state.pt").exists():
@@ -139,6 +146,10 @@ class Learner:
         return [round(float(share), 4) for share in right / known.clamp(min=1)]
 
 
+def _shape(drafter: Path) -> dict[str, int]:
+    return msgspec.json.decode(stored.about(drafter), type=About).config
+
+
 def run(model: str, corpus: Path, state: Path, out: Path, config: DraftTraining) -> None:
     """Collect, train as far as the budget goes or a signal asks to stop, and write the drafter."""
     folder = folder_of(model)
@@ -150,7 +161,7 @@ def run(model: str, corpus: Path, state: Path, out: Path, config: DraftTraining)
     shards = draft_data.collect(passes, words, corpus, sampler, state / "features", config.gigabytes)
     del passes
     trunk = read_model(folder / "model.safetensors")
-    learner, stop = Learner(trunk, config, state, fast_dtype()), Stop()
+    learner, stop = Learner(trunk, config, state, fast_dtype(), folder / DRAFTER), Stop()
     read = sum(Shard.load(shard).read for shard in shards)
     train(learner, [Shard.load(shard) for shard in shards], stop)
     accepted = learner.accepted([Shard.load(shard) for shard in held_out])

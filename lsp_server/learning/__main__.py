@@ -36,14 +36,14 @@ from engine.evaluation.places import Place, Workspace, workspaces
 from engine.evaluation.typist import is_right, next_key
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
-from engine.retrieval.build import Order, build
+from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.index import Index
-from lsp_server.cache import Cache
-from lsp_server.cursor import AFTER, BEFORE, Gap, fill_request
-from lsp_server.gate import FEATURES, Gate, Trees, cuts
+from lsp_server.cache import CompletionCache
+from lsp_server.cursor import AFTER, BEFORE, CursorContext, fill_request
+from lsp_server.gate import FEATURES, BoostedTrees, Gate, cut_points
 from lsp_server.learning.card import card
 from lsp_server.learning.policy import KeyNote, Odds, Typed, odds_of, play
-from lsp_server.postprocess import presentable
+from lsp_server.postprocess import postprocess
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
 
@@ -91,7 +91,7 @@ def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Pat
             for work in workspaces(one / "validation", share, seed, language=language):
                 root, store = (folder / kind / work.package for kind in ("files", "indexes"))
                 work.write(root)
-                build(Order([str(root)], str(store)))
+                build(IndexOrder([str(root)], str(store)))
                 made += situations(work, root, Index.open(store), turn=len(made))
     random.Random(seed).shuffle(made)
     return made
@@ -108,17 +108,17 @@ def situations(work: Workspace, root: Path, index: Index, turn: int) -> Iterator
 def note(engine: Engine, task: TypingTask) -> Typed:
     """All that could be shown while a place is typed."""
     place, known = task.place, task.known
-    cache, before, todo, keys = Cache(engine.reach), place.before, place.todo, list[KeyNote]()
+    cache, before, todo, keys = CompletionCache(engine.reach), place.before, place.todo, list[KeyNote]()
     while todo:
-        gap = Gap(before[-BEFORE:], place.after[:AFTER], place.language)
+        gap = CursorContext(before[-BEFORE:], place.after[:AFTER], place.language)
         request = fill_request(gap, place.path, known.related, SETTINGS, False, known.files, known.indexes)
         if request is not None:
             fill = cache.find(request)
             if fill is None:
                 fill = engine.fill(request, threading.Event())
                 cache.add(request, fill)
-            text = presentable(fill, gap)
-            made = list(cuts(fill, text, gap)) if text else []
+            text = postprocess(fill, gap)
+            made = list(cut_points(fill, text, gap)) if text else []
             if made:
                 texts = [text[: cut.end] for cut in made]
                 features = np.array([cut.features for cut in made])
@@ -149,7 +149,7 @@ def booster() -> GradientBoostingClassifier:
     )
 
 
-def fit(keys: Sequence[KeyNote]) -> Trees:
+def fit(keys: Sequence[KeyNote]) -> BoostedTrees:
     rows, right = np.concatenate([key.features for key in keys]), np.concatenate([key.right for key in keys])
     weights = np.concatenate([np.full(len(key.right), 1 / len(key.right)) for key in keys])  # a key counts once
     model = booster().fit(rows, right, weights)
@@ -164,7 +164,7 @@ def fit(keys: Sequence[KeyNote]) -> Trees:
         own = [int(child) if child >= 0 else node for node, child in enumerate(children)]
         return own + [0] * (size - len(own))
 
-    return Trees(
+    return BoostedTrees(
         features=list(FEATURES),
         start=float(np.log(prior / (1 - prior))),
         depth=3,
@@ -177,7 +177,7 @@ def fit(keys: Sequence[KeyNote]) -> Trees:
     )
 
 
-def learned(notes: Sequence[Typed]) -> Trees:
+def learned(notes: Sequence[Typed]) -> BoostedTrees:
     """To the keys that are left by trees that have not seen the package: those that have would accept more of it than
     they do of a user's, and what they left would be harder.
     """
@@ -185,7 +185,9 @@ def learned(notes: Sequence[Typed]) -> Trees:
     return fit(play(seen, odds, 10.0).visited)
 
 
-def held_out(notes: Sequence[Typed], learn: Callable[[Sequence[Typed]], Trees]) -> tuple[list[Typed], list[list[Odds]]]:
+def held_out(
+    notes: Sequence[Typed], learn: Callable[[Sequence[Typed]], BoostedTrees]
+) -> tuple[list[Typed], list[list[Odds]]]:
     """All places, and the log-odds of their keys by what was learned of other packages (cross-validation)."""
     packages = sorted({typed.package for typed in notes})
     ordered: list[Typed] = []

@@ -10,16 +10,16 @@ import pytest
 
 from engine import EngineError
 from engine.evaluation.edits import evaluate, report
-from engine.next_edit.replay import Change, Offer, Settled, Silence, propose
+from engine.next_edit.replay import EditOffer, LineEdit, NoOfferReason, SettledEdit, propose
 from engine.next_edit.substitution import substitution
 
 
-def settled(*edits: tuple[int, str, str], document: str = "a") -> list[Settled]:
+def settled(*edits: tuple[int, str, str], document: str = "a") -> list[SettledEdit]:
     made = ((line, substitution(old, new)) for line, old, new in edits)
-    return [Settled(document, line, each) for line, each in made if each is not None]
+    return [SettledEdit(document, line, each) for line, each in made if each is not None]
 
 
-def due(text: str, *edits: tuple[int, str, str], language: str = "python") -> Offer | Silence:
+def due(text: str, *edits: tuple[int, str, str], language: str = "python") -> EditOffer | NoOfferReason:
     return propose(settled(*edits), text, language)
 
 
@@ -46,20 +46,20 @@ CALLS = "load(a, 1)\nload(b, 1)\nsave()\nload(c, 1)\nload(d, 1)\n"
 def test_the_nearest_like_place_is_due() -> None:
     text = CALLS.replace("a, 1", "a, deep=1").replace("b, 1", "b, deep=1")
     offer = due(text, (0, "load(a, 1)", "load(a, deep=1)"), (1, "load(b, 1)", "load(b, deep=1)"))
-    assert offer == Offer([Change(3, 8, 8, "deep="), Change(4, 8, 8, "deep=")], ("", "deep="))
+    assert offer == EditOffer([LineEdit(3, 8, 8, "deep="), LineEdit(4, 8, 8, "deep=")], ("", "deep="))
 
 
 def test_upwards_for_who_goes_up() -> None:
     text = CALLS.replace("load(c", "read(c").replace("load(d", "read(d")
     offer = due(text, (4, "load(d, 1)", "read(d, 1)"), (3, "load(c, 1)", "read(c, 1)"))
-    assert isinstance(offer, Offer)
+    assert isinstance(offer, EditOffer)
     assert [change.line for change in offer.changes] == [1, 0]
 
 
 def test_twice_in_one_line_is_twice_and_goes_down() -> None:
     offer = due("b; b\na\n", (0, "a; a", "b; a"), (0, "b; a", "b; b"))
-    assert isinstance(offer, Offer)
-    assert offer.changes == [Change(1, 0, 1, "b")]
+    assert isinstance(offer, EditOffer)
+    assert offer.changes == [LineEdit(1, 0, 1, "b")]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_silence_and_why(why: str, text: str, edits: list[tuple[int, str, str]])
 def test_what_was_rejected_stays_away() -> None:
     edits = settled((0, "load(a)", "read(a)"), (1, "load(b)", "read(b)"))
     text = "read(a)\nread(b)\nload(c)\n"
-    assert isinstance(propose(edits, text, "python"), Offer)
+    assert isinstance(propose(edits, text, "python"), EditOffer)
     assert propose(edits, text, "python", {("load", "read")}) == "rejected"
 
 

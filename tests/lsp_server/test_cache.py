@@ -6,7 +6,7 @@ import msgspec
 
 from engine import Fill, FillRequest
 from engine.contract import TokenSpan, confidence
-from lsp_server.cache import Cache
+from lsp_server.cache import CompletionCache
 
 
 def a_fill(text: str) -> Fill:
@@ -20,7 +20,7 @@ def a_request(
     return FillRequest(prefix=prefix, suffix=suffix, max_lines=max_lines, deadline_ms=deadline_ms, path=path)
 
 
-def found(cache: Cache, request: FillRequest) -> str | None:
+def found(cache: CompletionCache, request: FillRequest) -> str | None:
     fill = cache.find(request)
     return fill.text if fill else None
 
@@ -39,8 +39,8 @@ def confident(prefix: str) -> FillRequest:
     return msgspec.structs.replace(a_request(prefix), min_confidence=0.5)
 
 
-def a_cache(request: FillRequest, text: str, reach: int = 100) -> Cache:
-    cache = Cache(reach)
+def a_cache(request: FillRequest, text: str, reach: int = 100) -> CompletionCache:
+    cache = CompletionCache(reach)
     cache.add(request, a_fill(text))
     return cache
 
@@ -73,7 +73,7 @@ def test_typing_what_was_suggested_shortens_it() -> None:
 
 
 def test_what_is_left_is_as_sure_as_its_own_tokens() -> None:
-    cache = Cache(100)
+    cache = CompletionCache(100)
     cache.add(confident("x = "), a_guess(("doubtful", 0.04), ("(sure)", 0.81)))
     whole, left = cache.find(confident("x = ")), cache.find(confident("x = doubtful"))
     assert whole is not None
@@ -84,7 +84,7 @@ def test_what_is_left_is_as_sure_as_its_own_tokens() -> None:
 
 
 def test_a_hidden_guess_is_asked_for_again_where_it_may_be_surer_now() -> None:
-    cache = Cache(100)
+    cache = CompletionCache(100)
     cache.add(confident("x = "), a_guess(("doubtful", 0.04), ("(sure)", 0.81)))
     assert found(cache, confident("x = dou")) is None  # what follows is sure enough; is the word, by now?
     cache.add(confident("y = "), a_guess(("doubtful", 0.04), ("(doubt)", 0.04), ("ful", 0.9)))
@@ -98,7 +98,7 @@ def test_a_hidden_guess_is_asked_for_again_where_it_may_be_surer_now() -> None:
 
 
 def test_a_guess_that_is_shown_is_not_asked_for_again() -> None:
-    cache = Cache(100)
+    cache = CompletionCache(100)
     cache.add(confident("x = "), a_guess(("certain", 0.9), ("ly", 0.5), complete=False))
     assert [found(cache, confident("x = " + typed)) for typed in ("cert", "certain", "certainl")] == [
         "ainly",
@@ -132,7 +132,7 @@ def test_more_lines_time_doubt_or_care_is_another_question() -> None:
 
 
 def test_the_least_recently_used_goes() -> None:
-    cache = Cache(reach=100, size=2)
+    cache = CompletionCache(reach=100, size=2)
     for prefix in ("a = ", "b = "):
         cache.add(a_request(prefix), a_fill("x"))
     assert found(cache, a_request("a = ")) == "x"
@@ -154,7 +154,7 @@ def test_a_shorter_text_is_another_than_the_end_of_a_longer_one() -> None:
 
 
 def test_what_is_kept_is_bounded_however_large_the_text() -> None:
-    cache = Cache(reach=100, size=4)
+    cache = CompletionCache(reach=100, size=4)
     for number in range(50):
         cache.add(a_request("x" * 10_000 + str(number), "y" * 10_000), a_fill("z"))
     assert len(msgspec.json.encode(cache._entries)) < 4 * 1_000

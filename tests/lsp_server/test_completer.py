@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from engine import Cancelled, Fill, FillRequest
 from lsp_server import completer as module
-from lsp_server.completer import Completer, Work
+from lsp_server.completer import Completer, WorkCounters
 
 URI = "file:///a.py"
 PATIENCE = 30.0  # seconds
@@ -58,7 +58,7 @@ def engine() -> SteppedEngine:
 
 @pytest_asyncio.fixture
 async def completer(engine: SteppedEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Completer]:
-    monkeypatch.setattr(module, "READING", 0.0)
+    monkeypatch.setattr(module, "IDLE", 0.0)
     made = Completer(lambda model, device: engine)
     made.load("any")
     await asyncio.wrap_future(made.loading)
@@ -122,7 +122,7 @@ async def test_a_request_with_more_time_does_not_join(completer: Completer, engi
     answer = await asking(completer, "a", deadline_ms=400)
     engine.release.release(9)
     assert await text(answer) == "aaa"
-    assert completer.work == Work(
+    assert completer.work == WorkCounters(
         requests=2,
         started=2,
         cancelled=1,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lsp_server.buffers import Buffer
-from lsp_server.cursor import Gap, fill_request, gap_at
+from lsp_server.cursor import CursorContext, context_at, fill_request
 from lsp_server.settings import Settings
 
 
-def gap(marked: str) -> Gap:
+def gap(marked: str) -> CursorContext:
     """The gap at the `|` of a text."""
     prefix, _, suffix = marked.partition("|")
-    return Gap(prefix, suffix)
+    return CursorContext(prefix, suffix)
 
 
 def max_lines(marked: str, invoked: bool = False, **settings: object) -> int | None:
@@ -27,13 +27,13 @@ def test_parts_of_a_gap() -> None:
 
 def test_gap_of_a_crlf_buffer_has_unix_line_ends() -> None:
     buffer = Buffer("a = 1\r\nfoo()\r\nb = 2\r\n")
-    assert gap_at(buffer, buffer.place(1, 4)) == Gap("a = 1\nfoo(", ")\nb = 2\n")
+    assert context_at(buffer, buffer.point(1, 4)) == CursorContext("a = 1\nfoo(", ")\nb = 2\n")
 
 
 def test_selected_text_stands_in_the_place_of_its_range() -> None:
     buffer = Buffer("import os\nos.pa  # end\n")
-    selected = gap_at(buffer, buffer.place(1, 3), buffer.place(1, 5), "path")
-    assert selected == Gap("import os\nos.path", "  # end\n")
+    selected = context_at(buffer, buffer.point(1, 3), buffer.point(1, 5), "path")
+    assert selected == CursorContext("import os\nos.path", "  # end\n")
 
 
 @pytest.mark.parametrize("marked", ["def f|oo():\n", "|", "  \n|\n", "x = \0\0\1|\n"])

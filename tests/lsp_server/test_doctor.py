@@ -16,7 +16,6 @@ def test_a_report_of_what_works(capsys: pytest.CaptureFixture[str]) -> None:
         "onnxruntime ",
         "model small: config.json ",
         "test fill with auto: ",
-        "VS Code: ",
         "log: ",
     ):
         assert part in out

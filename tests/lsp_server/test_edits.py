@@ -8,7 +8,7 @@ import pytest
 from lsp_client import INVOKED, REAL, ROOT, LspClient
 
 from engine.contract import Edit
-from lsp_server.edits import GONE, LONGEST, MOST, Changed, Edits, edit
+from lsp_server.edits import GONE, LONGEST, MOST, EditHistory, LineChange, edit
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ from lsp_server.edits import GONE, LONGEST, MOST, Changed, Edits, edit
     ],
 )
 def test_what_was_put_in(old: str, new: str, made: Edit) -> None:
-    assert edit(Changed(old, new)) == made
+    assert edit(LineChange(old, new)) == made
 
 
 def test_keys_in_a_line_are_one_change() -> None:
-    edits = Edits()
+    edits = EditHistory()
     for typed in ("foo(a,)", "foo(a, )", "foo(a, b)"):
         edits.note(3, "foo(a)" if typed == "foo(a,)" else "?", typed)
     edits.note(5, "x = 1", "x = 12")
@@ -41,7 +41,7 @@ def test_keys_in_a_line_are_one_change() -> None:
 
 
 def test_new_lines_and_endless_ones_are_no_changes_and_the_oldest_go() -> None:
-    edits = Edits()
+    edits = EditHistory()
     for typed in ("    x", "    xy"):
         edits.note(1, "    ", typed)
     edits.note(2, "x" * (LONGEST + 1), "x")

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+
 import pytest
 
-from lsp_server.framing import LONGEST_HEADERS, Frames, FramingError
+from lsp_server import transport
+from lsp_server.framing import LONGEST_HEADERS, FramingError, read_message
+from lsp_server.transport import feed
 
 TWO = b"Content-Length: 2\r\n\r\n{}"
 
 
-def take_bytewise(data: bytes) -> list[bytes]:
-    frames = Frames()
-    taken = [body for at in range(len(data)) for body in frames.take(data[at : at + 1])]
-    frames.end()
+def reader_of(data: bytes, ended: bool = False) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(LONGEST_HEADERS)
+    reader.feed_data(data)
+    if ended:
+        reader.feed_eof()
+    return reader
+
+
+async def taken_bytewise(data: bytes) -> list[bytes | None]:
+    reader = asyncio.StreamReader(LONGEST_HEADERS)
+    taking = asyncio.ensure_future(take_all(reader))
+    for at in range(len(data)):
+        reader.feed_data(data[at : at + 1])
+        await asyncio.sleep(0)
+    reader.feed_eof()
+    return await taking
+
+
+async def take_all(reader: asyncio.StreamReader) -> list[bytes | None]:
+    taken = [await read_message(reader)]
+    while taken[-1] is not None:
+        taken.append(await read_message(reader))
     return taken
 
 
@@ -30,13 +53,13 @@ def take_bytewise(data: bytes) -> list[bytes]:
         b"Content-Length: 2\r\nX-Other: yes\r\n\r\n{}",
     ],
 )
-def test_headers_that_are_understood(data: bytes) -> None:
-    assert list(Frames().take(data + TWO)) == [b"{}", b"{}"]
-    assert take_bytewise(data + TWO) == [b"{}", b"{}"]
+async def test_headers_that_are_understood(data: bytes) -> None:
+    assert await take_all(reader_of(data + TWO, ended=True)) == [b"{}", b"{}", None]
+    assert await taken_bytewise(data + TWO) == [b"{}", b"{}", None]
 
 
-def test_an_empty_body() -> None:
-    assert list(Frames().take(b"Content-Length: 0\r\n\r\n" + TWO)) == [b"", b"{}"]
+async def test_an_empty_body() -> None:
+    assert await take_all(reader_of(b"Content-Length: 0\r\n\r\n" + TWO, ended=True)) == [b"", b"{}", None]
 
 
 @pytest.mark.parametrize(
@@ -62,27 +85,41 @@ def test_an_empty_body() -> None:
         b"X: " + b"y" * LONGEST_HEADERS,
     ],
 )
-def test_bytes_that_are_no_message(data: bytes) -> None:
+async def test_bytes_that_are_no_message(data: bytes) -> None:
     with pytest.raises(FramingError):
-        list(Frames().take(data))
+        await asyncio.wait_for(read_message(reader_of(data)), 10)
 
 
-def test_what_came_before_is_given_first() -> None:
-    stream = Frames().take(TWO + b"garbage\r\n\r\n")
-    assert next(stream) == b"{}"
+async def test_what_came_before_is_given_first() -> None:
+    reader = reader_of(TWO + b"garbage\r\n\r\n")
+    assert await read_message(reader) == b"{}"
     with pytest.raises(FramingError):
-        next(stream)
+        await read_message(reader)
 
 
 @pytest.mark.parametrize("data", [b"Content", b"Content-Length: 3\r\n\r\n{}", b"Content-Length: 2\r\n\r\n"])
-def test_an_end_within_a_message(data: bytes) -> None:
-    frames = Frames()
-    assert list(frames.take(data)) == []
+async def test_an_end_within_a_message(data: bytes) -> None:
     with pytest.raises(FramingError):
-        frames.end()
+        await read_message(reader_of(data, ended=True))
 
 
-def test_a_length_does_not_cost_memory_before_the_bytes_come() -> None:
-    frames = Frames()
-    assert list(frames.take(b"Content-Length: %d\r\n\r\n" % (1 << 28))) == []
-    assert len(frames._data) == 0
+async def test_a_length_does_not_cost_memory_before_the_bytes_come() -> None:
+    reader = reader_of(b"Content-Length: %d\r\n\r\n" % (1 << 28))
+    reading = asyncio.ensure_future(read_message(reader))
+    await asyncio.sleep(0)
+    assert len(reader._buffer) == 0
+    reading.cancel()
+
+
+async def test_standard_input_waits_while_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that floods the server waits, and the server does not fill its memory."""
+    monkeypatch.setattr(transport, "after", lambda *_: None)  # else the process ends some time after its input
+    body = b"x" * 10_000_000
+    stdin = io.BytesIO(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    reader = asyncio.StreamReader(LONGEST_HEADERS)
+    feeding = asyncio.ensure_future(feed(reader, stdin))
+    await asyncio.sleep(0.2)
+    assert stdin.tell() < 1_000_000
+    assert await asyncio.wait_for(read_message(reader), 10) == body
+    assert await read_message(reader) is None
+    await feeding

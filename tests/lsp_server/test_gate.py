@@ -11,17 +11,17 @@ from test_cache import a_guess
 
 from engine import Fill
 from engine.evaluation.places import Place
-from lsp_server.cursor import Gap
+from lsp_server.cursor import CursorContext
 from lsp_server.feedback import Feedback
-from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, Gate, Trees, cuts, shift, to_show
+from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, BoostedTrees, Gate, cut_points, decide, shift
 from lsp_server.learning.__main__ import LIMITS, booster, fit, held_out
 from lsp_server.learning.card import card, reliability
 from lsp_server.learning.policy import KeyNote, Typed, odds_of, play
 from lsp_server.settings import Settings
 
-GAP = Gap("total = 0\n", "\n", "python")
+GAP = CursorContext("total = 0\n", "\n", "python")
 SUM = FEATURES.index("sum")
-BY_SUM = Trees(  # log-odds of +3 where the tokens' log-probabilities sum to more than -0.5, else of -3
+BY_SUM = BoostedTrees(  # log-odds of +3 where the tokens' log-probabilities sum to more than -0.5, else of -3
     features=list(FEATURES),
     start=0.0,
     depth=1,
@@ -36,7 +36,7 @@ FILL = a_guess(("return", 0.95), (" total", 0.9), (".", 0.3), ("sum", 0.9), ("()
 
 
 def ends(fill: Fill, text: str) -> list[str]:
-    return [text[: cut.end] for cut in cuts(fill, text, GAP)]
+    return [text[: cut.end] for cut in cut_points(fill, text, GAP)]
 
 
 def test_a_fill_is_cut_where_words_end() -> None:
@@ -50,14 +50,14 @@ def test_a_fill_is_cut_where_words_end() -> None:
     split = a_guess(("ret", 0.9), ("urn", 0.9), (" x", 0.9))
     assert ends(split, split.text) == ["return", "return x"]
     assert ends(FILL, "return to") == ["return", "return to"]  # what the filters left of it
-    assert all(len(cut.features) == len(FEATURES) for cut in cuts(FILL, FILL.text, GAP))
+    assert all(len(cut.features) == len(FEATURES) for cut in cut_points(FILL, FILL.text, GAP))
 
 
 def test_names_that_stand_nowhere_else_are_counted() -> None:
     far = "widths = []\n" + "# …\n" * NEAR
-    gap = Gap(far + "def total(items):\n    return ite", "\n\n\nheights = []\n", "python")
+    gap = CursorContext(far + "def total(items):\n    return ite", "\n\n\nheights = []\n", "python")
     fill = a_guess(("ms", 0.9), (" + widths", 0.9), (" + heights", 0.9), (" + lengths", 0.9))
-    found = [dict(zip(FEATURES, cut.features, strict=True)) for cut in cuts(fill, fill.text, gap)]
+    found = [dict(zip(FEATURES, cut.features, strict=True)) for cut in cut_points(fill, fill.text, gap)]
     counted = ("names", "new names", "new last", "far names")
     assert [[cut[name] for name in counted] for cut in found] == [
         [1, 0, 0, 0],
@@ -68,7 +68,7 @@ def test_names_that_stand_nowhere_else_are_counted() -> None:
 
 
 def test_a_suggestion_ends_where_its_benefit_does() -> None:
-    made = list(cuts(FILL, FILL.text, GAP))
+    made = list(cut_points(FILL, FILL.text, GAP))
     assert Gate(BY_SUM).chosen(made, FILL.text, 10.0).text == "return total"
     assert Gate(BY_SUM).chosen(made, FILL.text, 400.0).text == ""
     assert Gate(BY_SUM).chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
@@ -82,20 +82,20 @@ def test_trees_say_what_the_library_says() -> None:
     ours = Gate(trees).log_odds(rows)
     model = booster().fit(rows, right)
     assert np.allclose(ours, model.decision_function(rows), atol=1e-3)
-    assert msgspec.json.decode(msgspec.json.encode(trees), type=Trees) == trees
+    assert msgspec.json.decode(msgspec.json.encode(trees), type=BoostedTrees) == trees
 
 
 def test_the_shipped_gate_tells_sure_from_doubtful() -> None:
     gate = Gate.load("small")
     assert gate.prices["quiet"] > gate.prices["balanced"] > gate.prices["eager"]
     sure, doubtful = (a_guess(("return", p), (" total", p), ("(x)", p)) for p in (0.97, 0.4))
-    rows = [[*cuts(fill, fill.text, GAP)][-1].features for fill in (sure, doubtful)]
+    rows = [[*cut_points(fill, fill.text, GAP)][-1].features for fill in (sure, doubtful)]
     odds = gate.log_odds(np.array(rows))
     assert odds[0] > 0 > odds[1]
 
 
 def shown(fill: Fill, invoked: bool = False, **options: object) -> str:
-    return to_show(fill, GAP, Settings(**options), invoked, Feedback(), None).text  # type: ignore[arg-type]
+    return decide(fill, GAP, Settings(**options), invoked, Feedback(), None).text  # type: ignore[arg-type]
 
 
 def test_who_asks_or_sets_a_threshold_passes_no_gate() -> None:
@@ -172,7 +172,7 @@ def test_what_judges_a_package_has_not_seen_it() -> None:
     notes = [Typed(package, place, [key]) for package in "abcdefab"]
     learned_of: list[set[str]] = []
 
-    def learn(part: Sequence[Typed]) -> Trees:
+    def learn(part: Sequence[Typed]) -> BoostedTrees:
         learned_of.append({typed.package for typed in part})
         return BY_SUM
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lsp_server.completer import Completer
-from lsp_server.protocol import Protocol
+from lsp_server.protocol import InpaintProtocol
 from lsp_server.server import create_server
 from lsp_server.settings import Settings
 
@@ -35,7 +35,7 @@ def sent() -> Sent:
 
 
 @pytest.fixture
-def protocol(sent: Sent) -> Iterator[Protocol]:
+def protocol(sent: Sent) -> Iterator[InpaintProtocol]:
     """Of a server without a model."""
     completer = Completer()
     protocol = create_server(completer, Settings()).protocol
@@ -44,7 +44,7 @@ def protocol(sent: Sent) -> Iterator[Protocol]:
     completer.close()
 
 
-async def tell(protocol: Protocol, *messages: Json) -> None:
+async def tell(protocol: InpaintProtocol, *messages: Json) -> None:
     for message in messages:
         await protocol.receive(message if isinstance(message, bytes) else json.dumps(message).encode())
 
@@ -86,7 +86,7 @@ DEEP = b'{"jsonrpc":"2.0","id":1,"method":"inpaint/statistics","params":' + b"["
     ],
 )
 async def test_an_error_for_what_is_no_message(
-    protocol: Protocol, sent: Sent, message: Json, code: int, identifier: Json
+    protocol: InpaintProtocol, sent: Sent, message: Json, code: int, identifier: Json
 ) -> None:
     await tell(protocol, INITIALIZE, message, STATISTICS)
     _, error, answer = sent
@@ -112,13 +112,13 @@ async def test_an_error_for_what_is_no_message(
         {"jsonrpc": "2.0", "id": None, "error": {"code": 1, "message": ""}},
     ],
 )
-async def test_notifications_and_answers_get_no_answer(protocol: Protocol, sent: Sent, message: Json) -> None:
+async def test_notifications_and_answers_get_no_answer(protocol: InpaintProtocol, sent: Sent, message: Json) -> None:
     await tell(protocol, INITIALIZE, message, STATISTICS)
     assert [answer["id"] for answer in sent if "id" in answer] == [0, 1]
     assert all("result" in answer for answer in sent if "id" in answer)
 
 
-async def test_look_alikes_within_params_are_values(protocol: Protocol, sent: Sent) -> None:
+async def test_look_alikes_within_params_are_values(protocol: InpaintProtocol, sent: Sent) -> None:
     nested = {"jsonrpc": "2.0", "id": 9, "method": "exit", "steps": 3}
     params = {**INITIALIZE["params"], "initializationOptions": {"inpaint": nested}}
     await tell(protocol, {**INITIALIZE, "params": params})
@@ -126,7 +126,7 @@ async def test_look_alikes_within_params_are_values(protocol: Protocol, sent: Se
     assert protocol.exit_code is None
 
 
-async def test_huge_numbers(protocol: Protocol, sent: Sent) -> None:
+async def test_huge_numbers(protocol: InpaintProtocol, sent: Sent) -> None:
     position = {"line": 10**4000, "character": 10**30}
     params = {"textDocument": {"uri": "file:///a.py"}, "position": position, "context": {"triggerKind": 1}}
     request = {"jsonrpc": "2.0", "id": 10**30, "method": "textDocument/inlineCompletion", "params": params}
@@ -138,14 +138,14 @@ async def test_huge_numbers(protocol: Protocol, sent: Sent) -> None:
     assert {answer["id"] for answer in sent} == {0, 10**30, 2**53}
 
 
-async def test_before_initialize(protocol: Protocol, sent: Sent) -> None:
+async def test_before_initialize(protocol: InpaintProtocol, sent: Sent) -> None:
     await tell(protocol, STATISTICS, {"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": {}})
     assert [(answer["id"], answer["error"]["code"]) for answer in sent] == [(1, -32002)]
     await tell(protocol, {**INITIALIZE, "params": {}}, INITIALIZE)
     assert [answer.get("error", {}).get("code") for answer in sent[1:]] == [-32602, None]
 
 
-async def test_after_shutdown(protocol: Protocol, sent: Sent) -> None:
+async def test_after_shutdown(protocol: InpaintProtocol, sent: Sent) -> None:
     shutdown = {"jsonrpc": "2.0", "id": 5, "method": "shutdown"}
     await tell(protocol, INITIALIZE, shutdown, STATISTICS, shutdown, INITIALIZE)
     assert [(a["id"], a.get("error", {}).get("code")) for a in sent[1:]] == [
@@ -156,7 +156,7 @@ async def test_after_shutdown(protocol: Protocol, sent: Sent) -> None:
     assert protocol.exit_code == 0
 
 
-async def test_exit_without_a_session(protocol: Protocol) -> None:
+async def test_exit_without_a_session(protocol: InpaintProtocol) -> None:
     await tell(protocol, {"jsonrpc": "2.0", "method": "exit"})
     assert protocol.exit_code == 1
 

@@ -143,7 +143,7 @@ async def test_a_notebook_of_three_thousand_cells_and_a_long_one(ls: InpaintServ
         ("didSave", {}),
         ("didClose", {"cellTextDocuments": identifiers}),
     ]:
-        assert all(document.line(0).startswith("y") for document in ls.documents.values()) or message == "didChange"
+        assert all(document.lines[0].startswith("y") for document in ls.documents.values()) or message == "didChange"
         stretches.append(await tell(ls, f"notebookDocument/{message}", {"notebookDocument": about, **params}))
     assert ls.documents == {}
     assert max(stretches) < STRETCH

@@ -92,7 +92,7 @@ async def test_off_by_default_and_params_that_are_none(scripted: LspClient, meth
     scripted.open(URI, CALLS)
     rename(scripted, 0, 1)
     assert await ask(scripted, method=method) == {"edits": []}
-    with pytest.raises(LspError, match="names a document and a position"):
+    with pytest.raises(LspError, match=f"params of {method} are not"):
         await scripted.request(method, {"textDocument": URI})
     scripted.notify("inpaint/didRejectNextEdit", [1])
     scripted.notify("textDocument/didShowInlineEdit", {"item": None})

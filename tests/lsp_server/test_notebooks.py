@@ -8,9 +8,9 @@ from typing import Any
 
 from lsp_client import LspClient, span
 
-from lsp_server.cursor import AFTER, BEFORE, Gap
+from lsp_server.cursor import AFTER, BEFORE, CursorContext
 from lsp_server.documents import Document, Documents
-from lsp_server.messages import Cell, Notebook
+from lsp_server.messages import NotebookCell, NotebookDocument
 
 NOTEBOOK = "file:///project/a.ipynb"
 
@@ -68,8 +68,8 @@ def test_as_much_of_the_cells_as_the_model_may_read() -> None:
     for name, document in cells.items():
         document.replace(f"# {name}\n" * 6_000)
         documents[uri(name)] = document
-    documents.open_notebook(Notebook(NOTEBOOK, [Cell(uri(name)) for name in cells]))
-    gap = documents.with_cells(uri("here"), Gap("x = ", "", "python"))
+    documents.open_notebook(NotebookDocument(NOTEBOOK, [NotebookCell(uri(name)) for name in cells]))
+    gap = documents.with_cells(uri("here"), CursorContext("x = ", "", "python"))
     assert set(gap.prefix.split()) == {"#", "near", "x", "="}
     assert set(gap.suffix.rpartition("\n")[0].split()) == {"#", "below"}
     assert len(gap.prefix) > BEFORE

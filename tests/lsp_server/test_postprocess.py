@@ -7,8 +7,8 @@ import pytest
 
 from engine import Fill
 from engine.contract import TokenSpan
-from lsp_server.cursor import Gap
-from lsp_server.postprocess import presentable
+from lsp_server.cursor import CursorContext
+from lsp_server.postprocess import postprocess
 
 
 def a_fill(text: str, confidence: float = 1.0) -> Fill:
@@ -19,7 +19,7 @@ def a_fill(text: str, confidence: float = 1.0) -> Fill:
 def shown(marked: str, text: str) -> str:
     """What is shown of a fill at the `|` of a text."""
     prefix, _, suffix = marked.partition("|")
-    return presentable(a_fill(text), Gap(prefix, suffix))
+    return postprocess(a_fill(text), CursorContext(prefix, suffix))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,31 @@ def test_the_line_above_is_not_repeated(marked: str, text: str, expected: str) -
     assert shown(marked, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("    return a + |\n", "return a + b", ""),
+        ("if f(|\n", "if f(x):", ""),
+        ("import numpy as |\n", "numpy as np", ""),
+        ("import numpy as |\n", "numpy as", ""),
+        ("import numpy as |\n", "numpy", "numpy"),  # one word may well be said twice
+        ("import numpy as |\n", "numpy assets", "numpy assets"),
+        ("x: Dict[str, |\n", "Dict[str, int]] = {}", "Dict[str, int]] = {}"),
+        ("x = not | y\n", "not", "not"),
+    ],
+)
+def test_the_beginning_of_the_line_is_not_repeated(marked: str, text: str, expected: str) -> None:
+    assert shown(marked, text) == expected
+
+
 def test_after_a_right_line_no_wrong_ones() -> None:
     pieces = (TokenSpan(9, 0.9), TokenSpan(14, 0.8), TokenSpan(16, 0.1), TokenSpan(21, 0.1), TokenSpan(21, 0.9))
     fill = msgspec.structs.replace(a_fill("return x\n    y\n    z", 0.05), pieces=pieces)
-    assert presentable(fill, Gap("", "\n")) == "return x\n    y"
+    assert postprocess(fill, CursorContext("", "\n")) == "return x\n    y"
     doubtful = msgspec.structs.replace(fill, text="\nreturn x\n    y", pieces=(TokenSpan(9, 0.1), TokenSpan(15, 0.1)))
-    assert presentable(doubtful, Gap("x", "\n")) == "\nreturn x"  # of one that was asked for the first line is shown
+    assert (
+        postprocess(doubtful, CursorContext("x", "\n")) == "\nreturn x"
+    )  # of one that was asked for the first line is shown
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 import sys
@@ -475,47 +474,6 @@ async def test_a_closed_stdin_is_a_clean_exit(scripted: LspClient, started: bool
     assert await scripted.gone() == 0
     assert not await scripted.stderr()
     assert await scripted.stderr() == ""
-
-
-async def test_leaving_while_the_model_loads(tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    async with LspClient.start([*SCRIPTED, "--model", str(model)]) as client:
-        await client.initialize(progress=True)
-        await client.request("shutdown")
-        client.notify("exit")
-        model.touch()
-        assert await client.gone() == 0
-        assert await client.stderr() == ""
-
-
-@pytest.mark.parametrize("politely", [True, False])
-async def test_over_tcp(politely: bool) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    async with LspClient.start([*SCRIPTED[:-1], "--tcp", f"127.0.0.1:{port}"]) as server:
-        client = LspClient(*await connected(port))
-        reading = asyncio.create_task(client.read())
-        await client.initialize()
-        client.open(URI, script("hello") + "x = ")
-        assert len(await client.complete(URI, 1, 4)) == 1
-        if politely:
-            await client.request("shutdown")
-            client.notify("exit")
-        else:
-            client.close()
-        assert await server.gone() == 0
-        await reading
-        assert await server.stderr() == ""
-
-
-async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to a server that is about to listen."""
-    for _ in range(int(PATIENCE / 0.05)):
-        with contextlib.suppress(OSError):
-            return await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.sleep(0.05)
-    raise TimeoutError(port)
 
 
 # ---------------------------------------------------------------- command line

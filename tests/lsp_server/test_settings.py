@@ -9,25 +9,25 @@ from pathlib import Path, PurePath
 import msgspec
 import pytest
 
-from lsp_server.settings import Json, Settings, updated
+from lsp_server.settings import Json, Settings, apply_options
 
 EDITORS = Path(__file__).parents[2] / "editors" / "README.md"
 
 
 def test_options_are_laid_over_the_settings() -> None:
-    settings, warnings = updated(Settings(max_lines=3), {"minConfidence": 0.5, "deadlineInvokedMs": 100})
+    settings, warnings = apply_options(Settings(max_lines=3), {"minConfidence": 0.5, "deadlineInvokedMs": 100})
     assert (settings.max_lines, settings.min_confidence, settings.deadline_invoked_ms) == (3, 0.5, 100)
     assert warnings == []
 
 
 def test_options_may_stand_under_the_name_of_the_section() -> None:
-    assert updated(Settings(), {"inpaint": {"enabled": False}})[0].enabled is False
+    assert apply_options(Settings(), {"inpaint": {"enabled": False}})[0].enabled is False
 
 
 @pytest.mark.parametrize("nothing", [None, {}, [], {"inpaint": None}, {"inpaint": {}}])
 def test_nothing_changes_nothing(nothing: Json) -> None:
     settings = Settings(steps=4)
-    assert updated(settings, nothing) == (settings, [])
+    assert apply_options(settings, nothing) == (settings, [])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_nothing_changes_nothing(nothing: Json) -> None:
     ],
 )
 def test_a_wrong_option_is_named_and_the_rest_kept(name: str, value: Json) -> None:
-    settings, warnings = updated(Settings(), {name: value, "steps": 5})
+    settings, warnings = apply_options(Settings(), {name: value, "steps": 5})
     assert settings == Settings(steps=5)
     assert len(warnings) == 1
     assert f'"{name}"' in warnings[0]
@@ -61,7 +61,7 @@ def test_a_wrong_option_is_named_and_the_rest_kept(name: str, value: Json) -> No
 
 @pytest.mark.parametrize("options", ["on", 3, [1], {"inpaint": True}])
 def test_options_that_are_no_object_are_ignored(options: Json) -> None:
-    settings, warnings = updated(Settings(), options)
+    settings, warnings = apply_options(Settings(), options)
     assert settings == Settings()
     assert len(warnings) == 1
 

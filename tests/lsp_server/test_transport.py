@@ -155,6 +155,24 @@ async def test_who_is_no_client_comes_and_goes_and_the_first_client_is_the_only_
         assert await server.gone() == 0
 
 
+@pytest.mark.parametrize("politely", [True, False])
+async def test_over_tcp(politely: bool) -> None:
+    port = free_port()
+    async with LspClient.start([*TCP, "--tcp", f"127.0.0.1:{port}"]) as server:
+        client = await client_of(port)
+        await client.initialize()
+        client.open(URI, script("hello") + "x = ")
+        assert len(await client.complete(URI, 1, 4)) == 1
+        if politely:
+            await client.request("shutdown")
+            client.notify("exit")
+        else:
+            client.close()
+        assert await server.gone() == 0
+        await client.reading
+        assert await server.stderr() == ""
+
+
 async def test_a_token() -> None:
     port = free_port()
     environment = {**os.environ, "INPAINT_TOKEN": "open sesame"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import engine
-from lsp_server.cursor import Gap
-from lsp_server.try_cli import GREY, PLAIN, drawing, read_place
+from lsp_server.cursor import CursorContext
+from lsp_server.try_cli import GREY, PLAIN, read_place, render
 
 WEIGHTS = Path(engine.__file__).parent / "weights" / "small"
 SOURCE = 'import os\n\n\ndef names(folder):\n    """The names in a folder."""\n    return sorted(os.listdir())\n'
@@ -46,8 +46,8 @@ def test_it_says_where_a_completion_was_copied_from(tmp_path: Path) -> None:
 
 
 def test_the_ghost_text_of_the_drawing() -> None:
-    gap = Gap("one\nif x:\n    ", "  # here\ntwo\n")
-    assert drawing(gap, "a()\n    b()", 3, PLAIN) == [
+    gap = CursorContext("one\nif x:\n    ", "  # here\ntwo\n")
+    assert render(gap, "a()\n    b()", 3, PLAIN) == [
         "    1 | one",
         "    2 | if x:",
         "    3 |     {+a()",
@@ -55,11 +55,11 @@ def test_the_ghost_text_of_the_drawing() -> None:
         "    4 | two",
         "    5 | ",
     ]
-    assert drawing(gap, "a()\n    b()", 3, GREY)[2:4] == [
+    assert render(gap, "a()\n    b()", 3, GREY)[2:4] == [
         "    3 |     \033[90ma()\033[0m",
         "      | \033[90m    b()\033[0m  # here",
     ]
-    assert drawing(gap, "", 3, GREY)[2] == "    3 |       # here"
+    assert render(gap, "", 3, GREY)[2] == "    3 |       # here"
 
 
 def test_a_place_past_the_end_is_clamped(tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def is_refused(result: subprocess.CompletedProcess[str], because: str) -> None:
 
 
 def test_a_terminal_does_not_obey_the_file() -> None:
-    gap = Gap("\x1b]0;title\x07one\nif\u202e x:\n    ", "  # \x1b[2Jhere\ntwo\x08\n")
-    assert drawing(gap, "a()", 3, PLAIN) == [
+    gap = CursorContext("\x1b]0;title\x07one\nif\u202e x:\n    ", "  # \x1b[2Jhere\ntwo\x08\n")
+    assert render(gap, "a()", 3, PLAIN) == [
         "    1 | one",
         "    2 | if x:",
         "    3 |     {+a()+}  # here",

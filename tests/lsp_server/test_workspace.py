@@ -66,14 +66,6 @@ async def test_it_is_kept_true_by_file_events(workspace: Workspace, project: Pat
     await until(lambda: len(workspace.index) == 0)
 
 
-async def test_without_a_client_that_watches_it_watches(workspace: Workspace, project: Path) -> None:
-    workspace.open([str(project)])
-    workspace.watch()
-    await until(lambda: workspace.state == "ready")
-    (project / "new.py").write_text("answer = 42\n")
-    await until(lambda: len(workspace.index) == 2)
-
-
 async def test_what_was_kept_is_used_at_once(workspace: Workspace, project: Path) -> None:
     workspace.open([str(project)])
     await until(lambda: workspace.state == "ready")
@@ -86,15 +78,6 @@ async def test_what_was_kept_is_used_at_once(workspace: Workspace, project: Path
     assert len(again.index) == 1
     again.close("off")
     assert (again.indexes, again.report()["state"]) == ((), "off")
-
-
-async def test_two_servers_on_one_workspace(workspace: Workspace, project: Path) -> None:
-    other = Workspace()
-    for each in (workspace, other):
-        each.open([str(project)])
-    await until(lambda: workspace.state == other.state == "ready")
-    assert len(workspace.index) == len(other.index) == 1
-    other.close()
 
 
 async def test_what_goes_wrong_is_said(workspace: Workspace, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from engine import stored
+from engine.backends.drafting import DRAFTER, worthwhile
 from engine.backends.drafting import Drafter as Served
-from engine.backends.drafting import worthwhile
 from engine.backends.kv_cache import ModelShape
 from engine.backends.onnx import OnnxRunner, session
 from engine.backends.pace import Pace
@@ -18,12 +20,12 @@ from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import PAD
 from engine.training import draft_data, draft_loss
 from engine.training.dataset import MIDDLE, NONE, Batch
-from engine.training.draft import DraftTraining, Learner
+from engine.training.draft import DraftTraining, Learner, write
 from engine.training.draft_graph import DraftGraph
 from engine.training.graph import build
 
 TRUNK = TrunkConfig(vocab=80, dim=64, layers=6, heads=4, shared=2, head_dim=16, mlp=96, qkv_bias=True)
-CONFIG = DrafterConfig(rows=4, mlp=48, rank=8)
+CONFIG = DrafterConfig(rows=4, mlp=48, rank=16)
 SHAPE = ModelShape(context=128)
 
 
@@ -139,6 +141,19 @@ def test_a_drafter_begins_as_layers_of_its_trunk_and_learns(
     learner.save()
     again = Learner(trunk, config, tmp_path, torch.float32)
     assert again.done == 480 and again.accepted([shard])[0] == 1
+
+
+def test_training_goes_on_from_the_drafter_that_the_model_has(trunk: Trunk, learner: Learner, tmp_path: Path) -> None:
+    stored.write(tmp_path / "model.safetensors", weights_of(trunk), msgspec.json.encode(TRUNK).decode())
+    (tmp_path / "config.json").write_text('{"context": 128}')
+    (tmp_path / "graph.onnx").write_bytes(build(TRUNK, 256, weights_of(trunk)).SerializeToString())
+    write(learner.drafter, [0.5], tmp_path, tmp_path)
+    before = weights_of(learner.drafter)
+    for config, goes_on in ((CONFIG, True), (msgspec.structs.replace(CONFIG, rows=5), False)):
+        again = Learner(trunk, DraftTraining(drafter=config), tmp_path, torch.float32, tmp_path / DRAFTER)
+        alike = np.abs(weights_of(again.drafter)["fuse.weight"] - before["fuse.weight"]).max() < 0.01
+        assert alike == goes_on
+    assert OnnxRunner.load(tmp_path, SHAPE).drafter
 
 
 def test_a_row_weighs_what_it_is_good_for() -> None:

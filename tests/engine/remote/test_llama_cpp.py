@@ -11,7 +11,7 @@ from lsp_client import INVOKED, REAL, ROOT, LspClient
 
 from engine import Engine, FillRequest
 from engine.remote import client
-from engine.remote.kinds import Completion
+from engine.remote.apis import LlamaCompletion
 from engine.remote.model import Remote
 
 TIMEOUT = 600.0  # seconds, on a machine that is busy otherwise
@@ -25,7 +25,7 @@ def llama_cpp() -> Iterator[str]:
 
 def test_the_engine_fills_by_llama_cpp(llama_cpp: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "TIMEOUT", TIMEOUT)
-    assert isinstance(Remote.load(llama_cpp).ask(threading.Event()).kind, Completion)  # SmolLM2 knows no infill
+    assert isinstance(Remote.load(llama_cpp).ask(threading.Event()).kind, LlamaCompletion)  # SmolLM2 knows no infill
     request = FillRequest(prefix="import os\nimport numpy as ", suffix="\n", max_lines=1, max_tokens=8)
     fill = Engine.load(llama_cpp).fill(request, threading.Event())
     assert fill.text == "np"

@@ -20,7 +20,7 @@ from servers import REAL, SCRIPTED, Server, script, serving, wait_until
 from engine import Cancelled, Engine, EngineError, FillRequest
 from engine.contract import Sampling
 from engine.remote import client, model
-from engine.remote.address import parsed
+from engine.remote.address import parse_url
 from engine.remote.keys import key_for
 
 Json: TypeAlias = Any
@@ -428,7 +428,7 @@ def test_a_key_is_for_a_scheme_a_host_and_a_port(
 ) -> None:
     monkeypatch.setenv("INPAINT_REMOTE_KEYS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("INPAINT_REMOTE_KEYS", f"{name}=sk=1")
-    assert key_for(parsed(url)) == ("sk=1" if goes else None)
+    assert key_for(parse_url(url)) == ("sk=1" if goes else None)
 
 
 def test_a_key_goes_over_no_network_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,7 +438,7 @@ def test_a_key_goes_over_no_network_unencrypted(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_private_file_has_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, api, other = tmp_path / "keys", parsed("https://api.example"), parsed("https://other.example")
+    file, api, other = tmp_path / "keys", parse_url("https://api.example"), parse_url("https://other.example")
     monkeypatch.setenv("INPAINT_REMOTE_KEYS_FILE", str(file))
     assert key_for(api) is None
     file.write_text("machine api.example password sk-1\ndefault login me password sk-2\n")
@@ -467,7 +467,7 @@ def test_a_private_file_has_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_url_is_read(url: str, base: str, endpoint: str, name: str) -> None:
-    address = parsed(url)
+    address = parse_url(url)
     assert (address.base, address.endpoint, address.model) == (base, endpoint, name)
 
 
@@ -478,5 +478,7 @@ def test_a_url_that_is_none_says_what_one_is(url: str) -> None:
 
 
 def test_only_other_machines_are_in_the_open() -> None:
-    open_to = [parsed(url).in_the_open for url in ("http://h", "https://h", "http://127.0.0.1", "http://localhost:1")]
+    open_to = [
+        parse_url(url).in_the_open for url in ("http://h", "https://h", "http://127.0.0.1", "http://localhost:1")
+    ]
     assert open_to == [True, False, False, False]

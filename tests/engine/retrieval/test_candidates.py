@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract import Edit, Source
-from engine.retrieval.build import Order, build
+from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.candidates import Candidate, CandidateSearch, matches, up_to
 from engine.retrieval.index import Index
 
@@ -28,7 +28,7 @@ def lines(found: list[Candidate]) -> list[str]:
 
 def test_of_the_file_the_open_texts_and_the_index(tmp_path: Path) -> None:
     (tmp_path / "area.py").write_text(AREA)
-    build(Order([str(tmp_path)], str(tmp_path / "store")))
+    build(IndexOrder([str(tmp_path)], str(tmp_path / "store")))
     index = Index.open(tmp_path / "store")
     best = candidates("def volume(width, height):\n    return wid", index=index)[0]
     assert (best.line, best.ends, best.where) == ("th * height", True, "indexed")
@@ -54,7 +54,7 @@ def test_of_the_file_the_open_texts_and_the_index(tmp_path: Path) -> None:
 def test_imports_and_signatures_that_the_index_knows(tmp_path: Path, written: str, line: str) -> None:
     (tmp_path / "shapes.py").write_text("class Shape:\n    pass\n\n\ndef scale(shape, by=2):\n    pass\n")
     (tmp_path / "draw.py").write_text("from shapes import Shape, scale\n")
-    build(Order([str(tmp_path)], str(tmp_path / "store")))
+    build(IndexOrder([str(tmp_path)], str(tmp_path / "store")))
     assert line in lines(candidates("x = 1\n" + written, index=Index.open(tmp_path / "store")))
 
 
@@ -104,16 +104,6 @@ def test_the_longest_place_and_the_latest_of_those_about_as_long() -> None:
     assert matches("", "foo", 3) == []
 
 
-def test_places_that_are_alike_but_for_names() -> None:
-    user = 'def show(user):\n    if user.hidden:\n        return "none"\n    return draw(user.name, user)\n\n\n'
-    order = user.replace("user", "order").partition("draw")[0]
-    found = next(one for one in candidates(user + order + "draw(") if one.kind == "renamed")
-    assert (found.line, found.source) == ("order.name, order)", Source("/p/here.py", 4))
-    assert found.evidence(line_start=False, begun=False).renamed
-    found = next(one for one in candidates("x = 1\n" + order, "", "", user) if one.kind == "renamed")
-    assert (found.line, found.source) == ("draw(order.name, order)", Source("/p/0.py", 4))
-
-
 @pytest.mark.parametrize(
     ("written", "rest", "line"),
     [
@@ -130,7 +120,7 @@ def test_places_that_are_alike_but_for_names() -> None:
 def test_what_was_just_changed_is_changed_here(written: str, rest: str, line: str | None) -> None:
     edits = [Edit("gone", "", ""), Edit("y = go(a", ", b", ")"), Edit("z = go(a", ", old", ")")]
     elsewhere = CandidateSearch(written, rest, "", 1, [], [], [], edits)
-    found = [one for one in elsewhere.candidates(written, written) if one.kind == "edited"]
+    found = [one for one in elsewhere.candidates(written, written) if one.place is None]
     assert lines(found) == ([] if line is None else [line])
     assert all(one.source is None for one in found)
     assert all(one.where == "here" and one.evidence(line_start=False, begun=False).near == 0 for one in found)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from engine.retrieval.files import DEFAULT, LARGEST_FILE, Limits, list_files, read_text
+from engine.retrieval.files import DEFAULT, LARGEST_FILE, IndexLimits, list_files, read_text
 
 
 def write(folder: Path, **files: str) -> None:
@@ -21,7 +21,7 @@ def write(folder: Path, **files: str) -> None:
         path.write_text(text)
 
 
-def names(folder: Path, globs: tuple[str, ...] = (), limits: Limits = DEFAULT) -> list[str]:
+def names(folder: Path, globs: tuple[str, ...] = (), limits: IndexLimits = DEFAULT) -> list[str]:
     found = list_files([str(folder)], globs, limits).files
     return sorted(Path(file.path).relative_to(folder).as_posix() for file in found)
 
@@ -101,10 +101,10 @@ def test_a_folder_that_may_not_be_read_is_counted(tmp_path: Path, monkeypatch: p
 def test_no_more_than_the_limits_and_it_says_so(tmp_path: Path) -> None:
     write(tmp_path, **{f"{name}_dot_py": "x" * 10 for name in "abcd"}, deep__e_dot_py="x")
     (tmp_path / "large.py").write_bytes(b"x" * (LARGEST_FILE + 1))
-    listing = list_files([str(tmp_path)], (), Limits(files=2))
+    listing = list_files([str(tmp_path)], (), IndexLimits(files=2))
     assert len(listing.files) == 2
     assert listing.left_out == {"beyond the limit": 3, "too large": 1}
-    assert names(tmp_path, limits=Limits(bytes=25)) == ["a.py", "b.py", "deep/e.py"]
+    assert names(tmp_path, limits=IndexLimits(bytes=25)) == ["a.py", "b.py", "deep/e.py"]
 
 
 class Entry(NamedTuple):
@@ -125,7 +125,7 @@ def test_of_a_hundred_thousand_files_those_nearest_to_the_top_are_kept(monkeypat
         return deep + [Entry(f"{number}.py", stat.S_IFREG) for number in range(990)]
 
     monkeypatch.setattr(os, "scandir", scandir)
-    listing = list_files(["/nowhere"], (), Limits(files=2_000))
+    listing = list_files(["/nowhere"], (), IndexLimits(files=2_000))
     assert len(listing.files) == 2_000
     assert listing.left_out == {"beyond the limit": 102 * 990 - 2_000}
     assert {file.path.count("/") for file in listing.files} == {3}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract import FillRequest, Source
-from engine.retrieval.build import Order, build
+from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.index import Index
 from engine.retrieval.snippets import snippets
 
@@ -21,7 +21,7 @@ FILES = {
 def index(tmp_path: Path) -> Index:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
-    build(Order([str(tmp_path)], str(tmp_path / "store")))
+    build(IndexOrder([str(tmp_path)], str(tmp_path / "store")))
     return Index.open(tmp_path / "store")
 
 

@@ -15,7 +15,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 
-class Resets:
+class StreamResets:
     """A `trace` of httpcore2 for the requests of a client."""
 
     def __init__(self, http: httpx2.AsyncClient) -> None:

@@ -29,7 +29,7 @@ LINE = 40  # tokens: that a line has at most, where its end does not stop a serv
 CHARACTERS = 16  # that a token has at most, on average: more of an answer was not asked for
 
 
-class Cost(msgspec.Struct):
+class InpaintUsage(msgspec.Struct):
     """Ours: the object "inpaint" of a choice."""
 
     tokens: Count
@@ -56,7 +56,7 @@ class Choice(msgspec.Struct):
     message: Message | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
-    inpaint: Cost | None = None
+    inpaint: InpaintUsage | None = None
 
 
 class Choices(msgspec.Struct):
@@ -67,7 +67,7 @@ class Token(msgspec.Struct):
     logprob: float | None
 
 
-class Content(msgspec.Struct):
+class LlamaAnswer(msgspec.Struct):
     """llama.cpp's answer."""
 
     content: str
@@ -75,7 +75,7 @@ class Content(msgspec.Struct):
     completion_probabilities: list[Token] = []
 
 
-class Kind(Protocol):
+class Api(Protocol):
     """`endpoint` is the path below the server's."""
 
     endpoint: str
@@ -86,7 +86,7 @@ class Kind(Protocol):
         """Raises ValueError, RecursionError and msgspec.DecodeError where the body is not the API's."""
 
 
-class Inpaint:
+class InpaintApi:
     """Ours: all that a request says, and all that a fill is."""
 
     endpoint = "v1/completions"
@@ -111,7 +111,7 @@ class Inpaint:
         return fill if end == len(text) else fill.before(end)
 
 
-class Completions:
+class OpenAICompletions:
     """OpenAI's, with a suffix."""
 
     endpoint = "v1/completions"
@@ -125,7 +125,7 @@ class Completions:
         return _fill(request, text, logs or [], choice.finish_reason == "stop", seconds)
 
 
-class Fim:
+class FimCompletions(OpenAICompletions):
     """Mistral's and Inception's."""
 
     endpoint = "v1/fim/completions"
@@ -134,12 +134,8 @@ class Fim:
         body = _body(request, model, temperature=0) | _stop(request)
         return {"random_seed" if name == "seed" else name: value for name, value in body.items()}
 
-    def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
-        choice, text = _choice(body)
-        return _fill(request, text, [], choice.finish_reason == "stop", seconds)
 
-
-class Infill:
+class LlamaInfill:
     """llama.cpp's, for a model that was trained to fill gaps."""
 
     endpoint = "infill"
@@ -151,7 +147,7 @@ class Infill:
         return gap | {"input_extra": extra[::-1]} | _llama(request)
 
     def fill(self, request: FillRequest, body: bytes, seconds: float) -> Fill:
-        answer = msgspec.json.decode(body, type=Content)
+        answer = msgspec.json.decode(body, type=LlamaAnswer)
         logs = [token.logprob for token in answer.completion_probabilities]
         ended = answer.stop_type in ("eos", "word")
         return _fill(request, self.text(request, answer.content), logs, ended, seconds)
@@ -161,7 +157,7 @@ class Infill:
         return content
 
 
-class Completion(Infill):
+class LlamaCompletion(LlamaInfill):
     """llama.cpp's, for any model: what follows the prefix, since it cannot be told the suffix.
 
     Tokens of words begin with the blank before them, and those of indentations with the line's end, so these are left
@@ -182,7 +178,9 @@ class Completion(Infill):
         return content.removeprefix(taken) if content.startswith(taken) else ""
 
 
-KINDS: dict[str, Kind] = {kind.endpoint: kind for kind in (Completions(), Fim(), Infill(), Completion())}
+APIS: dict[str, Api] = {
+    kind.endpoint: kind for kind in (OpenAICompletions(), FimCompletions(), LlamaInfill(), LlamaCompletion())
+}
 
 
 def _last_blank(prefix: str) -> str:
@@ -252,7 +250,7 @@ def _fill(request: FillRequest, text: str, told: list[float | None], ended: bool
     )
 
 
-def read(kind: Kind, request: FillRequest, body: bytes, seconds: float) -> Fill:
+def read(kind: Api, request: FillRequest, body: bytes, seconds: float) -> Fill:
     """Raises EngineError where the server answers with something else."""
     try:
         return kind.fill(request, body, seconds)

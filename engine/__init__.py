@@ -17,11 +17,10 @@ if sys.argv[0] == "-m" and sys.path[0] == os.getcwd():
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported: later calls come too late
 
 import threading  # all but the first two below the change of the path, or a file of the folder is taken for it
-from typing import TypeVar
 
 import msgspec
 
-from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Progress, Sampling, Watch
+from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest, Output, Sampling, Watch, map_text
 from engine.plain import plain
 from engine.remote.address import is_url
 
@@ -29,7 +28,6 @@ __all__ = ["AUTO", "Cancelled", "Engine", "EngineError", "Fill", "FillRequest"]
 
 AUTO = "auto"  # the model's name of all that we ship
 CRLF = "\r\n"
-Said = TypeVar("Said", Fill, Progress)
 
 
 class Engine:
@@ -103,11 +101,12 @@ class Engine:
         request = msgspec.structs.replace(request, sampling=request.sampling.over(self._sampling))
         crlf = CRLF in request.prefix or CRLF in request.suffix
 
-        def told(said: Said) -> Said:
-            return _with_crlf(_plain(said)) if crlf else _plain(said)
+        def restored(output: Output) -> Output:
+            output = map_text(output, plain)
+            return map_text(output, lambda text: text.replace("\n", CRLF)) if crlf else output
 
-        watching = None if watch is None else lambda progress: watch(told(progress))
-        fill = told(self._backend.fill(_with_newlines(request), cancel, watching))
+        watching = None if watch is None else lambda progress: watch(restored(progress))
+        fill = restored(self._backend.fill(_with_newlines(request), cancel, watching))
         return fill if fill.model else msgspec.structs.replace(fill, model=self._model)
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
@@ -145,16 +144,3 @@ def _with_newlines(request: FillRequest) -> FillRequest:
     prefix, suffix = (text.replace(CRLF, "\n") for text in (request.prefix, request.suffix))
     related, others = (tuple(text.replace(CRLF, "\n") for text in texts) for texts in (request.related, request.others))
     return msgspec.structs.replace(request, prefix=prefix, suffix=suffix, related=related, others=others)
-
-
-def _plain(said: Said) -> Said:
-    text = plain(said.text)
-    if text == said.text:
-        return said
-    pieces = tuple(piece._replace(end=len(plain(said.text[: piece.end]))) for piece in said.pieces)
-    return msgspec.structs.replace(said, text=text, pieces=pieces)
-
-
-def _with_crlf(said: Said) -> Said:
-    pieces = tuple(piece._replace(end=piece.end + said.text.count("\n", 0, piece.end)) for piece in said.pieces)
-    return msgspec.structs.replace(said, text=said.text.replace("\n", CRLF), pieces=pieces)

@@ -9,7 +9,6 @@ deadline waits for the best.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -36,13 +35,16 @@ def load(tuned: str = "") -> Backend:
     """
     from engine.embedded import Embedded  # here, so that the name of a model costs no onnxruntime
 
-    with contextlib.suppress(EngineError):
-        if tuned:
-            return Embedded.load(tuned)
-    names = [tuned] if tuned else filter(get.installed, get.MODELS)
-    loaders = {name: partial(Embedded.load, name) for name in names}
-    small = Embedded.load(SMALL)
-    return Auto(small, loaders) if loaders else small
+    if not tuned:
+        loaders = {name: partial(Embedded.load, name) for name in get.MODELS if get.installed(name)}
+        small = Embedded.load(SMALL)
+        return Auto(small, loaders) if loaders else small
+    try:
+        return Embedded.load(tuned)
+    except EngineError as error:
+        broken: Future[Embedded] = Future()
+        broken.set_exception(error)
+        return Auto(Embedded.load(SMALL), {tuned: broken.result})
 
 
 class Auto(Backend):
@@ -70,11 +72,6 @@ class Auto(Backend):
         """See Engine.reach; copies reach further than any window."""
         return self._quick.reach
 
-    @property
-    def parallel(self) -> int:
-        """See Engine.parallel."""
-        return 1
-
     def remember(self, megabytes: float) -> None:
         """See Engine.remember."""
         self._quick.remember(megabytes)
@@ -84,7 +81,7 @@ class Auto(Backend):
         if request.deadline_ms is None:
             self._wait()
         models = [self._quick, *self._loaded()]
-        model = next((each for each in reversed(models[1:]) if each.in_time(request)), models[0])
+        model = next((each for each in reversed(models[1:]) if each.meets_deadline(request)), models[0])
         whole = model is models[-1] and len(models) > len(self._better)
         return msgspec.structs.replace(model.fill(request, cancel, watch), whole_window=whole, instead=self._missing())
 

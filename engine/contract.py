@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -233,6 +233,17 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 Watch: TypeAlias = Callable[[Progress], None]
+Output = TypeVar("Output", Fill, Progress)
+
+
+def map_text(output: Output, change: Callable[[str], str]) -> Output:
+    """The output with its text changed, and where its tokens end in that: one may end within what becomes a tab."""
+    text = change(output.text)
+    if text == output.text:
+        return output
+    ends = [*(len(change(output.text[: piece.end])) for piece in output.pieces), len(text)]
+    pieces = tuple(piece._replace(end=min(ends[at:])) for at, piece in enumerate(output.pieces))
+    return msgspec.structs.replace(output, text=text, pieces=pieces)
 
 
 class Backend(Protocol):
@@ -242,9 +253,13 @@ class Backend(Protocol):
     def reach(self) -> int: ...
 
     @property
-    def parallel(self) -> int: ...
+    def parallel(self) -> int:
+        """See Engine.parallel."""
+        return 1
 
-    def remember(self, megabytes: float) -> None: ...
+    def remember(self, megabytes: float) -> None:
+        """See Engine.remember. Nothing is kept that has a size to be chosen."""
+        return
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
 

@@ -20,14 +20,14 @@ from engine import checksums, get, unpacked
 from engine.backends.kv_cache import CausalRunner, ModelShape
 from engine.backends.onnx import OnnxRunner
 from engine.backends.pace import LAST
-from engine.contract import DRAWN, Cancelled, EngineError, Fill, FillRequest, Watch, takes
+from engine.contract import DRAWN, Backend, Cancelled, EngineError, Fill, FillRequest, Watch, takes
 from engine.decoding import draft_verify
 from engine.decoding.limits import Limits
 from engine.decoding.runner import Gap
 from engine.decoding.sampling import TokenSampler
 from engine.prompt import CHARACTERS, Prompt, prompt
 from engine.retrieval import copying
-from engine.tabs import Seen
+from engine.tabs import DetabbedRequest
 from engine.tokenizer import BOS, EOM, MASK, SPECIALS, Tokenizer
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ NEVER = [token for token in range(len(SPECIALS)) if token != EOM]  # is drawn
 WARM_UP = FillRequest(prefix="import os\n\n\ndef main(", suffix=")\n", max_lines=1)
 
 
-class Embedded:
+class Embedded(Backend):
     def __init__(self, model: CausalRunner, tokenizer: Tokenizer, name: str = "") -> None:
         self._model, self._tokenizer, self.name = model, tokenizer, name
         self._lines = deque([LINE], maxlen=LAST)  # passes of the last fills of a line
+        self._prompted: tuple[FillRequest, DetabbedRequest, Prompt] | None = None  # of the last request
 
     @classmethod
     def load(cls, name: str, device: torch.device | None = None) -> Embedded:
@@ -57,10 +58,10 @@ class Embedded:
         shape = read_shape(folder)
         name = shape.name or folder.name
         model = cls(_passes(folder, shape, device), Tokenizer.load(folder / "tokenizer.json"), name)
-        model.prove(folder)
+        model.warm_up(folder)
         return model
 
-    def prove(self, folder: Path) -> None:
+    def warm_up(self, folder: Path) -> None:
         """Make the first passes, which allocate, and tell what passes cost here. Raises EngineError where the folder's
         files do not go together.
         """
@@ -99,11 +100,6 @@ class Embedded:
         """See Engine.reach."""
         return max(copying.REACH, self._model.shape.context * CHARACTERS)
 
-    @property
-    def parallel(self) -> int:
-        """See Engine.parallel."""
-        return 1
-
     def remember(self, megabytes: float) -> None:
         """See Engine.remember."""
         self._model.remember(megabytes)
@@ -111,23 +107,23 @@ class Embedded:
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill."""
         takes(request, *DRAWN)
-        seen = Seen.of(request)
-        return seen.restored(self._decoded(seen.request, cancel, seen.watched(watch)))
+        seen, asked = self._seen(request)
+        return seen.restored(self._decoded(seen.request, asked, cancel, seen.watched(watch)))
 
-    def in_time(self, request: FillRequest) -> bool:
+    def meets_deadline(self, request: FillRequest) -> bool:
         """Whether a line is likely to be there within the deadline: by what is to be read for it, how many passes the
         last lines took, and what passes cost lately.
         """
         if request.deadline_ms is None:
             return True
-        asked, pace = self._prompt(Seen.of(request).request), self._model.pace
+        asked, pace = self._seen(request)[1], self._model.pace
         reading = pace.seconds(self._model.num_uncached(asked.context) + len(asked.uncached_tail))
         writing = (statistics.median(self._lines) - 1) * pace.seconds(ROWS)
         return reading + writing <= request.deadline_ms / 1000
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool:
         """See Engine.read."""
-        asked = self._prompt(Seen.of(request).request)
+        asked = self._seen(request)[1]
         self._model.reuse_prefix(asked.context)
         for _ in self._slices(asked.context):
             _check(cancel)
@@ -138,8 +134,12 @@ class Embedded:
         self._model.truncate(len(asked.context))
         return True
 
-    def _prompt(self, request: FillRequest) -> Prompt:
-        return prompt(request, self._tokenizer, self._model.shape.context, self._model.shape.rest_first)
+    def _seen(self, request: FillRequest) -> tuple[DetabbedRequest, Prompt]:
+        """What the model sees of a request: made once, though `meets_deadline` asks for it and `fill` again."""
+        if self._prompted is None or self._prompted[0] is not request:
+            seen, shape = DetabbedRequest.of(request), self._model.shape
+            self._prompted = request, seen, prompt(seen.request, self._tokenizer, shape.context, shape.rest_first)
+        return self._prompted[1:]
 
     def _slices(self, context: list[int]) -> Iterator[None]:
         """Read what is not read of a context, until the rest takes no longer than a request may wait that comes
@@ -151,12 +151,12 @@ class Embedded:
             rows = next((rows for rows in SLICES if pace.seconds(rows) <= PATIENCE), SLICES[-1])
             self._model.read(unread[:rows])
 
-    def _decoded(self, request: FillRequest, cancel: threading.Event, watch: Watch | None) -> Fill:
+    def _decoded(self, request: FillRequest, asked: Prompt, cancel: threading.Event, watch: Watch | None) -> Fill:
         drawn = bool(request.sampling.temperature)
         if drawn:
             request = msgspec.structs.replace(request, trust=1.0)
         limits = Limits(request, self._tokenizer, cancel, watch)
-        model, asked = self._model, self._prompt(request)
+        model = self._model
         line_end = "\n" if self._tokenizer.ended else ""
         limits.spelled = lambda tokens: self._tokenizer.decode(tokens)[len(asked.blank) :].removesuffix(line_end)
         limits.respelled_lines = asked.blank.count("\n")

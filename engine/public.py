@@ -1,7 +1,7 @@
 """Public checkpoints in torch, on a GPU or a CPU, for every family of the registry.
 
 From text to text: this module cuts a gap into tokens, lets `decoding` unmask a canvas, and makes a text of it.
-`sequence` knows what is held of a text, `passes` runs the model. Several threads may fill at once: each has a
+`Sequence` knows what is cached of a text, `BatchRunner` runs the model. Several threads may fill at once: each has a
 sequence of its own, and their passes share the device.
 """
 
@@ -16,9 +16,9 @@ import msgspec
 import torch
 from tqdm import tqdm
 
+from engine.backends.batch_runner import BatchRunner
 from engine.backends.buckets import SIZES, bucket
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Slots
 from engine.contract import Backend, EngineError, Fill, FillRequest, Sampling, Watch, takes
 from engine.decoding import draft_verify, length, presets, unmasking
 from engine.decoding.canvas import Canvas
@@ -35,7 +35,6 @@ from engine.retrieval import copying
 from engine.retrieval.copy_weights import PUBLIC
 
 CANVAS = 64  # rows that a canvas of learned length begins with; for one line half of them
-REVOKE = 0.05  # with many passes, a token that the model gives less than this once it sees more is denoised again
 SUB_BLOCK = 8  # rows of a long block that are unmasked together
 USUAL = Sampling(cache="exact")
 WARM_UP = FillRequest(prefix="def main(", suffix=")\n", max_lines=1, max_tokens=8)
@@ -54,63 +53,63 @@ def load(name: str, device: str = "auto", family: str | None = None, sampling: S
         takes(msgspec.structs.replace(WARM_UP, sampling=sampling))
         backend = diffusion_gemma.DiffusionGemma.load(name, config, devices[0], dtype_on(devices[0]))
     else:
-        backend = made(*ready(name, config, devices, family), sampling)
+        backend = make_backend(*load_runner(name, config, devices, family), sampling)
     backend.fill(WARM_UP, threading.Event())
     return backend
 
 
-def ready(
+def load_runner(
     name: str, config: Config, devices: list[torch.device], family: str | None
-) -> tuple[checkpoint.Checkpoint, Slots]:
+) -> tuple[checkpoint.Checkpoint, BatchRunner]:
     """A checkpoint and its passes, on a device or shared among several."""
     if len(devices) > 1:
         from engine.backends import tensor_parallel  # here, for torch's distributed tensors cost a second
 
         return tensor_parallel.load(name, config, devices, dtype_on(devices[0]), family)
     read = checkpoint.load(name, config, devices[0], dtype_on(devices[0]), family)
-    return read, prepared(read)
+    return read, make_runner(read)
 
 
 def dtype_on(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def prepared(read: checkpoint.Checkpoint) -> Slots:
+def make_runner(read: checkpoint.Checkpoint) -> BatchRunner:
     """The passes of a model; on a GPU, those that fills take are captured, with progress."""
-    room, device = read.room, read.model.embed.weight.device
-    passes = Slots(
+    memory, device = read.memory, read.model.embed.weight.device
+    runner = BatchRunner(
         read.model,
         read.plan.infill.shift,
-        slots=room.slots,
-        capacity=room.capacity,
+        slots=memory.slots,
+        capacity=memory.capacity,
         compiler=compiler(device),
     )
     if device.type == "cuda":
-        for each in tqdm(expected(read), desc="capturing passes", unit="pass", disable=None, leave=False):
-            passes.warm_up(*each)
-    return passes
+        for each in tqdm(warm_up_shapes(read), desc="capturing passes", unit="pass", disable=None, leave=False):
+            runner.warm_up(*each)
+    return runner
 
 
-def expected(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
+def warm_up_shapes(read: checkpoint.Checkpoint) -> list[tuple[int | None, int, int]]:
     """Buckets of the passes that most fills take: the slot (None: several), rows, rows of the canvas."""
     block, probed = read.plan.shape.block, read.plan.infill.expand is None
     canvases: list[tuple[int | None, int]] = [(0, size) for size in (CANVAS // 2, CANVAS)]
     if block:
         canvases = [(0, block)]
     elif probed:
-        canvases = [(None if read.room.slots > 1 else 0, CANVAS), *((0, size) for size in length.SIZES)]
+        canvases = [(None if read.memory.slots > 1 else 0, CANVAS), *((0, size) for size in length.SIZES)]
     sizes = {(slot, bucket(size)) for slot, size in canvases}
-    most = bucket(min(read.room.window + CANVAS, read.room.capacity))
+    most = bucket(min(read.memory.window + CANVAS, read.memory.capacity))
     return [(slot, rows, size) for slot, size in sorted(sizes, key=str) for rows in SIZES if size <= rows <= most]
 
 
-def made(read: checkpoint.Checkpoint, passes: Slots, sampling: Sampling = Sampling()) -> Public:
+def make_backend(read: checkpoint.Checkpoint, runner: BatchRunner, sampling: Sampling = Sampling()) -> Public:
     """`sampling` goes before what the checkpoint says. Raises Refusal where an option of it has no effect."""
     spare: queue.LifoQueue[Sequence] = queue.LifoQueue()
-    for slot in reversed(range(passes.slots)):
-        spare.put(Sequence(passes, slot, spare))
+    for slot in reversed(range(runner.slots)):
+        spare.put(Sequence(runner, slot, spare))
     usual = sampling.over(read.sampling.over(USUAL))
-    backend = Public(spare, read.model.shape, read.vocabulary, read.room.window, passes.capacity, usual)
+    backend = Public(spare, read.model.shape, read.vocabulary, read.memory.window, runner.capacity, usual)
     backend.require(sampling, drafts=True)
     return backend
 
@@ -149,9 +148,6 @@ class Public(Backend):
         """See Engine.parallel."""
         return self._slots
 
-    def remember(self, megabytes: float) -> None:
-        """See Engine.remember. Slots are as many as there is room for anyway."""
-
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Several threads may call it at once. Raises Refusal for options that have no effect."""
         drawn = bool(request.sampling.temperature)  # and a copy is not
@@ -181,7 +177,7 @@ class Public(Backend):
         gap = self.vocabulary.gap(request, max(8, min(self._window, self._room - most - canvas)))
         respelled = len(self.vocabulary.encode(gap.taken))
         window = len(gap.before) + len(gap.after)
-        spelling = Middle(self.vocabulary, gap)
+        spelling = GapTokenizer(self.vocabulary, gap)
         limits = Limits(request, spelling, cancel, watch)
         limits.spelled = spelling.added
         limits.respelled_lines = gap.taken.count("\n")
@@ -192,8 +188,8 @@ class Public(Backend):
             gap,
             self.vocabulary.mask,
             partial(self._settle, limits),
-            partial(_banned, self._never(request.sampling), self._infill.expand, most),
-            partial(_forced, self.vocabulary, gap.spelled, known),
+            partial(_suppressed, self._never(request.sampling), self._infill.expand, most),
+            partial(_allowed, self.vocabulary, gap.spelled, known),
             copier,
         )
         if self._infill.causal:
@@ -216,13 +212,15 @@ class Public(Backend):
         """What a causal model writes; there are no canvases."""
         canvas = Canvas.masked(task.mask, 1)
 
-        def forced(written: list[int]) -> list[int] | None:
-            found = task.forced(canvas, written)
+        def allowed_after(written: list[int]) -> list[int] | None:
+            found = task.allowed(canvas, written)
             return None if found is None else found[1]
 
         assert task.copier is not None
         suppressed = task.suppressed(canvas)
-        return draft_verify.decode(sequence, task.gap, task.mask, limits, task.copier, forced, suppressed=suppressed)
+        return draft_verify.decode(
+            sequence, task.gap, task.mask, limits, task.copier, allowed_after, suppressed=suppressed
+        )
 
     def _decode(self, sequence: Sequence, task: Task, limits: Limits) -> Canvas:
         block, request, expands = self._shape.block, limits.request, self._infill.expand is not None
@@ -231,7 +229,6 @@ class Public(Backend):
             rule=_rule(request, unmasking.above() if block else unmasking.within()),
             passes=passes,
             span=SUB_BLOCK if block > SUB_BLOCK else 0,
-            revoke=REVOKE if passes >= presets.PASSES["quality"] and request.drafts else 0.0,
             lead=self._infill.lead,
         )
         if request.drafts:
@@ -274,7 +271,7 @@ class Public(Backend):
         _written(canvas, limits)
 
 
-class Middle:
+class GapTokenizer:
     """A `decoding.limits.Spelling` of what stands in a gap: some tokenizers spell the beginning of a text otherwise."""
 
     ended = False
@@ -324,7 +321,7 @@ def choose_devices(names: str) -> list[torch.device]:
     if len({device.type for device in devices}) > 1:
         raise EngineError(
             "no part of a model is offloaded to the CPU or to disk, where each pass would wait for it: give GPUs only, "
-            "such as cuda:0,cuda:1, or cpu alone, or choose a smaller or quantised model"
+            "such as cuda:0,cuda:1, or cpu alone, or choose a smaller model"
         )
     if devices[0].type != "cpu" and len(set(devices)) < len(devices):
         raise EngineError(f"{names} names a card twice: give each once")
@@ -348,15 +345,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _banned(never: list[int], expand: int | None, most: int, canvas: Canvas) -> list[int]:
+def _suppressed(never: list[int], expand: int | None, most: int, canvas: Canvas) -> list[int]:
     """A canvas of full length cannot expand."""
     return never if expand is None or length.can_expand(canvas, len(canvas.tokens), most) else [*never, expand]
 
 
-def _forced(
+def _allowed(
     vocabulary: Vocabulary, spelled: str, known: tuple[str, ...], canvas: Canvas, done: list[int] | None = None
 ) -> tuple[int, list[int]] | None:
     """The row that must go on spelling what was taken back before the cursor, or begin otherwise than others do."""
-    forced = vocabulary.boundary(spelled, canvas.tokens, done, known)
+    allowed = vocabulary.boundary(spelled, canvas.tokens, done, known)
     canvas.probabilities += [1.0] * (len(canvas.tokens) - len(canvas.probabilities))
-    return forced
+    return allowed

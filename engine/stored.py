@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from engine.contract import EngineError
 
@@ -138,11 +137,8 @@ def _spread(plane: NDArray[Any], width: int) -> NDArray[np.uint8]:
 
 def write(path: Path, weights: Weights, about: str) -> None:
     """Weights, and JSON about the model."""
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for name, weight in weights.items():
-        arrays |= pack(name, weight) if isinstance(weight, Matrix) else {name: weight}
-    save_file(arrays, path, metadata={"config": about})
-    path.chmod(0o644)  # the library writes for the owner alone
+    floats_first = sorted(weights.items(), key=lambda each: isinstance(each[1], Matrix))  # where they are aligned
+    write_each(path, floats_first, about)
 
 
 def write_each(path: Path, weights: Iterable[tuple[str, Matrix | NDArray[np.float32]]], about: str) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import PurePosixPath
-from typing import TypeVar
 
 import msgspec
 
-from engine.contract import Edit, Fill, FillRequest, Progress, TokenSpan, Watch
+from engine.contract import Edit, FillRequest, Output, Watch, map_text
 from engine.retrieval.index import BEFORE, Index, IndexMatch
 from engine.retrieval.segment import AHEAD
 
@@ -22,7 +22,6 @@ UNIT = "    "
 WITH_TABS = frozenset((".go",))  # suffixes of languages that models have seen with tabs alone
 NEAR = 8_000  # characters each way that tell
 TABS, BLANKS = re.compile(r"^\t+", re.MULTILINE), re.compile(rf"^(?:{UNIT})+", re.MULTILINE)
-Said = TypeVar("Said", Fill, Progress)
 
 
 def without_tabs(text: str) -> str:
@@ -33,14 +32,14 @@ def with_tabs(text: str) -> str:
     return BLANKS.sub(lambda found: "\t" * (len(found[0]) // len(UNIT)), text)
 
 
-class Seen(msgspec.Struct, frozen=True):
+class DetabbedRequest(msgspec.Struct, frozen=True):
     """A request as the model sees it, and what of it was tabs: nothing, or all indentations."""
 
     request: FillRequest
     tabs: bool
 
     @classmethod
-    def of(cls, request: FillRequest) -> Seen:
+    def of(cls, request: FillRequest) -> DetabbedRequest:
         """With blanks, where the text has tabs."""
         near = f"\n{request.prefix[-NEAR:]}{request.suffix[:NEAR]}"
         tabs = near.count("\n\t") > near.count("\n  ") and PurePosixPath(request.path).suffix not in WITH_TABS
@@ -60,17 +59,11 @@ class Seen(msgspec.Struct, frozen=True):
             True,
         )
 
-    def restored(self, said: Said) -> Said:
+    def restored(self, output: Output) -> Output:
         """With the tabs that the text around has."""
         if not self.tabs:
-            return said
-        head, pieces = head_of(self.request.prefix), list[TokenSpan]()
-        text = continued(with_tabs, head, said.text)
-        end = len(text)
-        for piece in reversed(said.pieces):  # one may end within what becomes a tab
-            end = min(end, len(continued(with_tabs, head, said.text[: piece.end])))
-            pieces.append(piece._replace(end=end))
-        return msgspec.structs.replace(said, text=text, pieces=tuple(reversed(pieces)))
+            return output
+        return map_text(output, partial(continued, with_tabs, head_of(self.request.prefix)))
 
     def watched(self, watch: Watch | None) -> Watch | None:
         """What is told of the request, with tabs."""

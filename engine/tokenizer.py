@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
+from tokenizers import normalizers, pre_tokenizers
 
 from engine.contract import EngineError
 
@@ -27,6 +28,11 @@ BOS, PATH, SUF, PRE, ROL, MID, BLOCK, EOM, MASK, PAD = range(len(SPECIALS))
 LONGEST = 256  # characters of a word that are looked at
 NEWLINE, BLANK, TAB = "Ċ", "Ġ", "ĉ"  # as byte-level BPE spells them
 
+# as Qwen2's authors wrote it; the last two alternatives leave a line's last blank to the word after it
+QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _lines, _ended_lines = re.compile(r"(?=\n)"), re.compile(r"(?<=\n)")
 
 
@@ -113,6 +119,13 @@ class Tokenizer:
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens; special tokens have none. Bytes that are no UTF-8 come out as U+FFFD."""
         return self._bpe.decode(tokens, skip_special_tokens=True)
+
+
+def cut_as_qwen2(bpe: tokenizers.Tokenizer) -> None:
+    """Have text normalised and cut before bytes are merged as Qwen2's authors do."""
+    cut = pre_tokenizers.Split(tokenizers.Regex(QWEN2), "isolated")
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.normalizer, bpe.pre_tokenizer = normalizers.NFC(), pre_tokenizers.Sequence([cut, bytes_])
 
 
 def begins(token: str, texts: Sequence[str]) -> bool:

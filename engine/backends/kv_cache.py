@@ -35,14 +35,12 @@ class ModelShape(msgspec.Struct, frozen=True):
     threads: int = 2
 
 
-class Rows(msgspec.Struct):
-    """A `Predictions` of rows of which all logits (rows, vocab) are at hand."""
+class LogitPredictions(msgspec.Struct):
+    """`Predictions` of rows of which all logits (rows, vocab) are at hand."""
 
     tokens: list[int]
     probabilities: list[float]
     logits: NDArray[np.float32]
-    stands: list[int] = []
-    willing: bool = True
 
     def probability(self, row: int, token: int) -> float:
         """See Predictions.probability."""
@@ -53,25 +51,6 @@ class Rows(msgspec.Struct):
         """See Predictions.chances."""
         logits = self.logits[row].astype(np.float64)
         return np.asarray(np.exp(logits - np.logaddexp.reduce(logits)))
-
-    @property
-    def held(self) -> list[float]:
-        return [self.probability(row, token) for row, token in enumerate(self.stands)]
-
-    @property
-    def sure(self) -> list[float]:
-        return self.probabilities
-
-    @property
-    def margins(self) -> list[float]:
-        chances = np.exp(self.logits - np.logaddexp.reduce(self.logits, axis=1, keepdims=True))
-        second, first = np.partition(chances, -2, axis=1)[:, -2:].T
-        return [float(each) for each in first - second]
-
-    @property
-    def entropies(self) -> list[float]:
-        logs = self.logits - np.logaddexp.reduce(self.logits, axis=1, keepdims=True)
-        return [float(each) for each in -(np.exp(logs) * logs).sum(1)]
 
 
 def common(held: list[int], tokens: list[int], besides: range = range(0)) -> int:
@@ -174,20 +153,19 @@ class CausalRunner(ABC):
         """
         return self
 
-    def predict(self, questions: list[ForwardInput]) -> list[Rows]:
+    def predict(self, inputs: list[ForwardInput]) -> list[LogitPredictions]:
         """See ModelRunner.predict; a pass each, of drafts that are read."""
-        return [self._predict(question) for question in questions]
+        return [self._predict(model_input) for model_input in inputs]
 
-    def _predict(self, question: ForwardInput) -> Rows:
-        read = question.read
+    def _predict(self, model_input: ForwardInput) -> LogitPredictions:
+        read = model_input.read
         assert read is not None
-        text = [*question.before, *question.canvas[:read]]
-        self.truncate(min(common(self.sequence, text), len(question.before) - 1))
-        first = None if question.forced is None else np.asarray(question.forced[1])
-        rows = self._pass(text[len(self.sequence) :], read + 1, first)
-        return msgspec.structs.replace(rows, stands=question.canvas)
+        text = [*model_input.before, *model_input.canvas[:read]]
+        self.truncate(min(common(self.sequence, text), len(model_input.before) - 1))
+        first = None if model_input.allowed is None else np.asarray(model_input.allowed[1])
+        return self._pass(text[len(self.sequence) :], read + 1, first)
 
-    def _pass(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+    def _pass(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> LogitPredictions:
         """`forward`, and what it has cost is noted."""
         started = time.perf_counter()
         rows = self.forward(tokens, results, first)
@@ -195,7 +173,7 @@ class CausalRunner(ABC):
         return rows
 
     @abstractmethod
-    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> LogitPredictions:
         """One pass: `tokens` after the memory, which then holds them.
 
         Returns the last `results` rows. The first of them is one of the tokens `first`.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from engine import stored, unpacked
 from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
-from engine.backends.kv_cache import CausalRunner, KVCache, ModelShape, Rows, common, likeliest
+from engine.backends.kv_cache import CausalRunner, KVCache, LogitPredictions, ModelShape, common, likeliest
 from engine.backends.pace import LAST
 from engine.contract import EngineError
 from engine.decoding.limits import DecodedTokens
@@ -62,13 +62,13 @@ class OnnxRunner(CausalRunner):
                 f"the model in {folder} is missing or damaged ({type(error).__name__}); install it again"
             ) from None
 
-    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> LogitPredictions:
         """See CausalRunner.forward."""
         top, probability, logits = self._run(tokens, results)
         if first is not None:
             top[0], probability[0] = likeliest(logits[0], first)
         self.sequence.extend(tokens)
-        return Rows(top.tolist(), probability.tolist(), logits)
+        return LogitPredictions(top.tolist(), probability.tolist(), logits)
 
     def _run(self, tokens: list[int], results: int) -> list[NDArray[Any]]:
         """Tokens, probabilities and logits; the memory is written to by the graph.

@@ -38,36 +38,37 @@ def guided(logits: Tensor, other: Tensor, dials: Tensor) -> Tensor:
 
 def summary(
     logits: Tensor,
-    stands: Tensor,
+    current: Tensor,
     suppressed: Tensor,
-    forced: Tensor,
+    constrained: Tensor,
     allowed: Tensor,
     dials: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """All that `Summary` says of each row: (SAID, batch, rows) in float32, which tells token ids up to 2^24 apart.
+    """All that `CanvasPredictions` says of each row: (SAID, batch, rows) in float32, which tells token ids up to 2^24
+    apart.
 
-    logits (batch, rows, vocab); stands (batch, rows) are the tokens of the canvas; no row may be one of suppressed
-    (batch, n), and the row forced (batch, 1) must be one of allowed (batch, vocab): all of them where none is forced.
+    logits (batch, rows, vocab); current (batch, rows) are the tokens of the canvas; no row may be one of suppressed
+    (batch, n), and the row constrained (batch, 1) must be one of allowed (batch, vocab): all of them where none is.
     With dials (batch, DIALS), the distribution is shaped; noise (batch, rows, vocab) is uniform in [0, 1).
     """
     logits = logits.float().scatter(2, suppressed[:, None].expand(-1, logits.shape[1], -1), -torch.inf)
-    at = forced[..., None].expand(-1, -1, logits.shape[2])
+    at = constrained[..., None].expand(-1, -1, logits.shape[2])
     meant = logits.gather(1, at)
     held_to = meant.masked_fill(~allowed[:, None], -torch.inf)
-    willing = meant.argmax(-1) == held_to.argmax(-1)
+    agrees = meant.argmax(-1) == held_to.argmax(-1)
     logits = logits.scatter(1, at, held_to)
     chances = logits.softmax(-1)
     if dials is None or noise is None:
         shaped, tokens = chances, chances.argmax(-1)
     else:
         shaped, tokens = _drawn(logits, dials, noise)
-    chosen, held = chances.gather(2, torch.stack((tokens, stands), dim=2)).unbind(2)
-    sure = shaped.gather(2, tokens[..., None])[..., 0]
+    chosen, current_chances = chances.gather(2, torch.stack((tokens, current), dim=2)).unbind(2)
+    drawn = shaped.gather(2, tokens[..., None])[..., 0]
     first, second = shaped.topk(2).values.unbind(-1)
     entropies = torch.special.entr(shaped).sum(-1)
-    says = willing.float().expand(stands.shape)
-    return torch.stack((tokens.float(), chosen, entropies, held, sure, first - second, says))
+    agreed = agrees.float().expand(current.shape)
+    return torch.stack((tokens.float(), chosen, entropies, current_chances, drawn, first - second, agreed))
 
 
 def _drawn(logits: Tensor, dials: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,10 @@ import queue
 import msgspec
 import torch
 
+from engine.backends.batch_runner import BatchRunner, PassResult, SequencePass
 from engine.backends.kv_cache import common
-from engine.backends.slots import Asked, Said, Slots
 from engine.contract import EngineError, Sampling
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 
 DRIFT = 0.05  # relative change of the last layer's keys and values at which stale ones are refreshed sooner
 MOST_STALE = 8  # passes
@@ -31,23 +31,23 @@ class Sequence:
 
     def __init__(
         self,
-        passes: Slots,
+        runner: BatchRunner,
         slot: int = 0,
         spare: queue.LifoQueue[Sequence] | None = None,
         most_stale: int = MOST_STALE,
     ) -> None:
-        self.slot, self.held, self.drift = slot, list[int](), 0.0
+        self.slot, self.cached, self.drift = slot, list[int](), 0.0
         self.encoded: int | None = None  # rows of context in the first pass since `begin`
-        self._passes, self._spare = passes, spare or queue.LifoQueue()
+        self._runner, self._spare = runner, spare or queue.LifoQueue()
         self._most_stale = most_stale
         self._stale, self._serves, self._comparable = 0, min(1, most_stale), False
         self._pad = 0  # of the blocks of what is held
-        self._sampling, self._generator = Sampling(), torch.Generator(passes.device)
+        self._sampling, self._generator = Sampling(), torch.Generator(runner.device)
         self._borrowed: list[Sequence] = []
 
     @property
     def capacity(self) -> int:
-        return self._passes.capacity - 1  # the last place is for padding
+        return self._runner.capacity - 1  # the last place is for padding
 
     def begin(self, sampling: Sampling | None = None) -> None:
         """A new request: equal requests get equal fills, so what is held but not exact is dropped."""
@@ -55,42 +55,42 @@ class Sequence:
         if sampling is not None:
             self._sampling, self._most_stale = sampling, 0 if sampling.cache == "exact" else MOST_STALE
         self._generator.manual_seed(self._sampling.seed or 0)
-        if not self._passes.model.shape.block:
-            self.held, self._stale, self._serves = [], 0, min(1, self._most_stale)
+        if not self._runner.model.shape.block:
+            self.cached, self._stale, self._serves = [], 0, min(1, self._most_stale)
 
     def end(self) -> None:
         """Give back what was borrowed."""
         while self._borrowed:
             self._spare.put(self._borrowed.pop())
 
-    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+    def predict(self, inputs: list[ForwardInput]) -> list[CanvasPredictions]:
         """One pass, or as few as there are slots for."""
         if self._sampling.cfg_scale:
-            return [self._guided(question) for question in questions]
-        predicted: list[Summary] = []
-        while len(predicted) < len(questions):
-            users = [self, *self._others(len(questions) - len(predicted) - 1)]
-            here = questions[len(predicted) : len(predicted) + len(users)]
-            asked = [user.ask(question) for user, question in zip(users, here, strict=True)]
-            said = self._passes.predict(asked)
-            for user, question, answer in zip(users, asked, said, strict=True):
-                user.passed(question, answer)
+            return [self._guided(model_input) for model_input in inputs]
+        predicted: list[CanvasPredictions] = []
+        while len(predicted) < len(inputs):
+            users = [self, *self._others(len(inputs) - len(predicted) - 1)]
+            here = inputs[len(predicted) : len(predicted) + len(users)]
+            asked = [user.ask(model_input) for user, model_input in zip(users, here, strict=True)]
+            said = self._runner.predict(asked)
+            for user, model_input, answer in zip(users, asked, said, strict=True):
+                user.passed(model_input, answer)
             predicted += [answer.predictions for answer in said]
         return predicted
 
-    def _guided(self, question: ForwardInput) -> Summary:
+    def _guided(self, model_input: ForwardInput) -> CanvasPredictions:
         """One pass, beside that of a sequence that sees the canvas alone."""
         found = self._others(1)
         if not found:
             raise EngineError("cfg_scale needs a second sequence, and all are in use; leave it out or ask again")
         [other] = found
-        mask = question.suppressed[0]
+        mask = model_input.suppressed[0]
         nothing = msgspec.structs.replace(
-            question, before=[mask] * len(question.before), after=[mask] * len(question.after)
+            model_input, before=[mask] * len(model_input.before), after=[mask] * len(model_input.after)
         )
-        asked, alone = self.ask(question), other.ask(nothing)
+        asked, alone = self.ask(model_input), other.ask(nothing)
         asked.guide = other.slot
-        answers = self._passes.predict([asked, alone])
+        answers = self._runner.predict([asked, alone])
         self.passed(asked, answers[0])
         other.passed(alone, answers[1])
         return answers[0].predictions
@@ -104,47 +104,49 @@ class Sequence:
             self._borrowed[-1].begin(msgspec.structs.replace(self._sampling, cfg_scale=None))
         return self._borrowed[:count]
 
-    def ask(self, question: ForwardInput) -> Asked:
-        """The pass that the question takes."""
-        tokens = [*question.before, *question.canvas, *question.after]
+    def ask(self, model_input: ForwardInput) -> SequencePass:
+        """The pass that the model_input takes."""
+        tokens = [*model_input.before, *model_input.canvas, *model_input.after]
         self._adopt(tokens)
-        start = len(question.before)
-        shape, shift = self._passes.model.shape, self._passes.shift
+        start = len(model_input.before)
+        shape, shift = self._runner.model.shape, self._runner.shift
         if shape.block:
-            kept = common(self.held, tokens) if question.pad == self._pad else 0
-            whole = max(0, (kept + question.pad) // shape.block * shape.block - question.pad)
-            begin, end, self._pad = min(whole, start - shift), len(tokens), question.pad
-        elif self._fresh(tokens, range(start, start + len(question.canvas))):
-            begin, end = start - shift, start + len(question.canvas)
+            kept = common(self.cached, tokens) if model_input.pad == self._pad else 0
+            whole = max(0, (kept + model_input.pad) // shape.block * shape.block - model_input.pad)
+            begin, end, self._pad = min(whole, start - shift), len(tokens), model_input.pad
+        elif self._fresh(tokens, range(start, start + len(model_input.canvas))):
+            begin, end = start - shift, start + len(model_input.canvas)
         else:
             begin, end = 0, len(tokens)
-        self.held = self.held[:begin]  # should the pass fail, the rest is lost
-        return Asked(self.slot, tokens[begin:end], begin, len(tokens), start, question, self._generator, self._sampling)
+        self.cached = self.cached[:begin]  # should the pass fail, the rest is lost
+        return SequencePass(
+            self.slot, tokens[begin:end], begin, len(tokens), start, model_input, self._generator, self._sampling
+        )
 
     def _adopt(self, tokens: list[int]) -> None:
         """An alternative that was chosen goes on where its pass left off. It moves here, because the passes of a slot
         are captured for that slot.
         """
         for other in self._borrowed:
-            if other.held == tokens != self.held:
-                self._passes.copy(other.slot, self.slot)
-                self.held = other.held
+            if other.cached == tokens != self.cached:
+                self._runner.copy(other.slot, self.slot)
+                self.cached = other.cached
 
     def _fresh(self, tokens: list[int], canvas: range) -> bool:
         """Whether what is held of the canvas's neighbours still serves."""
-        self._comparable = len(self.held) == len(tokens) and common(self.held, tokens, canvas) == len(tokens)
+        self._comparable = len(self.cached) == len(tokens) and common(self.cached, tokens, canvas) == len(tokens)
         return self._comparable and self._stale < self._serves
 
-    def passed(self, asked: Asked, said: Said) -> None:
+    def passed(self, asked: SequencePass, said: PassResult) -> None:
         """Remember what is held now. After a refresh, keys and values serve longer or shorter as they had drifted."""
-        question = asked.question
-        tokens = [*question.before, *question.canvas, *question.after]
+        model_input = asked.model_input
+        tokens = [*model_input.before, *model_input.canvas, *model_input.after]
         if self.encoded is None:
-            self.encoded = len(asked.tokens) - len(question.canvas)
+            self.encoded = len(asked.tokens) - len(model_input.canvas)
         whole = len(asked.tokens) == len(tokens)
         self._stale = 0 if whole else self._stale + 1
         if whole and self._comparable:
             self.drift = said.drift
             longer = min(max(1, 2 * self._serves), self._most_stale)
             self._serves = self._serves // 2 if self.drift > DRIFT else longer
-        self.held = tokens
+        self.cached = tokens

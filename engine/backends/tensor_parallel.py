@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from engine.backends.slots import Asked, Kind, Said, Slots
+from engine.backends.batch_runner import BatchRunner, BatchShape, PassResult, SequencePass
 from engine.contract import EngineError
 from engine.models import checkpoint, tensor_parallel
 from engine.models.family import Config
@@ -31,7 +31,7 @@ PATIENCE = timedelta(minutes=2)  # for a rank that does not come, or does not an
 ENDED = "a process of a model on several devices has ended ({}); load the model again"
 
 
-class Part(msgspec.Struct, frozen=True):
+class RankConfig(msgspec.Struct, frozen=True):
     """What a rank must know: the checkpoint, the devices, and the bytes that the fullest of them has free, from which
     all ranks plan alike. `store` is the file by which they find one another.
     """
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True):
         return torch.device(self.devices[self.rank])
 
 
-def join(part: Part) -> DeviceMesh:
+def join(part: RankConfig) -> DeviceMesh:
     """Waits for all ranks. An earlier model of several devices is lost by it."""
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -68,10 +68,10 @@ def join(part: Part) -> DeviceMesh:
     return init_device_mesh(part.device.type, (len(part.devices),))
 
 
-class Others:
+class RankProcesses:
     """The processes of the other ranks. `mesh` is all of them and this one."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: RankConfig) -> None:
         """`part.store` is set here. Raises EngineError where a process does not start."""
         self._folder = tempfile.TemporaryDirectory(prefix="inpaint-ranks-")
         part = msgspec.structs.replace(part, store=str(Path(self._folder.name) / "store"))
@@ -101,7 +101,7 @@ class Others:
                 raise EngineError(said or ENDED.format("while it loaded"))
 
     def tell(self, what: str, *arguments: object) -> None:
-        """Have each call a method of its Slots."""
+        """Have each call a method of its BatchRunner."""
         for process in self._processes:
             assert process.stdin is not None
             try:
@@ -118,23 +118,22 @@ def _close(processes: list[subprocess.Popen[bytes]], folder: tempfile.TemporaryD
     folder.cleanup()
 
 
-class Rank(Slots):
+class RankRunner(BatchRunner):
     """The passes of one rank."""
 
     def __init__(self, read: checkpoint.Checkpoint) -> None:
-        room = read.room
-        super().__init__(read.model, read.plan.infill.shift, slots=room.slots, capacity=room.capacity)
+        super().__init__(read.model, read.plan.infill.shift, slots=read.memory.slots, capacity=read.memory.capacity)
         self._buckets.capture = None
 
 
-class Leader(Rank):
+class LeaderRunner(RankRunner):
     """Those of rank 0, which all ranks run."""
 
-    def __init__(self, read: checkpoint.Checkpoint, others: Others) -> None:
+    def __init__(self, read: checkpoint.Checkpoint, others: RankProcesses) -> None:
         super().__init__(read)
         self._others = others
 
-    def _passed(self, asked: list[Asked], kind: Kind) -> list[Said]:
+    def _passed(self, asked: list[SequencePass], kind: BatchShape) -> list[PassResult]:
         told = [msgspec.structs.replace(each, generator=None) for each in asked]
         self._others.tell("_passed", told, kind)
         try:
@@ -151,24 +150,24 @@ class Leader(Rank):
 
 def load(
     name: str, config: Config, devices: list[torch.device], dtype: torch.dtype, family: str | None
-) -> tuple[checkpoint.Checkpoint, Slots]:
+) -> tuple[checkpoint.Checkpoint, BatchRunner]:
     """A checkpoint shared among devices of one kind, and its passes. Raises EngineError."""
     tensor_parallel.require_even(checkpoint.plan_of(name, config, family)[1].shape, len(devices), name)
     free = [checkpoint.free_bytes(device) for device in devices]
     least = None if None in free else min(each for each in free if each is not None)
     if least is not None and devices[0].type == "cpu":
         least //= len(devices)  # they share one memory
-    others = Others(Part(name, family, list(map(str, devices)), least))
+    others = RankProcesses(RankConfig(name, family, list(map(str, devices)), least))
     try:
         read = checkpoint.load(name, config, devices[0], dtype, family, others.mesh, least)
         others.require_ready()
     except BaseException:
         others.close()
         raise
-    return read, Leader(read, others)
+    return read, LeaderRunner(read, others)
 
 
-def follow(part: Part, source: BinaryIO) -> None:
+def run_rank(part: RankConfig, source: BinaryIO) -> None:
     """Load this rank's part, then do what rank 0 says until it ends."""
     target, sys.stdout = sys.stdout, sys.stderr
     mesh = join(part)
@@ -179,7 +178,7 @@ def follow(part: Part, source: BinaryIO) -> None:
     except EngineError as error:
         print(error, file=target, flush=True)
         return
-    slots = Rank(read)
+    slots = RankRunner(read)
     print("ready", file=target, flush=True)
     while True:
         try:
@@ -190,4 +189,4 @@ def follow(part: Part, source: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    follow(msgspec.json.decode(sys.argv[1], type=Part), sys.stdin.buffer)
+    run_rank(msgspec.json.decode(sys.argv[1], type=RankConfig), sys.stdin.buffer)

@@ -1,7 +1,7 @@
 """The embedded model in torch, for a GPU: passes over keys and values that live on the device.
 
-They have few shapes (see `buckets`). A captured pass reads and writes at fixed addresses: the memory in use is copied
-to the working one, which it knows, and back when another is used, which costs microseconds there.
+They have few shapes (see `buckets`). A captured pass reads and writes at fixed addresses, so there is one KV cache: a
+GPU reads the context of another file in milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine import stored
 from engine.backends.buckets import Buckets, bucket
-from engine.backends.kv_cache import BLOCKED, SPARE, CausalRunner, KVCache, ModelShape, Rows, likeliest
+from engine.backends.kv_cache import BLOCKED, SPARE, CausalRunner, LogitPredictions, ModelShape, likeliest
 from engine.contract import EngineError
 from engine.get import Change
 from engine.models.trunk import Trunk, TrunkConfig, attend, rotary
@@ -44,73 +44,45 @@ def read_model(weights: Path, change: Change | None = None) -> Trunk:
 class TorchRunner(CausalRunner):
     def __init__(self, trunk: Trunk, shape: ModelShape, device: torch.device) -> None:
         config = trunk.config
-        positions = shape.context + SPARE + 1  # the last is for rows of padding
-        size = (config.layers, config.kv_heads, positions, config.head_dim)
+        self._pad = shape.context + SPARE  # the position of rows of padding
+        size = (config.layers, config.kv_heads, self._pad + 1, config.head_dim)
         super().__init__(shape, {part: torch.zeros(size, device=device) for part in ("keys", "values")})
+        self.memories = 1
         self._trunk, self._device = trunk.to(device), device
         self._buckets = Buckets(device)
-        self._captures = self._buckets.capture is not None
-        self._in_use = self._memories[0]
-        self._working = self._in_use.parts
-        if self._captures:
-            self._working = {name: part.clone() for name, part in self._working.items()}
 
-    def reuse_prefix(self, tokens: list[int]) -> int:
-        """See CausalRunner.reuse_prefix."""
-        self._store()
-        return super().reuse_prefix(tokens)
-
-    def _store(self) -> None:
-        """Bring the memory in use up to date, before it is copied or another one is used."""
-        if self._captures:
-            for name, part in self._working.items():
-                self._in_use.parts[name].copy_(part)
-
-    def _use(self, memory: KVCache) -> None:
-        """Have passes read and write this memory."""
-        if not self._captures:
-            self._working = memory.parts
-        elif memory is not self._in_use:
-            for name, part in memory.parts.items():
-                self._working[name].copy_(part)
-        self._in_use = memory
+    def remember(self, megabytes: float) -> None:
+        """See CausalRunner.remember: there is one."""
 
     @torch.inference_mode()
-    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> Rows:
+    def forward(self, tokens: list[int], results: int, first: NDArray[np.int64] | None = None) -> LogitPredictions:
         """See CausalRunner.forward."""
-        memory = self._memories[0]
-        start, n = len(memory.tokens), len(tokens)
+        start, n = len(self.sequence), len(tokens)
         rows, wanted = bucket(n), bucket(results)
         numbers = np.zeros(2 * rows + wanted, np.int64)
         numbers[:n] = tokens
         numbers[rows : 2 * rows] = self._pad
         numbers[rows : rows + n] = np.arange(start, start + n)
         numbers[2 * rows : 2 * rows + results] = np.arange(n - results, n)
-        self._use(memory)
         shaped = self._buckets.of((rows, wanted), numbers, partial(self._forward, rows=rows))
         shaped.host.numpy()[:] = numbers
         logits = shaped()[:results]
-        memory.tokens += tokens
+        self.sequence.extend(tokens)
         best = logits.softmax(-1).max(-1)
         found, probabilities = torch.stack((best.indices.float(), best.values)).tolist()
-        made = Rows([int(token) for token in found], probabilities, logits.cpu().numpy())
+        made = LogitPredictions([int(token) for token in found], probabilities, logits.cpu().numpy())
         if first is not None:
             made.tokens[0], made.probabilities[0] = likeliest(made.logits[0], first)
         return made
 
-    @property
-    def _pad(self) -> int:
-        """The place that rows of padding write to."""
-        return self._memories[0].room - 1
-
     def _forward(self, numbers: Tensor, rows: int) -> Tensor:
-        """Logits (wanted, vocab) of a pass whose keys and values go to the working memory.
+        """Logits (wanted, vocab) of a pass whose keys and values go to the memory.
 
         numbers are ids (rows,), positions (rows,) and the rows of which logits are wanted.
         """
         trunk = self._trunk
         ids, positions, wanted = numbers.split((rows, rows, len(numbers) - 2 * rows))
-        keys, values = self._working["keys"], self._working["values"]
+        keys, values = self._memories[0].parts["keys"], self._memories[0].parts["values"]
         bias = torch.where(torch.arange(keys.shape[2], device=self._device) <= positions[:, None], 0.0, BLOCKED)
         x = trunk.embed(ids[None])
         cos, sin = rotary(positions[None], trunk.config)

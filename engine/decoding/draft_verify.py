@@ -28,19 +28,19 @@ Choice: TypeAlias = Callable[
 
 
 def decode(
-    model: ModelRunner,
+    model: ModelRunner[Predictions],
     gap: Gap,
     mask: int,
     limits: Limits,
     copier: Copier,
-    forced: Callable[[list[int]], Allowed | None] = lambda written: None,
+    allowed_after: Callable[[list[int]], Allowed | None] = lambda written: None,
     choose: Choice = mixed,
     suppressed: Sequence[int] = (),
     denoised: Denoiser = lambda text: DecodedTokens(),
 ) -> DecodedTokens:
-    """Fill a gap. `forced` gives the tokens of which the one after those that are written must be, if there are such;
-    none is `suppressed`. `choose` chooses each token, given the copy. `mask` stands for a token that is not known.
-    Denoised tokens surer than the request's `trust` are taken unread. Raises Cancelled between passes.
+    """Fill a gap. `allowed_after` gives the tokens of which the one after those that are written must be, if there are
+    such; none is `suppressed`. `choose` chooses each token, given the copy. `mask` stands for a token that is not
+    known. Denoised tokens surer than the request's `trust` are taken unread. Raises Cancelled between passes.
     """
     request, written, going = limits.request, DecodedTokens(), True
     while going and not limits.late():
@@ -54,16 +54,16 @@ def decode(
                 going = limits.commit(written, sure)
                 continue
             draft = list(itertools.takewhile(lambda token: token not in limits.spelling.ends, canvas.tokens))
-        allowed = forced(written.tokens)
-        if allowed is not None and draft and forced([*written.tokens, draft[0]]) is not None:
-            draft = []  # its second token would be forced too
+        allowed = allowed_after(written.tokens)
+        if allowed is not None and draft and allowed_after([*written.tokens, draft[0]]) is not None:
+            draft = []  # its second token would be one of some too
         text = [*gap.before, *written.tokens]
         if len(text) + len(draft) > model.capacity:
             break
         after = copier.ahead[len(draft) : len(draft) + 1] or [mask]
-        held = None if allowed is None else (0, allowed)
-        question = ForwardInput(text, [*draft, *after], suppressed=list(suppressed), forced=held, read=len(draft))
-        [predictions] = limits.predict(model, [question])
+        row = None if allowed is None else (0, allowed)
+        model_input = ForwardInput(text, [*draft, *after], suppressed=list(suppressed), allowed=row, read=len(draft))
+        [predictions] = limits.predict(model, [model_input])
         chosen = _chosen(draft, predictions, copier, choose, allowed)
         going = limits.commit(written, chosen)
         if going and request.trust < 1:

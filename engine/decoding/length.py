@@ -17,42 +17,42 @@ import math
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task
 from engine.decoding.limits import Limits
-from engine.decoding.runner import ForwardInput, ModelRunner, Predictions
+from engine.decoding.runner import CanvasPredictions, CanvasRunner, ForwardInput
 
 SIZES = (4, 12, 28, 64)
 
 
-def probe(model: ModelRunner, task: Task, limits: Limits) -> int:
+def probe(model: CanvasRunner, task: Task, limits: Limits) -> int:
     """One of SIZES, one of them doubled, or as long as a copy that is likely; at most the limit of tokens."""
     size, copier = _surest(model, task, limits), task.copier
     likely = copier is not None and limits.request.drafts and copier.draft()
     return max(size, min(copier.left, limits.tokens)) if copier and likely else size
 
 
-def _surest(model: ModelRunner, task: Task, limits: Limits) -> int:
+def _surest(model: CanvasRunner, task: Task, limits: Limits) -> int:
     canvases = [Canvas.masked(task.mask, size) for size in sorted({min(size, limits.tokens) for size in SIZES})]
     if len(canvases) == 1 or limits.late():
         return len(canvases[0].tokens)
-    questions = [_question(task, canvas) for canvas in canvases]
-    scores = [_sureness(predictions) for predictions in limits.predict(model, questions)]
+    inputs = [_input(task, canvas) for canvas in canvases]
+    scores = [_sureness(predictions) for predictions in limits.predict(model, inputs)]
     score = max(scores)
-    size = len(questions[scores.index(score)].canvas)
+    size = len(inputs[scores.index(score)].canvas)
     most = SIZES[-1] if limits.request.max_lines == 1 else limits.tokens
     while SIZES[-1] <= size < most and not limits.late():
         longer = min(2 * size, most)
-        [predictions] = limits.predict(model, [_question(task, Canvas.masked(task.mask, longer))])
+        [predictions] = limits.predict(model, [_input(task, Canvas.masked(task.mask, longer))])
         if _sureness(predictions) <= score:
             break
         size, score = longer, _sureness(predictions)
     return size
 
 
-def _question(task: Task, canvas: Canvas) -> ForwardInput:
-    forced = task.forced(canvas)  # may make the canvas longer
-    return ForwardInput(task.gap.before, canvas.tokens, task.gap.after, task.suppressed(canvas), forced)
+def _input(task: Task, canvas: Canvas) -> ForwardInput:
+    allowed = task.allowed(canvas)  # may make the canvas longer
+    return ForwardInput(task.gap.before, canvas.tokens, task.gap.after, task.suppressed(canvas), allowed)
 
 
-def _sureness(predictions: Predictions) -> float:
+def _sureness(predictions: CanvasPredictions) -> float:
     return sum(math.log(max(p, 1e-9)) for p in predictions.probabilities) / len(predictions.probabilities)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from engine.contract import Cancelled, Fill, FillRequest, Progress, TokenSpan, Watch, confidence
-from engine.decoding.runner import ForwardInput, ModelRunner, Predictions
+from engine.decoding.runner import ForwardInput, ModelRunner, P
 
 LONGEST_ROUND, SHORTEST_CIRCLE = 12, 12  # tokens
 
@@ -80,10 +80,10 @@ class Limits:
         self.passes += 1
         self.first_pass = self.first_pass or time.perf_counter() - self.started
 
-    def predict(self, model: ModelRunner, questions: list[ForwardInput]) -> Sequence[Predictions]:
+    def predict(self, model: ModelRunner[P], inputs: list[ForwardInput]) -> Sequence[P]:
         """One pass. Raises Cancelled before it."""
         self.check()
-        predicted = model.predict(questions)
+        predicted = model.predict(inputs)
         self.passed()
         return predicted
 

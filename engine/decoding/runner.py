@@ -6,7 +6,7 @@ Everything here is plain lists, read from the device once a pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ class Gap(msgspec.Struct, frozen=True):
 class ForwardInput(msgspec.Struct, frozen=True):
     """A canvas between what is before and after it.
 
-    No row may be one of `suppressed`, one to nine. `forced` is a row and the tokens that it must be one of. The first
+    No row may be one of `suppressed`, one to nine. `allowed` is a row and the tokens that it must be one of. The first
     `read` rows are a draft to be verified: a causal model reads them as text and predicted each of them, and the row
     after them, from what is on its left; a canvas of which nothing is read (None) is denoised as a whole. `pad` is the
     gap's.
@@ -38,39 +38,19 @@ class ForwardInput(msgspec.Struct, frozen=True):
     canvas: list[int]
     after: list[int] = []
     suppressed: list[int] = []
-    forced: tuple[int, list[int] | NDArray[np.int64]] | None = None
+    allowed: tuple[int, list[int] | NDArray[np.int64]] | None = None
     read: int | None = None
     pad: int = 0
 
 
 class Predictions(Protocol):
-    """Of each row of a canvas: the likeliest token, its probability, the entropy in nats, the probability of what
-    stands there. Where tokens are drawn from a shaped distribution, entropies are that one's, and `sure` are its
-    probabilities of the tokens, `margins` those of its likeliest less those of the second.
-
-    `willing` tells that the forced row would have been one of its tokens anyway.
-    """
+    """Of each row: the likeliest token and its probability."""
 
     @property
     def tokens(self) -> list[int]: ...
 
     @property
     def probabilities(self) -> list[float]: ...
-
-    @property
-    def entropies(self) -> list[float]: ...
-
-    @property
-    def held(self) -> list[float]: ...
-
-    @property
-    def sure(self) -> list[float]: ...
-
-    @property
-    def margins(self) -> list[float]: ...
-
-    @property
-    def willing(self) -> bool: ...
 
     def probability(self, row: int, token: int) -> float:
         """Of any token; 0 where the backend has told only of the likeliest and of what stands there."""
@@ -79,34 +59,46 @@ class Predictions(Protocol):
         """Of all tokens (vocab,), where the logits of what was read are at hand."""
 
 
-class ModelRunner(Protocol):
+P = TypeVar("P", bound=Predictions, covariant=True)
+
+
+class ModelRunner(Protocol[P]):
     """`capacity` is the most positions of a text."""
 
     @property
     def capacity(self) -> int: ...
 
-    def predict(self, questions: list[ForwardInput]) -> Sequence[Predictions]:
-        """One pass for all of the questions, which are alternatives to one another."""
+    def predict(self, inputs: list[ForwardInput]) -> Sequence[P]:
+        """One pass for all of the inputs, which are alternatives to one another."""
 
 
-class Summary(msgspec.Struct):
-    """A `Predictions` of which the rest of the logits stayed on the device; `stands` is the canvas."""
+class CanvasPredictions(msgspec.Struct):
+    """`Predictions` of a canvas, of which the rest of the logits stayed on the device: of each row the entropy in nats
+    too, and the probability of the token that stands there, in `canvas`. Where tokens are drawn from a shaped
+    distribution, entropies are that one's, `sampling_probabilities` what it gives to the tokens, `margins` what it
+    gives to its likeliest less what it gives to the second.
+
+    `agrees` tells that the row of which some tokens are allowed would have been one of them anyway.
+    """
 
     tokens: list[int]
     probabilities: list[float]
     entropies: list[float]
-    held: list[float]
-    sure: list[float] = []
+    canvas_probabilities: list[float]
+    sampling_probabilities: list[float] = []
     margins: list[float] = []
-    willing: bool = True
-    stands: list[int] = []
+    agrees: bool = True
+    canvas: list[int] = []
 
     def probability(self, row: int, token: int) -> float:
         """See Predictions.probability."""
         if token == self.tokens[row]:
             return self.probabilities[row]
-        return self.held[row] if self.stands[row : row + 1] == [token] else 0.0
+        return self.canvas_probabilities[row] if self.canvas[row : row + 1] == [token] else 0.0
 
     def chances(self, row: int) -> NDArray[np.float64]:
         """See Predictions.chances: they are not; what is drawn is drawn on the device."""
         raise NotImplementedError
+
+
+CanvasRunner: TypeAlias = ModelRunner[CanvasPredictions]

@@ -7,7 +7,7 @@ would take what comes for what it makes.
 
 Sources: Fast-dLLM (arXiv 2505.22618: a threshold), EB (arXiv 2505.24857: an entropy bound), Dream (generation_utils.py:
 origin, maskgit_plus, topk_margin, entropy, and its falling shares), LLaDA (generate.py: low_confidence, random, equal
-shares), Open-dLLM (generation_utils.py: p2, arXiv 2502.03540), WINO (arXiv 2507.18578: what is taken back).
+shares), Open-dLLM (generation_utils.py: p2, arXiv 2502.03540).
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ import msgspec
 import numpy as np
 
 from engine.contract import Refusal, Sampling
-from engine.decoding.canvas import Canvas
-from engine.decoding.runner import Predictions
+from engine.decoding.runner import CanvasPredictions
 
 THRESHOLD = 0.9  # NVlabs/Fast-dLLM, llada/eval.md; defaults elsewhere: SDAR 0.85, Stable-DiffCoder 0.95
 BOUND = 0.1  # nats; DiffusionGemma's default
 EARLIEST = 1e-3  # time at which Dream's noise is taken to be gone
-SCORES: dict[str, Callable[[Predictions, int], float]] = {
+SCORES: dict[str, Callable[[CanvasPredictions, int], float]] = {
     "origin": lambda predictions, row: 0.0,
     "random": lambda predictions, row: 0.0,
     "low_confidence": lambda predictions, row: predictions.probabilities[row],
-    "maskgit_plus": lambda predictions, row: predictions.sure[row],
-    "p2": lambda predictions, row: predictions.sure[row],
+    "maskgit_plus": lambda predictions, row: predictions.sampling_probabilities[row],
+    "p2": lambda predictions, row: predictions.sampling_probabilities[row],
     "topk_margin": lambda predictions, row: predictions.margins[row],
     "entropy": lambda predictions, row: -predictions.entropies[row],
 }
 RANKING = SCORES.keys() - {"origin"}
 EQUAL = ("low_confidence", "random")
 
-Rule: TypeAlias = Callable[[Predictions, list[int], float], list[int]]
+Rule: TypeAlias = Callable[[CanvasPredictions, list[int], float], list[int]]
 
 
 # ---------------------------------------------------------------- how many
@@ -73,7 +72,7 @@ def _time(step: int, steps: int) -> float:
 # ---------------------------------------------------------------- which
 
 
-def left_to_right(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+def left_to_right(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
     """Autoregression."""
     return open_rows[:1]
 
@@ -81,7 +80,7 @@ def left_to_right(predictions: Predictions, open_rows: list[int], quota: float) 
 def above(threshold: float = THRESHOLD) -> Rule:
     """Each prediction surer than a threshold (Fast-dLLM), and the surest others to make the quota."""
 
-    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+    def choose(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
         surest = sorted(open_rows, key=lambda row: -predictions.probabilities[row])
         sure = sum(predictions.probabilities[row] > threshold for row in open_rows)
         return surest[: max(sure, int(quota))]
@@ -97,7 +96,7 @@ def within(bound: float = BOUND) -> Rule:
     largest.
     """
 
-    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+    def choose(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
         calmest = sorted(open_rows, key=lambda row: predictions.entropies[row])
         taken, spent = 0, 0.0
         while taken < len(calmest) and spent <= bound:  # spent: of all taken, without the next, which is the largest
@@ -111,14 +110,14 @@ def within(bound: float = BOUND) -> Rule:
 def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
     """As many of the highest score as the quota is; drawn, where there is chance in it."""
     score, random = SCORES[sampling.alg or ""], np.random.default_rng(sampling.seed or 0)
-    heat = 1.0 if sampling.alg == "random" else sampling.alg_temp or 0.0
+    temperature = 1.0 if sampling.alg == "random" else sampling.alg_temp or 0.0
 
-    def choose(predictions: Predictions, open_rows: list[int], quota: float) -> list[int]:
+    def choose(predictions: CanvasPredictions, open_rows: list[int], quota: float) -> list[int]:
         if sampling.alg == "origin":
             return [row for row in open_rows if random.random() < quota / len(open_rows)]
         scores = {row: score(predictions, row) for row in open_rows}
-        if heat:  # Gumbel's way to draw several without replacement
-            scores = {row: value / heat + random.gumbel() for row, value in scores.items()}
+        if temperature:  # Gumbel's way to draw several without replacement
+            scores = {row: value / temperature + random.gumbel() for row, value in scores.items()}
         if sampling.confidence_eos_eot_inf:
             scores |= {row: -math.inf for row in open_rows if predictions.tokens[row] in ends}
         return sorted(open_rows, key=lambda row: -scores[row])[: int(quota)]
@@ -129,21 +128,10 @@ def ranked(sampling: Sampling, ends: frozenset[int]) -> Rule:
 # ---------------------------------------------------------------- masked again
 
 
-def revoke(canvas: Canvas, predictions: Predictions, open_rows: list[int], bar: float, revoked: set[int]) -> None:
-    """Mask the rows that were unmasked before these predictions and whose token they give less than `bar`: the model
-    sees more of the canvas now (WINO). A row is taken back once, so that decoding ends.
-    """
-    before = set(range(len(predictions.held))) - set(open_rows) - revoked
-    for row in before:
-        if predictions.held[row] < bar:
-            canvas.tokens[row], canvas.probabilities[row] = canvas.mask, 1.0
-            revoked.add(row)
-
-
-def least_sure(predictions: Predictions, share: float) -> set[int]:
+def least_sure(predictions: CanvasPredictions, share: float) -> set[int]:
     """The rows whose predicted are the least sure, a share of all, rounded down; counted in float32, as torch does."""
     count = int(np.float32(len(predictions.tokens)) * np.float32(share))
-    return set(sorted(range(len(predictions.tokens)), key=lambda row: predictions.sure[row])[:count])
+    return set(sorted(range(len(predictions.tokens)), key=lambda row: predictions.sampling_probabilities[row])[:count])
 
 
 # ---------------------------------------------------------------- policies
@@ -153,16 +141,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How canvases are unmasked.
 
     `passes` are those of a canvas, or of so many rows in blocks (denoise.ROWS); of `span` rows the leftmost that has
-    an open one is considered (0: all rows), and passes are shared out to spans; `revoke` is the probability below which
-    an unmasked token is taken back. `share` of (open rows, passes before, passes) is the quota. With `remask`, the rows
-    that the model is least sure of are masked whatever they were, and all others unmasked (P2). With `lead`, the first
-    pass unmasks the first row alone.
+    an open one is considered (0: all rows), and passes are shared out to spans. `share` of (open rows, passes before,
+    passes) is the quota. With `remask`, the rows that the model is least sure of are masked whatever they were, and all
+    others unmasked (P2). With `lead`, the first pass unmasks the first row alone.
     """
 
     rule: Rule
     passes: int
     span: int = 0
-    revoke: float = 0.0
     share: Callable[[int, int, int], float] = even
     remask: bool = False
     lead: bool = False
@@ -188,7 +174,6 @@ def chosen(sampling: Sampling, usual: Policy, ends: frozenset[int], one_each: bo
     policy = msgspec.structs.replace(usual, span=sampling.block_length or usual.span)
     if sampling.alg is None and sampling.threshold is None:
         return policy
-    policy = msgspec.structs.replace(policy, revoke=0.0)
     if sampling.alg in (None, "confidence_threshold"):
         rule = above(THRESHOLD if sampling.threshold is None else sampling.threshold)
         return msgspec.structs.replace(policy, rule=rule, share=even if sampling.alg is None else one)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from engine import Engine, public
+from engine.backends.batch_runner import BatchRunner, SequencePass
 from engine.backends.buckets import bucket
-from engine.backends.slots import Asked, Slots
 from engine.contract import EngineError, FillRequest
 from engine.decoding.runner import ForwardInput
 from engine.embedded import Embedded
@@ -104,15 +104,15 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
     config = checkpoint.read_config(model)
     if config.get("model_type") == diffusion_gemma.MODEL_TYPE:
         raise EngineError("DiffusionGemma runs in transformers' own passes, which this bench does not know")
-    loaded, passes = public.ready(model, config, devices, choice.family)
-    backend = public.made(loaded, passes, choice.sampling)
+    loaded, passes = public.load_runner(model, config, devices, choice.family)
+    backend = public.make_backend(loaded, passes, choice.sampling)
     engine = Engine(backend, model)
     engine.fill(public.WARM_UP, threading.Event())
     best = copy_bandwidth(where), matrix_rate(where, dtype)
     costs = Costs(
         model=model,
         device=" and ".join(map(device_name, devices)),
-        room=str(loaded.room),
+        room=str(loaded.memory),
         peak_gb=None,
         copy_gb_s=best[0] / 1e9,
         matrix_tflop_s=best[1] / 1e12,
@@ -126,14 +126,14 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
     return costs
 
 
-def _counts(passes: Slots) -> list[int]:
+def _counts(passes: BatchRunner) -> list[int]:
     """Sequences at once: one, and twice as many up to all."""
     return [count for count in (1, 2, 4, 8) if count <= passes.slots]
 
 
-def _sizes(passes: Slots, loaded: checkpoint.Checkpoint) -> list[tuple[int, int]]:
+def _sizes(passes: BatchRunner, loaded: checkpoint.Checkpoint) -> list[tuple[int, int]]:
     """Sequences and rows of the passes that are timed: a canvas, and half a window with its canvas."""
-    rows = (bucket(public.CANVAS // 2), bucket(min(loaded.room.window, loaded.plan.shape.context) // 2))
+    rows = (bucket(public.CANVAS // 2), bucket(min(loaded.memory.window, loaded.plan.shape.context) // 2))
     return [(count, each) for count in _counts(passes) for each in rows]
 
 
@@ -202,13 +202,15 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _pass(
-    passes: Slots, loaded: checkpoint.Checkpoint, count: int, rows: int, best: tuple[float, float], runs: int
+    passes: BatchRunner, loaded: checkpoint.Checkpoint, count: int, rows: int, best: tuple[float, float], runs: int
 ) -> Pass:
     """A pass of `rows` rows, the last of which are the canvas, of so many sequences."""
     canvas = min(rows, public.CANVAS // 2)
-    question = ForwardInput([], [0] * canvas, [], [0])
+    model_input = ForwardInput([], [0] * canvas, [], [0])
     start = passes.capacity // 2
-    asked = [Asked(slot, [1] * rows, start, start + rows, start + rows - canvas, question) for slot in range(count)]
+    asked = [
+        SequencePass(slot, [1] * rows, start, start + rows, start + rows - canvas, model_input) for slot in range(count)
+    ]
     spent = seconds_of(lambda: passes.predict(asked), passes.device, runs)
     shape, model = loaded.plan.shape, loaded.model
     kept = 2 * shape.layers * shape.kv_heads * shape.head_dim * model.embed.weight.element_size()

@@ -66,8 +66,7 @@ class DiffusionGemma(Backend):
             from transformers import AutoTokenizer, DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
         except ImportError:
             raise EngineError("DiffusionGemma needs a newer transformers: pip install -U transformers") from None
-        if read.get("quantization_config") is not None:
-            raise EngineError(f"the weights of {name} are quantised; take the checkpoint that is not")
+        validation.unquantised(read, name)
         with _sentence(f"the config.json of {name} describes no DiffusionGemma model"):
             config: Any = DiffusionGemmaConfig.from_dict(dict(read))
             with torch.device("meta"):
@@ -102,14 +101,6 @@ class DiffusionGemma(Backend):
     def reach(self) -> int:
         """See Engine.reach."""
         return WINDOW * CHARACTERS
-
-    @property
-    def parallel(self) -> int:
-        """See Engine.parallel."""
-        return 1
-
-    def remember(self, megabytes: float) -> None:
-        """See Engine.remember. There is no memory between requests."""
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Nothing is told before the end."""

@@ -22,9 +22,7 @@ from engine.models.llama import BUILT, plan
 
 DREAM_MASK = 151666  # NVlabs/Fast-dLLM, dream/model/configuration_dream.py
 # DreamOn: BOS before, EOS after, <|expand|> 151667 (DreamLM/DreamOn, demo/quickstart.py and eval/evaluate.py)
-DREAMON_CONTEXT = (
-    2048  # `max_tokens` of its sampler, whatever its config.json says (DreamLM/DreamOn, eval/generator.py)
-)
+DREAMON_CONTEXT = 2048  # `max_tokens` of its sampler, whatever config.json says (DreamLM/DreamOn, eval/generator.py)
 FAST_DLLM_MASK = 151665  # FAST_DLLM_MASK_ID in NVlabs/Fast-dLLM, v2/generation_functions.py
 FAST_DLLM_BLOCK = 32
 

@@ -16,17 +16,12 @@ import numpy as np
 import tokenizers
 from gguf import GGUFReader, dequantize
 from numpy.typing import NDArray
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
-from engine.tokenizer import SPECIALS
+from engine.tokenizer import SPECIALS, cut_as_qwen2
 
 Floats = NDArray[np.float32]
 
-# as the authors wrote it; the last two alternatives leave a line's last blank to the word after it
-QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 LAYER = {
     "norm.weight": ("attn_norm.weight",),
     "qkv.weight": ("attn_q.weight", "attn_k.weight", "attn_v.weight"),
@@ -88,13 +83,10 @@ class Checkpoint:
         merges = [merge for merge in self.merges if {*merge, "".join(merge)} <= numbers.keys()]
         bpe = tokenizers.Tokenizer(models.BPE(vocab=numbers, merges=merges))
         if self.architecture == "qwen2":
-            bpe.normalizer = normalizers.NFC()
-            split = pre_tokenizers.Split(Regex(QWEN2), "isolated")
-            steps = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+            cut_as_qwen2(bpe)
         else:  # SmolLM2's GGUF does not tell that digits stand alone
             digits = pre_tokenizers.Digits(individual_digits=True)
-            steps = [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        bpe.pre_tokenizer = pre_tokenizers.Sequence(steps)
+            bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
         bpe.decoder = decoders.ByteLevel()
         return bpe
 

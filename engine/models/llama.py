@@ -18,14 +18,13 @@ from engine.models.family import (
     architectures,
     layered,
 )
-from engine.models.transformer import Shape, Yarn
+from engine.models.transformer import Shape
 
 DIFFULLAMA_MASK = 811  # HKUNLP/DiffuLLaMA, DiffuLLaMA-training/train.py; its inputs begin with BOS (inf_diffullama.py)
 STABLE_DIFFCODER_MASK = 5  # defaults of `generate_block` in the modeling file of ByteDance-Seed/Stable-DiffCoder
 STABLE_DIFFCODER_BLOCK = 4
 BUILT = {"hidden_act": ("silu",), "attention_bias": (False,), "mlp_bias": (False,), "use_sliding_window": (False,)}
 ROTARY = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-YARN = {"factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor"}
 
 
 def shape(config: Config, **options: Any) -> Shape:
@@ -56,22 +55,14 @@ def rotary(config: Config) -> dict[str, Any]:
     """
     scaling: dict[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    unknown = sorted(set(scaling) - ROTARY - {"linear": {"factor"}, "yarn": YARN}.get(kind, set()))
-    if kind not in ("default", "linear", "yarn") or unknown:
+    unknown = sorted(set(scaling) - ROTARY - ({"factor"} if kind == "linear" else set()))
+    if scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
+        unknown.append("partial_rotary_factor")
+    if kind not in ("default", "linear") or unknown:
         how = " with ".join([repr(kind), *unknown])
         raise EngineError(f"the checkpoint scales its rotary positions by {how}, which Inpaint does not know")
-    options: dict[str, Any] = {"rope_base": float(scaling.get("rope_theta") or config.get("rope_theta") or 10000.0)}
-    share = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    if share != 1.0:
-        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        options["rope_dim"] = int(size * share)
-    if kind == "linear":
-        options["rope_stretch"] = scaling["factor"]
-    elif kind == "yarn":
-        original = scaling.get("original_max_position_embeddings") or config["max_position_embeddings"]
-        rest = {key: scaling[key] for key in ("beta_fast", "beta_slow", "attention_factor") if scaling.get(key)}
-        options["yarn"] = Yarn(factor=scaling["factor"], original=original, **rest)
-    return options
+    base = float(scaling.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    return {"rope_base": base, "rope_stretch": scaling["factor"] if kind == "linear" else 1.0}
 
 
 def sources(shape: Shape) -> dict[str, Source]:
@@ -118,11 +109,6 @@ def _diffullama(config: Config) -> Plan:
     return plan(config, Infill(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
 
 
-def _untold(config: Config) -> bool:
-    """Its config.json is that of a model that is no diffusion model."""
-    return False
-
-
 FAMILIES = (
     Family(
         key="stable-diffcoder",
@@ -140,7 +126,7 @@ FAMILIES = (
         kinds=("llama",),
         read=_diffullama,
         built=BUILT,
-        certain=_untold,
+        certain=lambda config: False,
         published=("diffusionfamily/diffullama",),
     ),
 )

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.contract import EngineError
 from engine.models import a2d, causal, dit, dream, gpt2, llada, llama, sdar, validation
-from engine.models.family import Config, Family, Infill, Plan
+from engine.models.family import Config, Family, Plan
 
 FAMILIES: tuple[Family, ...] = tuple(
     family for module in (dream, a2d, sdar, llama, causal, llada, gpt2, dit) for family in module.FAMILIES
@@ -65,10 +65,11 @@ def plan(
     validation.options(config, name, family.built)
     try:
         made = family.read(config)
-        msgspec.convert(msgspec.to_builtins(made.infill), Infill)
+        for part in (made.infill, made.shape):
+            msgspec.convert(msgspec.to_builtins(part), type(part))  # of the types and within the bounds that these say
+        validation.shape(made.shape, in_blocks=not made.infill.suffix)
     except KeyError as missing:
         raise EngineError(f"the config.json of {name} lacks {missing}, which {family.name} needs") from None
     except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise EngineError(f"the config.json of {name} describes no {family.name} model ({error})") from None
-    validation.shape(made.shape, name, family.name, in_blocks=not made.infill.suffix)
     return family, made

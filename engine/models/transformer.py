@@ -1,7 +1,7 @@
 """One transformer for the public checkpoints. A family differs in options, not in code.
 
-* What a row may see is a mask made from positions (`visible`): everything, its own block and those before it, or a
-  causal context with a canvas that sees all of it. One token a block is the causal mask.
+* What a row may see is a mask made from positions (`visible`): everything, or its own block and those before it. One
+  token a block is the causal mask.
 * Keys and values live in one buffer, a place for each position. A pass writes those of its rows and reads all that
   are there, so no cache, a prefix cache and a dual cache (prefix and suffix) differ only in which rows are passed.
 * Where rows stand and how much counts are tensors, not numbers: a pass has the same shapes, and so the same kernels,
@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, NamedTuple
 
 import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from engine.models.trunk import rotate
 
 MOST = 1024  # layers, heads, numbers of a head: more than any model has, and few enough to be gone through
 LEAST_CONTEXT = 128  # positions: a canvas, and about as much around it
@@ -27,16 +28,6 @@ LARGEST = 2**24  # what is as large makes a matrix whose size can still be told
 Count = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class Yarn(msgspec.Struct, frozen=True):
-    """Rotary positions stretched beyond the trained length (YaRN, arXiv 2309.00071)."""
-
-    factor: Positive
-    original: Size  # tokens of context before stretching
-    beta_fast: Positive = 32.0
-    beta_slow: Positive = 1.0
-    attention_factor: Positive | None = None
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,9 +51,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     tied: bool = False
     learned_positions: bool = False  # rotary otherwise
     rope_base: Positive = 10000.0
-    rope_dim: Count | None = None  # the first dimensions of a head that are rotated; None: all
     rope_stretch: Positive = 1.0  # positions are divided by it ("linear" scaling)
-    yarn: Yarn | None = None
     block: int = 0  # tokens of a block of the block-causal mask; 0: every row sees everything
     ranks: Size = 1  # devices, each of which has a part of the heads and of the MLP, see models.tensor_parallel
 
@@ -72,18 +61,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"{self.layers} layers, and {MOST} are the most")
 
 
-def visible(
-    positions: Tensor,
-    total: Tensor,
-    capacity: int,
-    block: int,
-    canvas: int | None = None,
-    pad: Tensor | None = None,
-) -> Tensor:
+def visible(positions: Tensor, total: Tensor, capacity: int, block: int, pad: Tensor | None = None) -> Tensor:
     """Which of `capacity` keys each row sees, from its position (batch, rows): bool (batch, rows, capacity).
 
-    Of each sequence the first `total` (batch, 1) keys count. Rows at or after the position `canvas` see all of those
-    whatever the block. Blocks lie as if `pad` (batch, 1) positions stood before the first.
+    Of each sequence the first `total` (batch, 1) keys count. Blocks lie as if `pad` (batch, 1) positions stood before
+    the first.
     """
     keys = torch.arange(capacity, device=positions.device)
     counts = (keys < total)[:, None]
@@ -91,66 +73,19 @@ def visible(
         return counts.expand(-1, positions.shape[1], -1)
     shift = torch.zeros_like(total) if pad is None else pad
     seen = ((keys + shift) // block)[:, None] <= ((positions + shift) // block)[..., None]
-    if canvas is not None:
-        seen = seen | (positions >= canvas)[..., None]
     return seen & counts
 
 
-def rotary_frequencies(shape: Shape) -> tuple[Tensor, float]:
-    """Angles a position (rope_dim / 2,), and what cosines and sines are multiplied with."""
-    dim = shape.rope_dim or shape.head_dim
-    frequency = shape.rope_base ** -(torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-    yarn = shape.yarn
-    if yarn is None:
-        return frequency / shape.rope_stretch, 1.0
-
-    def turns_at(turns: float) -> float:  # the dimension that makes so many turns over the original context
-        return dim * math.log(yarn.original / (turns * 2 * math.pi)) / (2 * math.log(shape.rope_base))
-
-    low, high = max(math.floor(turns_at(yarn.beta_fast)), 0), min(math.ceil(turns_at(yarn.beta_slow)), dim - 1)
-    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)).clamp(0, 1)
-    scale = 0.1 * math.log(yarn.factor) + 1 if yarn.attention_factor is None else yarn.attention_factor
-    return frequency * (1 - ramp) + frequency / yarn.factor * ramp, scale
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (batch, heads, rows, d) with its first 2 · cos.shape[-1] dimensions turned; cos and sin (batch, 1, rows,
-    dims / 2).
-    """
-    half = cos.shape[-1]
-    a, b, rest = x.split((half, half, x.shape[-1] - 2 * half), dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), dim=-1)
-
-
-class RMSNorm(nn.Module):
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
-
-
-class LayerNorm(nn.Module):
-    def __init__(self, dim: int, eps: float, bias: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim))
-        self.bias = nn.Parameter(torch.empty(dim)) if bias else None
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-
-
 def norm(shape: Shape) -> nn.Module:
-    return LayerNorm(shape.dim, shape.eps, shape.norm_bias) if shape.layer_norm else RMSNorm(shape.dim, shape.eps)
+    if shape.layer_norm:
+        return nn.LayerNorm(shape.dim, shape.eps, bias=shape.norm_bias)
+    return nn.RMSNorm(shape.dim, shape.eps)
 
 
 class Around(NamedTuple):
     """What the blocks of a pass share."""
 
-    turns: tuple[Tensor, Tensor] | None  # cosines and sines, each (batch, 1, rows, rope_dim / 2)
+    turns: tuple[Tensor, Tensor] | None  # cosines and sines, each (batch, 1, rows, head_dim / 2)
     places: tuple[Tensor, Tensor]  # sequence (batch, 1) and position (batch, rows) of each row's keys and values
     bias: Tensor  # added to scores, (batch, 1, heads a key · rows, capacity)
 
@@ -165,7 +100,7 @@ class Block(nn.Module):
         self.qkv = nn.Linear(shape.dim, sum(fused), bias=shape.qkv_bias)
         self.out = nn.Linear(fused[0], shape.dim, bias=shape.out_bias)
         if shape.qk_norm:
-            self.q_norm, self.k_norm = RMSNorm(shape.head_dim, shape.eps), RMSNorm(shape.head_dim, shape.eps)
+            self.q_norm, self.k_norm = (nn.RMSNorm(shape.head_dim, shape.eps) for _ in "qk")
         self.mlp_norm = norm(shape)
         self.up = nn.Linear(shape.dim, shape.mlp * (1 + shape.gated), bias=shape.mlp_bias)
         self.down = nn.Linear(shape.mlp, shape.dim, bias=shape.mlp_bias)
@@ -217,8 +152,6 @@ class Transformer(nn.Module):
         self.head = nn.Linear(shape.dim, shape.vocab, bias=shape.head_bias)
         if shape.tied:
             self.head.weight = self.embed.weight
-        self._frequency: Tensor | None = None  # made at the first pass: weights come late, from a checkpoint
-        self._scale = 1.0
 
     def memory(self, capacity: int, batch: int = 1) -> Tensor:
         """Room for the keys and values of `capacity` positions:
@@ -251,9 +184,8 @@ class Transformer(nn.Module):
         return logits
 
     def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions (batch, rows), each (batch, 1, rows, rope_dim / 2)."""
-        if self._frequency is None:
-            frequency, self._scale = rotary_frequencies(self.shape)
-            self._frequency = frequency.to(positions.device)
-        angle, scale = positions[:, None, :, None] * self._frequency, self._scale
-        return (angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype)
+        """Cosines and sines of positions (batch, rows), each (batch, 1, rows, head_dim / 2)."""
+        half = self.shape.head_dim // 2
+        frequency = self.shape.rope_base ** (-torch.arange(half, dtype=torch.float32, device=positions.device) / half)
+        angle = positions[:, None, :, None] * (frequency / self.shape.rope_stretch)
+        return angle.cos().to(dtype), angle.sin().to(dtype)

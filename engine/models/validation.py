@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
 from engine.contract import EngineError
 from engine.models.transformer import Shape
 
 LARGEST_BLOCK = 256  # tokens
 FULL = "full_attention"
+
+
+def unquantised(config: Mapping[str, Any], name: str) -> None:
+    """Raises EngineError where config.json says that weights are stored in few bits."""
+    how = config.get("quantization_config") or config.get("compression_config")
+    if how is not None:
+        raise EngineError(
+            f"the weights of {name} are quantised: take the checkpoint that is not; where memory is short, Inpaint "
+            "makes int8 of it"
+        )
 
 
 def options(config: Mapping[str, Any], name: str, built: Mapping[str, tuple[object, ...]]) -> None:
@@ -29,21 +37,15 @@ def options(config: Mapping[str, Any], name: str, built: Mapping[str, tuple[obje
         raise EngineError(f"{name} has layer_types other than {FULL!r}, and Inpaint runs that only")
 
 
-def shape(found: Shape, name: str, family: str, in_blocks: bool) -> None:
-    """Raises EngineError where a size is none, or sizes do not fit together."""
-    try:
-        msgspec.convert(msgspec.to_builtins(found), Shape)
-    except msgspec.ValidationError as error:
-        raise _senseless(name, family, str(error)) from None
+def shape(found: Shape, in_blocks: bool) -> None:
+    """Raises ValueError where sizes do not fit together."""
     if found.heads % found.kv_heads:
-        raise _senseless(name, family, "heads must be a multiple of those of keys and values")
-    if not found.learned_positions and ((found.rope_dim or found.head_dim) % 2 or found.head_dim % 2):
-        raise _senseless(name, family, "heads that turn with the position have an even size")
-    if (found.rope_dim or 0) > found.head_dim:
-        raise _senseless(name, family, "more of a head is turned than it has")
+        raise ValueError("heads must be a multiple of those of keys and values")
+    if not found.learned_positions and found.head_dim % 2:
+        raise ValueError("heads that turn with the position have an even size")
     largest = min(LARGEST_BLOCK, found.context // 2)
     if in_blocks and not 1 <= found.block <= largest:
-        raise _senseless(name, family, f"blocks of {found.block} tokens; they have 1 to {largest}")
+        raise ValueError(f"blocks of {found.block} tokens; they have 1 to {largest}")
 
 
 def ids(tokens: Iterable[int], rows: int, name: str) -> None:
@@ -63,7 +65,3 @@ def mask(token: int, others: Iterable[int | None], name: str) -> None:
             f"{name} has the token {token} as its mask, and to end a text, expand or delete as well; "
             "its tokenizer and config.json do not belong together"
         )
-
-
-def _senseless(name: str, family: str, why: str) -> EngineError:
-    return EngineError(f"the config.json of {name} describes no {family} model ({why})")

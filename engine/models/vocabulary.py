@@ -18,17 +18,13 @@ from typing import Any
 
 import msgspec
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
 from engine.contract import EngineError, FillRequest
 from engine.decoding.runner import Gap
 from engine.models.family import Infill
-from engine.tokenizer import begins
+from engine.tokenizer import begins, cut_as_qwen2
 
-# what transformers' Qwen2 tokenizer cuts a text with before it merges bytes
-QWEN_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 BEFORE, AFTER = "before", "after"  # the sides of a gap
 SUFFIX_FIRST = ("<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>")  # Seed-Coder's
 # fill-in-the-middle tokens, and where the sides of the gap stand among them, as authors say; but Qwen2.5-Coder, which
@@ -240,9 +236,7 @@ def _from_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     if "gpt2" in str(config.get("tokenizer_class", "")).lower():
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     else:
-        split = pre_tokenizers.Split(tokenizers.Regex(QWEN_PATTERN), behavior="isolated")
-        bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        bpe.normalizer, bpe.pre_tokenizer = normalizers.NFC(), pre_tokenizers.Sequence([split, bytes_])
+        cut_as_qwen2(bpe)
     bpe.decoder = decoders.ByteLevel()
     for what in added.values():
         token = tokenizers.AddedToken(what["content"], special=what["special"], normalized=False)

@@ -55,6 +55,8 @@ class ServerInfo(msgspec.Struct, frozen=True):
 class Remote(Backend):
     """See engine.contract.Backend. `served` is None until the server has been asked what it is."""
 
+    parallel = PARALLEL
+
     def __init__(self, address: ServerAddress, client: Client) -> None:
         self._address, self._client = address, client
         self.served: ServerInfo | None = None
@@ -77,14 +79,6 @@ class Remote(Backend):
     def reach(self) -> int:
         """See Engine.reach."""
         return self.served.reach if self.served else REACH
-
-    @property
-    def parallel(self) -> int:
-        """See Engine.parallel."""
-        return PARALLEL
-
-    def remember(self, megabytes: float) -> None:
-        """See Engine.remember. The memories are the server's."""
 
     def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
         """See Engine.fill. Nothing is told before the end."""

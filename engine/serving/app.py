@@ -30,7 +30,7 @@ from engine.serving.llama_cpp import Infill
 from engine.serving.mistral import Fim
 from engine.serving.openai import Completions
 from engine.serving.scheduler import QueueFull
-from engine.serving.schema import Answer, Api, BadRequest, ForwardInput, Head, Json, error
+from engine.serving.schema import Answer, Api, BadRequest, CompletionRequest, Head, Json, error
 from engine.serving.service import Service
 from engine.serving.workers import WorkerDied
 
@@ -129,11 +129,11 @@ async def _completed(request: Request, service: Service, api: Api) -> Response:
     return _json(api.answer(head, asked, answers))
 
 
-async def _answers(service: Service, asked: list[ForwardInput], user: str, session: str) -> list[Answer]:
+async def _answers(service: Service, asked: list[CompletionRequest], user: str, session: str) -> list[Answer]:
     """In order. As many as there is room for are filled together; where one fails, the others are cancelled."""
-    room = asyncio.Semaphore(service.scheduler.room)
+    room = asyncio.Semaphore(service.scheduler.concurrency)
 
-    async def answer(question: ForwardInput) -> Answer:
+    async def answer(question: CompletionRequest) -> Answer:
         async with room:
             return await service.whole(question, user, session)
 
@@ -146,7 +146,7 @@ async def _answers(service: Service, asked: list[ForwardInput], user: str, sessi
 
 
 async def _events(
-    service: Service, api: Api, head: Head, asked: list[ForwardInput], user: str, session: str
+    service: Service, api: Api, head: Head, asked: list[CompletionRequest], user: str, session: str
 ) -> AsyncIterator[bytes]:
     last = []
     for index, question in enumerate(asked):
@@ -209,9 +209,9 @@ async def _translated(work: Awaitable[T]) -> T:
         raise Refused(500, str(failure), "server_error") from None
 
 
-def _questions(api: Api, body: bytes) -> list[ForwardInput]:
+def _questions(api: Api, body: bytes) -> list[CompletionRequest]:
     try:
-        return api.questions(body)
+        return api.requests(body)
     except BadRequest as wrong:
         raise Refused(400, str(wrong), "invalid_request_error", wrong.param) from None
     except msgspec.ValidationError as wrong:

@@ -34,7 +34,7 @@ class Ready(msgspec.Struct, tag=True):
     reach: int
 
 
-class Unable(msgspec.Struct, tag=True):
+class LoadFailed(msgspec.Struct, tag=True):
     """From a worker: the model cannot be loaded."""
 
     message: str
@@ -57,7 +57,7 @@ class Stopped(msgspec.Struct, tag=True):
     number: int
 
 
-class Broken(msgspec.Struct, tag=True):
+class Failed(msgspec.Struct, tag=True):
     """The fill failed; `error` says how, without text of the request. One that was `refused` asked for too much."""
 
     number: int
@@ -65,10 +65,10 @@ class Broken(msgspec.Struct, tag=True):
     refused: bool = False
 
 
-Order: TypeAlias = Start | Stop
-Report: TypeAlias = Ready | Unable | Progressed | Filled | Stopped | Broken
+Command: TypeAlias = Start | Stop
+Report: TypeAlias = Ready | LoadFailed | Progressed | Filled | Stopped | Failed
 
-orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
@@ -84,7 +84,7 @@ def unpacked(start: Start) -> FillRequest:
     return FillRequest(**{**fields, **own, "deadline_ms": start.deadline_ms})
 
 
-def frame(message: Order | Report) -> bytes:
+def frame(message: Command | Report) -> bytes:
     body = msgspec.msgpack.encode(message)
     return len(body).to_bytes(HEAD, "little") + body
 

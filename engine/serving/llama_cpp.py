@@ -12,7 +12,7 @@ import msgspec
 
 from engine.contract import Dial
 from engine.serving import schema
-from engine.serving.schema import Answer, Count, Extension, ForwardInput, Head, Json, Seed, Share, Stops
+from engine.serving.schema import Answer, Api, CompletionRequest, Count, Extension, Head, Json, Seed, Share, Stops
 
 UNLIMITED = 256  # tokens, where n_predict is -1
 RANDOM = -1  # as a seed
@@ -47,18 +47,18 @@ class Body(msgspec.Struct, kw_only=True):
     inpaint: Extension | None = None
 
 
-class Infill:
+class Infill(Api):
     done = b""
 
-    def questions(self, body: bytes) -> list[ForwardInput]:
+    def requests(self, body: bytes) -> list[CompletionRequest]:
         asked = msgspec.json.decode(body, type=Body)
         more = asked.inpaint or Extension()
         if asked.t_max_predict_ms > 0 and more.deadline_ms is None:
             more.deadline_ms = asked.t_max_predict_ms
         if not more.related:
-            more.related = [extra.text for extra in reversed(asked.input_extra)][:RELATED]
+            more.related = tuple(extra.text for extra in reversed(asked.input_extra))[:RELATED]
         return [
-            schema.question(
+            schema.completion_request(
                 more,
                 prefix=asked.input_prefix + asked.prompt,
                 suffix=asked.input_suffix,
@@ -73,16 +73,13 @@ class Infill:
             )
         ]
 
-    def answer(self, head: Head, asked: list[ForwardInput], answers: list[Answer]) -> Json:
+    def answer(self, head: Head, asked: list[CompletionRequest], answers: list[Answer]) -> Json:
         return _chosen(_whole(head, answers[0]), asked[0].fields)
 
-    def event(self, head: Head, asked: ForwardInput, answer: Answer, index: int) -> Json:
+    def event(self, head: Head, asked: CompletionRequest, answer: Answer, index: int) -> Json:
         if answer.finish:
             return _chosen(_whole(head, answer), asked.fields)
         return {"index": 0, "content": answer.text, "tokens": [], "stop": False, "id_slot": 0, **schema.ours(answer)}
-
-    def usage(self, head: Head, answers: list[Answer]) -> Json | None:
-        return None
 
 
 def _whole(head: Head, answer: Answer) -> Json:

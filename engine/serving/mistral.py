@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.serving import schema
-from engine.serving.schema import Answer, ForwardInput, Head, Json, Seed
+from engine.serving.schema import Answer, Api, CompletionRequest, Head, Json, Seed
 
 
 class Body(schema.Body, kw_only=True):
@@ -14,13 +14,11 @@ class Body(schema.Body, kw_only=True):
     random_seed: Seed = None
 
 
-class Fim:
-    done = b"data: [DONE]\n\n"
-
-    def questions(self, body: bytes) -> list[ForwardInput]:
+class Fim(Api):
+    def requests(self, body: bytes) -> list[CompletionRequest]:
         asked = msgspec.json.decode(body, type=Body)
         return [
-            schema.question(
+            schema.completion_request(
                 asked.inpaint,
                 prefix=asked.prompt,
                 suffix=asked.suffix or "",
@@ -31,18 +29,15 @@ class Fim:
             )
         ]
 
-    def answer(self, head: Head, asked: list[ForwardInput], answers: list[Answer]) -> Json:
+    def answer(self, head: Head, asked: list[CompletionRequest], answers: list[Answer]) -> Json:
         [answer] = answers
         choice = _choice(answer) | {"message": {"role": "assistant", "content": answer.text, "tool_calls": None}}
         return {**_head(head, "chat.completion"), "choices": [choice], "usage": schema.usage(answers)}
 
-    def event(self, head: Head, asked: ForwardInput, answer: Answer, index: int) -> Json:
+    def event(self, head: Head, asked: CompletionRequest, answer: Answer, index: int) -> Json:
         choice = _choice(answer) | {"delta": {"role": "assistant", "content": answer.text}}
         last = {"usage": schema.usage([answer])} if answer.finish else {}
         return {**_head(head, "chat.completion.chunk"), "choices": [choice], **last}
-
-    def usage(self, head: Head, answers: list[Answer]) -> Json | None:
-        return None  # with the last event
 
 
 def _head(head: Head, kind: str) -> Json:

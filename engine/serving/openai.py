@@ -10,7 +10,7 @@ import msgspec
 
 from engine.contract import Sampling
 from engine.serving import schema
-from engine.serving.schema import Answer, BadRequest, ForwardInput, Head, Json, Seed
+from engine.serving.schema import Answer, Api, BadRequest, CompletionRequest, Head, Json, Seed
 
 MOST_CHOICES = 16
 
@@ -28,10 +28,8 @@ class Body(schema.Body, kw_only=True):
     stream_options: StreamOptions | None = None
 
 
-class Completions:
-    done = b"data: [DONE]\n\n"
-
-    def questions(self, body: bytes) -> list[ForwardInput]:
+class Completions(Api):
+    def requests(self, body: bytes) -> list[CompletionRequest]:
         asked = msgspec.json.decode(body, type=Body)
         if asked.echo:
             raise BadRequest("the prompt is not echoed; leave echo out", "echo")
@@ -41,7 +39,7 @@ class Completions:
             raise BadRequest(f"at most {MOST_CHOICES} choices: fewer prompts, or a smaller n", "n")
         drawn = schema.sampling(asked.inpaint, asked.temperature, asked.top_p, asked.seed)
         return [
-            schema.question(
+            schema.completion_request(
                 asked.inpaint,
                 sampling=_numbered(drawn, index),
                 prefix=prompt,
@@ -55,11 +53,11 @@ class Completions:
             for index, prompt in enumerate(prompt for prompt in prompts for _ in range(count))
         ]
 
-    def answer(self, head: Head, asked: list[ForwardInput], answers: list[Answer]) -> Json:
+    def answer(self, head: Head, asked: list[CompletionRequest], answers: list[Answer]) -> Json:
         choices = [_choice(*pair, index) for index, pair in enumerate(zip(asked, answers, strict=True))]
         return {**_head(head), "choices": choices, "usage": schema.usage(answers)}
 
-    def event(self, head: Head, asked: ForwardInput, answer: Answer, index: int) -> Json:
+    def event(self, head: Head, asked: CompletionRequest, answer: Answer, index: int) -> Json:
         return {**_head(head), "choices": [_choice(asked, answer, index)]}
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
@@ -75,7 +73,7 @@ def _head(head: Head) -> Json:
     return {"id": f"cmpl-{head.id}", "object": "text_completion", "created": head.created, "model": head.model}
 
 
-def _choice(asked: ForwardInput, answer: Answer, index: int) -> Json:
+def _choice(asked: CompletionRequest, answer: Answer, index: int) -> Json:
     logprobs = None if asked.logprobs is None else _logprobs(answer, asked.logprobs)
     reason = schema.finished(answer)
     return {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": reason, **schema.ours(answer)}

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.contract import FillRequest, Progress
 from engine.serving.ipc import Filled
-from engine.serving.workers import Job, Process, WorkerDied
+from engine.serving.workers import Job, WorkerDied, WorkerProcess
 
 PATIENCE = 0.02  # seconds that a request waits for its session's worker while another is free
 SESSIONS = 10_000  # whose worker is remembered
@@ -32,7 +32,7 @@ class DeadlineExceeded(Exception):
     """The deadline passed before it was the request's turn."""
 
 
-class Waiting(msgspec.Struct, eq=False):
+class QueuedRequest(msgspec.Struct, eq=False):
     user: str
     session: str
     job: Job
@@ -42,11 +42,13 @@ class Waiting(msgspec.Struct, eq=False):
 class Scheduler:
     """Over worker processes, of which any may be away."""
 
-    def __init__(self, processes: list[Process], most: int) -> None:
+    def __init__(self, processes: list[WorkerProcess], most: int) -> None:
         self.processes, self._most = processes, most
-        self._queues: OrderedDict[str, deque[Waiting]] = OrderedDict()  # by user, the one served longest ago first
-        self._homes: OrderedDict[str, Process] = OrderedDict()  # of sessions, the least recent first
-        self._sessions: Counter[Process] = Counter()  # that are at home there
+        self._queues: OrderedDict[str, deque[QueuedRequest]] = (
+            OrderedDict()
+        )  # by user, the one served longest ago first
+        self._homes: OrderedDict[str, WorkerProcess] = OrderedDict()  # of sessions, the least recent first
+        self._sessions: Counter[WorkerProcess] = Counter()  # that are at home there
 
     @property
     def waiting(self) -> int:
@@ -57,7 +59,7 @@ class Scheduler:
         return sum(process.running for process in self.processes)
 
     @property
-    def room(self) -> int:
+    def concurrency(self) -> int:
         """How many fills one who asks for several does well to ask for at once: no more than run at the same time, and
         not so many that they alone fill the queue.
         """
@@ -86,14 +88,14 @@ class Scheduler:
         if self.waiting >= self._most:
             self._make_room(user)
         loop = asyncio.get_running_loop()
-        waiting = Waiting(user, session, job, loop.time())
+        waiting = QueuedRequest(user, session, job, loop.time())
         self._queues.setdefault(user, deque()).append(waiting)
-        timers = [loop.call_later(PATIENCE, self.deal)]
+        timers = [loop.call_later(PATIENCE, self.dispatch)]
         if job.request.deadline_ms is not None:
             job.deadline = started + job.request.deadline_ms / 1000
             timers.append(loop.call_later(job.deadline - time.perf_counter(), self._expire, waiting))
         job.answer.add_done_callback(partial(self._leave, waiting))
-        self.deal()
+        self.dispatch()
         try:
             return await job.answer
         finally:
@@ -102,21 +104,21 @@ class Scheduler:
 
     def _make_room(self, user: str) -> None:
         """Refuse the last request of who has more than this user would have. Raises QueueFull where nobody has."""
-        longest = max(self._queues.values(), key=len, default=deque[Waiting]())
+        longest = max(self._queues.values(), key=len, default=deque[QueuedRequest]())
         if len(longest) < len(self._queues.get(user, ())) + 2:
             raise QueueFull
         self._refuse(longest[-1], QueueFull())
 
-    def _expire(self, waiting: Waiting) -> None:
+    def _expire(self, waiting: QueuedRequest) -> None:
         if waiting in self._queues.get(waiting.user, ()):
             self._refuse(waiting, DeadlineExceeded())
 
-    def _refuse(self, waiting: Waiting, why: Exception) -> None:
+    def _refuse(self, waiting: QueuedRequest, why: Exception) -> None:
         self._leave(waiting)
         if not waiting.job.answer.done():
             waiting.job.answer.set_exception(why)
 
-    def _leave(self, waiting: Waiting, answer: asyncio.Future[Filled] | None = None) -> None:
+    def _leave(self, waiting: QueuedRequest, answer: asyncio.Future[Filled] | None = None) -> None:
         """Out of the queue, where it is still in it."""
         queue = self._queues.get(waiting.user)
         if queue is not None and waiting in queue:
@@ -124,7 +126,7 @@ class Scheduler:
             if not queue:
                 del self._queues[waiting.user]
 
-    def deal(self) -> None:
+    def dispatch(self) -> None:
         """Give turns while there is room; called whenever there may be more of it."""
         for process in sorted(self.processes, key=self._sessions.__getitem__):
             process.end_lost()
@@ -135,7 +137,7 @@ class Scheduler:
                 self._remember(waiting.session, process)
                 process.start(waiting.job)
 
-    def _next(self, process: Process) -> Waiting | None:
+    def _next(self, process: WorkerProcess) -> QueuedRequest | None:
         """Who has waited for longest of those that may go to that worker."""
         now = asyncio.get_running_loop().time()
         for queue in self._queues.values():
@@ -144,7 +146,7 @@ class Scheduler:
                 return queue[0]
         return None
 
-    def _remember(self, session: str, process: Process) -> None:
+    def _remember(self, session: str, process: WorkerProcess) -> None:
         if session in self._homes:
             self._sessions[self._homes.pop(session)] -= 1
         self._homes[session] = process

@@ -18,7 +18,7 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
 Stop: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 Stops: TypeAlias = Stop | Annotated[list[Stop], msgspec.Meta(max_length=16)] | None
-Fills: TypeAlias = Annotated[list[Annotated[str, msgspec.Meta(max_length=20_000)]], msgspec.Meta(max_length=16)]
+Fills: TypeAlias = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=20_000)], ...], msgspec.Meta(max_length=16)]
 Milliseconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=600_000)]
 Temperature: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=2)] | None
 Seed: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
@@ -44,13 +44,16 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     deadline_ms: Milliseconds | None = None
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     min_confidence: Share = 0.0
-    related: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    related: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
     drafts: bool = True
     copies: bool = True
     trust: Share = 1.0
-    others: Fills = []
+    others: Fills = ()
     sampling: Sampling = Sampling()  # before what the API's own fields say
     canvas: bool = False
+
+
+SAME = set(Extension.__struct_fields__) & set(FillRequest.__struct_fields__)
 
 
 class Body(msgspec.Struct, kw_only=True):
@@ -65,7 +68,7 @@ class Body(msgspec.Struct, kw_only=True):
     inpaint: Extension | None = None
 
 
-class ForwardInput(msgspec.Struct, frozen=True, kw_only=True):
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A gap, and how its fill is to be answered. Lines that are indented less than `indent` end it."""
 
     request: FillRequest
@@ -114,23 +117,24 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Api(Protocol):
-    """How one API writes and reads."""
+    """How one API writes and reads. `done` comes after a stream's last event."""
 
-    def questions(self, body: bytes) -> list[ForwardInput]:
+    done: bytes = b"data: [DONE]\n\n"
+
+    def requests(self, body: bytes) -> list[CompletionRequest]:
         """One for each choice, in order. Raises BadRequest, msgspec.ValidationError and msgspec.DecodeError."""
 
-    def answer(self, head: Head, asked: list[ForwardInput], answers: list[Answer]) -> Json: ...
+    def answer(self, head: Head, asked: list[CompletionRequest], answers: list[Answer]) -> Json: ...
 
-    def event(self, head: Head, asked: ForwardInput, answer: Answer, index: int) -> Json:
+    def event(self, head: Head, asked: CompletionRequest, answer: Answer, index: int) -> Json:
         """One of a stream."""
 
     def usage(self, head: Head, answers: list[Answer]) -> Json | None:
         """The event after the last of a stream, where there is one."""
+        return None
 
-    done: bytes  # after a stream's last event
 
-
-def question(
+def completion_request(
     extension: Extension | None,
     *,
     prefix: str,
@@ -139,26 +143,15 @@ def question(
     stops: Stops,
     sampling: Sampling,
     **others: Any,
-) -> ForwardInput:
+) -> CompletionRequest:
     more = extension or Extension()
     kept = tuple(filter(None, (stops,) if isinstance(stops, str) else stops or ()))
-    request = FillRequest(
-        prefix=prefix,
-        suffix=suffix,
-        path=more.path,
-        max_lines=1 if "\n" in kept else more.max_lines,
-        max_tokens=min(max(1, max_tokens), MOST_TOKENS),
-        deadline_ms=more.deadline_ms,
-        steps=more.steps,
-        related=tuple(more.related),
-        min_confidence=more.min_confidence,
-        drafts=more.drafts,
-        copies=more.copies,
-        trust=more.trust,
-        sampling=sampling,
-        others=tuple(more.others),
-    )
-    return ForwardInput(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
+    fields = {name: getattr(more, name) for name in SAME} | {"sampling": sampling}
+    if "\n" in kept:
+        fields["max_lines"] = 1
+    most = min(max(1, max_tokens), MOST_TOKENS)
+    request = FillRequest(prefix=prefix, suffix=suffix, max_tokens=most, **fields)
+    return CompletionRequest(request=request, stops=kept, silent=max_tokens == 0, canvas=more.canvas, **others)
 
 
 def sampling(extension: Extension | None, temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:

@@ -16,9 +16,9 @@ from engine.contract import EngineError, Fill, Progress, TokenSpan
 from engine.serving.ipc import Filled
 from engine.serving.metrics import Metrics
 from engine.serving.scheduler import DeadlineExceeded, Scheduler
-from engine.serving.schema import Answer, Finish, ForwardInput, Token
+from engine.serving.schema import Answer, CompletionRequest, Finish, Token
 from engine.serving.stop_strings import cut
-from engine.serving.workers import Process
+from engine.serving.workers import WorkerProcess
 
 
 class Service:
@@ -30,7 +30,7 @@ class Service:
     def __init__(self, model: str, command: Sequence[str], workers: int, queue: int, must_load: bool = False) -> None:
         self.model, self._must_load = shown(model), must_load
         self.name = secrets.token_hex(4)  # among others of one address
-        self.scheduler = Scheduler([Process(command) for _ in range(workers)], queue)
+        self.scheduler = Scheduler([WorkerProcess(command) for _ in range(workers)], queue)
         self.metrics = Metrics(self.scheduler)
         self.settled = asyncio.Event()  # a worker is ready, or says that the model cannot be loaded
 
@@ -51,7 +51,7 @@ class Service:
     def _changed(self) -> None:
         if self.ready or self.failure:
             self.settled.set()
-        self.scheduler.deal()
+        self.scheduler.dispatch()
 
     @property
     def ready(self) -> bool:
@@ -68,39 +68,39 @@ class Service:
         failures = [process.failure for process in self.scheduler.processes]
         return None if self.ready else next(filter(None, failures), None)
 
-    async def whole(self, asked: ForwardInput, user: str, session: str) -> Answer:
+    async def whole(self, asked: CompletionRequest, user: str, session: str) -> Answer:
         """The answer at once. Raises as Scheduler.fill does."""
         parts = [part async for part in self.parts(asked, user, session)]
         text, made = "".join(part.text for part in parts), tuple(token for part in parts for token in part.made)
         return msgspec.structs.replace(parts[-1], text=text, made=made)
 
-    async def parts(self, asked: ForwardInput, user: str, session: str) -> AsyncIterator[Answer]:
+    async def parts(self, asked: CompletionRequest, user: str, session: str) -> AsyncIterator[Answer]:
         """The answer as it comes; the last one has `finish`. Raises as Scheduler.fill does."""
         news: asyncio.Queue[Progress | None] = asyncio.Queue()
         watched = asked.stream or asked.stops or asked.indent  # may end before the fill does
         watch = news.put_nowait if watched else None
         filling = asyncio.create_task(self.scheduler.fill(user, session, asked.request, watch))
         filling.add_done_callback(lambda _: news.put_nowait(None))
-        speech = Speech(asked)
+        answering = AnswerStream(asked)
         try:
             while (progress := await news.get()) is not None:
-                part = speech.said(progress)
+                part = answering.progressed(progress)
                 if part.finish or part.text or part.canvas is not None:
                     yield part
                 if part.finish:
                     return
-            yield await self._last(speech, filling)
+            yield await self._last(answering, filling)
         finally:
             filling.cancel()
 
-    async def _last(self, speech: Speech, filling: asyncio.Task[tuple[Filled, float]]) -> Answer:
+    async def _last(self, answering: AnswerStream, filling: asyncio.Task[tuple[Filled, float]]) -> Answer:
         try:
             filled, queued = await filling
         except DeadlineExceeded:
             self.metrics.late.inc()
             return Answer(text="", finish="limit")
         self.metrics.filled(filled, queued)
-        return msgspec.structs.replace(speech.ended(filled.fill), queued_ms=queued * 1000)
+        return msgspec.structs.replace(answering.ended(filled.fill), queued_ms=queued * 1000)
 
 
 def shown(model: str) -> str:
@@ -111,14 +111,14 @@ def shown(model: str) -> str:
     return folder.resolve().name if folder.is_dir() else model
 
 
-class Speech:
+class AnswerStream:
     """What was said of a fill so far."""
 
-    def __init__(self, asked: ForwardInput) -> None:
+    def __init__(self, asked: CompletionRequest) -> None:
         self._asked = asked
         self._text, self._spoken = "", 0  # tokens
 
-    def said(self, progress: Progress) -> Answer:
+    def progressed(self, progress: Progress) -> Answer:
         """What a pass adds. Nothing is taken back: where a worker died, the next one comes to the same text."""
         made = cut(progress.text, self._asked, final=False)
         text, tokens = self._new(made.text, progress.pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.serving.schema import ForwardInput
+from engine.serving.schema import CompletionRequest
 
 
 class Cut(NamedTuple):
@@ -15,7 +15,7 @@ class Cut(NamedTuple):
     stop: str = ""
 
 
-def cut(text: str, asked: ForwardInput, final: bool) -> Cut:
+def cut(text: str, asked: CompletionRequest, final: bool) -> Cut:
     """Of a text that grows until it is final."""
     if asked.silent:
         return Cut("", ended=final)

@@ -26,7 +26,7 @@ MEMORY = 256  # MB, of the KV memories: 8 texts of small's
 class Worker:
     def __init__(self, engine: Backend, target: BinaryIO) -> None:
         self._engine, self._target = engine, target
-        self._door = threading.Lock()
+        self._target_lock = threading.Lock()
         self._cancels: dict[int, threading.Event] = {}
         self._running = 0
         self._threads = ThreadPoolExecutor(engine.parallel)
@@ -35,37 +35,37 @@ class Worker:
         """Work until the source ends."""
         self._tell(ipc.Ready(self._engine.parallel, self._engine.reach))
         while (body := ipc.read(source)) is not None:
-            order = ipc.orders.decode(body)
-            if isinstance(order, ipc.Start):
-                self._cancels[order.number] = threading.Event()
-                self._threads.submit(self._fill, order)
-            elif order.number in self._cancels:
-                self._cancels[order.number].set()
+            command = ipc.commands.decode(body)
+            if isinstance(command, ipc.Start):
+                self._cancels[command.number] = threading.Event()
+                self._threads.submit(self._fill, command)
+            elif command.number in self._cancels:
+                self._cancels[command.number].set()
 
-    def _fill(self, order: ipc.Start) -> None:
-        cancel = self._cancels[order.number]
-        watch = partial(self._progressed, order.number) if order.watched else None
+    def _fill(self, command: ipc.Start) -> None:
+        cancel = self._cancels[command.number]
+        watch = partial(self._progressed, command.number) if command.watched else None
         self._running += 1
         beside = self._running
         report: ipc.Report
         try:
-            report = ipc.Filled(order.number, self._engine.fill(ipc.unpacked(order), cancel, watch), beside)
+            report = ipc.Filled(command.number, self._engine.fill(ipc.unpacked(command), cancel, watch), beside)
         except Cancelled:
-            report = ipc.Stopped(order.number)
+            report = ipc.Stopped(command.number)
         except EngineError as error:
-            report = ipc.Broken(order.number, str(error), isinstance(error, Refusal))
+            report = ipc.Failed(command.number, str(error), isinstance(error, Refusal))
         except Exception as error:
             traceback.print_tb(error.__traceback__)  # without the message, which may have text of the request in it
-            report = ipc.Broken(order.number, f"the engine failed ({type(error).__name__}); its log says more")
+            report = ipc.Failed(command.number, f"the engine failed ({type(error).__name__}); its log says more")
         self._running -= 1
-        del self._cancels[order.number]
+        del self._cancels[command.number]
         self._tell(report)
 
     def _progressed(self, number: int, progress: Progress) -> None:
         self._tell(ipc.Progressed(number, progress))
 
     def _tell(self, report: ipc.Report) -> None:
-        with self._door:
+        with self._target_lock:
             self._target.write(ipc.frame(report))
             self._target.flush()
 
@@ -79,7 +79,7 @@ def main(load: Callable[[], Backend]) -> None:
     try:
         engine = load()
     except EngineError as error:
-        target.write(ipc.frame(ipc.Unable(str(error))))
+        target.write(ipc.frame(ipc.LoadFailed(str(error))))
         target.flush()
         return
     Worker(engine, target).obey(source)

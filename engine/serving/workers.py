@@ -55,7 +55,7 @@ class Job:
         return time.perf_counter() - min(self.left, self.deadline, self.started + LONGEST_FILL)
 
 
-class Process:
+class WorkerProcess:
     """One worker process, for ever: `run` starts it and starts it again. `parallel` is 0 while it is not ready."""
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -113,7 +113,7 @@ class Process:
     def _take(self, report: ipc.Report) -> None:
         if isinstance(report, ipc.Ready):
             self.parallel, self.reach, self.failure = report.parallel, report.reach, None
-        elif isinstance(report, ipc.Unable):
+        elif isinstance(report, ipc.LoadFailed):
             self.failure = report.message
         elif isinstance(report, ipc.Progressed):
             watch = self._jobs[report.number].watch
@@ -127,7 +127,7 @@ class Process:
             return  # cancelled
         if isinstance(report, ipc.Filled):
             answer.set_result(report)
-        elif isinstance(report, ipc.Broken):
+        elif isinstance(report, ipc.Failed):
             answer.set_exception((Refusal if report.refused else EngineError)(report.error))
         else:
             answer.set_exception(Cancelled())
@@ -152,9 +152,9 @@ class Process:
             job.left = time.perf_counter()
             self._send(ipc.Stop(number))
 
-    def _send(self, order: ipc.Order) -> None:
+    def _send(self, command: ipc.Command) -> None:
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(ipc.frame(order))
+            self._process.stdin.write(ipc.frame(command))
 
 
 def command(choice: Choice) -> Sequence[str]:

@@ -110,9 +110,9 @@ def _followed(
         return
     passes.reuse_prefix(asked.context)
     first = tokenizer.first(asked.blank)
-    forced = None if first is None else (0, first)
+    allowed = None if first is None else (0, first)
     [predictions] = passes.predict(
-        [ForwardInput([*asked.context, *asked.uncached_tail], [*tokens, MASK], forced=forced, read=len(tokens))]
+        [ForwardInput([*asked.context, *asked.uncached_tail], [*tokens, MASK], allowed=allowed, read=len(tokens))]
     )
     for row, copy in copies:
         right = copy.token == tokens[row]

@@ -105,23 +105,23 @@ def test_reading_ahead_changes_no_text(tiny: Embedded, folder: Path) -> None:
 
 def test_what_is_unread_and_what_passes_cost_decide_whether_there_is_time(tiny: Embedded) -> None:
     paced(tiny, 0.001)
-    assert not tiny.in_time(asked(50.0))
+    assert not tiny.meets_deadline(asked(50.0))
     tiny.read(ASKED, threading.Event())
     paced(tiny, 0.001)
-    assert tiny.in_time(asked(50.0))
+    assert tiny.meets_deadline(asked(50.0))
     paced(tiny, 0.1)
-    assert not tiny.in_time(asked(50.0))
+    assert not tiny.meets_deadline(asked(50.0))
 
 
 def test_loading_measures_what_passes_of_few_rows_cost(tiny: Embedded) -> None:
     """An estimate that nothing was measured for would keep a model from ever answering."""
     assert {rows.bit_length() for rows in (1, 2, ROWS)} <= tiny._model.pace._passes.keys()
-    assert tiny.in_time(asked(1000 * (LINE + 1) * tiny._model.pace.seconds(tiny._model.shape.context)))
+    assert tiny.meets_deadline(asked(1000 * (LINE + 1) * tiny._model.pace.seconds(tiny._model.shape.context)))
 
 
 def test_a_cancelled_reading_goes_on_where_it_was(tiny: Embedded) -> None:
     paced(tiny, 1.0)  # so slow that few tokens are read at once
-    model, context = tiny._model, tiny._prompt(ASKED).context
+    model, context = tiny._model, tiny._seen(ASKED)[1].context
     known = len(context) - model.num_uncached(context)
     with pytest.raises(Cancelled):
         tiny.read(ASKED, Stops(2))

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from engine.backends.kv_cache import Rows
+from engine.backends.kv_cache import LogitPredictions
 from engine.contract import FillRequest
 from engine.decoding.limits import DecodedTokens, Limits, goes_round
 from engine.embedded import WEIGHTS
@@ -38,7 +38,7 @@ def test_circles_are_seen(tokens: list[int], round_: bool) -> None:
 
 def test_the_likeliest_of_model_and_copier() -> None:
     logits = np.log(np.array([[0.1, 0.6, 0.3]], np.float32)) + 5
-    rows = Rows([1], [0.6], logits)
+    rows = LogitPredictions([1], [0.6], logits)
     weak, strong = Evidence(4, 0.1, False, False, True, False), Evidence(60, 1.0, True, True, False, False)
     assert mixed(rows, 0, None) == (1, 0.6)
     assert mixed(rows, 0, Copy(1, weak, SMALL)) == (1, share(weak, 0.6, 0.6, SMALL))

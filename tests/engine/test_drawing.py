@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine import Engine, EngineError, FillRequest
-from engine.backends.kv_cache import Rows
+from engine.backends.kv_cache import LogitPredictions
 from engine.contract import Sampling
 from engine.decoding.draft_verify import decode
 from engine.decoding.limits import Limits
@@ -31,9 +31,9 @@ DRAWS = 4000
 LIKELY = 11.0  # more in the logit of a token, four times as likely then as all others of a vocabulary
 
 
-def rows(chances: NDArray[np.float64] = CHANCES) -> Rows:
+def rows(chances: NDArray[np.float64] = CHANCES) -> LogitPredictions:
     token = int(chances.argmax())
-    return Rows([token], [float(chances[token])], np.log(chances[None].astype(np.float32)) + 3)
+    return LogitPredictions([token], [float(chances[token])], np.log(chances[None].astype(np.float32)) + 3)
 
 
 def shares(draw: TokenSampler, copy: Copy | None = None) -> list[float]:
@@ -92,14 +92,14 @@ class Scripted:
     def __init__(self) -> None:
         self.passes = 0
 
-    def predict(self, questions: list[ForwardInput]) -> Sequence[Rows]:
+    def predict(self, questions: list[ForwardInput]) -> Sequence[LogitPredictions]:
         [question] = questions
         self.passes += 1
         assert question.read is not None
         texts = [[*question.before, *question.canvas[:count]][-2:] for count in range(question.read + 1)]
         logits = np.array([self.logits(*text) for text in texts])
         tokens = [int(token) for token in logits.argmax(1)]
-        return [Rows(tokens, [0.5] * len(tokens), logits, question.canvas)]
+        return [LogitPredictions(tokens, [0.5] * len(tokens), logits)]
 
     def logits(self, second: int, last: int) -> NDArray[np.float32]:
         logits = np.random.default_rng((second, last)).normal(size=TOKENIZER.vocab).astype(np.float32)

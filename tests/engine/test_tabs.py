@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import Engine, Fill, FillRequest, Progress
-from engine.contract import Edit, TokenSpan
+from engine import Engine, Fill, FillRequest
+from engine.contract import Edit, Progress, TokenSpan
 from engine.embedded import Embedded
 from engine.retrieval.index import Index
-from engine.tabs import Seen, Untabbed, with_tabs, without_tabs
+from engine.tabs import DetabbedRequest, Untabbed, with_tabs, without_tabs
 
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
 PLACES = [found.end() for found in re.finditer(r":\n(?: {4})+|= |\n {4}", TEXT)][::3]
@@ -64,11 +64,11 @@ def test_fills_are_the_same_but_for_tabs(engines: list[Engine], place: int) -> N
     ],
 )
 def test_most_lines_decide(prefix: str, suffix: str, path: str, tabs: bool) -> None:
-    assert Seen.of(FillRequest(prefix=prefix, suffix=suffix, path=path)).tabs is tabs
+    assert DetabbedRequest.of(FillRequest(prefix=prefix, suffix=suffix, path=path)).tabs is tabs
 
 
 def test_tokens_end_where_their_text_does() -> None:
-    seen = Seen.of(FillRequest(prefix="def f():\n\tif x:\n\t\t"))
+    seen = DetabbedRequest.of(FillRequest(prefix="def f():\n\tif x:\n\t\t"))
     assert seen.request.prefix == "def f():\n    if x:\n        "
     text = "return y\n        z = 1\n    w"
     fill = Fill(
@@ -87,7 +87,7 @@ def test_edits_and_other_fills_are_seen_with_blanks() -> None:
     request = FillRequest(
         prefix="def f():\n\tx\n\t", edits=(Edit("", "\tmade(1)", ""), Edit("\tx = ", "1", "")), others=("a\n\tb",)
     )
-    seen = Seen.of(request).request
+    seen = DetabbedRequest.of(request).request
     assert seen.edits == (Edit("", "    made(1)", ""), Edit("    x = ", "1", ""))
     assert seen.others == ("a\n    b",)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.backends import sampling
 from engine.contract import Sampling
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 
 VOCAB, MASK, EOS, EXPAND = 24, 20, 21, 22
 PLACES = 64
@@ -56,10 +56,10 @@ class Table:
     def __init__(self, found: dict[str, Tensor], case: Case) -> None:
         self._tables, self._case = found, case
 
-    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+    def predict(self, questions: list[ForwardInput]) -> list[CanvasPredictions]:
         return [self._predict(question) for question in questions]
 
-    def _predict(self, question: ForwardInput) -> Summary:
+    def _predict(self, question: ForwardInput) -> CanvasPredictions:
         said = self._rows(question)
         scale = self._case.sampling.cfg_scale
         if scale:

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine import public
+from engine.backends.batch_runner import BatchRunner
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Slots
 from engine.contract import FillRequest, Refusal, Sampling
 from engine.decoding import draft_verify
 from engine.decoding.limits import DecodedTokens, Limits
@@ -70,10 +70,10 @@ def test_it_writes_what_transformers_writes_with_and_without_drafts(family: str,
         suppress_tokens=(never := [vocabulary.mask, *vocabulary.ends]),
     )
     expected = theirs[0, len(gap.before) :].tolist()
-    model = Sequence(Slots(read.model, True, capacity=512))
+    model = Sequence(BatchRunner(read.model, True, capacity=512))
     wrong = [token + (at % 3 == 2) for at, token in enumerate(expected)]
     for drafts, most in ([], GAP.max_tokens), (expected, 4), (wrong, 8), ([5] * 20, GAP.max_tokens):
-        limits = Limits(GAP, public.Middle(vocabulary, gap), threading.Event())
+        limits = Limits(GAP, public.GapTokenizer(vocabulary, gap), threading.Event())
         model.begin()
         copier = Drafts(drafts)
         made = draft_verify.decode(model, gap, vocabulary.mask, limits, copier, suppressed=never)  # type: ignore[arg-type]

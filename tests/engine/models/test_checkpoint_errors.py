@@ -111,8 +111,10 @@ def test_a_config_that_lacks_something(sdar: Path) -> None:
 def test_positions_scaled_in_an_unknown_way(sdar: Path) -> None:
     change_config(sdar, rope_parameters={"rope_type": "longrope"})
     assert "'longrope'" in said(sdar)
-    change_config(sdar, rope_parameters={**tiny.YARN, "mscale": 2.0})
-    assert "'yarn' with mscale" in said(sdar)
+    change_config(sdar, rope_parameters={**tiny.LINEAR, "mscale": 2.0})
+    assert "'linear' with mscale" in said(sdar)
+    change_config(sdar, rope_parameters={"partial_rotary_factor": 0.5})
+    assert "'default' with partial_rotary_factor" in said(sdar)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_the_least_context_is_enough_to_fill(family: str, change: dict[str, obje
     change_config(folder, **change)
     read = load(folder)
     request = FillRequest(prefix=tiny.TEXT * 9, suffix=tiny.TEXT, max_tokens=12, copies=False)
-    assert public.made(read, public.prepared(read)).fill(request, threading.Event()).tokens > 0
+    assert public.make_backend(read, public.make_runner(read)).fill(request, threading.Event()).tokens > 0
 
 
 @pytest.mark.parametrize(
@@ -290,9 +292,7 @@ def test_weights_that_nothing_uses(sdar: Path) -> None:
 @pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.int32])
 def test_weights_of_a_type_that_means_something_else(sdar: Path, kind: torch.dtype) -> None:
     change_weight(sdar, "model.layers.0.mlp.down_proj.weight", lambda weight: weight.to(kind))
-    message = said(sdar)
-    assert "model.layers.0.mlp.down_proj.weight" in message
-    assert "stored as" in message or "without a scale" in message
+    assert "model.layers.0.mlp.down_proj.weight of" in said(sdar) and "stored as" in said(sdar)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -327,20 +327,10 @@ def test_a_vocabulary_smaller_than_the_tokenizers(family: str, tmp_path: Path) -
     assert f"{tiny.VOCAB // 2} embeddings and a token of id" in said(folder)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"quant_method": "gptq", "bits": 4},
-        {"quant_method": "bitsandbytes"},
-        {"quant_method": "fp8"},
-        {"quant_method": "fp8", "weight_block_size": [16]},
-        {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": {"0": {}}},
-        "int8",
-    ],
-)
-def test_a_quantisation_that_is_not_read(sdar: Path, how: object) -> None:
+@pytest.mark.parametrize("how", [{"quant_method": "gptq", "bits": 4}, {"quant_method": "fp8"}, "int8"])
+def test_quantised_weights_are_refused(sdar: Path, how: object) -> None:
     change_config(sdar, quantization_config=how)
-    assert "quantised in a way that Inpaint does not read" in said(sdar)
+    assert "are quantised" in said(sdar)
 
 
 def test_no_tokenizer(sdar: Path) -> None:

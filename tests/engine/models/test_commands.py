@@ -30,7 +30,7 @@ from engine.decoding import presets
 from engine.evaluation import device
 from engine.options import Choice, chosen
 from engine.serving import worker
-from engine.serving.workers import Job, Process, command
+from engine.serving.workers import Job, WorkerProcess, command
 from lsp_server import __main__ as lsp_server
 
 FIELDS = {"id", "text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms"}
@@ -204,7 +204,7 @@ def test_a_choice_is_told_to_another_process_in_full() -> None:
 
 async def test_a_worker_loads_what_the_servers_options_say(tmp_path: Path) -> None:
     choice = Choice(model=str(untold(tmp_path)), device="cpu", family="tiny-a2d", sampling=Sampling(temperature=5.0))
-    process, changed = Process(command(choice)), asyncio.Event()
+    process, changed = WorkerProcess(command(choice)), asyncio.Event()
     running = asyncio.create_task(process.run(changed.set))
     await asyncio.wait_for(changed.wait(), 300)
     assert process.failure is None

@@ -13,15 +13,15 @@ import tiny_checkpoints as tiny
 import torch
 from transformers import Qwen3ForCausalLM
 
+from engine.backends.batch_runner import BatchRunner
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Slots
 from engine.contract import Cancelled, FillRequest, Sampling
 from engine.decoding import length, presets
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks, unmask
 from engine.decoding.limits import Limits
-from engine.decoding.runner import ForwardInput, Gap, Summary
-from engine.decoding.unmasking import Policy, above, left_to_right, revoke, within
+from engine.decoding.runner import CanvasPredictions, ForwardInput, Gap
+from engine.decoding.unmasking import Policy, above, left_to_right, within
 from engine.models import checkpoint
 from engine.retrieval.copying import Copier
 
@@ -38,10 +38,10 @@ class Scripted:
         self.says = says
         self.seen: list[list[int]] = []
 
-    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+    def predict(self, questions: list[ForwardInput]) -> list[CanvasPredictions]:
         return [self._predict(question) for question in questions]
 
-    def _predict(self, question: ForwardInput) -> Summary:
+    def _predict(self, question: ForwardInput) -> CanvasPredictions:
         self.seen.append(list(question.canvas))
         logits = torch.zeros(len(question.canvas), VOCAB)
         for row, (token, probability) in enumerate(self.says(question)):
@@ -51,7 +51,7 @@ class Scripted:
 
 
 def free(canvas: Canvas, done: list[int] | None = None) -> None:
-    """No row is forced."""
+    """No row is constrained."""
 
 
 def task(
@@ -79,13 +79,9 @@ def limits(tokens: int = 64, deadline_ms: float | None = None, cancel: threading
     return Limits(request, Letters(), cancel or threading.Event())
 
 
-def predictions(
-    probabilities: list[float], entropies: list[float] | None = None, held: list[float] | None = None
-) -> Summary:
-    size = len(probabilities)
-    return Summary(
-        [5] * size, probabilities, entropies or [0.0] * size, held or [0.0] * size, probabilities, probabilities
-    )
+def predictions(probabilities: list[float], entropies: list[float] | None = None) -> CanvasPredictions:
+    nothing = [0.0] * len(probabilities)
+    return CanvasPredictions([5] * len(nothing), probabilities, entropies or nothing, nothing, probabilities)
 
 
 def test_confidence_keeps_what_is_above_the_threshold_and_the_surest_to_make_the_quota() -> None:
@@ -202,29 +198,6 @@ def test_a_model_that_expands_and_deletes_for_ever_ends() -> None:
     assert used.passes < 40
 
 
-def test_a_token_that_is_no_longer_believed_is_taken_back_once() -> None:
-    canvas = Canvas([5, 6, MASK], [0.9, 0.9, 1.0], MASK)
-    revoked: set[int] = set()
-    revoke(canvas, predictions([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
-    assert canvas.tokens == [MASK, 6, MASK]
-    canvas.tokens[0] = 7
-    revoke(canvas, predictions([0.5] * 3, held=[0.01, 0.8, 0.0]), [2], 0.1, revoked)
-    assert canvas.tokens == [7, 6, MASK]
-
-
-def test_remasking_repairs_a_token_that_was_revealed_too_early() -> None:
-    """Row 0 is a wrong prediction until row 1 is seen."""
-
-    def says(asked: ForwardInput) -> list[tuple[int, float]]:
-        return [(4, 0.99) if asked.canvas[1] == 6 else (3, 0.95), (6, 0.5)]
-
-    for bar, first in ((0.0, 3), (0.2, 4)):
-        canvas = Canvas.masked(MASK, 3)
-        policy = Policy(rule=above(0.9), passes=9, revoke=bar)
-        unmask(Scripted(lambda asked: [*says(asked), (8, 0.3)]), task(), canvas, policy, limits())
-        assert canvas.tokens == [first, 6, 8]
-
-
 def test_the_length_probe_takes_the_length_that_the_model_is_surest_of() -> None:
     model = Scripted(lambda asked: [(5, 0.8 if len(asked.canvas) == 12 else 0.4)] * len(asked.canvas))
     used = limits(tokens=40)
@@ -284,14 +257,14 @@ def test_a_block_ends_as_soon_as_all_before_the_end_is_revealed() -> None:
 
 def test_sampling_is_held_to_what_is_allowed_and_its_probabilities_are_the_models() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
-    question = ForwardInput([9], [1, 2], [], suppressed=[0], forced=(0, [0, 1]))
+    question = ForwardInput([9], [1, 2], [], suppressed=[0], allowed=(0, [0, 1]))
     out = tiny.guess_of(logits, question)
     assert out.tokens == [1, 1]
     assert out.probabilities[0] == 1.0
-    assert not out.willing
+    assert not out.agrees
     rest = logits[1, 1:].softmax(-1)
     assert out.probabilities[1] == pytest.approx(float(rest[0]))
-    assert out.held[1] == pytest.approx(float(rest[1]))
+    assert out.canvas_probabilities[1] == pytest.approx(float(rest[1]))
     assert out.entropies[1] == pytest.approx(float(-(rest * rest.log()).sum()), abs=1e-6)
 
 
@@ -328,7 +301,7 @@ def test_left_to_right_on_a_bidirectional_model_is_a_plain_greedy_loop(family: s
         logits = reference(torch.tensor([[*PROMPT, *plain, *after]]))[0, len(PROMPT) + row - shift].clone()
         logits[tiny.MASK] = -torch.inf
         plain[row] = int(logits.argmax())
-    model = Sequence(Slots(read.model, shift, capacity=512), most_stale=0)
+    model = Sequence(BatchRunner(read.model, shift, capacity=512), most_stale=0)
     canvas = Canvas.masked(tiny.MASK, 6)
     asked = Task(Gap(PROMPT, after), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     unmask(model, asked, canvas, Policy(rule=left_to_right, passes=6), limits())
@@ -352,7 +325,7 @@ def test_blocks_over_kept_keys_and_values_equal_the_loop_without(family: str, tm
             row = max((r for r in range(size) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
             canvas[row] = int(tokens[row])
         text += canvas
-    model = Sequence(Slots(read.model, shift, capacity=512))
+    model = Sequence(BatchRunner(read.model, shift, capacity=512))
     asked = Task(Gap(PROMPT, []), tiny.MASK, lambda canvas: None, lambda canvas: [tiny.MASK], free)
     for _ in range(2):  # again, over what the first time left
         model.begin()
@@ -384,7 +357,7 @@ def test_left_padded_blocks_are_those_of_a_prompt_with_padding_before_it(tmp_pat
             row = max((r for r in range(block) if canvas[r] == tiny.MASK), key=lambda r: float(sure[r]))
             canvas[row] = int(tokens[row])
         text += canvas
-    model = Sequence(Slots(read.model, False, capacity=512))
+    model = Sequence(BatchRunner(read.model, False, capacity=512))
     policy, expected = Policy(rule=above(2.0), passes=999), text[pad + len(PROMPT) :][:10]
     made = []
     for padding in (pad, 0, pad, pad):  # what is held of other blocks does not serve
@@ -398,10 +371,10 @@ def test_left_padded_blocks_are_those_of_a_prompt_with_padding_before_it(tmp_pat
 
 def test_a_dual_cache_is_exact_until_the_canvas_changes_and_measures_its_drift_after(tmp_path: Path) -> None:
     folder, reference = tiny.FAMILIES["dream"](tmp_path)
-    model = Sequence(Slots(loaded(folder).model, True, capacity=512))
+    model = Sequence(BatchRunner(loaded(folder).model, True, capacity=512))
     after = [33, 44, 55]
 
-    def asked(canvas: list[int]) -> Summary:
+    def asked(canvas: list[int]) -> CanvasPredictions:
         return model.predict([ForwardInput(PROMPT, canvas, after, [tiny.EOS])])[0]
 
     masks = [tiny.MASK] * 6
@@ -488,7 +461,7 @@ def test_what_stale_keys_and_values_get_wrong_is_less_than_the_drift_that_is_mea
     behind differ from those of a whole pass by less than the keys and values do.
     """
     read = loaded(tiny.FAMILIES[family](tmp_path)[0])
-    passes = [Slots(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
+    passes = [BatchRunner(read.model, read.plan.infill.shift, capacity=128) for _ in range(2)]
     errors, drifts = [], []
     for unmasked in range(1, 7):
         dice = torch.Generator().manual_seed(unmasked)

@@ -54,35 +54,6 @@ def test_a_prefix_of_whole_blocks_is_cached_exactly_whatever_follows(family: str
     close(tiny.passed(model, IDS[:, 16:24], memory, start=16), reference(IDS[:, :24])[:, 16:])
 
 
-def test_a_causal_context_with_a_canvas_that_sees_all_of_it(tmp_path: Path) -> None:
-    folder, _ = tiny.qwen2(tmp_path / "Dream", tiny.DREAM)
-    made = load(folder)
-    import msgspec
-
-    model = made.model
-    model.shape = msgspec.structs.replace(model.shape, block=1)
-    memory = model.memory(26)
-    whole = tiny.passed(model, IDS, memory, canvas=18)
-    close(tiny.passed(model, IDS[:, :18], model.memory(18)), whole[:, :18])  # the context does not see the canvas
-    changed = IDS.clone()
-    changed[0, 25] = 5
-    assert (
-        tiny.passed(model, changed, model.memory(26), canvas=18)[0, 18] - whole[0, 18]
-    ).abs().max() > 0.01  # the canvas sees itself
-    assert (tiny.passed(model, changed, model.memory(26), canvas=18)[0, :18] - whole[0, :18]).abs().max() < TOLERANCE
-
-
-def test_partly_rotated_heads_turn_their_first_dimensions_only() -> None:
-    from engine.models.transformer import rotate
-
-    x = torch.randn(1, 1, 1, 16, generator=torch.Generator().manual_seed(1))
-    angle = torch.tensor([[0.5, 1.0]])
-    turned = rotate(x, angle.cos(), angle.sin())
-    assert torch.equal(turned[..., 4:], x[..., 4:])
-    pairs = torch.complex(x[0, 0, 0, :2], x[0, 0, 0, 2:4]) * torch.polar(torch.ones(2), angle[0])
-    assert torch.allclose(turned[0, 0, 0, :4], torch.cat((pairs.real, pairs.imag)), atol=1e-6)
-
-
 def test_sharded_weights_in_another_type_are_the_same(tmp_path: Path) -> None:
     folder, reference = tiny.FAMILIES["sdar"](tmp_path)
     tiny.shard(folder)
@@ -104,7 +75,6 @@ def test_the_plans_say_what_the_families_need(tmp_path: Path) -> None:
         "fast-dllm-v2": 8,
         "tiny-a2d-blocks": 8,
         "sdar": 4,
-        "sdar-yarn": 4,
         "stable-diffcoder": 4,
         "bd3lm": 4,
     }

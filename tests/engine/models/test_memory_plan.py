@@ -114,7 +114,7 @@ def test_a_checkpoint_in_int8_says_nearly_the_same(
     folder, reference = tiny.FAMILIES[family](tmp_path)
     config = checkpoint.read_config(str(folder))
     plain = checkpoint.load(str(folder), config, torch.device("cpu"), torch.float32)
-    int8 = msgspec.structs.replace(plain.room, int8=True)
+    int8 = msgspec.structs.replace(plain.memory, int8=True)
     monkeypatch.setattr(memory_plan, "fit", lambda *_: int8)
     read = checkpoint.load(str(folder), config, torch.device("cpu"), torch.float32)
     assert any(isinstance(module, Int8Linear) for module in read.model.modules())

@@ -14,10 +14,10 @@ from test_torch_backend import Writer, over
 
 from engine import Engine, EngineError, Fill, FillRequest
 from engine.contract import TokenSpan, Watch
-from engine.decoding.runner import ForwardInput, Gap, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput, Gap
 from engine.models.family import Infill
 from engine.models.vocabulary import Vocabulary
-from engine.public import Middle
+from engine.public import GapTokenizer
 
 KINDS = ["small", "dreamon", "llada", "sdar", "tiny-a2d-blocks"]
 LINE = "        self.height = measured_height(width, depth)"
@@ -106,7 +106,7 @@ def test_a_senseless_option_is_one_sentence(engine: Engine, option: str, value: 
 class Unsure(Writer):
     """Writes what it is told, and from the second line on does not believe it."""
 
-    def _predict(self, question: ForwardInput) -> Summary:
+    def _predict(self, question: ForwardInput) -> CanvasPredictions:
         tokens = self.vocabulary.encode(self.text(question))
         first = len(self.vocabulary.encode(self.text(question).partition("\n")[0])) + 1
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)
@@ -138,7 +138,7 @@ def sentencepiece() -> tokenizers.Tokenizer:
 @pytest.mark.parametrize("text", ["x", " x", "    return a", "return a", ")", "a, b"])
 def test_what_is_copied_is_spelled_as_it_goes_on(bpe: tokenizers.Tokenizer, text: str) -> None:
     vocabulary = Vocabulary(bpe, {}, Infill(mask=0))
-    middle = Middle(vocabulary, Gap(vocabulary.encode("def add("), []))
+    middle = GapTokenizer(vocabulary, Gap(vocabulary.encode("def add("), []))
     assert middle.decode(middle.encode(text)) == text
 
 

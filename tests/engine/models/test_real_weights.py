@@ -32,7 +32,7 @@ def folder() -> Path:
 def backend(folder: Path) -> public.Public:
     config = checkpoint.read_config(str(folder))
     read = checkpoint.load(str(folder), config, CPU, torch.float32, "autoregressive")
-    return public.made(read, public.prepared(read))
+    return public.make_backend(read, public.make_runner(read))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_line_begins_as_the_tokenizer_has_it(plain: public.Public, before: str
 def test_int8_completes_it_too(folder: Path, plain: public.Public, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = checkpoint.load(
         str(folder), checkpoint.read_config(str(folder)), CPU, torch.float32, "autoregressive"
-    ).room
+    ).memory
     monkeypatch.setattr(memory_plan, "fit", lambda *_: msgspec.structs.replace(chosen, int8=True))
     narrow = backend(folder).fill(SUM, threading.Event())
     wide = plain.fill(SUM, threading.Event())

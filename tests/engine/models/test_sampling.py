@@ -18,13 +18,13 @@ from test_parity import NoSpelling
 
 from engine import Engine, public
 from engine.__main__ import main
+from engine.backends.batch_runner import BatchRunner
 from engine.backends.sequence import Sequence
-from engine.backends.slots import Slots
 from engine.contract import EngineError, Fill, FillRequest, Refusal, Sampling, TokenSpan
 from engine.decoding.canvas import Canvas
 from engine.decoding.denoise import Task, in_blocks
 from engine.decoding.limits import Limits
-from engine.decoding.runner import Gap, Summary
+from engine.decoding.runner import CanvasPredictions, Gap
 from engine.decoding.unmasking import Policy, above, chosen
 from engine.models import checkpoint
 
@@ -39,7 +39,7 @@ def loaded(family: str, at: Path) -> checkpoint.Checkpoint:
 @pytest.fixture(scope="module")
 def llada(tmp_path_factory: pytest.TempPathFactory) -> public.Public:
     read = loaded("llada", tmp_path_factory.mktemp("llada"))
-    return public.made(read, public.prepared(read))
+    return public.make_backend(read, public.make_runner(read))
 
 
 def fill(backend: public.Public, **options: Any) -> Fill:
@@ -82,7 +82,9 @@ def test_a_threshold_of_nothing_reveals_all_at_once(llada: public.Public) -> Non
 def test_the_end_is_revealed_last_or_never_where_llada_is_told_so(llada: public.Public) -> None:
     end = llada.vocabulary.eos
     assert end is not None
-    predictions = Summary([end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sure=[0.9, 0.5, 0.7], margins=[0.0] * 3)
+    predictions = CanvasPredictions(
+        [end, 50, 51], [0.9, 0.5, 0.7], [0.0] * 3, [0.0] * 3, sampling_probabilities=[0.9, 0.5, 0.7], margins=[0.0] * 3
+    )
     first = {}
     for last in (None, True):
         options = Sampling(alg="low_confidence", confidence_eos_eot_inf=last)
@@ -109,10 +111,10 @@ def test_suppressed_tokens_are_not_written(llada: public.Public) -> None:
 def test_exact_is_the_default_and_fast_takes_what_is_around_the_canvas_as_it_was(tmp_path: Path) -> None:
     read = loaded("dream", tmp_path)
     rows: list[int] = []
-    passes = public.prepared(read)
+    passes = public.make_runner(read)
     run = passes._passed
     passes._passed = lambda asked, kind: rows.append(kind.rows) or run(asked, kind)  # type: ignore[method-assign, func-returns-value]
-    backend = public.made(read, passes)
+    backend = public.make_backend(read, passes)
     request = msgspec.structs.replace(REQUEST, prefix=tiny.TEXT, max_lines=1)
     texts = {}
     for cache in (None, "exact", "fast"):
@@ -125,7 +127,7 @@ def test_exact_is_the_default_and_fast_takes_what_is_around_the_canvas_as_it_was
 
 def test_guidance_without_a_second_sequence_is_refused(tmp_path: Path) -> None:
     read = loaded("llada", tmp_path)
-    backend = public.made(read, Slots(read.model, False, slots=1, capacity=512))
+    backend = public.make_backend(read, BatchRunner(read.model, False, slots=1, capacity=512))
     with pytest.raises(EngineError, match="cfg_scale needs a second sequence"):
         fill(backend, cfg_scale=1.0)
 
@@ -133,7 +135,7 @@ def test_guidance_without_a_second_sequence_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, public.Public]:
     read = {name: loaded(name, tmp_path_factory.mktemp(name)) for name in ("llada", "dreamon", "sdar")}
-    return {name: public.made(each, public.prepared(each)) for name, each in read.items()}
+    return {name: public.make_backend(each, public.make_runner(each)) for name, each in read.items()}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_an_option_without_effect_is_refused(
 def test_options_of_the_checkpoint_are_not_refused_and_count_for_the_requests(tmp_path: Path) -> None:
     usual = Sampling(alg="entropy", threshold=0.5, left_pad=True, cache="exact")
     read = msgspec.structs.replace(loaded("llada", tmp_path), sampling=usual)
-    backend = public.made(read, public.prepared(read))
+    backend = public.make_backend(read, public.make_runner(read))
     assert fill(backend).pieces != fill(backend, alg_temp=1.0).pieces
 
 
@@ -244,7 +246,7 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
         task = Task(Gap(prompt, []), mask, lambda canvas: None, lambda canvas: [mask], lambda canvas, done=None: None)
         limits = Limits(FillRequest(prefix="", max_tokens=21), NoSpelling(), threading.Event())
         policy = Policy(rule=above(0.5), passes=1000, lead=lead)
-        canvas: Canvas = in_blocks(Sequence(Slots(read.model, True, capacity=64)), task, block, policy, limits)
+        canvas: Canvas = in_blocks(Sequence(BatchRunner(read.model, True, capacity=64)), task, block, policy, limits)
         return canvas.tokens
 
     assert ours(True) == plain(True)
@@ -253,7 +255,7 @@ def test_a_block_of_fast_dllm_begins_with_what_the_row_before_it_says(tmp_path: 
 
 def test_left_padding_begins_a_block_at_the_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = loaded("tiny-a2d-blocks", tmp_path)
-    backend, block = public.made(read, public.prepared(read)), read.plan.shape.block
+    backend, block = public.make_backend(read, public.make_runner(read)), read.plan.shape.block
     first: list[int] = []
     ask = Sequence.ask
     monkeypatch.setattr(Sequence, "ask", lambda self, asked: first.append(len(asked.canvas)) or ask(self, asked))

@@ -10,7 +10,7 @@ import pytest
 import tiny_checkpoints as tiny
 
 from engine import Engine, EngineError
-from engine.backends.tensor_parallel import Leader
+from engine.backends.tensor_parallel import LeaderRunner
 from engine.contract import FillRequest, Sampling
 from engine.public import choose_devices
 
@@ -21,9 +21,9 @@ REQUESTS = [
 ]
 
 
-def leader(engine: Engine) -> Leader:
-    passes = engine._backend._spare.queue[0]._passes  # type: ignore[attr-defined]
-    assert isinstance(passes, Leader)
+def leader(engine: Engine) -> LeaderRunner:
+    passes = engine._backend._spare.queue[0]._runner  # type: ignore[attr-defined]
+    assert isinstance(passes, LeaderRunner)
     return passes
 
 

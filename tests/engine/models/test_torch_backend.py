@@ -17,7 +17,7 @@ from transformers import Qwen2Tokenizer
 from engine import Engine
 from engine.backends.sequence import Sequence
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models.family import Infill
 from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
@@ -86,10 +86,10 @@ class Writer:
     def end(self) -> None:
         pass
 
-    def predict(self, questions: list[ForwardInput]) -> list[Summary]:
+    def predict(self, questions: list[ForwardInput]) -> list[CanvasPredictions]:
         return [self._predict(question) for question in questions]
 
-    def _predict(self, question: ForwardInput) -> Summary:
+    def _predict(self, question: ForwardInput) -> CanvasPredictions:
         self.asked.append(question)
         tokens = self.vocabulary.encode(self.text(question))
         logits = torch.zeros(len(question.canvas), tiny.VOCAB)
@@ -179,11 +179,6 @@ def test_passes_are_those_asked_for_or_what_the_deadline_allows(tmp_path: Path) 
     assert backend._passes(FillRequest(prefix="", deadline_ms=10, steps=9)) == 9
 
 
-def test_crlf_files_get_crlf(tmp_path: Path) -> None:
-    backend, _ = writer(tmp_path, "a = 1\nb = 2")
-    assert fill(backend, FillRequest(prefix="x\r\n", suffix="\r\nz")).text == "a = 1\r\nb = 2"
-
-
 def test_a_fixed_length_model_is_cut_at_its_end_of_text(tmp_path: Path) -> None:
     backend, model = writer(tmp_path, "= 1", expand=False)
     assert fill(backend, FillRequest(prefix="", suffix="\n")).text == "= 1"
@@ -222,7 +217,7 @@ def test_a_device_out_of_memory_is_one_sentence_and_not_the_end(tmp_path: Path) 
     backend = load(str(tiny.FAMILIES["sdar"](tmp_path)[0]), "cpu")
     assert isinstance(backend, Public)
     expected = fill(backend)
-    passes = backend._spare.queue[0]._passes  # type: ignore[attr-defined]
+    passes = backend._spare.queue[0]._runner  # type: ignore[attr-defined]
     model = passes.model
 
     def fails(*_: object) -> None:

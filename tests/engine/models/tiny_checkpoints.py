@@ -31,7 +31,7 @@ from transformers import (
 
 from engine.backends import sampling
 from engine.contract import Sampling
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models.transformer import Transformer, visible
 
 torch.set_num_threads(1)
@@ -50,30 +50,31 @@ def passed(
     memory: Tensor,
     start: int = 0,
     total: int | None = None,
-    canvas: int | None = None,
 ) -> Tensor:
     """Logits (1, n, vocab) of our model's pass of ids (1, n) at positions from `start`, over `total` that count."""
     positions = torch.arange(start, start + ids.shape[1])[None]
     counts = torch.tensor([[start + ids.shape[1] if total is None else total]])
-    seen = visible(positions, counts, memory.shape[4], model.shape.block, canvas)
+    seen = visible(positions, counts, memory.shape[4], model.shape.block)
     logits: Tensor = model(ids, positions, memory, seen, torch.arange(ids.shape[1])[None])
     return logits
 
 
-def guess_of(logits: Tensor, question: ForwardInput, picks: Sampling | None = None, seed: int | None = None) -> Summary:
+def guess_of(
+    logits: Tensor, question: ForwardInput, picks: Sampling | None = None, seed: int | None = None
+) -> CanvasPredictions:
     """What a model with these logits (rows, vocab) says."""
     allowed = torch.ones(1, logits.shape[1], dtype=torch.bool)
     row = 0
-    if question.forced is not None:
-        row = question.forced[0]
+    if question.allowed is not None:
+        row = question.allowed[0]
         allowed[:] = False
-        allowed[0, question.forced[1]] = True
+        allowed[0, question.allowed[1]] = True
     noise = None if seed is None else torch.rand(1, *logits.shape, generator=torch.Generator().manual_seed(seed))
     numbers = [torch.tensor([each]) for each in (question.canvas, question.suppressed, [row])]
     dials = torch.tensor([sampling.dials(picks or Sampling())])
     found = sampling.summary(logits[None], *numbers, allowed, None if noise is None else dials, noise)
-    tokens, *rest, willing = found[:, 0].tolist()
-    return Summary([int(token) for token in tokens], *rest, bool(willing[0]), question.canvas)
+    tokens, *rest, agrees = found[:, 0].tolist()
+    return CanvasPredictions([int(token) for token in tokens], *rest, bool(agrees[0]), question.canvas)
 
 
 @lru_cache
@@ -349,7 +350,6 @@ def shard(folder: Path) -> None:
 
 
 LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 10000.0}
 DREAM = {"model_type": "Dream", "architectures": ["DreamModel"], "mask_token_id": MASK}
 
 CAUSAL: dict[str, Callable[[Path], tuple[Path, Reference]]] = {
@@ -394,9 +394,6 @@ FAMILIES: dict[str, Callable[[Path], tuple[Path, Reference]]] = {
         at / "Qwen3-diffusion-bd3lm", {"model_type": "a2d-qwen3", "block_size": 8}, block=8
     ),
     "sdar": lambda at: qwen3(at / "SDAR", {"model_type": "sdar", "mask_token_id": MASK}, block=4),
-    "sdar-yarn": lambda at: qwen3(
-        at / "SDAR-long", {"model_type": "sdar", "mask_token_id": MASK}, 4, rope_parameters=YARN
-    ),
     "stable-diffcoder": lambda at: llama(
         at / "Stable-DiffCoder", {"architectures": ["StableDiffcoderForCausalLM"], "mask_token_id": MASK}, block=4
     ),

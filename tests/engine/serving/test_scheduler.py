@@ -12,7 +12,7 @@ from engine.contract import Fill, FillRequest, Sampling
 from engine.serving import workers
 from engine.serving.ipc import Filled
 from engine.serving.scheduler import PATIENCE, DeadlineExceeded, QueueFull, Scheduler
-from engine.serving.workers import Job, Process, WorkerDied
+from engine.serving.workers import Job, WorkerDied, WorkerProcess
 
 FILL = Fill(text="x", confidence=1, passes=1, tokens=1, encoded=0, reused=0, encode_ms=0, decode_ms=0, complete=True)
 
@@ -38,7 +38,7 @@ class Held:
         job = self.jobs.pop()
         if not job.answer.done():
             job.answer.set_result(Filled(0, FILL, 1))
-        scheduler.deal()
+        scheduler.dispatch()
         return job.request.prefix
 
 
@@ -192,7 +192,7 @@ async def test_a_worker_that_does_not_come_back_is_seen_and_ended(monkeypatch: p
     """Its client has gone; what it does then is for nobody."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setattr(workers, "STUCK", 0.0)
-    process, changed = Process([sys.executable, "-c", DEAF]), asyncio.Event()
+    process, changed = WorkerProcess([sys.executable, "-c", DEAF]), asyncio.Event()
     scheduler = Scheduler([process], 4)
     running = asyncio.create_task(process.run(changed.set))
     await asyncio.wait_for(changed.wait(), 60)
@@ -205,7 +205,7 @@ async def test_a_worker_that_does_not_come_back_is_seen_and_ended(monkeypatch: p
     await asyncio.gather(filling, return_exceptions=True)
     assert not process.ready
     monkeypatch.setattr(workers, "LOST", 0.0)
-    scheduler.deal()
+    scheduler.dispatch()
     changed.clear()
     while process.pid == first or not process.parallel:
         await asyncio.wait_for(changed.wait(), 60)

@@ -22,14 +22,15 @@ from torch import Tensor
 from engine.backends import sampling
 from engine.backends.buckets import Bucket, Buckets, bucket
 from engine.contract import Sampling
-from engine.decoding.runner import ForwardInput, Summary
+from engine.decoding.runner import CanvasPredictions, ForwardInput
 from engine.models.transformer import Transformer, visible
 
-BANNED = 9
-EXTRA = 6 + BANNED  # numbers of a sequence besides its rows: total, begin and end of canvas, forced row, guide, pad
+SUPPRESSED = 9
+# numbers of a sequence besides its rows: total, begin and end of canvas, constrained row, guide, pad, suppressed tokens
+EXTRA = 6 + SUPPRESSED
 
 
-class Asked(msgspec.Struct):
+class SequencePass(msgspec.Struct):
     """A pass of a sequence: `tokens` at positions from `begin`; `total` positions count, the canvas is at `start`.
     `guide` is the slot that guidance leads away from.
     """
@@ -39,20 +40,20 @@ class Asked(msgspec.Struct):
     begin: int
     total: int
     start: int
-    question: ForwardInput
+    model_input: ForwardInput
     generator: torch.Generator | None = None
     sampling: Sampling = Sampling()
     guide: int | None = None
 
 
-class Said(msgspec.Struct):
+class PassResult(msgspec.Struct):
     """`drift` is the relative change of the last layer's keys and values in the rows that are not of the canvas."""
 
-    predictions: Summary
+    predictions: CanvasPredictions
     drift: float
 
 
-class Kind(msgspec.Struct, frozen=True):
+class BatchShape(msgspec.Struct, frozen=True):
     """What passes must have in common to be one: rows, rows of the canvas, whether tokens are drawn, and guided."""
 
     rows: int
@@ -61,15 +62,15 @@ class Kind(msgspec.Struct, frozen=True):
     guided: bool = False
 
 
-class Group(msgspec.Struct, eq=False):
+class PassGroup(msgspec.Struct, eq=False):
     """What one caller asked for together."""
 
-    asked: list[Asked]
-    kind: Kind
-    answer: Future[list[Said]]
+    asked: list[SequencePass]
+    kind: BatchShape
+    answer: Future[list[PassResult]]
 
 
-class Slots:
+class BatchRunner:
     """Keys and values of `slots` sequences, each of `capacity` positions less the one for padding."""
 
     def __init__(
@@ -91,27 +92,27 @@ class Slots:
             for block in model.blocks:
                 block.compile(backend=compiler, fullgraph=True, dynamic=True)
         self._buckets = Buckets(self.device)  # by the slot of a sequence alone (None: all), and the kind
-        self._dials: dict[tuple[int | None, Kind], Tensor] = {}
+        self._dials: dict[tuple[int | None, BatchShape], Tensor] = {}
         self._memory = model.memory(capacity, slots)
         self._allowed_host = torch.ones(slots, model.shape.vocab, dtype=torch.bool, pin_memory=self._buckets.pinned)
         self._allowed = self._allowed_host.to(self.device)
-        self._held_to = [False] * slots  # whether a sequence's row of the last pass was forced
+        self._constrained = [False] * slots  # whether a sequence's row of the last pass was constrained
         self._noise: dict[int, Tensor] = {}
-        self._waiting: list[Group] = []
-        self._door, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: list[PassGroup] = []
+        self._waiting_lock, self._pass_lock = threading.Lock(), threading.Lock()
 
-    def predict(self, asked: list[Asked]) -> list[Said]:
+    def predict(self, asked: list[SequencePass]) -> list[PassResult]:
         """One pass for these, of different slots, and for what other threads asked for meanwhile."""
-        kind = Kind(
+        kind = BatchShape(
             bucket(max(len(each.tokens) for each in asked)),
-            bucket(max(len(each.question.canvas) for each in asked)),
+            bucket(max(len(each.model_input.canvas) for each in asked)),
             any(sampling.shapes(each.sampling) for each in asked),
             any(each.guide is not None for each in asked),
         )
-        group = Group(asked, kind, Future())
-        with self._door:
+        group = PassGroup(asked, kind, Future())
+        with self._waiting_lock:
             self._waiting.append(group)
-        with self._turn:
+        with self._pass_lock:
             while not group.answer.done():
                 self._serve()
         return group.answer.result()
@@ -119,7 +120,7 @@ class Slots:
     @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
         """The keys and values of one slot to another."""
-        with self._turn:
+        with self._pass_lock:
             self._copied(source, target)
 
     def _copied(self, source: int, target: int) -> None:
@@ -127,7 +128,7 @@ class Slots:
 
     def _serve(self) -> None:
         """Pass what waits longest, and all that fits its bucket."""
-        with self._door:
+        with self._waiting_lock:
             kind = self._waiting[0].kind
             batch = [each for each in self._waiting if each.kind == kind]
             self._waiting = [each for each in self._waiting if each not in batch]
@@ -141,7 +142,7 @@ class Slots:
                 group.answer.set_result([next(said) for _ in group.asked])
 
     @torch.inference_mode()
-    def _passed(self, asked: list[Asked], kind: Kind) -> list[Said]:
+    def _passed(self, asked: list[SequencePass], kind: BatchShape) -> list[PassResult]:
         alone = asked[0].slot if len(asked) == 1 else None
         place = self._bucket(alone, kind)
         numbers = place.host.numpy()
@@ -149,15 +150,15 @@ class Slots:
         for each in asked:
             index = 0 if alone is not None else each.slot
             _write(numbers[index], each, kind)
-            self._force(each)
+            self._constrain(each)
             if kind.shaped or kind.guided:
                 self._dials[alone, kind][index] = torch.tensor(sampling.dials(each.sampling))
             if kind.shaped:
                 self._noise[kind.canvas][each.slot].uniform_(generator=each.generator)
         found = place().cpu().numpy()  # the host waits here, once a pass
-        return [_said(found[:, 0 if alone is not None else each.slot], each) for each in asked]
+        return [_result(found[:, 0 if alone is not None else each.slot], each) for each in asked]
 
-    def _idle(self, kind: Kind) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _idle(self, kind: BatchShape) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The numbers of a sequence that passes nothing but padding."""
         rows = kind.rows
         numbers = np.zeros(2 * rows + kind.canvas + EXTRA, np.int64)
@@ -165,19 +166,19 @@ class Slots:
         numbers[2 * rows + kind.canvas] = 1  # a softmax over nothing is no number
         return numbers
 
-    def _force(self, asked: Asked) -> None:
-        """Which tokens the forced row may be; nothing is copied where there was none and is none."""
-        forced = asked.question.forced is not None
-        if not forced and not self._held_to[asked.slot]:
+    def _constrain(self, asked: SequencePass) -> None:
+        """Which tokens the constrained row may be; nothing is copied where there was none and is none."""
+        constrained = asked.model_input.allowed is not None
+        if not constrained and not self._constrained[asked.slot]:
             return
         allowed = self._allowed_host[asked.slot]
-        allowed.fill_(not forced)
-        if asked.question.forced is not None:
-            allowed[asked.question.forced[1]] = True
+        allowed.fill_(not constrained)
+        if asked.model_input.allowed is not None:
+            allowed[asked.model_input.allowed[1]] = True
         self._allowed[asked.slot].copy_(allowed, non_blocking=True)
-        self._held_to[asked.slot] = forced
+        self._constrained[asked.slot] = constrained
 
-    def _bucket(self, alone: int | None, kind: Kind) -> Bucket:
+    def _bucket(self, alone: int | None, kind: BatchShape) -> Bucket:
         """Made when it is first needed."""
         if (alone, kind) not in self._buckets:
             count = self.slots if alone is None else 1
@@ -192,16 +193,16 @@ class Slots:
 
     def warm_up(self, slot: int | None, rows: int, canvas: int) -> None:
         """Compile and capture the pass of a bucket, of one slot or (None) all, before it is asked for."""
-        with self._turn, torch.inference_mode():
-            self._bucket(slot, Kind(rows, canvas))
+        with self._pass_lock, torch.inference_mode():
+            self._bucket(slot, BatchShape(rows, canvas))
 
-    def _pass(self, alone: int | None, kind: Kind, dials: Tensor, numbers: Tensor) -> Tensor:
+    def _pass(self, alone: int | None, kind: BatchShape, dials: Tensor, numbers: Tensor) -> Tensor:
         """What is said of each row of the canvas, and the drift: (SAID + 1, sequences, canvas)."""
         rows, canvas = kind.rows, kind.canvas
         which = slice(None) if alone is None else slice(alone, alone + 1)
         noise = self._noise[canvas][which] if kind.shaped else None
-        tokens, positions, stands, extra = numbers.split((rows, rows, canvas, EXTRA), dim=1)
-        total, start, stop, forced, guide, pad = extra[:, :-BANNED].split(1, dim=1)
+        tokens, positions, current, extra = numbers.split((rows, rows, canvas, EXTRA), dim=1)
+        total, start, stop, constrained, guide, pad = extra[:, :-SUPPRESSED].split(1, dim=1)
         wanted = start - self.shift - positions[:, :1] + torch.arange(canvas, device=self.device)
         seen = visible(positions, total, self.capacity, self.model.shape.block, pad=pad)
         memory = self._memory[:, :, which]
@@ -211,7 +212,7 @@ class Slots:
         if kind.guided:
             logits = sampling.guided(logits, guide, dials)
         shape = dials if kind.shaped else None
-        said = self._summary(logits, stands, extra[:, -BANNED:], forced, self._allowed[which], shape, noise)
+        said = self._summary(logits, current, extra[:, -SUPPRESSED:], constrained, self._allowed[which], shape, noise)
         beside = (positions < total) & ((positions < start) | (positions >= stop))
         now = memory[-1][:, sequences, :, positions] * beside[..., None, None, None]
         change = now - was * beside[..., None, None, None]
@@ -219,22 +220,24 @@ class Slots:
         return torch.cat((said, drift[None, :, None].expand(1, -1, canvas)))
 
 
-def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: Asked, kind: Kind) -> None:
-    question, rows, passed = asked.question, kind.rows, len(asked.tokens)
+def _write(numbers: np.ndarray[tuple[int], np.dtype[np.int64]], asked: SequencePass, kind: BatchShape) -> None:
+    model_input, rows, passed = asked.model_input, kind.rows, len(asked.tokens)
     numbers[:passed] = asked.tokens
     numbers[rows : rows + passed] = np.arange(asked.begin, asked.begin + passed)
-    numbers[2 * rows : 2 * rows + len(question.canvas)] = question.canvas
-    forced = 0 if question.forced is None else question.forced[0]
-    suppressed = (question.suppressed * BANNED)[:BANNED]
+    numbers[2 * rows : 2 * rows + len(model_input.canvas)] = model_input.canvas
+    constrained = 0 if model_input.allowed is None else model_input.allowed[0]
+    suppressed = (model_input.suppressed * SUPPRESSED)[:SUPPRESSED]
     guide = asked.slot if asked.guide is None else asked.guide
-    stop = asked.start + len(question.canvas)
-    numbers[-EXTRA:] = [asked.total, asked.start, stop, forced, guide, question.pad, *suppressed]
+    stop = asked.start + len(model_input.canvas)
+    numbers[-EXTRA:] = [asked.total, asked.start, stop, constrained, guide, model_input.pad, *suppressed]
 
 
-def _said(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: Asked) -> Said:
-    tokens, chosen, entropies, held, sure, margins, willing, drift = found[:, : len(asked.question.canvas)].tolist()
-    stands = asked.question.canvas
-    predictions = Summary(
-        [int(each) for each in tokens], chosen, entropies, held, sure, margins, bool(willing[0]), stands
+def _result(found: np.ndarray[tuple[int, int], np.dtype[np.float32]], asked: SequencePass) -> PassResult:
+    tokens, chosen, entropies, current_chances, shaped, margins, agrees, drift = found[
+        :, : len(asked.model_input.canvas)
+    ].tolist()
+    current = asked.model_input.canvas
+    predictions = CanvasPredictions(
+        [int(each) for each in tokens], chosen, entropies, current_chances, shaped, margins, bool(agrees[0]), current
     )
-    return Said(predictions, drift[0])
+    return PassResult(predictions, drift[0])

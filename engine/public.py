@@ -321,7 +321,7 @@ def choose_devices(names: str) -> list[torch.device]:
     if len({device.type for device in devices}) > 1:
         raise EngineError(
             "no part of a model is offloaded to the CPU or to disk, where each pass would wait for it: give GPUs only, "
-            "such as cuda:0,cuda:1, or cpu alone, or choose a smaller model"
+            "such as cuda:0,cuda:1, or cpu alone, or choose a smaller or quantised model"
         )
     if devices[0].type != "cpu" and len(set(devices)) < len(devices):
         raise EngineError(f"{names} names a card twice: give each once")

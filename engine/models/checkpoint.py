@@ -18,7 +18,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from engine.contract import EngineError, Sampling
-from engine.models import memory_plan, registry, tensor_parallel, validation
+from engine.models import memory_plan, quantised, registry, tensor_parallel, validation
 from engine.models.family import Config, Family, Plan
 from engine.models.int8 import Int8Linear, quantise, shrink
 from engine.models.memory_plan import MemoryPlan
@@ -58,7 +58,7 @@ def load(
     does not tell. On a mesh of devices, this is the part of one, and each has `free` bytes. Raises EngineError with
     what to do.
     """
-    validation.unquantised(config, name)
+    block = quantised.block(config, name)
     found, plan = plan_of(name, config, family)
     if mesh is not None:
         plan = msgspec.structs.replace(plan, shape=msgspec.structs.replace(plan.shape, ranks=mesh.size()))
@@ -69,7 +69,7 @@ def load(
     infill = vocabulary.infill
     validation.mask(vocabulary.mask, (vocabulary.eos, infill.expand, infill.delete), name)
     with torch.inference_mode():
-        model = read_weights(Tensors(folder), plan, device, dtype, chosen.int8, mesh)
+        model = read_weights(Tensors(folder, block), plan, device, dtype, chosen.int8, mesh)
     validation.ids(vocabulary.all_ids(), min(model.shape.vocab, plan.shape.vocab), name)
     return Checkpoint(msgspec.structs.replace(plan, infill=infill), model, vocabulary, chosen, _sampling(folder))
 

@@ -66,7 +66,8 @@ class DiffusionGemma(Backend):
             from transformers import AutoTokenizer, DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
         except ImportError:
             raise EngineError("DiffusionGemma needs a newer transformers: pip install -U transformers") from None
-        validation.unquantised(read, name)
+        if read.get("quantization_config") is not None:
+            raise EngineError(f"the weights of {name} are quantised; take the checkpoint that is not")
         with _sentence(f"the config.json of {name} describes no DiffusionGemma model"):
             config: Any = DiffusionGemmaConfig.from_dict(dict(read))
             with torch.device("meta"):

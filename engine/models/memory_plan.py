@@ -62,7 +62,7 @@ def too_large(name: str, needed: float, free: float, device: torch.device) -> En
         return EngineError(f"{why}; close other programs or choose a smaller model")
     return EngineError(
         f"{why}, and no part of it is offloaded to the CPU or to disk; close other programs, share it among cards "
-        "(--device cuda:0,cuda:1), or choose a smaller model"
+        "(--device cuda:0,cuda:1), or choose a smaller or quantised model"
     )
 
 

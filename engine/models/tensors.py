@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.contract import EngineError
+from engine.models import quantised
 from engine.models.family import Source
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -23,10 +24,12 @@ BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias)")  # c
 
 
 class Tensors:
-    """All methods raise EngineError, with what to do, where the folder is not as it should be."""
+    """`block` are the rows and columns that share a scale, see `quantised`. All methods raise EngineError, with what to
+    do, where the folder is not as it should be.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, block: list[int] | None = None) -> None:
+        self.folder, self._block = folder, block
         self._files: dict[str, Any] = {}
         self._file_of = self._index()
         self._left = {name for name in self._file_of if not BUFFERS.fullmatch(name)}
@@ -70,10 +73,13 @@ class Tensors:
         return tensor
 
     def read(self, names: str) -> Tensor:
-        """The weight, of finite floats; one of alternatives "a|b", which must be equal."""
+        """The weight; one of alternatives "a|b", which must be equal. Finite floats, whatever they were stored as."""
         found: Tensor | None = None
         for name in names.split("|"):
-            tensor = self._stored(name)
+            try:
+                tensor = quantised.read(self._stored, name, self._block)
+            except (ValueError, RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
+                raise EngineError(f"{name} of {self.folder} cannot be read ({error}); download it again") from None
             if tensor is None:
                 continue
             if tensor.dtype not in NUMBERS:

@@ -16,16 +16,6 @@ LARGEST_BLOCK = 256  # tokens
 FULL = "full_attention"
 
 
-def unquantised(config: Mapping[str, Any], name: str) -> None:
-    """Raises EngineError where config.json says that weights are stored in few bits."""
-    how = config.get("quantization_config") or config.get("compression_config")
-    if how is not None:
-        raise EngineError(
-            f"the weights of {name} are quantised: take the checkpoint that is not; where memory is short, Inpaint "
-            "makes int8 of it"
-        )
-
-
 def options(config: Mapping[str, Any], name: str, built: Mapping[str, tuple[object, ...]]) -> None:
     """Raises EngineError where config.json asks for what the transformer does not do."""
     for option, values in built.items():

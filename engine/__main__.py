@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.evaluation.report import Report
 
 STEPS = {"auto": AUTO, **PASSES}
-EVALUATIONS = ["lines", "cache", "typing", "humaneval", "edits", "--help", "-h"]
+EVALUATIONS = ["lines", "typing", "humaneval", "edits", "--help", "-h"]
 SPLITS = ["single-line", "multi-line", "random-span"]
 
 
@@ -110,12 +110,6 @@ def _eval(command: argparse.ArgumentParser) -> None:
     lines.add_argument("--json", action="store_true", help="with --workspace: print JSON instead of a table")
     lines.set_defaults(run=_run_eval_lines)
 
-    cache = whats.add_parser("cache", help="what --cache fast changes in the lines of a public model, and saves")
-    _corpus(cache)
-    cache.add_argument("--places", type=int, default=60, help="cursor places (default: 60)")
-    cache.add_argument("--steps", type=_steps, default=PASSES["balanced"], help="denoising passes (default: balanced)")
-    cache.set_defaults(run=_run_eval_cache, extra="bench")
-
     typing = whats.add_parser("typing", help="what the suggestions save, typing into the language server")
     _corpus(typing)
     typing.add_argument("--lines", type=int, default=100, help="lines that are typed (default: 100)")
@@ -178,13 +172,6 @@ def _run_eval_lines(args: argparse.Namespace) -> None:
     from engine.evaluation.lines import evaluate
 
     evaluate(engine, args.corpus / "validation", args.places, language=args.language).report().print()
-
-
-def _run_eval_cache(args: argparse.Namespace) -> None:
-    from engine.evaluation.lines import compare_caches
-
-    engine = options.chosen(args).load()
-    compare_caches(engine, args.corpus / "validation", args.places, args.steps, args.language).print()
 
 
 def _run_eval_typing(args: argparse.Namespace) -> None:
@@ -341,12 +328,6 @@ def _train(command: argparse.ArgumentParser) -> None:
     corpus.add_argument("--wheels", type=Path, help="where downloads are kept (default: OUT/wheels)")
     corpus.set_defaults(run=_run_corpus)
 
-    base = steps.add_parser("base", help="download the base of small and cut its vocabulary")
-    base.add_argument("--corpus", type=Path, required=True, help="tokens are counted in it")
-    base.add_argument("--out", type=Path, required=True, help="folder of base.safetensors and tokenizer.json")
-    base.add_argument("--vocab", type=int, default=16_384)
-    base.set_defaults(run=_run_base)
-
     recipe = steps.add_parser("recipe", help="write what `engine get` makes a model of")
     recipe.add_argument("name", help="of the model")
     recipe.add_argument("--checkpoint", type=Path, required=True, help="the GGUF that it grows from")
@@ -360,9 +341,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--tokenizer", type=Path, required=True)
     run.add_argument("--state", type=Path, required=True, help="folder of the resumable state, log and plot")
     run.add_argument("--config", type=Path, required=True, help="JSON of what differs from TrainConfig's defaults")
-    run.add_argument(
-        "--base", type=Path, required=True, help="safetensors to start from (`train base`, or an exported model's)"
-    )
+    run.add_argument("--base", type=Path, required=True, help="the weights to start from: a model.safetensors")
     run.add_argument("--steps", type=int, help="stop after so many steps in all")
     run.set_defaults(run=_run_training)
 
@@ -381,20 +360,6 @@ def _train(command: argparse.ArgumentParser) -> None:
     export.add_argument("--out", type=Path, required=True)
     export.add_argument("--bits", type=int, choices=[4, 5, 6, 8], default=8, help="of the weights as stored")
     export.set_defaults(run=_run_export)
-
-    hub = steps.add_parser("hub", help="write an exported model as a Llama checkpoint, as hubs have them")
-    hub.add_argument("--model", type=Path, required=True, help="a folder that `train export` wrote")
-    hub.add_argument("--out", type=Path, required=True)
-    hub.set_defaults(run=_run_hub)
-
-    adapt = steps.add_parser("adapt", help="make a masked diffusion model of an exported one, as a public checkpoint")
-    adapt.add_argument("--model", type=Path, required=True, help="a folder that `train export` wrote")
-    adapt.add_argument("--corpus", type=Path, required=True)
-    adapt.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    families = ["diffullama", "tiny-a2d"]  # with the shift that the model has, and without
-    adapt.add_argument("--family", choices=families, default=families[0], help=f"(default: {families[0]})")
-    adapt.add_argument("--tokens", type=int, default=400_000, help="to train on (default: 400000)")
-    adapt.set_defaults(run=_run_adapt, extra="train,gpu")
 
     workspace = steps.add_parser("workspace", help="tune a model to the files of a workspace")
     workspace.add_argument("folders", type=Path, nargs="+", help="of the workspace")
@@ -426,16 +391,10 @@ def _run_corpus(args: argparse.Namespace) -> None:
         raise EngineError(f"the corpus cannot be built: {error}") from None
 
 
-def _run_base(args: argparse.Namespace) -> None:
-    from engine.training import base
-
-    base.run(args.corpus, args.out, args.vocab)
-
-
 def _run_recipe(args: argparse.Namespace) -> None:
-    from engine.training import base
+    from engine.training import recipe
 
-    base.recipe(args.name, args.checkpoint, args.corpus, args.out, args.vocab)
+    recipe.run(args.name, args.checkpoint, args.corpus, args.out, args.vocab)
 
 
 def _run_training(args: argparse.Namespace) -> None:
@@ -455,18 +414,6 @@ def _run_export(args: argparse.Namespace) -> None:
     from engine.training import export
 
     export.run(args.state, args.tokenizer, args.corpus, args.out, args.bits)
-
-
-def _run_hub(args: argparse.Namespace) -> None:
-    from engine.training import hub
-
-    hub.write(args.model, args.out)
-
-
-def _run_adapt(args: argparse.Namespace) -> None:
-    from engine.training import adapt
-
-    adapt.run(args.model, args.corpus, args.out, args.family, args.tokens)
 
 
 def _run_workspace(args: argparse.Namespace) -> None:

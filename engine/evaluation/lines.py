@@ -7,18 +7,16 @@ compared: by `--cache exact` and `fast`, with which nothing is copied, so that e
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import msgspec
-from tqdm import tqdm
 
-from engine.contract import Backend, Cache, Fill, FillRequest, Sampling
+from engine.contract import Backend, Fill, FillRequest
 from engine.evaluation.places import STARTS, Place, cursors
 from engine.evaluation.report import Report, Row, share
 
@@ -33,12 +31,6 @@ class Hit(NamedTuple):
     @property
     def right(self) -> bool:
         return self.fill.text == self.place.todo
-
-    @property
-    def begun(self) -> float:
-        """The share of the line's characters before the first that is wrong."""
-        pairs = zip(self.place.todo, self.fill.text, strict=False)
-        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) / len(self.place.todo)
 
 
 class Quality(msgspec.Struct):
@@ -101,28 +93,3 @@ def _calibration(hits: list[Hit]) -> dict[str, tuple[int, float]]:
     for each in hits:
         tenths[min(9, int(each.fill.confidence * 10))].append(each.right)
     return {f"{tenth / 10:.1f}": (len(rights), share(rights)) for tenth, rights in sorted(tenths.items())}
-
-
-def compare_caches(filler: Backend, folder: Path, count: int, steps: int, language: str) -> Report:
-    """Raises EngineError as `cursors` does, and where the model has no cache to choose."""
-    ways: dict[Cache, list[Hit]] = {cache: [] for cache in get_args(Cache)}
-    same = 0
-    with tqdm(cursors(folder, count, language=language), total=count, unit="place") as bar:
-        for place in bar:
-            request = msgspec.structs.replace(place.request, copies=False, steps=steps)
-            for cache, hits in ways.items():
-                asked = msgspec.structs.replace(request, sampling=Sampling(cache=cache))
-                hits.append(hit(filler, place, asked))
-            same += len({hits[-1].fill.text for hits in ways.values()}) == 1
-            bar.set_postfix_str(f"the same at {same}")
-    rows: list[Row] = [
-        {
-            "cache": cache,
-            "right": f"{share(each.right for each in hits):.1%}",
-            "begun": f"{sum(each.begun for each in hits) / count:.1%}",
-            "passes": f"{passes(hits) / count:.2f}",
-            "median ms": f"{median_ms(hits):.0f}",
-        }
-        for cache, hits in ways.items()
-    ]
-    return Report(rows, [f"{count} places, the same text at {same / count:.0%}", rows])

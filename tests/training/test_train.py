@@ -143,6 +143,12 @@ def test_a_state_of_another_model_is_told(
     assert "holds another model" in capsys.readouterr().err
 
 
+def test_a_base_of_another_shape_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deeper = CONFIG["model"] | {"layers": 2}
+    assert main(["train", "run", *arguments(folder, state="other", model=deeper)]) == 2
+    assert "not that of the configured model" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ['{"lr": 1}', "{", '{"tokens": "many"}'])
 def test_a_bad_configuration_is_told(
     content: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -159,17 +159,6 @@ def test_eval_measures_a_public_model(corpus: Path, tmp_path: Path, capsys: pyte
     assert "cannot be of the family 'sdar'" in capsys.readouterr().err
 
 
-def test_eval_tells_what_a_cache_changes(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    llada, sdar = (str(tiny.FAMILIES[family](tmp_path / family)[0]) for family in ("llada", "sdar"))
-    asked = ["eval", "cache", str(corpus), "--places", "3", "--device", "cpu", "--model"]
-    assert main([*asked, llada]) == 0
-    head, *_, exact, fast = capsys.readouterr().out.splitlines()
-    assert head.startswith("3 places, the same text at ")
-    assert (exact.split()[0], fast.split()[0]) == ("exact", "fast")
-    assert main([*asked, sdar]) == 2
-    assert "cache has no effect here" in capsys.readouterr().err
-
-
 def test_models_lists_what_is_supported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     listed = capsys.readouterr().out

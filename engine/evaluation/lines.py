@@ -18,7 +18,7 @@ import msgspec
 
 from engine.contract import Backend, Fill, FillRequest
 from engine.evaluation.places import STARTS, Place, cursors
-from engine.evaluation.report import Report, Row, share
+from engine.evaluation.report import share
 
 
 class Hit(NamedTuple):
@@ -42,20 +42,6 @@ class Quality(msgspec.Struct):
     tokens_a_pass: float
     median_decode_ms: float
     by_confidence: dict[str, tuple[int, float]]
-
-    def report(self) -> Report:
-        starts = "".join(f", {start} {value:.1%}" for start, value in self.exact_by_start.items())
-        tenths: list[Row] = [
-            {"confidence": f"{tenth}+", "places": count, "exact": f"{exact:.1%}"}
-            for tenth, (count, exact) in self.by_confidence.items()
-        ]
-        shown: list[str | list[Row]] = [
-            f"{self.places} places, {self.exact:.1%} exact{starts}",
-            f"{self.tokens_a_pass:.2f} tokens a pass",
-            f"median {self.median_decode_ms:.1f} ms a cold request",
-            tenths,
-        ]
-        return Report(self, shown)
 
 
 def hit(filler: Backend, place: Place, request: FillRequest) -> Hit:

@@ -43,11 +43,6 @@ class Place(msgspec.Struct, frozen=True):
         return STARTS[bool(self.before[self.before.rfind("\n") + 1 :].strip())]
 
     @property
-    def opens(self) -> bool:
-        """Whether a block begins here."""
-        return self.before.rstrip().endswith(OPENERS)
-
-    @property
     def request(self) -> FillRequest:
         """For one line."""
         return FillRequest(prefix=self.before[-BEFORE:], suffix=self.after[:AFTER], path=self.path, max_lines=1)

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from engine import EngineError, FillRequest
-from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, promised, reference
+from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms
 from engine.evaluation.typist import Key, Scenario, Source, Typist
 from engine.remote.address import parsed
 from engine.remote.keys import key_for
@@ -235,8 +235,6 @@ def what_is(url: str) -> Served:
 
 def report(loads: Sequence[Load]) -> Report:
     product = matrix_product_ms()
-    shown: list[str | list[Row]] = [[each.row() for each in loads], reference(product)]
-    for each in loads:
-        if each.typists == TEAM:
-            shown += ["", promised(each.promises())]
+    promises = [promise for each in loads if each.typists == TEAM for promise in each.promises()]
+    shown = {"matrix_product_ms": product, "loads": [each.row() for each in loads], "promises": promises}
     return Report({"matrix_product_ms": product, "loads": loads}, shown)

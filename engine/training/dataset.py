@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.backends.kv_cache import ModelShape
 from engine.contract import FillRequest
 from engine.corpus import Corpus
 from engine.prompt import PATH_TOKENS, REST_TOKENS, shown
@@ -70,6 +71,11 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     rest_first: bool = False  # see prompt.prompt
     snippets: float = 0.0  # share of contexts that begin with snippets of other files of the package
     by_language: bool = True  # see Corpus.weights
+
+    @property
+    def shape(self) -> ModelShape:
+        """What the engine needs to know of a model that was trained on such rows."""
+        return ModelShape(context=self.context, rest_first=self.rest_first)
 
 
 class Sampler:

@@ -31,7 +31,6 @@ from engine.training.graph import POSITIONS, build
 from engine.training.lora import Adapter
 from engine.training.objective import Objective
 from engine.training.train import Progress, TrainConfig, begun, describe
-from engine.training.validation import shape_of
 
 BLOCK = 64  # weights that share a scale
 PLACES = 300  # of the evaluation in the card, a language
@@ -112,7 +111,7 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         print(f"{out / ADAPTER}, after {progress.tokens:,} tokens")
         return
     trunk, config, progress = averaged(state)
-    shape = shape_of(config.sampler)
+    shape = config.sampler.shape
     write(trunk, shape, tokenizer, bits, out)
     notice = Path(config.base).with_name("NOTICE")
     if config.base and notice.exists():
@@ -129,8 +128,3 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
     }
     card.write(out, trunk, progress, made, qualities, corpus / "report.json")
     checksums.write(out)
-    for (language, way), quality in qualities.items():
-        print(f"{language}, {way}")
-        quality.report().print()
-    for path in sorted(out.iterdir()):
-        print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

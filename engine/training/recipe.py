@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import tokenizers
 import torch
-from rich.progress import track
+from tqdm import tqdm
 
 from engine.backends.kv_cache import ModelShape
 from engine.corpus import Corpus
@@ -93,7 +93,7 @@ def counted(bpe: tokenizers.Tokenizer, texts: Iterable[str], ended: bool) -> Cou
     """How often each token stands in the texts. A line that stands there often is encoded once."""
     lines = Counter(line for text in texts for line in lines_of(text, ended))
     each, counts = list(lines), Counter[int]()
-    for start in track(range(0, len(each), BATCH), "Counting"):
+    for start in tqdm(range(0, len(each), BATCH), "Counting"):
         batch = each[start : start + BATCH]
         for encoding, line in zip(bpe.encode_batch_fast(batch, add_special_tokens=False), batch, strict=True):
             for token in encoding.ids:

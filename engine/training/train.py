@@ -34,18 +34,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine import stored
+from engine.backends.torch_runner import TorchRunner
 from engine.contract import EngineError
 from engine.corpus import Corpus
+from engine.embedded import Embedded
+from engine.evaluation.lines import evaluate
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Sampler, SamplerConfig, to_torch
 from engine.training.lora import Adapter
 from engine.training.objective import KINDS, Objective
-from engine.training.validation import CANARY, SHOWN, quality
 
 SAVE_SECONDS = 300
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
-LOG += [*SHOWN, *CANARY]
+LOG += ["exact", "tokens_a_pass"]
+FILLS = 60  # of a validation
 
 
 class DataPaths(msgspec.Struct, frozen=True):
@@ -71,7 +74,6 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     average: float = 0.998  # of the weights, a step
     weights: tuple[float, ...] = (1.0, 3.0)  # of the losses, by kind
     validate_every: int = 250  # steps; 0: never
-    canary: str = ""  # folder of HumanEval-Infilling, some of which each validation asks; none: it does not
     seed: int = 0
 
 
@@ -370,14 +372,15 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
 
 
 def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, float]:
-    """How the averaged weights do on the reserved packages."""
+    """How the averaged weights do on the reserved packages: losses, and fills as `eval lines` has them, in float32."""
     parameters = list(trainer.model.parameters())
     raw = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         torch._foreach_copy_([p.data for p in parameters], trainer.average)
         losses = describe(workers.run(Order(rows=64, validate=True)))
-        words, folder = Tokenizer.load(data.tokenizer), data.corpus / "validation"
-        canary = Path(trainer.config.canary) if trainer.config.canary else None
-        shown = quality(trainer.trunk, trainer.config.sampler, words, folder, canary)
+        passes = TorchRunner(trainer.trunk, trainer.config.sampler.shape, torch.device("cpu"))
+        filler = Embedded(passes, Tokenizer.load(data.tokenizer))
+        fills = evaluate(filler, data.corpus / "validation", FILLS, copies=False)
         torch._foreach_copy_([p.data for p in parameters], raw)
+    shown = {"exact": fills.exact, "tokens_a_pass": fills.tokens_a_pass}
     return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown

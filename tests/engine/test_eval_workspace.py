@@ -12,6 +12,7 @@ import pytest
 from engine import Engine
 from engine.corpus import FileEntry
 from engine.evaluation.places import workspaces
+from engine.evaluation.report import Report
 from engine.evaluation.workspace import WAYS, compare
 
 LINES = "".join(
@@ -40,11 +41,11 @@ def test_files_that_a_model_was_tuned_to_are_in_the_index_too(tmp_path: Path) ->
 
 def test_the_index_knows_the_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a_corpus(tmp_path, "ab")
-    report = compare(Engine.load("small"), tmp_path, COUNT, "python")
-    assert [*report.exact] == [*report.fill] == [*WAYS]
-    assert report.exact["index"]["all"] > report.exact["the file"]["all"] >= report.exact["nothing"]["all"]
-    assert report.exact["open files"] == report.exact["the file"]  # there is none in the same folder
-    report.report().print(as_json=True)
+    found = compare(Engine.load("small"), tmp_path, COUNT, "python")
+    assert [*found.exact] == [*found.fill] == [*WAYS]
+    assert found.exact["index"]["all"] > found.exact["the file"]["all"] >= found.exact["nothing"]["all"]
+    assert found.exact["open files"] == found.exact["the file"]  # there is none in the same folder
+    Report(found).print(as_json=True)
     assert json.loads(capsys.readouterr().out)["places"] == COUNT
-    report.report().print()
-    assert capsys.readouterr().out.startswith(f"{COUNT} places")
+    Report(found).print()
+    assert capsys.readouterr().out.startswith(f"places: {COUNT}\n")

@@ -23,7 +23,7 @@ from engine.__main__ import main
 from engine.corpus import FileEntry
 from engine.embedded import WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
-from engine.training import export, validation
+from engine.training import export, train
 
 CONFIG = {
     "model": {"vocab": 16384, "dim": 32, "layers": 1, "heads": 2, "head_dim": 16, "mlp": 64},
@@ -72,7 +72,7 @@ def trained(folder: Path) -> list[dict[str, str]]:
     """The log of a training from a base, stopped in two processes, gone on with in one, that ended with its budget."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(*UNCOMPILED)
-        patch.setattr(validation, "FILLS", 6)
+        patch.setattr(train, "FILLS", 6)
         assert main(["train", "run", *arguments(folder, validate_every=0, workers=2), "--steps", "3"]) == 0
         assert main(["train", "run", *arguments(folder, tokens=BUDGET)]) == 0
     return log(folder / "state")

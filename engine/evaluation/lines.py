@@ -1,16 +1,12 @@
-"""How good fills are at natural cursor places of packages that are never trained on.
-
-Reported are exact match of the line, tokens a draft that the causal role accepted, tokens a pass, and how the
-confidence of a fill goes with its being right. The same lines are filled in several ways where these are to be
-compared: by `--cache exact` and `fast`, with which nothing is copied, so that each token is the model's.
+"""How good fills are at natural cursor places of packages that are never trained on: exact match of the line, tokens a
+pass, and what a cold request takes.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +14,7 @@ import msgspec
 
 from engine.contract import Backend, Fill, FillRequest
 from engine.evaluation.places import STARTS, Place, cursors
-from engine.evaluation.report import share
+from engine.evaluation.report import Times, share, times
 
 
 class Hit(NamedTuple):
@@ -34,14 +30,19 @@ class Hit(NamedTuple):
 
 
 class Quality(msgspec.Struct):
-    """Shares in [0, 1]; `by_confidence` maps the lower end of a tenth of confidence to (places, share exact)."""
+    """Shares of lines that are exactly right, in all and by the cursor's kind; milliseconds of a cold request."""
 
     places: int
     exact: float
     exact_by_start: dict[str, float]
     tokens_a_pass: float
-    median_decode_ms: float
-    by_confidence: dict[str, tuple[int, float]]
+    ms: Times
+
+
+def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True, language: str = "python") -> Quality:
+    """How a loaded model fills `count` places of a corpus folder. Raises EngineError as `cursors` does."""
+    places = cursors(folder, count, language=language)
+    return quality([hit(filler, place, msgspec.structs.replace(place.request, copies=copies)) for place in places])
 
 
 def hit(filler: Backend, place: Place, request: FillRequest) -> Hit:
@@ -50,32 +51,12 @@ def hit(filler: Backend, place: Place, request: FillRequest) -> Hit:
     return Hit(place, fill, 1000 * (time.perf_counter() - started))
 
 
-def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True, language: str = "python") -> Quality:
-    """How a loaded model fills `count` places of a corpus folder. Raises EngineError as `cursors` does."""
-    hits = [
-        hit(filler, place, msgspec.structs.replace(place.request, copies=copies))
-        for place in cursors(folder, count, language=language)
-    ]
+def quality(hits: Sequence[Hit]) -> Quality:
+    fills = [each.fill for each in hits]
     return Quality(
-        places=count,
+        places=len(hits),
         exact=share(each.right for each in hits),
         exact_by_start={start: share(each.right for each in hits if each.place.start == start) for start in STARTS},
-        tokens_a_pass=sum(each.fill.tokens + each.fill.complete for each in hits) / passes(hits),
-        median_decode_ms=median_ms(hits),
-        by_confidence=_calibration(hits),
+        tokens_a_pass=sum(fill.tokens + fill.complete for fill in fills) / sum(fill.passes for fill in fills),
+        ms=times(each.ms for each in hits),
     )
-
-
-def passes(hits: Iterable[Hit]) -> int:
-    return sum(each.fill.passes for each in hits)
-
-
-def median_ms(hits: list[Hit]) -> float:
-    return sorted(each.fill.encode_ms + each.fill.decode_ms for each in hits)[len(hits) // 2]
-
-
-def _calibration(hits: list[Hit]) -> dict[str, tuple[int, float]]:
-    tenths = defaultdict[int, list[bool]](list)
-    for each in hits:
-        tenths[min(9, int(each.fill.confidence * 10))].append(each.right)
-    return {f"{tenth / 10:.1f}": (len(rights), share(rights)) for tenth, rights in sorted(tenths.items())}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -55,11 +55,12 @@ class Workspace(msgspec.Struct):
     files: dict[str, str]
     places: list[Place]
 
-    def write(self, folder: Path) -> None:
-        for path, text in self.files.items():
-            file = folder / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+
+def write(files: Mapping[str, str], folder: Path) -> None:
+    for path, text in files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="")
 
 
 def read(folder: Path) -> Corpus:

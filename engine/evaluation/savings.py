@@ -27,7 +27,7 @@ import msgspec
 from engine.contract import EngineError
 from engine.evaluation import baselines
 from engine.evaluation.editor import SERVER, Editor, position
-from engine.evaluation.places import Place, Workspace
+from engine.evaluation.places import Place, Workspace, write
 from engine.evaluation.report import Report, times
 from engine.evaluation.typist import acceptable, counted, is_right, next_key
 from engine.options import Choice
@@ -114,7 +114,7 @@ async def typed(way: Way, choice: Choice, workspaces: Sequence[Workspace], tell:
     for workspace in workspaces:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder).resolve()
-            workspace.write(root)
+            write(workspace.files, root)
             async with Editor.start(choice, way.command, {**way.options, **UNHURRIED}, root.as_uri()) as editor:
                 await editor.loaded()
                 await editor.indexed()

@@ -17,9 +17,8 @@ import msgspec
 
 from engine import Engine, FillRequest
 from engine.corpus import Corpus, beside
-from engine.evaluation.lines import Hit, hit
-from engine.evaluation.places import STARTS, cursors
-from engine.evaluation.report import Times, share, times
+from engine.evaluation.lines import Hit, Quality, hit, quality
+from engine.evaluation.places import cursors, write
 from engine.retrieval.build import Order, build
 from engine.retrieval.files import read_text
 from engine.retrieval.index import Index
@@ -28,16 +27,8 @@ OPEN, BEGINNING = 6, 60_000  # files, characters of each
 WAYS = ("nothing", "the file", "open files", "index", "index and snippets")
 
 
-class Comparison(msgspec.Struct):
-    """Shares of lines exactly right by way, in all and by kind of place, and milliseconds of a fill."""
-
-    places: int
-    exact: dict[str, dict[str, float]]
-    fill: dict[str, Times]
-
-
-def compare(engine: Engine, folder: Path, count: int, language: str) -> Comparison:
-    """Raises EngineError as `cursors` does."""
+def compare(engine: Engine, folder: Path, count: int, language: str) -> dict[str, Quality]:
+    """How it fills in each of WAYS. Raises EngineError as `cursors` does."""
     hits = defaultdict[str, list[Hit]](list)
     with tempfile.TemporaryDirectory() as root:
         files, indexes = _indexed(folder, Path(root))
@@ -45,11 +36,7 @@ def compare(engine: Engine, folder: Path, count: int, language: str) -> Comparis
             package, path = files[place.path]
             for way, request in _ways(place.request, path, indexes[package]):
                 hits[way].append(hit(engine, place, request))
-    return Comparison(
-        places=count,
-        exact={way: _exact(hits[way]) for way in WAYS},
-        fill={way: times(each.ms for each in hits[way]) for way in WAYS},
-    )
+    return {way: quality(hits[way]) for way in WAYS}
 
 
 def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict[str, Index]]:
@@ -60,10 +47,7 @@ def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict
         texts.setdefault(file.package, {})[file.path] = corpus.text(number)
         files[file.path] = (file.package, (root / file.package / file.path).as_posix())
     for package, its in texts.items():
-        for name, text in its.items():
-            path = root / package / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="")
+        write(its, root / package)
     indexes = {}
     for package in {package for package, _ in files.values()}:
         store = root / "indexes" / package
@@ -87,8 +71,3 @@ def opened_with(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     others = sorted(other for other in file.parent.glob(f"*{file.suffix}") if other != file)[:OPEN]
     texts = tuple((read_text(str(other)) or "")[:BEGINNING] for other in others)
     return (file.as_posix(), *(other.as_posix() for other in others)), texts
-
-
-def _exact(hits: list[Hit]) -> dict[str, float]:
-    starts = {start: share(each.right for each in hits if each.place.start == start) for start in STARTS}
-    return {"all": share(each.right for each in hits)} | starts

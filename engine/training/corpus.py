@@ -312,22 +312,12 @@ def tell(reports: list[PackageReport], out: Path, seconds: float) -> None:
     content = {"seconds": round(seconds), "totals": totals, "packages": reports}
     (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(content)))
     Report({report.package: report.refused for report in reports if report.refused}).print()
-    Report([_row(total) for total in totals]).print()
+    Report(totals).print()
 
 
-def _total(reports: Iterable[PackageReport], use: str, language: str) -> PackageReport:
-    total = PackageReport("total", "", use, language)
-    dropped = Counter[str]()
-    for report in (report for report in reports if (report.use, report.language) == (use, language)):
-        total.files += report.files
-        total.bytes += report.bytes
-        dropped.update(report.dropped)
-        dropped.update(["packages"] if report.refused else [])
-    total.dropped = dict(dropped.most_common())
-    return total
-
-
-def _row(total: PackageReport) -> Row:
-    megabytes = total.bytes / 1e6
-    sizes = {"files": total.files, "MB": megabytes, "M tokens": megabytes / BYTES_A_TOKEN}
-    return {"use": total.use, "language": total.language} | sizes | {"dropped": total.dropped}
+def _total(reports: Iterable[PackageReport], use: str, language: str) -> Row:
+    its = [report for report in reports if (report.use, report.language) == (use, language)]
+    dropped = sum((Counter(report.dropped) for report in its), Counter[str]())
+    size = sum(report.bytes for report in its) / 1e6
+    sizes = {"files": sum(report.files for report in its), "MB": size, "M tokens": size / BYTES_A_TOKEN}
+    return {"use": use, "language": language} | sizes | {"dropped": dict(dropped.most_common())}

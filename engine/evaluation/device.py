@@ -65,13 +65,6 @@ class Lines(msgspec.Struct):
     complete: float
 
 
-class Together(msgspec.Struct):
-    """So many users at once, each with a line of their own."""
-
-    users: int
-    fills_s: float
-
-
 class Costs(msgspec.Struct):
     """`peak_gb` is the most memory of the device that was taken, which `room` has planned; None on a CPU."""
 
@@ -83,7 +76,7 @@ class Costs(msgspec.Struct):
     matrix_tflop_s: float
     passes: list[Pass]
     lines: list[Lines]
-    together: list[Together]
+    fills_s: dict[int, float]  # by how many users there are at once, each with a line of their own
 
 
 def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS) -> Costs:
@@ -109,7 +102,7 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS) -> 
         matrix_tflop_s=best[1] / 1e12,
         passes=[_pass(passes, loaded, count, rows, best, runs) for count, rows in _sizes(passes, loaded)],
         lines=[_lines(engine, text, lines, steps) for steps in STEPS],
-        together=[_together(engine, text, lines, users) for users in _counts(passes)],
+        fills_s={users: _together(engine, text, lines, users) for users in _counts(passes)},
     )
     if where.type == "cuda":
         costs.peak_gb = torch.cuda.max_memory_allocated(where) / 1e9
@@ -127,12 +120,13 @@ def _sizes(passes: Slots, loaded: checkpoint.Checkpoint) -> list[tuple[int, int]
     return [(count, each) for count in _counts(passes) for each in rows]
 
 
-def _together(engine: Engine, text: str, count: int, users: int) -> Together:
+def _together(engine: Engine, text: str, count: int, users: int) -> float:
+    """Fills a second."""
     requests = [msgspec.structs.replace(typed, steps=FEWEST) for typed in typing(text, count)]
     with ThreadPoolExecutor(users) as pool:
         started = time.perf_counter()
         fills = list(pool.map(lambda request: engine.fill(request, threading.Event()), requests))
-    return Together(users, len(fills) / (time.perf_counter() - started))
+    return len(fills) / (time.perf_counter() - started)
 
 
 def _lines(engine: Engine, text: str, count: int, steps: int) -> Lines:

@@ -53,8 +53,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in lines)
 
 
-def _title(name: str) -> str:
-    return name.replace("_", " ")
+def _title(name: object) -> str:
+    return str(name).replace("_", " ")
 
 
 def _cell(value: Any) -> str:

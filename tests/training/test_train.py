@@ -106,7 +106,7 @@ def test_what_is_exported_has_a_card_with_what_was_measured(
     package = {"package": "inpaint", "version": "1", "use": "train", "licence": "Apache-2.0", "files": 9, "bytes": 9000}
     (folder / "corpus" / "report.json").write_text(json.dumps({"packages": [package]}))
     monkeypatch.setattr(export, "PLACES", 3)
-    monkeypatch.setattr(export, "ROWS", 2)
+    monkeypatch.setattr(train, "ROWS", 2)
     out, places = tmp_path / "tiny", [*arguments(folder)[:4], "--state", str(folder / "state")]
     assert main(["train", "export", *places, "--out", str(out), "--bits", "6"]) == 0
     card = (out / "README.md").read_text()

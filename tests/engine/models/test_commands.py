@@ -112,7 +112,7 @@ def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         assert 0 < line["ms"]["p50"] <= line["ms"]["p95"]
         assert 1 <= line["passes"] <= line["steps"] + 3  # a probe, and respelled rows
         assert 0 <= line["complete"] <= 1
-    assert [each["users"] for each in report["together"]] == [1, 2, 4]
+    assert [*report["fills_s"]] == ["1", "2", "4"]
 
 
 def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +121,7 @@ def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytes
     Report(costs).print()
     printed = capsys.readouterr().out
     assert {line.split()[0] for line in printed.partition("\nlines\n")[2].splitlines()[1:4]} == {"12", "20", "30"}
-    assert [row.split()[0] for row in printed.partition("\ntogether\n")[2].splitlines()[1:]] == ["1", "2", "4"]
+    assert "fills s: 1 " in printed
 
 
 def test_bench_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

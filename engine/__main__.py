@@ -262,7 +262,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--files", type=int, default=10_000, help="of `index`, of 10 kB each (default: 10000)")
     command.add_argument("--url", help="of a server that `serve` asks, instead of starting one")
     command.add_argument("--workers", type=int, help="of the server that `serve` starts")
-    command.set_defaults(run=_run_bench, extra="bench")
+    command.set_defaults(run=_run_bench, extra="gpu")
 
 
 def _run_bench(args: argparse.Namespace) -> object:
@@ -276,7 +276,6 @@ def _run_bench(args: argparse.Namespace) -> object:
         return indexing.measure(choice, args.files)
     text = latency.read(file)
     if args.what is None and args.device is not None:
-        args.extra = "gpu"
         from engine.evaluation import device
 
         return device.measure(choice, text)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 
 from engine.contract import Backend, FillRequest
 from engine.evaluation.report import Promise
@@ -75,8 +76,6 @@ def sources() -> Iterator[str]:
 
 def built(root: Path, store: Path) -> tuple[float, float]:
     """Seconds that it took, and the most megabytes that its process had."""
-    import psutil  # of the bench extra
-
     started, most = time.perf_counter(), 0.0
     with subprocess.Popen(BUILD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stdin is not None

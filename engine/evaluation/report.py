@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
+import psutil
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -109,13 +110,9 @@ def matrix_product_ms(size: int = 512) -> float:
 
 
 class Meter:
-    """CPU time and memory of a process and its children; of none (None), of a server elsewhere, both are 0. Needs the
-    bench extra.
-    """
+    """CPU time and memory of a process and its children; of none (None), of a server elsewhere, both are 0."""
 
     def __init__(self, pid: int | None) -> None:
-        import psutil
-
         root = [] if pid is None else [psutil.Process(pid)]
         self._processes = [*root, *(child for each in root for child in each.children(recursive=True))]
 

@@ -21,7 +21,7 @@ SMALL, LARGE = 200, 20_000  # lines
 
 
 def measure(choice: Choice) -> dict[str, object]:
-    """Raises EngineError, and ModuleNotFoundError without the bench extra."""
+    """Raises EngineError."""
     promises = asyncio.run(measured(choice))
     return {"matrix_product_ms": matrix_product_ms(), "promises": promises}
 

@@ -218,7 +218,7 @@ def measured(
     typists: Sequence[int],
     seconds: float,
 ) -> list[Load]:
-    """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
+    """Raises EngineError, and ModuleNotFoundError without the extra serve."""
     with contextlib.ExitStack() as stack:
         address, pid = (url, None) if url else stack.enter_context(started(options))
         server = Server(parsed(address).base, what_is(address), pid)

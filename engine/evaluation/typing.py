@@ -222,8 +222,7 @@ def from_corpus(folder: Path, language: str = "python") -> list[Source]:
 
 
 def played(choice: Choice, sources: Sequence[Source], lines: int, lsp: bool) -> list[Replay]:
-    """All scenarios. Raises EngineError, and ModuleNotFoundError without the bench extra."""
-    Meter(None)
+    """All scenarios. Raises EngineError."""
     if lsp:
         return asyncio.run(over_lsp(choice, sources, lines))
     engine = choice.load()

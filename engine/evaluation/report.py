@@ -63,7 +63,9 @@ def _cell(value: Any) -> str:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, dict):
         return ", ".join(f"{_title(name)} {_cell(each)}" for name, each in value.items())
-    return " / ".join(map(_cell, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, (list, tuple)):
+        return " / ".join(map(_cell, value))
+    return "" if value is None else str(value)
 
 
 class Promise(msgspec.Struct):

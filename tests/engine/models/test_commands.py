@@ -122,6 +122,10 @@ def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytes
     printed = capsys.readouterr().out
     assert {line.split()[0] for line in printed.partition("\nlines\n")[2].splitlines()[1:4]} == {"12", "20", "30"}
     assert "fills s: 1 " in printed
+    costs.passes[0].roofline = 0.5
+    Report(costs).print()
+    head, first, *_ = capsys.readouterr().out.partition("\npasses\n")[2].splitlines()
+    assert (head.split()[-1], first.split()[-1]) == ("roofline", "0.5")
 
 
 def test_bench_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.evaluation.report import Report
 
 STEPS = {"auto": AUTO, **PASSES}
-EVALUATIONS = ["lines", "cache", "typing", "humaneval", "edits", "--help", "-h"]
+EVALUATIONS = ["lines", "typing", "humaneval", "edits", "--help", "-h"]
 SPLITS = ["single-line", "multi-line", "random-span"]
 
 
@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 2 for bad input or a model that cannot be loaded, with one sentence on stderr."""
     args = parser().parse_args(_with_what(sys.argv[1:] if arguments is None else arguments))
     try:
-        args.run(args)
+        if (found := args.run(args)) is not None:
+            _print(found, args.json)
     except EngineError as error:
         print(f"inpaint: {error}", file=sys.stderr)
         return 2
@@ -38,6 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
     return 0
+
+
+def _print(found: object, as_json: bool) -> None:
+    from engine.evaluation.report import Report
+
+    (found if isinstance(found, Report) else Report(found)).print(as_json)
 
 
 def _with_what(arguments: list[str]) -> list[str]:
@@ -107,14 +114,8 @@ def _eval(command: argparse.ArgumentParser) -> None:
     _corpus(lines)
     lines.add_argument("--places", type=int, default=500, help="cursor places (default: 500)")
     lines.add_argument("--workspace", action="store_true", help="with nothing, the file, open files, and the index")
-    lines.add_argument("--json", action="store_true", help="with --workspace: print JSON instead of a table")
+    lines.add_argument("--json", action="store_true", help="print JSON instead of a table")
     lines.set_defaults(run=_run_eval_lines)
-
-    cache = whats.add_parser("cache", help="what --cache fast changes in the lines of a public model, and saves")
-    _corpus(cache)
-    cache.add_argument("--places", type=int, default=60, help="cursor places (default: 60)")
-    cache.add_argument("--steps", type=_steps, default=PASSES["balanced"], help="denoising passes (default: balanced)")
-    cache.set_defaults(run=_run_eval_cache, extra="bench")
 
     typing = whats.add_parser("typing", help="what the suggestions save, typing into the language server")
     _corpus(typing)
@@ -125,14 +126,13 @@ def _eval(command: argparse.ArgumentParser) -> None:
         "--options", default="{}", help="options of the server as JSON, such as '{\"minConfidence\": 0.3}'"
     )
     typing.add_argument(
-        "--baselines", action=argparse.BooleanOptionalAction, default=True, help="model and copies alone, too"
+        "--baselines", action=argparse.BooleanOptionalAction, default=True, help="and the model without copies"
     )
     typing.add_argument("--workspace", action="store_true", help="and with the index of the workspace's files")
     typing.add_argument(
         "--without", nargs="+", default=[], metavar="RULE", help='and without each of these rules, "all" of them'
     )
     typing.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    typing.add_argument("--plot", type=Path, help="write precision over what is saved to this PNG")
     typing.set_defaults(run=_run_eval_typing, extra="bench")
 
     humaneval = whats.add_parser("humaneval", help="HumanEval-Infilling, by execution in a sandboxed child")
@@ -162,41 +162,26 @@ def _corpus(command: argparse.ArgumentParser) -> None:
     options.add(command, seed=False)
 
 
-def _run_eval_edits(args: argparse.Namespace) -> None:
+def _run_eval_edits(args: argparse.Namespace) -> object:
     from engine.evaluation import edits
 
-    edits.report(edits.evaluate(args.histories, args.commits, args.shuffled)).print(args.json)
+    return edits.evaluate(args.histories, args.commits, args.shuffled)
 
 
-def _run_eval_lines(args: argparse.Namespace) -> None:
-    engine = options.chosen(args).load()
-    if args.workspace:
-        from engine.evaluation import workspace
+def _run_eval_lines(args: argparse.Namespace) -> object:
+    from engine.evaluation import lines, workspace
 
-        workspace.compare(engine, args.corpus / "validation", args.places, args.language).report().print(args.json)
-        return
-    from engine.evaluation.lines import evaluate
-
-    evaluate(engine, args.corpus / "validation", args.places, language=args.language).report().print()
+    evaluate = workspace.compare if args.workspace else lines.evaluate
+    return evaluate(options.chosen(args).load(), args.corpus / "validation", args.places, language=args.language)
 
 
-def _run_eval_cache(args: argparse.Namespace) -> None:
-    from engine.evaluation.lines import compare_caches
-
-    engine = options.chosen(args).load()
-    compare_caches(engine, args.corpus / "validation", args.places, args.steps, args.language).print()
-
-
-def _run_eval_typing(args: argparse.Namespace) -> None:
+def _run_eval_typing(args: argparse.Namespace) -> Report:
     from engine.evaluation import savings
     from engine.evaluation.places import workspaces
 
     ways = savings.ways(_options(args.options), args.baselines, args.without, args.workspace)
     places = workspaces(args.corpus / "validation", args.lines, args.seed, tuple(args.packages), args.language)
-    sessions = savings.run(options.chosen(args), places, ways)
-    savings.report(args.model, args.seed, sessions).print(args.json)
-    if args.plot:
-        savings.plot(sessions, args.plot)
+    return savings.report(args.model, args.seed, savings.run(options.chosen(args), places, ways))
 
 
 def _options(text: str) -> dict[str, object]:
@@ -206,13 +191,12 @@ def _options(text: str) -> dict[str, object]:
         raise EngineError(f"--options takes a JSON object: {error}") from None
 
 
-def _run_eval_humaneval(args: argparse.Namespace) -> None:
+def _run_eval_humaneval(args: argparse.Namespace) -> object:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
     how = args.limit, args.seed, args.prefix_only, args.copies
-    scores = [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
-    humaneval.report(scores).print(args.json)
+    return [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
 
 
 def _models(command: argparse.ArgumentParser) -> None:
@@ -273,62 +257,37 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", type=Path, help="type files of what `train corpus` wrote, its validation part")
     command.add_argument("--lsp", action="store_true", help="type into the language server, in real time")
     command.add_argument("--lines", type=int, default=12, help="typed at one place of a file (default: 12)")
-    command.add_argument("--plot", type=Path, help="write a latency histogram of `typing` to this PNG")
     command.add_argument("--typists", type=int, nargs="+", default=[1, 10, 50], help="of `serve` (default: 1 10 50)")
     command.add_argument("--seconds", type=float, default=20, help="of `serve`, for each number (default: 20)")
     command.add_argument("--files", type=int, default=10_000, help="of `index`, of 10 kB each (default: 10000)")
     command.add_argument("--url", help="of a server that `serve` asks, instead of starting one")
     command.add_argument("--workers", type=int, help="of the server that `serve` starts")
-    command.add_argument("--overhead", action="store_true", help="of `serve`: what HTTP adds to a fill, for one typist")
-    command.add_argument("--ray", action="store_true", help="with --overhead: and Ray Serve")
-    command.set_defaults(run=_run_bench, extra="bench")
+    command.set_defaults(run=_run_bench, extra="gpu")
 
 
-def _run_bench(args: argparse.Namespace) -> None:
-    from engine.evaluation import latency, serving, typing
+def _run_bench(args: argparse.Namespace) -> object:
+    from engine.evaluation import indexing, latency, serving, team, typing
     from engine.evaluation.typist import Source
 
     file, choice = args.file or latency.SAMPLE, options.chosen(args)
+    if args.what == "lsp":
+        return serving.measure(choice)
+    if args.what == "index":
+        return indexing.measure(choice, args.files)
+    text = latency.read(file)
     if args.what is None and args.device is not None:
-        report = _bench_device(choice, file)
-    elif args.what in (None, "keys"):
-        report = latency.report(latency.measure(choice.load(), latency.read(file)))
-    elif args.what == "lsp":
-        report = serving.measure(choice)
-    elif args.what == "index":
-        from engine.evaluation import indexing
-
-        report = indexing.measure(choice, args.files)
-    elif args.what == "serve" and args.overhead:
-        from engine.evaluation import overhead
-
-        report = overhead.report(overhead.measure(choice, args.ray, latency.read(file)))
-    elif args.what == "serve":
-        from engine.evaluation import team
-
-        workers = [] if args.workers is None else ["--workers", str(args.workers)]
-        sources = [Source(file.name, latency.read(file))]
-        loads = team.measured(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds)
-        report = team.report(loads)
-    else:
-        source = Source(file.name, latency.read(file))
-        sources = typing.from_corpus(args.corpus / "validation") if args.corpus else [source]
-        replays = typing.played(choice, sources, args.lines, args.lsp)
-        report = typing.report(replays)
-        if args.plot:
-            typing.plot(replays, args.plot)
-    report.print(args.json)
-
-
-def _bench_device(choice: options.Choice, file: Path) -> Report:
-    from engine.evaluation.latency import read
-
-    try:
         from engine.evaluation import device
-    except ModuleNotFoundError as missing:
-        needed = "timing public models needs the gpu extra: pip install 'inpaint-lsp[gpu]'"
-        raise EngineError(f"{needed} ({missing.name} is missing)") from None
-    return device.report(device.measure(choice, read(file)))
+
+        return device.measure(choice, text)
+    if args.what in (None, "keys"):
+        return latency.measure(choice.load(), text)
+    sources = [Source(file.name, text)]
+    if args.what == "typing":
+        sources = typing.from_corpus(args.corpus / "validation") if args.corpus else sources
+        return typing.report(typing.played(choice, sources, args.lines, args.lsp))
+    workers = [] if args.workers is None else ["--workers", str(args.workers)]
+    loads = team.measured(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds)
+    return team.report(loads)
 
 
 def _train(command: argparse.ArgumentParser) -> None:
@@ -340,12 +299,6 @@ def _train(command: argparse.ArgumentParser) -> None:
     corpus.add_argument("--packages", type=Path, help="list of packages (default: the repository's)")
     corpus.add_argument("--wheels", type=Path, help="where downloads are kept (default: OUT/wheels)")
     corpus.set_defaults(run=_run_corpus)
-
-    base = steps.add_parser("base", help="download the base of small and cut its vocabulary")
-    base.add_argument("--corpus", type=Path, required=True, help="tokens are counted in it")
-    base.add_argument("--out", type=Path, required=True, help="folder of base.safetensors and tokenizer.json")
-    base.add_argument("--vocab", type=int, default=16_384)
-    base.set_defaults(run=_run_base)
 
     recipe = steps.add_parser("recipe", help="write what `engine get` makes a model of")
     recipe.add_argument("name", help="of the model")
@@ -360,9 +313,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--tokenizer", type=Path, required=True)
     run.add_argument("--state", type=Path, required=True, help="folder of the resumable state, log and plot")
     run.add_argument("--config", type=Path, required=True, help="JSON of what differs from TrainConfig's defaults")
-    run.add_argument(
-        "--base", type=Path, required=True, help="safetensors to start from (`train base`, or an exported model's)"
-    )
+    run.add_argument("--base", type=Path, required=True, help="the weights to start from: a model.safetensors")
     run.add_argument("--steps", type=int, help="stop after so many steps in all")
     run.set_defaults(run=_run_training)
 
@@ -381,20 +332,6 @@ def _train(command: argparse.ArgumentParser) -> None:
     export.add_argument("--out", type=Path, required=True)
     export.add_argument("--bits", type=int, choices=[4, 5, 6, 8], default=8, help="of the weights as stored")
     export.set_defaults(run=_run_export)
-
-    hub = steps.add_parser("hub", help="write an exported model as a Llama checkpoint, as hubs have them")
-    hub.add_argument("--model", type=Path, required=True, help="a folder that `train export` wrote")
-    hub.add_argument("--out", type=Path, required=True)
-    hub.set_defaults(run=_run_hub)
-
-    adapt = steps.add_parser("adapt", help="make a masked diffusion model of an exported one, as a public checkpoint")
-    adapt.add_argument("--model", type=Path, required=True, help="a folder that `train export` wrote")
-    adapt.add_argument("--corpus", type=Path, required=True)
-    adapt.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    families = ["diffullama", "tiny-a2d"]  # with the shift that the model has, and without
-    adapt.add_argument("--family", choices=families, default=families[0], help=f"(default: {families[0]})")
-    adapt.add_argument("--tokens", type=int, default=400_000, help="to train on (default: 400000)")
-    adapt.set_defaults(run=_run_adapt, extra="train,gpu")
 
     workspace = steps.add_parser("workspace", help="tune a model to the files of a workspace")
     workspace.add_argument("folders", type=Path, nargs="+", help="of the workspace")
@@ -426,16 +363,10 @@ def _run_corpus(args: argparse.Namespace) -> None:
         raise EngineError(f"the corpus cannot be built: {error}") from None
 
 
-def _run_base(args: argparse.Namespace) -> None:
-    from engine.training import base
-
-    base.run(args.corpus, args.out, args.vocab)
-
-
 def _run_recipe(args: argparse.Namespace) -> None:
-    from engine.training import base
+    from engine.training import recipe
 
-    base.recipe(args.name, args.checkpoint, args.corpus, args.out, args.vocab)
+    recipe.run(args.name, args.checkpoint, args.corpus, args.out, args.vocab)
 
 
 def _run_training(args: argparse.Namespace) -> None:
@@ -455,18 +386,6 @@ def _run_export(args: argparse.Namespace) -> None:
     from engine.training import export
 
     export.run(args.state, args.tokenizer, args.corpus, args.out, args.bits)
-
-
-def _run_hub(args: argparse.Namespace) -> None:
-    from engine.training import hub
-
-    hub.write(args.model, args.out)
-
-
-def _run_adapt(args: argparse.Namespace) -> None:
-    from engine.training import adapt
-
-    adapt.run(args.model, args.corpus, args.out, args.family, args.tokens)
 
 
 def _run_workspace(args: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ from engine.evaluation.latency import SAMPLE, read
 from engine.models.gguf import Checkpoint
 from engine.models.trunk import Trunk
 from engine.tokenizer import SPECIALS, Tokenizer
-from engine.training.base import config
+from engine.training.recipe import config
 
 PARTS = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",

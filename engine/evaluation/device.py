@@ -22,17 +22,15 @@ from torch import Tensor
 from engine import Engine, public
 from engine.backends.batch_runner import BatchRunner, SequencePass
 from engine.backends.buckets import bucket
-from engine.contract import EngineError, FillRequest
+from engine.contract import EngineError
 from engine.decoding.runner import ForwardInput
 from engine.embedded import Embedded
 from engine.evaluation.latency import typing
-from engine.evaluation.report import Report, Row, Times, times
+from engine.evaluation.report import Times, times
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.memory_plan import parameters
-from engine.models.vocabulary import Vocabulary
 from engine.options import Choice
 
-LONG = 1000  # tokens before, and tokens to write
 LINES = 24  # fills of a line
 RUNS = 10  # of what is timed
 STEPS = (12, 20, 30)  # denoising passes that fills are asked for with
@@ -55,12 +53,6 @@ class Pass(msgspec.Struct):
     roofline: float | None
 
 
-class Long(msgspec.Struct):
-    prompt: int  # tokens
-    written: int
-    tokens_s: float
-
-
 class Lines(msgspec.Struct):
     """Fills of the rest of a line with so many `steps` a canvas, or for 32 rows in blocks. `tokens_a_pass` are those
     accepted; `complete` is the share that the model or the line's end ended.
@@ -73,13 +65,6 @@ class Lines(msgspec.Struct):
     complete: float
 
 
-class Together(msgspec.Struct):
-    """So many users at once, each with a line of their own."""
-
-    users: int
-    fills_s: float
-
-
 class Costs(msgspec.Struct):
     """`peak_gb` is the most memory of the device that was taken, which `room` has planned; None on a CPU."""
 
@@ -90,12 +75,11 @@ class Costs(msgspec.Struct):
     copy_gb_s: float
     matrix_tflop_s: float
     passes: list[Pass]
-    long: Long
     lines: list[Lines]
-    together: list[Together]
+    fills_s: dict[int, float]  # by how many users there are at once, each with a line of their own
 
 
-def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, long: int = LONG) -> Costs:
+def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS) -> Costs:
     """Raises EngineError where the device is missing, or the model is none of the registry's."""
     if Embedded.holds(choice.model):
         raise EngineError("this times public models: give --model a folder or hub id, such as fredzzp/open-dcoder-0.5B")
@@ -117,9 +101,8 @@ def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS, lon
         copy_gb_s=best[0] / 1e9,
         matrix_tflop_s=best[1] / 1e12,
         passes=[_pass(passes, loaded, count, rows, best, runs) for count, rows in _sizes(passes, loaded)],
-        long=_long(engine, backend.vocabulary, text, min(long, loaded.plan.shape.context // 3)),
         lines=[_lines(engine, text, lines, steps) for steps in STEPS],
-        together=[_together(engine, text, lines, users) for users in _counts(passes)],
+        fills_s={users: _together(engine, text, lines, users) for users in _counts(passes)},
     )
     if where.type == "cuda":
         costs.peak_gb = torch.cuda.max_memory_allocated(where) / 1e9
@@ -137,12 +120,13 @@ def _sizes(passes: BatchRunner, loaded: checkpoint.Checkpoint) -> list[tuple[int
     return [(count, each) for count in _counts(passes) for each in rows]
 
 
-def _together(engine: Engine, text: str, count: int, users: int) -> Together:
+def _together(engine: Engine, text: str, count: int, users: int) -> float:
+    """Fills a second."""
     requests = [msgspec.structs.replace(typed, steps=FEWEST) for typed in typing(text, count)]
     with ThreadPoolExecutor(users) as pool:
         started = time.perf_counter()
         fills = list(pool.map(lambda request: engine.fill(request, threading.Event()), requests))
-    return Together(users, len(fills) / (time.perf_counter() - started))
+    return len(fills) / (time.perf_counter() - started)
 
 
 def _lines(engine: Engine, text: str, count: int, steps: int) -> Lines:
@@ -231,47 +215,3 @@ def _pass(
         bound="bandwidth" if memory > matrix else "matrix rate",
         roofline=max(memory, matrix) / spent if passes.device.type == "cuda" else None,
     )
-
-
-def _long(engine: Engine, vocabulary: Vocabulary, text: str, tokens: int) -> Long:
-    """As many tokens written as stand before, canvas after canvas."""
-    prompt = vocabulary.decode((vocabulary.encode(text) * tokens)[:tokens])
-    written, started = 0, time.perf_counter()
-    while written < tokens:
-        request = FillRequest(prefix=prompt, max_tokens=min(public.CANVAS, tokens - written), steps=FEWEST)
-        fill = engine.fill(request, threading.Event())
-        prompt += fill.text or "\n"
-        written += max(1, fill.tokens)
-    return Long(tokens, written, written / (time.perf_counter() - started))
-
-
-def report(costs: Costs) -> Report:
-    peak = "" if costs.peak_gb is None else f"; taken were {costs.peak_gb:.2f} GB at most"
-    long = costs.long
-    passes: list[Row] = [
-        {
-            "sequences": each.sequences,
-            "rows": each.rows,
-            "canvas": each.canvas,
-            "ms": f"{each.ms:.2f}",
-            "passes/s": f"{each.passes_s:.0f}",
-            "GB": f"{each.gigabytes:.2f}",
-            "GFLOP": each.gigaflop,
-            "": "" if each.roofline is None else f"{each.roofline:.0%} of the roofline ({each.bound})",
-        }
-        for each in costs.passes
-    ]
-    lines = [
-        f"a line at {line.steps} steps: p50 {line.ms.p50:.1f} ms, p95 {line.ms.p95:.1f} ms, {line.passes:.1f} passes, "
-        f"{line.tokens_a_pass:.2f} tokens accepted a pass, {line.complete:.0%} complete"
-        for line in costs.lines
-    ]
-    shown: list[str | list[Row]] = [
-        f"{costs.model} on {costs.device}: {costs.room}{peak}",
-        f"the device copies {costs.copy_gb_s:.0f} GB/s and multiplies {costs.matrix_tflop_s:.1f} TFLOP/s",
-        passes,
-        f"{long.prompt} -> {long.written} tokens: {long.tokens_s:.0f} tokens/s",
-        *lines,
-        *(f"{group.users} at once: {group.fills_s:.1f} fills/s" for group in costs.together),
-    ]
-    return Report(costs, shown)

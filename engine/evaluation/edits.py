@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from engine.contract import EngineError
-from engine.evaluation.report import Report, Times, share, times
+from engine.evaluation.report import Times, share, times
 from engine.languages import NAMES, language_of
 from engine.next_edit.replay import EditOffer, LineEdit, SettledEdit, propose
 from engine.next_edit.substitution import Replacement, Substitution, solid, substitution
@@ -88,13 +88,13 @@ def evaluate(histories: list[Path], most: int, shuffled: bool = False) -> Figure
     """Over the newest commits, so many of each history. Raises EngineError where one is none."""
     tally = Tally()
     for history in histories:
-        blobs = Blobs(history)
         for commit, files in commits(history, most):
             if len(files) <= FILES:
                 session = Session(tally, commit, random.Random(commit) if shuffled else None)
                 for path, hunks in files.items():
-                    lines = blobs.lines(f"{commit}^", path)
-                    if 0 < len(lines) <= LINES:
+                    before = git(history, "cat-file", "blob", f"{commit}^:{path}")
+                    lines = [line.removesuffix("\r") for line in before.split("\n")]
+                    if len(lines) <= LINES:
                         session.work(path, pieces(lines, hunks))
     if not tally.events:
         raise EngineError("these histories have no small edit of a source file")
@@ -264,24 +264,6 @@ def bounded(commits: list[list[bool]], figure: Callable[[Sequence[list[bool]]], 
     return figure(commits), drawn[DRAWS * 25 // 1000], drawn[DRAWS * 975 // 1000]
 
 
-def report(found: Figures) -> Report:
-    few = found.edits - found.edits_of_many
-    exact = (("exact, pooled", found.pooled), ("exact, mean over commits", found.by_commit))
-    kinds = (f"{name} {count} {each:.1%}" for name, (count, each) in found.kinds.items())
-    shown = [
-        f"{few} edits in commits with at most {FEW} offers, {found.offers} offers in {found.commits} of these",
-        *(f"{name:26}{value:6.1%}   ({low:.1%} to {high:.1%})" for name, (value, low, high) in exact),
-        ", ".join(kinds),
-        f"of 100 edits: {found.hits:.2f} right, {found.wrong:.2f} wrong; "
-        f"{found.hits * few / found.edits:.2f} and {found.wrong * few / found.edits:.2f} of those in all commits",
-        f"commits with more: {found.edits_of_many} edits, {found.offers_of_many} offers",
-        f"silent where nothing is due: {found.silent:.1%}",
-        f"reversals {found.reversals}, nothing but blanks {found.blank}, new parse errors {found.broken}",
-        f"an answer: p50 {found.ms.p50:.1f} ms, p95 {found.ms.p95:.1f} ms",
-    ]
-    return Report(found, shown)
-
-
 # ---------------------------------------------------------------- git
 
 
@@ -319,22 +301,3 @@ def git(history: Path, *arguments: str) -> str:
     except subprocess.CalledProcessError:
         raise EngineError(f"{history} is no git history: name a bare repository, or the .git of a clone") from None
     return done.stdout.decode("utf-8", "replace")
-
-
-class Blobs:
-    """The files of a history."""
-
-    def __init__(self, history: Path) -> None:
-        command = ["git", "--git-dir", str(history), "cat-file", "--batch"]
-        self._git = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-    def lines(self, commit: str, path: str) -> list[str]:
-        """A file's lines; none where it is not there."""
-        assert self._git.stdin and self._git.stdout
-        self._git.stdin.write(f"{commit}:{path}\n".encode())
-        self._git.stdin.flush()
-        head = self._git.stdout.readline().split()
-        if head[-1] == b"missing":
-            return []
-        text = self._git.stdout.read(int(head[2]) + 1)[:-1].decode("utf-8", "replace")
-        return [line.removesuffix("\r") for line in text.split("\n")]

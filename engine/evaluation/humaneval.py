@@ -24,7 +24,6 @@ import msgspec
 
 from engine.contract import Backend, EngineError, FillRequest
 from engine.evaluation import sandbox
-from engine.evaluation.report import Report, Row
 
 FILES = {
     "single-line": "HumanEval-SingleLineInfilling.jsonl.gz",
@@ -122,17 +121,3 @@ def filled(filler: Backend, problem: Problem, split: str, copies: bool = True) -
         copies=copies,
     )
     return filler.fill(request, threading.Event()).text
-
-
-def report(scores: Sequence[Score]) -> Report:
-    rows: list[Row] = [
-        {
-            "": score.split,
-            "problems": score.problems,
-            "passed": f"{score.passed / score.problems:.1%}",
-            "exact": f"{score.exact / score.problems:.1%}",
-            "out of time": score.out_of_time,
-        }
-        for score in scores
-    ]
-    return Report(scores, [rows])

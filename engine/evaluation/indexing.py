@@ -19,9 +19,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 
 from engine.contract import Backend, FillRequest
-from engine.evaluation.report import Promise, Report, promised
+from engine.evaluation.report import Promise
 from engine.options import Choice
 from engine.retrieval.build import BUILD, IndexOrder
 from engine.retrieval.index import Index
@@ -30,7 +31,7 @@ LOOKUPS, FILLS = 500, 60
 PIECE = 10_000  # characters a file
 
 
-def measure(choice: Choice, files: int) -> Report:
+def measure(choice: Choice, files: int) -> list[Promise]:
     """Figures of a workspace of so many files of 10 kB. Raises EngineError."""
     with tempfile.TemporaryDirectory() as folder:
         root, store = Path(folder) / "workspace", Path(folder) / "index"
@@ -42,7 +43,7 @@ def measure(choice: Choice, files: int) -> Report:
         index = Index.open(store)
         lookups = [spent(partial(index.matches, prefix)) for prefix in prefixes(texts, LOOKUPS)]
         alone, beside = fills(choice.load(), index, texts)
-        promises = [
+        return [
             Promise(f"index of {files} files, {megabytes:.0f} MB", whole, "s", 20),
             Promise("the same after a save", again, "s", 20),
             Promise("memory of the process that makes it", most, "MB", 250),
@@ -50,7 +51,6 @@ def measure(choice: Choice, files: int) -> Report:
             Promise("look-up, p95", float(np.percentile(lookups, 95)), "ms", 1),
             Promise("a fill with the index over one without, p50", beside - alone, "ms", 2),
         ]
-    return Report(promises, [promised(promises)])
 
 
 def written(root: Path, files: int) -> list[str]:
@@ -76,8 +76,6 @@ def sources() -> Iterator[str]:
 
 def built(root: Path, store: Path) -> tuple[float, float]:
     """Seconds that it took, and the most megabytes that its process had."""
-    import psutil  # of the bench extra
-
     started, most = time.perf_counter(), 0.0
     with subprocess.Popen(BUILD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stdin is not None

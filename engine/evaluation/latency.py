@@ -17,7 +17,7 @@ import msgspec
 
 import engine
 from engine import Engine, EngineError, Fill, FillRequest
-from engine.evaluation.report import Report, Times, matrix_product_ms, times
+from engine.evaluation.report import Times, matrix_product_ms, times
 
 SAMPLE = Path(engine.__file__).with_name("tokenizer.py")
 REQUESTS = 200
@@ -120,21 +120,3 @@ def timed(loaded: Engine, request: FillRequest) -> tuple[float, Fill]:
     start = time.perf_counter()
     fill = loaded.fill(request, threading.Event())
     return (time.perf_counter() - start) * 1000, fill
-
-
-def report(bench: Bench) -> Report:
-    lines = []
-    for name, value in msgspec.structs.asdict(bench).items():
-        if isinstance(value, Times):
-            lines.append(f"{name + ' ms':24}{percentiles(value)}")
-        elif name != "ways":
-            lines.append(f"{name.replace('_', ' '):24}{value:.2f}")
-    for way in bench.ways:
-        numbers = f"{way.passes:5.2f} passes   {way.tokens_a_pass:.2f} tokens a pass"
-        speed = f"{way.speed:.2f} times as fast, {way.same_text:.0%} same text   {way.long_ms:.0f} ms for {LONG} tokens"
-        lines.append(f"{way.name:24}{percentiles(way.warm)}   {numbers}   {speed}")
-    return Report(bench, lines)
-
-
-def percentiles(times: Times) -> str:
-    return f"p50 {times.p50:.1f}   p95 {times.p95:.1f}   p99 {times.p99:.1f}"

@@ -1,26 +1,20 @@
-"""How good fills are at natural cursor places of packages that are never trained on.
-
-Reported are exact match of the line, tokens a draft that the causal role accepted, tokens a pass, and how the
-confidence of a fill goes with its being right. The same lines are filled in several ways where these are to be
-compared: by `--cache exact` and `fast`, with which nothing is copied, so that each token is the model's.
+"""How good fills are at natural cursor places of packages that are never trained on: exact match of the line, tokens a
+pass, and what a cold request takes.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import msgspec
-from tqdm import tqdm
 
-from engine.contract import Backend, Cache, Fill, FillRequest, Sampling
+from engine.contract import Backend, Fill, FillRequest
 from engine.evaluation.places import STARTS, Place, cursors
-from engine.evaluation.report import Report, Row, share
+from engine.evaluation.report import Times, share, times
 
 
 class Hit(NamedTuple):
@@ -34,36 +28,21 @@ class Hit(NamedTuple):
     def right(self) -> bool:
         return self.fill.text == self.place.todo
 
-    @property
-    def begun(self) -> float:
-        """The share of the line's characters before the first that is wrong."""
-        pairs = zip(self.place.todo, self.fill.text, strict=False)
-        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) / len(self.place.todo)
-
 
 class Quality(msgspec.Struct):
-    """Shares in [0, 1]; `by_confidence` maps the lower end of a tenth of confidence to (places, share exact)."""
+    """Shares of lines that are exactly right, in all and by the cursor's kind; milliseconds of a cold request."""
 
     places: int
     exact: float
     exact_by_start: dict[str, float]
     tokens_a_pass: float
-    median_decode_ms: float
-    by_confidence: dict[str, tuple[int, float]]
+    ms: Times
 
-    def report(self) -> Report:
-        starts = "".join(f", {start} {value:.1%}" for start, value in self.exact_by_start.items())
-        tenths: list[Row] = [
-            {"confidence": f"{tenth}+", "places": count, "exact": f"{exact:.1%}"}
-            for tenth, (count, exact) in self.by_confidence.items()
-        ]
-        shown: list[str | list[Row]] = [
-            f"{self.places} places, {self.exact:.1%} exact{starts}",
-            f"{self.tokens_a_pass:.2f} tokens a pass",
-            f"median {self.median_decode_ms:.1f} ms a cold request",
-            tenths,
-        ]
-        return Report(self, shown)
+
+def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True, language: str = "python") -> Quality:
+    """How a loaded model fills `count` places of a corpus folder. Raises EngineError as `cursors` does."""
+    places = cursors(folder, count, language=language)
+    return quality([hit(filler, place, msgspec.structs.replace(place.request, copies=copies)) for place in places])
 
 
 def hit(filler: Backend, place: Place, request: FillRequest) -> Hit:
@@ -72,57 +51,12 @@ def hit(filler: Backend, place: Place, request: FillRequest) -> Hit:
     return Hit(place, fill, 1000 * (time.perf_counter() - started))
 
 
-def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True, language: str = "python") -> Quality:
-    """How a loaded model fills `count` places of a corpus folder. Raises EngineError as `cursors` does."""
-    hits = [
-        hit(filler, place, msgspec.structs.replace(place.request, copies=copies))
-        for place in cursors(folder, count, language=language)
-    ]
+def quality(hits: Sequence[Hit]) -> Quality:
+    fills = [each.fill for each in hits]
     return Quality(
-        places=count,
+        places=len(hits),
         exact=share(each.right for each in hits),
         exact_by_start={start: share(each.right for each in hits if each.place.start == start) for start in STARTS},
-        tokens_a_pass=sum(each.fill.tokens + each.fill.complete for each in hits) / passes(hits),
-        median_decode_ms=median_ms(hits),
-        by_confidence=_calibration(hits),
+        tokens_a_pass=sum(fill.tokens + fill.complete for fill in fills) / sum(fill.passes for fill in fills),
+        ms=times(each.ms for each in hits),
     )
-
-
-def passes(hits: Iterable[Hit]) -> int:
-    return sum(each.fill.passes for each in hits)
-
-
-def median_ms(hits: list[Hit]) -> float:
-    return sorted(each.fill.encode_ms + each.fill.decode_ms for each in hits)[len(hits) // 2]
-
-
-def _calibration(hits: list[Hit]) -> dict[str, tuple[int, float]]:
-    tenths = defaultdict[int, list[bool]](list)
-    for each in hits:
-        tenths[min(9, int(each.fill.confidence * 10))].append(each.right)
-    return {f"{tenth / 10:.1f}": (len(rights), share(rights)) for tenth, rights in sorted(tenths.items())}
-
-
-def compare_caches(filler: Backend, folder: Path, count: int, steps: int, language: str) -> Report:
-    """Raises EngineError as `cursors` does, and where the model has no cache to choose."""
-    ways: dict[Cache, list[Hit]] = {cache: [] for cache in get_args(Cache)}
-    same = 0
-    with tqdm(cursors(folder, count, language=language), total=count, unit="place") as bar:
-        for place in bar:
-            request = msgspec.structs.replace(place.request, copies=False, steps=steps)
-            for cache, hits in ways.items():
-                asked = msgspec.structs.replace(request, sampling=Sampling(cache=cache))
-                hits.append(hit(filler, place, asked))
-            same += len({hits[-1].fill.text for hits in ways.values()}) == 1
-            bar.set_postfix_str(f"the same at {same}")
-    rows: list[Row] = [
-        {
-            "cache": cache,
-            "right": f"{share(each.right for each in hits):.1%}",
-            "begun": f"{sum(each.begun for each in hits) / count:.1%}",
-            "passes": f"{passes(hits) / count:.2f}",
-            "median ms": f"{median_ms(hits):.0f}",
-        }
-        for cache, hits in ways.items()
-    ]
-    return Report(rows, [f"{count} places, the same text at {same / count:.0%}", rows])

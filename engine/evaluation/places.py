@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -43,11 +43,6 @@ class Place(msgspec.Struct, frozen=True):
         return STARTS[bool(self.before[self.before.rfind("\n") + 1 :].strip())]
 
     @property
-    def opens(self) -> bool:
-        """Whether a block begins here."""
-        return self.before.rstrip().endswith(OPENERS)
-
-    @property
     def request(self) -> FillRequest:
         """For one line."""
         return FillRequest(prefix=self.before[-BEFORE:], suffix=self.after[:AFTER], path=self.path, max_lines=1)
@@ -60,11 +55,12 @@ class Workspace(msgspec.Struct):
     files: dict[str, str]
     places: list[Place]
 
-    def write(self, folder: Path) -> None:
-        for path, text in self.files.items():
-            file = folder / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+
+def write(files: Mapping[str, str], folder: Path) -> None:
+    for path, text in files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="")
 
 
 def read(folder: Path) -> Corpus:

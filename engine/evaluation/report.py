@@ -6,34 +6,66 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
+import psutil
 
-Row: TypeAlias = Mapping[str, float | str]
+Row: TypeAlias = Mapping[str, Any]
 
 
 class Report(NamedTuple):
-    """`data` are the figures as `--json` prints them; `shown` are the same for people, lines and tables."""
+    """`data` are the figures as `--json` prints them; people are shown `shown`, or all of them."""
 
-    data: object
-    shown: Sequence[str | Sequence[Row]]
+    data: Any
+    shown: Any = None
 
     def print(self, as_json: bool = False) -> None:
         if as_json:
             sys.stdout.write(msgspec.json.encode(self.data).decode() + "\n")
-            return
-        for part in self.shown:
-            print(part if isinstance(part, str) else table(part))
+        else:
+            print(text(self.data if self.shown is None else self.shown))
+
+
+def text(found: Any) -> str:
+    """A line for each figure by its name, a table for figures that are alike."""
+    figures = msgspec.to_builtins(found)
+    if rows := _rows(figures):
+        return table(rows)
+    parts = ((_title(name), value) for name, value in figures.items() if value != [])
+    return "\n".join(
+        f"\n{name}\n{table(rows)}" if (rows := _rows(value)) else f"{name}: {_cell(value)}" for name, value in parts
+    )
+
+
+def _rows(value: Any) -> list[Row]:
+    """Of a table: a list of rows, or a mapping from their names; none of anything else."""
+    rows = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        return []
+    return [{"": name} | row for name, row in value.items()] if isinstance(value, dict) else value
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Columns are those of the first row; a float has one digit after its point."""
-    texts = [[f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
-    lines = [list(rows[0]), *texts]
+    """Columns are those of the first row."""
+    lines = [list(map(_title, rows[0])), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in lines)
+
+
+def _title(name: object) -> str:
+    return str(name).replace("_", " ")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{_title(name)} {_cell(each)}" for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return " / ".join(map(_cell, value))
+    return "" if value is None else str(value)
 
 
 class Promise(msgspec.Struct):
@@ -43,14 +75,10 @@ class Promise(msgspec.Struct):
     value: float
     unit: str
     target: float
+    kept: bool = False
 
-    @property
-    def kept(self) -> bool:
-        return self.value <= self.target
-
-
-def promised(promises: Iterable[Promise]) -> list[Row]:
-    return [msgspec.structs.asdict(each) | {"kept": "yes" if each.kept else "no"} for each in promises]
+    def __post_init__(self) -> None:
+        self.kept = self.value <= self.target
 
 
 class Times(msgspec.Struct):
@@ -83,18 +111,10 @@ def matrix_product_ms(size: int = 512) -> float:
     return best * 1000
 
 
-def reference(milliseconds: float) -> str:
-    return f"a 512³ matrix product: {milliseconds:.2f} ms"
-
-
 class Meter:
-    """CPU time and memory of a process and its children; of none (None), of a server elsewhere, both are 0. Needs the
-    bench extra.
-    """
+    """CPU time and memory of a process and its children; of none (None), of a server elsewhere, both are 0."""
 
     def __init__(self, pid: int | None) -> None:
-        import psutil
-
         root = [] if pid is None else [psutil.Process(pid)]
         self._processes = [*root, *(child for each in root for child in each.children(recursive=True))]
 

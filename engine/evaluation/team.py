@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ import msgspec
 import numpy as np
 
 from engine import EngineError, FillRequest
-from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, promised, reference
+from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms
 from engine.evaluation.typist import Key, Scenario, Source, Typist
 from engine.remote.address import parse_url
 from engine.remote.apis import read
@@ -189,7 +188,7 @@ class Person:
 @contextlib.contextmanager
 def started(options: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Our server: its URL and process. Raises EngineError where it does not start."""
-    command = (*OURS, "--port", str(_free_port()), *options)
+    command = (*OURS, "--port", "0", *options)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     said = ""
@@ -206,11 +205,6 @@ def started(options: Sequence[str]) -> Iterator[tuple[str, int]]:
         process.communicate()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def measured(
     url: str | None,
     options: Sequence[str],
@@ -218,7 +212,7 @@ def measured(
     typists: Sequence[int],
     seconds: float,
 ) -> list[Load]:
-    """Raises EngineError, and ModuleNotFoundError without the extras bench and serve."""
+    """Raises EngineError, and ModuleNotFoundError without the extra serve."""
     with contextlib.ExitStack() as stack:
         address, pid = (url, None) if url else stack.enter_context(started(options))
         server = Server(parse_url(address).base, what_is(address), pid)
@@ -235,8 +229,6 @@ def what_is(url: str) -> ServerInfo:
 
 def report(loads: Sequence[Load]) -> Report:
     product = matrix_product_ms()
-    shown: list[str | list[Row]] = [[each.row() for each in loads], reference(product)]
-    for each in loads:
-        if each.typists == TEAM:
-            shown += ["", promised(each.promises())]
+    promises = [promise for each in loads if each.typists == TEAM for promise in each.promises()]
+    shown = {"matrix_product_ms": product, "loads": [each.row() for each in loads], "promises": promises}
     return Report({"matrix_product_ms": product, "loads": loads}, shown)

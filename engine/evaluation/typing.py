@@ -14,16 +14,17 @@ import os
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
-import numpy as np
 
 from engine import Cancelled, Engine, FillRequest
 from engine.evaluation.editor import Answer, Editor, Reply, position, reply
 from engine.evaluation.places import read
-from engine.evaluation.report import Meter, Report, Row, matrix_product_ms, reference, times
+from engine.evaluation.report import Meter, Report, Row, matrix_product_ms, times
 from engine.evaluation.typist import SCENARIOS, Key, Screen, Source, Typist
 from engine.options import Choice
 
@@ -42,22 +43,7 @@ class Client(msgspec.Struct, frozen=True):
 CLIENTS = (Client("VS Code", 50, True), Client("Neovim", 0, False))
 
 
-class Work(msgspec.Struct, rename="camel"):
-    """What the server says that its requests have cost; see lsp_server.completer.Work."""
-
-    requests: int = 0
-    from_cache: int = 0
-    joined: int = 0
-    prefetched: int = 0
-    cancelled: int = 0
-    stale: int = 0
-    passes: int = 0
-    encoded: int = 0
-    reused: int = 0
-    wasted_ms: float = 0.0
-
-    def since(self, before: Work) -> Work:
-        return Work(*(getattr(self, name) - getattr(before, name) for name in self.__struct_fields__))
+Work: TypeAlias = dict[str, float]  # what requests have cost; see lsp_server.completer.Work
 
 
 class Replay(msgspec.Struct, kw_only=True):
@@ -65,7 +51,7 @@ class Replay(msgspec.Struct, kw_only=True):
 
     client: str
     scenario: str
-    work: Work = msgspec.field(default_factory=Work)
+    work: Work = msgspec.field(default_factory=lambda: defaultdict(float))
     reply_ms: list[float] = []
     keys: int = 0
     late: int = 0
@@ -78,23 +64,23 @@ class Replay(msgspec.Struct, kw_only=True):
     def row(self) -> Row:
         """For a table. Passes, and tokens of context encoded and reused, are a request's."""
         spent, work = times(self.reply_ms), self.work
-        requests = max(1, work.requests)
+        requests = max(1, work["requests"])
         return {
             "client": self.client,
             "scenario": self.scenario,
             "keys": self.keys,
-            "requests": work.requests,
+            "requests": work["requests"],
             "p50 ms": spent.p50,
             "p95 ms": spent.p95,
             "p99 ms": spent.p99,
-            "passes": work.passes / requests,
-            "encoded": work.encoded / requests,
-            "reused": work.reused / requests,
-            "hits": work.from_cache,
-            "joined": work.joined,
-            "prefetched": work.prefetched,
-            "cancelled": work.cancelled,
-            "wasted ms": work.wasted_ms,
+            "passes": work["passes"] / requests,
+            "encoded": work["encoded"] / requests,
+            "reused": work["reused"] / requests,
+            "hits": work["fromCache"],
+            "joined": work["joined"],
+            "prefetched": work["prefetched"],
+            "cancelled": work["cancelled"],
+            "wasted ms": work["wastedMs"],
             "late": self.late,
             "crossed": self.crossed,
             "shown": self.shown,
@@ -135,18 +121,18 @@ def request(screen: Screen) -> FillRequest:
 
 def _filled(engine: Engine, asked: FillRequest, cancel: threading.Event, result: Replay) -> str:
     start, work = time.perf_counter(), result.work
-    work.requests += 1
+    work["requests"] += 1
     try:
         fill = engine.fill(asked, cancel)
     except Cancelled:
-        work.cancelled += 1
-        work.wasted_ms += (time.perf_counter() - start) * 1000
+        work["cancelled"] += 1
+        work["wastedMs"] += (time.perf_counter() - start) * 1000
         result.late += 1
         return ""
     result.reply_ms.append((time.perf_counter() - start) * 1000)
-    work.passes += fill.passes
-    work.encoded += fill.encoded
-    work.reused += fill.reused
+    work["passes"] += fill.passes
+    work["encoded"] += fill.encoded
+    work["reused"] += fill.reused
     result.shown += bool(fill.text.strip())
     return fill.text
 
@@ -157,7 +143,7 @@ def _filled(engine: Engine, asked: FillRequest, cancel: threading.Event, result:
 async def replay_over_lsp(editor: Editor, client: Client, typist: Typist) -> Replay:
     """Plays a scenario in real time on a server that has loaded its model."""
     result, meter = Replay(client=client.name, scenario=typist.scenario.name), Meter(editor.pid)
-    cpu, before = meter.cpu_seconds(), await _work(editor)
+    cpu, before = meter.cpu_seconds(), await editor.work()
     opened, late, shown = dict[Screen, str](), list[Answer](), Reply(0)
     for key in typist.pressed():
         next_key = time.perf_counter() + (min(key.wait_ms, PAUSE_MS) if key else JUMP_MS) / 1000
@@ -180,12 +166,8 @@ async def replay_over_lsp(editor: Editor, client: Client, typist: Typist) -> Rep
     for answer in late:
         result.crossed += bool(reply(await answer.future).text)
     result.cpu_seconds_per_1000_keys = (meter.cpu_seconds() - cpu) / max(1, result.keys) * 1000
-    result.work = (await _work(editor)).since(before)
+    result.work = {name: count - before[name] for name, count in (await editor.work()).items()}
     return result
-
-
-async def _work(editor: Editor) -> Work:
-    return msgspec.convert(await editor.work(), Work)
 
 
 def _press(editor: Editor, uri: str, screen: Screen, key: Key, shown: Reply) -> None:
@@ -240,8 +222,7 @@ def from_corpus(folder: Path, language: str = "python") -> list[Source]:
 
 
 def played(choice: Choice, sources: Sequence[Source], lines: int, lsp: bool) -> list[Replay]:
-    """All scenarios. Raises EngineError, and ModuleNotFoundError without the bench extra."""
-    Meter(None)
+    """All scenarios. Raises EngineError."""
     if lsp:
         return asyncio.run(over_lsp(choice, sources, lines))
     engine = choice.load()
@@ -250,24 +231,5 @@ def played(choice: Choice, sources: Sequence[Source], lines: int, lsp: bool) -> 
 
 def report(results: Sequence[Replay]) -> Report:
     product = matrix_product_ms()
-    data = {"matrix_product_ms": product, "replays": results}
-    return Report(data, [[result.row() for result in results], reference(product)])
-
-
-def plot(results: Sequence[Replay], path: Path) -> None:
-    """A histogram of the replies' latencies as PNG, a colour a scenario."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    clients = list(dict.fromkeys(result.client for result in results))
-    figure, rows = plt.subplots(len(clients), figsize=(8, 3 * len(clients)), sharex=True, squeeze=False)
-    for client, axes in zip(clients, rows[:, 0], strict=True):
-        mine = [result for result in results if result.client == client]
-        spent = [np.minimum(result.reply_ms, 100) for result in mine]
-        axes.hist(spent, bins=list(np.linspace(0, 100, 51)), stacked=True, label=[one.scenario for one in mine])
-        axes.set(title=client, ylabel="requests")
-    rows[0, 0].legend()
-    rows[-1, 0].set(xlabel="milliseconds from request to reply; the last bar is 100 and more")
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    shown = {"matrix_product_ms": product, "replays": [result.row() for result in results]}
+    return Report({"matrix_product_ms": product, "replays": results}, shown)

@@ -9,7 +9,6 @@ first six others of its folder.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,54 +17,26 @@ import msgspec
 
 from engine import Engine, FillRequest
 from engine.corpus import Corpus, beside
-from engine.evaluation.lines import Hit, hit
-from engine.evaluation.places import cursors
-from engine.evaluation.report import Report, Row, Times, share, times
+from engine.evaluation.lines import Hit, Quality, hit, quality
+from engine.evaluation.places import cursors, write
 from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.files import read_text
 from engine.retrieval.index import Index
 
 OPEN, BEGINNING = 6, 60_000  # files, characters of each
-LENGTHS = (0, 8, 16, 32)  # characters: the lower ends of classes of match length
 WAYS = ("nothing", "the file", "open files", "index", "index and snippets")
 
 
-class Comparison(msgspec.Struct):
-    """Shares of lines exactly right by way, in all, by kind of place and by match length; `lookup` is of the index."""
-
-    places: int
-    exact: dict[str, dict[str, float]]
-    fill: dict[str, Times]
-    lookup: Times
-
-    def report(self) -> Report:
-        rows: list[Row] = [
-            {"": way} | {part: f"{exact:.1%}" for part, exact in by_part.items()} | {"median ms": self.fill[way].p50}
-            for way, by_part in self.exact.items()
-        ]
-        lookup = f"a look-up in the index: {self.lookup.p50:.2f} ms, 95 % {self.lookup.p95:.2f} ms"
-        return Report(self, [f"{self.places} places, lines exactly right", rows, lookup])
-
-
-def compare(engine: Engine, folder: Path, count: int, language: str) -> Comparison:
-    """Raises EngineError as `cursors` does."""
-    hits, lookups = defaultdict[str, list[tuple[Hit, int]]](list), list[float]()
+def compare(engine: Engine, folder: Path, count: int, language: str) -> dict[str, Quality]:
+    """How it fills in each of WAYS. Raises EngineError as `cursors` does."""
+    hits = defaultdict[str, list[Hit]](list)
     with tempfile.TemporaryDirectory() as root:
         files, indexes = _indexed(folder, Path(root))
         for place in cursors(folder, count, language=language):
             package, path = files[place.path]
-            started = time.perf_counter()
-            found = indexes[package].matches(place.request.prefix, frozenset({path}))
-            lookups.append(1000 * (time.perf_counter() - started))
-            match = max((one.length for one in found), default=0)
             for way, request in _ways(place.request, path, indexes[package]):
-                hits[way].append((hit(engine, place, request), match))
-    return Comparison(
-        places=count,
-        exact={way: _exact(hits[way]) for way in WAYS},
-        fill={way: times(each.ms for each, _ in hits[way]) for way in WAYS},
-        lookup=times(lookups),
-    )
+                hits[way].append(hit(engine, place, request))
+    return {way: quality(hits[way]) for way in WAYS}
 
 
 def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict[str, Index]]:
@@ -76,10 +47,7 @@ def _indexed(folder: Path, root: Path) -> tuple[dict[str, tuple[str, str]], dict
         texts.setdefault(file.package, {})[file.path] = corpus.text(number)
         files[file.path] = (file.package, (root / file.package / file.path).as_posix())
     for package, its in texts.items():
-        for name, text in its.items():
-            path = root / package / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="")
+        write(its, root / package)
     indexes = {}
     for package in {package for package, _ in files.values()}:
         store = root / "indexes" / package
@@ -103,12 +71,3 @@ def opened_with(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     others = sorted(other for other in file.parent.glob(f"*{file.suffix}") if other != file)[:OPEN]
     texts = tuple((read_text(str(other)) or "")[:BEGINNING] for other in others)
     return (file.as_posix(), *(other.as_posix() for other in others)), texts
-
-
-def _exact(hits: list[tuple[Hit, int]]) -> dict[str, float]:
-    parts = defaultdict[str, list[bool]](list)
-    for each, match in hits:
-        least = max(length for length in LENGTHS if length <= match)
-        for part in ("all", each.place.start, f"match of {least}+"):
-            parts[part].append(each.right)
-    return {part: share(parts[part]) for part in sorted(parts)}

@@ -33,11 +33,10 @@ import msgspec
 import numpy as np
 from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 from packaging.utils import canonicalize_name
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from tqdm import tqdm
 
 from engine.corpus import FileEntry
+from engine.evaluation.report import Report, Row
 from engine.languages import LANGUAGES
 from engine.training import corpus_filters as filters
 from engine.training.corpus_sources import DAMAGED, SOURCES, Package, is_intact
@@ -96,7 +95,7 @@ def build(out: Path, packages: Path = PACKAGES, evaluation: Path | None = None, 
     reports: list[PackageReport] = []
     duplicates = Duplicates()
     with ProcessPoolExecutor() as pool:
-        for report, files in track(pool.map(read, wanted, map(found.get, wanted)), "Reading", len(wanted)):
+        for report, files in tqdm(pool.map(read, wanted, map(found.get, wanted)), "Reading", len(wanted)):
             kept[report.use] += [(report, file) for file in without_duplicates(files, duplicates, report)]
             reports.append(report)
     write(kept["train"], out)
@@ -150,7 +149,7 @@ def download(packages: list[Package], folder: Path) -> dict[Package, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     missing = [package for package in packages if _locate(package, folder) is None]
     with ThreadPoolExecutor(4) as pool:
-        for failure in track(pool.map(partial(_download, folder=folder), missing), "Downloading", len(missing)):
+        for failure in tqdm(pool.map(partial(_download, folder=folder), missing), "Downloading", len(missing)):
             if failure:
                 print(failure, file=sys.stderr)
     return {package: path for package in packages if (path := _locate(package, folder)) is not None}
@@ -308,29 +307,17 @@ def write(files: list[Kept], folder: Path) -> None:
 
 
 def tell(reports: list[PackageReport], out: Path, seconds: float) -> None:
-    """Print the table of packages and write the same to report.json."""
+    """Write what became of the packages to report.json, and print the sums."""
     totals = [_total(reports, use, language) for use in ("validation", "train") for language in LANGUAGES]
     content = {"seconds": round(seconds), "totals": totals, "packages": reports}
     (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(content)))
-    table = Table("package", "version", "licence", "language", "use", "files", "MB", "M tokens", "dropped")
-    for report in [*reports, *totals]:
-        table.add_row(*_row(report))
-    Console().print(table)
+    Report({report.package: report.refused for report in reports if report.refused}).print()
+    Report(totals).print()
 
 
-def _total(reports: Iterable[PackageReport], use: str, language: str) -> PackageReport:
-    total = PackageReport("total", "", use, language)
-    dropped = Counter[str]()
-    for report in (report for report in reports if (report.use, report.language) == (use, language)):
-        total.files += report.files
-        total.bytes += report.bytes
-        dropped.update(report.dropped)
-        dropped.update(["packages"] if report.refused else [])
-    total.dropped = dict(dropped.most_common())
-    return total
-
-
-def _row(report: PackageReport) -> list[str]:
-    dropped = report.refused or ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
-    numbers = [f"{report.files:,}", f"{report.bytes / 1e6:.1f}", f"{report.bytes / BYTES_A_TOKEN / 1e6:.1f}"]
-    return [report.package, report.version, report.licence, report.language, report.use, *numbers, dropped]
+def _total(reports: Iterable[PackageReport], use: str, language: str) -> Row:
+    its = [report for report in reports if (report.use, report.language) == (use, language)]
+    dropped = sum((Counter(report.dropped) for report in its), Counter[str]())
+    size = sum(report.bytes for report in its) / 1e6
+    sizes = {"files": sum(report.files for report in its), "MB": size, "M tokens": size / BYTES_A_TOKEN}
+    return {"use": use, "language": language} | sizes | {"dropped": dict(dropped.most_common())}

@@ -25,9 +25,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.backends.kv_cache import ModelShape
 from engine.contract import FillRequest
 from engine.corpus import Corpus
-from engine.prompt import PATH_TOKENS, REST_TOKENS, shown
+from engine.prompt import FOLLOWING_SHARE, PATH_TOKENS, REST_TOKENS, shown
 from engine.retrieval.index import Index
 from engine.tokenizer import BLOCK, BOS, EOM, MID, PAD, PATH, PRE, ROL, SUF, Tokenizer
 
@@ -66,10 +67,14 @@ class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True):
     context: int = 384  # T
     tail: int = 192  # Q
     middle: int = 48  # tokens; a longer gap is left out, since the tail is short
-    suffix_share: float = 0.25
     rest_first: bool = False  # see prompt.prompt
     snippets: float = 0.0  # share of contexts that begin with snippets of other files of the package
     by_language: bool = True  # see Corpus.weights
+
+    @property
+    def shape(self) -> ModelShape:
+        """What the engine needs to know of a model that was trained on such rows."""
+        return ModelShape(context=self.context, rest_first=self.rest_first)
 
 
 class Sampler:
@@ -133,7 +138,7 @@ class Sampler:
         if path:
             head += [PATH, *self.tokenizer.encode("/".join(path.split("/")[-3:]))[:PATH_TOKENS]]
         head.append(SUF)
-        share = self.config.suffix_share if self.random.random() < 0.9 else 0.0
+        share = FOLLOWING_SHARE if self.random.random() < 0.9 else 0.0
         following = self._following(lines, last, int(budget * share))
         prefix: list[tuple[int, ...]] = []
         room = budget - len(head) - len(following) - 1

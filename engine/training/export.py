@@ -26,16 +26,12 @@ from engine.stored import Matrix, quantise
 from engine.tokenizer import Tokenizer
 from engine.training import card
 from engine.training.card import ALONE, AS_SHIPPED
-from engine.training.dataset import Sampler, to_torch
 from engine.training.graph import POSITIONS, build
 from engine.training.lora import Adapter
-from engine.training.objective import Objective
-from engine.training.train import Progress, TrainConfig, begun, describe
-from engine.training.validation import shape_of
+from engine.training.train import DataPaths, Progress, TrainConfig, begun, losses
 
 BLOCK = 64  # weights that share a scale
 PLACES = 300  # of the evaluation in the card, a language
-ROWS = 32  # of the losses in the card
 
 
 def saved_state(state: Path) -> tuple[dict[str, Any], TrainConfig]:
@@ -89,14 +85,6 @@ def packed(weight: NDArray[np.float32], bits: int) -> Matrix | NDArray[np.float3
     return quantise(weight, bits, BLOCK) if weight.ndim == 2 else weight
 
 
-@torch.no_grad()
-def losses(trunk: Trunk, config: TrainConfig, tokenizer: Path, validation: Path) -> dict[str, float]:
-    """Nats a token by kind, in float32, on rows of the reserved packages."""
-    objective = Objective(trunk, config.weights, torch.float32)
-    sampler = Sampler(Corpus(validation), Tokenizer.load(tokenizer), config.sampler, seed=5)
-    return describe(torch.stack([objective(*to_torch(sampler.batch(2)))[1] for _ in range(ROWS // 2)]).sum(0))
-
-
 def judged(out: Path, shape: ModelShape, validation: Path, language: str, copies: bool) -> Quality:
     """How the model fills."""
     filler = Embedded(OnnxRunner.load(out, shape), Tokenizer.load(out / "tokenizer.json"), out.name)
@@ -112,15 +100,15 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
         print(f"{out / ADAPTER}, after {progress.tokens:,} tokens")
         return
     trunk, config, progress = averaged(state)
-    shape = shape_of(config.sampler)
+    shape = config.sampler.shape
     write(trunk, shape, tokenizer, bits, out)
     notice = Path(config.base).with_name("NOTICE")
     if config.base and notice.exists():
         shutil.copyfile(notice, out / "NOTICE")
-    validation = corpus / "validation"
+    data, validation = DataPaths(corpus, tokenizer), corpus / "validation"
     made = {
-        "float32": losses(trunk, config, tokenizer, validation),
-        "as stored": losses(read_model(out / "model.safetensors"), config, tokenizer, validation),
+        "float32": losses(trunk, config, data),
+        "as stored": losses(read_model(out / "model.safetensors"), config, data),
     }
     qualities = {
         (language, way): judged(out, shape, validation, language, way == AS_SHIPPED)
@@ -129,8 +117,3 @@ def run(state: Path, tokenizer: Path, corpus: Path, out: Path, bits: int) -> Non
     }
     card.write(out, trunk, progress, made, qualities, corpus / "report.json")
     checksums.write(out)
-    for (language, way), quality in qualities.items():
-        print(f"{language}, {way}")
-        quality.report().print()
-    for path in sorted(out.iterdir()):
-        print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")

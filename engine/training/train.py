@@ -34,18 +34,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine import stored
+from engine.backends.torch_runner import TorchRunner
 from engine.contract import EngineError
 from engine.corpus import Corpus
+from engine.embedded import Embedded
+from engine.evaluation.lines import evaluate
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import Tokenizer
 from engine.training.dataset import Sampler, SamplerConfig, to_torch
 from engine.training.lora import Adapter
 from engine.training.objective import KINDS, Objective
-from engine.training.validation import CANARY, SHOWN, quality
 
 SAVE_SECONDS = 300
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
-LOG += [*SHOWN, *CANARY]
+LOG += ["exact", "tokens_a_pass"]
+FILLS, ROWS = 60, 32  # of a validation
 
 
 class DataPaths(msgspec.Struct, frozen=True):
@@ -71,7 +74,6 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     average: float = 0.998  # of the weights, a step
     weights: tuple[float, ...] = (1.0, 3.0)  # of the losses, by kind
     validate_every: int = 250  # steps; 0: never
-    canary: str = ""  # folder of HumanEval-Infilling, some of which each validation asks; none: it does not
     seed: int = 0
 
 
@@ -103,15 +105,7 @@ def fast_dtype() -> torch.dtype:
 # ---- one worker a core ----
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What a worker does next: `rows` rows, for gradients or for validation."""
-
-    rows: int
-    validate: bool = False
-
-
 def worker(
-    rank: int,
     config: TrainConfig,
     data: DataPaths,
     shared: list[tuple[Tensor, Tensor]],
@@ -119,7 +113,7 @@ def worker(
     seed: int,
     dtype: torch.dtype,
 ) -> None:
-    """Runs orders until the pipe closes: gradients go to shared memory, sums of losses are the answer."""
+    """Answers numbers of rows with their sums of losses until the pipe closes; gradients go to shared memory."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # the parent says when to stop
     torch.set_num_threads(1)
@@ -130,18 +124,11 @@ def worker(
     words = Tokenizer.load(data.tokenizer)
     corpus = Corpus(data.corpus)
     samplers = [Sampler(corpus, words, each, seed + i) for i, each in enumerate(windows(config))]
-    held_out = Corpus(data.corpus / "validation")
     objective = Objective(trunk, config.weights, dtype)
     objective.compile_parts()
     with contextlib.suppress(EOFError):
         while True:
-            order: Order = pipe.recv()
-            if order.validate:
-                pipe.send(
-                    validate(objective, Sampler(held_out, words, config.sampler, rank), order.rows, config.micro_batch)
-                )
-            else:
-                pipe.send(train(objective, samplers, order.rows, config))
+            pipe.send(train(objective, samplers, pipe.recv(), config))
 
 
 def begun(config: TrainConfig) -> Trunk:
@@ -183,12 +170,6 @@ def train(objective: Objective, samplers: list[Sampler], rows: int, config: Trai
     return sums
 
 
-def validate(objective: Objective, sampler: Sampler, rows: int, micro_batch: int) -> Tensor:
-    """With gradients prepared though not used: one compiled graph serves both."""
-    batches = (to_torch(sampler.batch(micro_batch)) for _ in range(rows // micro_batch))
-    return torch.stack([objective(*batch)[1] for batch in batches]).sum(0)
-
-
 class Workers:
     """The processes, their pipes, and one gradient buffer each in shared memory."""
 
@@ -203,7 +184,7 @@ class Workers:
             shared = list(zip(self.weights, gradients, strict=True))
             here, there = context.Pipe()
             process = context.Process(
-                target=worker, args=(rank, config, data, shared, there, seed * 100 + 10 * rank, dtype), daemon=True
+                target=worker, args=(config, data, shared, there, seed * 100 + 10 * rank, dtype), daemon=True
             )
             process.start()
             there.close()
@@ -211,10 +192,10 @@ class Workers:
             self.pipes.append(here)
             self.processes.append(process)
 
-    def run(self, order: Order) -> Tensor:
-        """Everybody's sums of losses and counts (2, 2). Raises RuntimeError where a worker died."""
+    def run(self, rows: int) -> Tensor:
+        """Everybody's sums of losses and counts (2, 2) of so many rows. Raises RuntimeError where a worker died."""
         for pipe in self.pipes:
-            pipe.send(order)
+            pipe.send(rows)
         try:
             return torch.stack([pipe.recv() for pipe in self.pipes]).sum(0)
         except EOFError:
@@ -290,7 +271,7 @@ class Trainer:
 
     def step(self, workers: Workers) -> Tensor:
         config, start = self.config, time.monotonic()
-        sums = workers.run(Order(rows=config.batch))
+        sums = workers.run(config.batch)
         workers.collect(self.model, 1 / float(sums[1].sum()))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.param_groups[0]["lr"] = config.lr_adam * self.rate()
@@ -358,7 +339,7 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
                 ended = trainer.ended(max_steps)
                 every = config.validate_every
                 if every and (ended or trainer.progress.step % every == 0):
-                    row |= validated(trainer, workers, data)
+                    row |= validated(trainer, data)
                 log.writerow({key: round(value, 5) for key, value in row.items()})
                 file.flush()
                 if time.monotonic() - saved > SAVE_SECONDS:
@@ -369,15 +350,24 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
             workers.close()
 
 
-def validated(trainer: Trainer, workers: Workers, data: DataPaths) -> dict[str, float]:
-    """How the averaged weights do on the reserved packages."""
+def validated(trainer: Trainer, data: DataPaths) -> dict[str, float]:
+    """How the averaged weights do on the reserved packages: losses, and fills as `eval lines` has them, in float32."""
     parameters = list(trainer.model.parameters())
     raw = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         torch._foreach_copy_([p.data for p in parameters], trainer.average)
-        losses = describe(workers.run(Order(rows=64, validate=True)))
-        words, folder = Tokenizer.load(data.tokenizer), data.corpus / "validation"
-        canary = Path(trainer.config.canary) if trainer.config.canary else None
-        shown = quality(trainer.trunk, trainer.config.sampler, words, folder, canary)
+        found = losses(trainer.trunk, trainer.config, data)
+        passes = TorchRunner(trainer.trunk, trainer.config.sampler.shape, torch.device("cpu"))
+        filler = Embedded(passes, Tokenizer.load(data.tokenizer))
+        fills = evaluate(filler, data.corpus / "validation", FILLS, copies=False)
         torch._foreach_copy_([p.data for p in parameters], raw)
-    return {f"validation_{kind}": loss for kind, loss in losses.items()} | shown
+    shown = {"exact": fills.exact, "tokens_a_pass": fills.tokens_a_pass}
+    return {f"validation_{kind}": loss for kind, loss in found.items()} | shown
+
+
+@torch.no_grad()
+def losses(trunk: Trunk, config: TrainConfig, data: DataPaths) -> dict[str, float]:
+    """Nats a token by kind, in float32, on rows of the reserved packages."""
+    objective = Objective(trunk, config.weights, torch.float32)
+    sampler = Sampler(Corpus(data.corpus / "validation"), Tokenizer.load(data.tokenizer), config.sampler, seed=5)
+    return describe(torch.stack([objective(*to_torch(sampler.batch(2)))[1] for _ in range(ROWS // 2)]).sum(0))

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 import lsp_server
 from engine import Engine, EngineError
-from engine.evaluation.places import Place, Workspace, workspaces
+from engine.evaluation.places import Place, Workspace, workspaces, write
 from engine.evaluation.typist import is_right, next_key
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
@@ -90,7 +90,7 @@ def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Pat
         for one in corpus:
             for work in workspaces(one / "validation", share, seed, language=language):
                 root, store = (folder / kind / work.package for kind in ("files", "indexes"))
-                work.write(root)
+                write(work.files, root)
                 build(IndexOrder([str(root)], str(store)))
                 made += situations(work, root, Index.open(store), turn=len(made))
     random.Random(seed).shuffle(made)

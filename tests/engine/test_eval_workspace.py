@@ -12,6 +12,7 @@ import pytest
 from engine import Engine
 from engine.corpus import FileEntry
 from engine.evaluation.places import workspaces
+from engine.evaluation.report import Report
 from engine.evaluation.workspace import WAYS, compare
 
 LINES = "".join(
@@ -31,8 +32,8 @@ def a_corpus(folder: Path, names: str) -> None:
 def test_files_that_a_model_was_tuned_to_are_in_the_index_too(tmp_path: Path) -> None:
     a_corpus(tmp_path, "a")
     a_corpus(tmp_path / "validation", "b")
-    exact = compare(Engine.load("small"), tmp_path / "validation", COUNT, "python").exact
-    assert exact["index"]["all"] > exact["the file"]["all"]
+    found = compare(Engine.load("small"), tmp_path / "validation", COUNT, "python")
+    assert found["index"].exact > found["the file"].exact
     [work] = workspaces(tmp_path / "validation", lines=2, seed=1)
     assert [*work.files] == ["p/b/x.py", "p/a/x.py"]
     assert {place.path for place in work.places} == {"p/b/x.py"}
@@ -40,11 +41,13 @@ def test_files_that_a_model_was_tuned_to_are_in_the_index_too(tmp_path: Path) ->
 
 def test_the_index_knows_the_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a_corpus(tmp_path, "ab")
-    report = compare(Engine.load("small"), tmp_path, COUNT, "python")
-    assert [*report.exact] == [*report.fill] == [*WAYS]
-    assert report.exact["index"]["all"] > report.exact["the file"]["all"] >= report.exact["nothing"]["all"]
-    assert report.exact["open files"] == report.exact["the file"]  # there is none in the same folder
-    report.report().print(as_json=True)
-    assert json.loads(capsys.readouterr().out)["places"] == COUNT
-    report.report().print()
-    assert capsys.readouterr().out.startswith(f"{COUNT} places")
+    found = compare(Engine.load("small"), tmp_path, COUNT, "python")
+    assert [*found] == [*WAYS]
+    assert found["index"].exact > found["the file"].exact >= found["nothing"].exact
+    assert found["open files"].exact_by_start == found["the file"].exact_by_start  # none is in the same folder
+    Report(found).print(as_json=True)
+    assert json.loads(capsys.readouterr().out)["index"]["places"] == COUNT
+    Report(found).print()
+    head, first, *_ = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["places", "exact"]
+    assert first.startswith("nothing")

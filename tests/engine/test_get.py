@@ -25,7 +25,7 @@ from engine.embedded import folder_of, read_shape
 from engine.get import Model, Wheels
 from engine.models.gguf import Checkpoint
 from engine.tokenizer import SPECIALS
-from engine.training import base
+from engine.training import recipe
 
 OWN = len(SPECIALS)
 
@@ -42,7 +42,7 @@ def weights(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.mkdir()
     bpe = found.cut_bpe(range(MARKS, len(TOKENS)))
     bpe.save(str(out / "tokenizer.json"))
-    base.write_shapes("tiny", base.config(found, bpe.get_vocab_size()), out)
+    recipe.write_shapes("tiny", recipe.config(found, bpe.get_vocab_size()), out)
     for name in ("NOTICE", "LICENSE"):
         (out / name).write_text(name)
     return out.parent

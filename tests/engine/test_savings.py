@@ -5,27 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections import Counter
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
 from lsp_client import ROOT
 
-from engine import EngineError, FillRequest
-from engine.evaluation.baselines import copies_alone
+from engine import EngineError
 from engine.evaluation.places import Place, Workspace, workspaces
-from engine.evaluation.savings import (
-    Session,
-    Suggestion,
-    Way,
-    effects,
-    figures,
-    kind_of,
-    typed,
-    ways,
-)
+from engine.evaluation.savings import Way, figures, typed, ways
 from engine.evaluation.typist import acceptable, is_right, next_key
 from engine.options import Choice
 
@@ -61,23 +49,6 @@ def a_place(before: str, todo: str = "x = 1", after: str = "\n", path: str = "a.
     return Place(path, "go" if path.endswith("go") else "python", before, todo, after)
 
 
-@pytest.mark.parametrize(
-    ("before", "path", "kind"),
-    [
-        ("a = 1\n", "a.py", "line start"),
-        ("def f():\n    ", "a.py", "after a block opener"),
-        ("a = ", "a.py", "inside"),
-        ("# wh", "a.py", "comment"),
-        ("a = 1  # wh", "a.py", "comment"),
-        ("// wh", "a.go", "comment"),
-        ('"""A\n', "a.py", "docstring"),
-        ('"""A."""\n', "a.py", "line start"),
-    ],
-)
-def test_kinds_of_places(before: str, path: str, kind: str) -> None:
-    assert kind_of(before, a_place(before, path=path)) == kind
-
-
 async def test_figures_of_known_suggestions(tmp_path: Path) -> None:
     """The first place is suggested as it is, at the second the same text is wrong, but for its first word."""
     script = "#" + json.dumps({"text": "area = width * height", "confidence": 0.9}) + "\n"
@@ -87,7 +58,7 @@ async def test_figures_of_known_suggestions(tmp_path: Path) -> None:
     told: list[int] = []
     session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), Choice(), [work], told.append), 60)
     first, second = session.suggestions[:2]
-    assert (first.right, first.accepted, first.kind, first.confidence) == (True, 21, "line start", 0.9)
+    assert (first.right, first.accepted) == (True, 21)
     assert (second.right, second.accepted) == (False, 6)
     assert told == [1, 1]
     whole = figures(session)[0]
@@ -95,23 +66,6 @@ async def test_figures_of_known_suggestions(tmp_path: Path) -> None:
     assert whole.ratio == 27 / 29
     assert whole.precision == 1 / len(session.suggestions)
     assert session.keys == 1 + 1 + len(" 1")
-
-
-def a_session(name: str, *shown: tuple[int, str, bool]) -> Session:
-    suggestions = [
-        Suggestion(line, "p", "python", "inside", text, right, len(text) * right, 1.0, 0.5)
-        for line, text, right in shown
-    ]
-    return Session(name, Counter(python=2), Counter(python=20), suggestions=suggestions)
-
-
-def test_a_rule_is_held_against_the_same_lines_without_it() -> None:
-    whole = a_session("Inpaint", (1, "area", True), (2, "x", False))
-    without = a_session("without closed", (1, "area", True), (2, "x:", False), (2, "yard", True))
-    [effect] = effects([whole, without, a_session("model alone")])
-    assert (effect.rule, effect.ratio, effect.precision) == ("closed", 8 / 20, 2 / 3)
-    assert (effect.instead, effect.instead_right) == (1, 0)
-    assert (effect.kept_away, effect.kept_away_right) == (2, 1)
 
 
 def test_rules_are_named_as_the_server_has_them() -> None:
@@ -160,12 +114,3 @@ def test_places_are_the_file_cut_open_and_are_not_on_disk(tmp_path: Path) -> Non
         workspaces(corpus, 4, 1, ("r",))
     with pytest.raises(EngineError, match="train corpus"):
         workspaces(tmp_path / "none", 4, 1)
-
-
-def test_copies_alone_say_what_stood_after_the_same() -> None:
-    engine = copies_alone("small", "auto")
-    line = "    station = Station(settings.name)\n"
-    fill = engine.fill(FillRequest(prefix=line + "    x = 1\n" + line[:20], suffix="\n", max_lines=1), Event())
-    assert line[:20] + fill.text == line.rstrip()
-    assert fill.pieces[-1].end == len(fill.text)
-    assert engine.fill(FillRequest(prefix="x", max_lines=1), Event()).text == ""

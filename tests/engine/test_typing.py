@@ -71,8 +71,8 @@ def test_a_replay_counts_its_keys() -> None:
     slow = Scenario(name="short", key_ms=(5000, 5000), pause=0)
     result = replay(Engine.load("small"), Typist(slow, SOURCES))
     assert result.keys > 100
-    assert (result.late, result.work.cancelled) == (0, 0)
-    assert result.work.requests == len(result.reply_ms) == result.keys + 1
+    assert (result.late, result.work["cancelled"]) == (0, 0)
+    assert result.work["requests"] == len(result.reply_ms) == result.keys + 1
     assert result.row()["encoded"] < 40 < result.row()["reused"]
     assert result.memory_mb > 10
     assert result.cpu_seconds_per_1000_keys > 0
@@ -85,10 +85,10 @@ async def test_a_replay_over_lsp_counts_the_servers_work(client: Client) -> None
         await editor.loaded()
         result = await replay_over_lsp(editor, client, Typist(scenario, SOURCES, lines=1, seed=3))
     assert result.keys > 20
-    assert result.work.requests == result.keys + 1
-    assert len(result.reply_ms) + result.late == result.work.requests
-    assert result.work.from_cache > 0  # slips are taken back
-    assert result.work.reused > result.work.encoded > 0
+    assert result.work["requests"] == result.keys + 1
+    assert len(result.reply_ms) + result.late == result.work["requests"]
+    assert result.work["fromCache"] > 0  # slips are taken back
+    assert result.work["reused"] > result.work["encoded"] > 0
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -96,12 +96,11 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
 
 
-def test_the_bench_reports_and_plots(tmp_path: Path) -> None:
-    done = bench("--json", "--lines", "1", "--plot", str(tmp_path / "histogram.png"))
+def test_the_bench_reports() -> None:
+    done = bench("--json", "--lines", "1")
     report = json.loads(done.stdout)
     assert {one["scenario"] for one in report["replays"]} == {scenario.name for scenario in SCENARIOS}
     assert report["matrix_product_ms"] > 0
-    assert (tmp_path / "histogram.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_corpus_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from engine.__main__ import main
 from engine.corpus import FileEntry
 from engine.embedded import WEIGHTS, Embedded
 from engine.models.trunk import Trunk, TrunkConfig
-from engine.training import export, validation
+from engine.training import export, train
 
 CONFIG = {
     "model": {"vocab": 16384, "dim": 32, "layers": 1, "heads": 2, "head_dim": 16, "mlp": 64},
@@ -72,7 +72,7 @@ def trained(folder: Path) -> list[dict[str, str]]:
     """The log of a training from a base, stopped in two processes, gone on with in one, that ended with its budget."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(*UNCOMPILED)
-        patch.setattr(validation, "FILLS", 6)
+        patch.setattr(train, "FILLS", 6)
         assert main(["train", "run", *arguments(folder, validate_every=0, workers=2), "--steps", "3"]) == 0
         assert main(["train", "run", *arguments(folder, tokens=BUDGET)]) == 0
     return log(folder / "state")
@@ -106,7 +106,7 @@ def test_what_is_exported_has_a_card_with_what_was_measured(
     package = {"package": "inpaint", "version": "1", "use": "train", "licence": "Apache-2.0", "files": 9, "bytes": 9000}
     (folder / "corpus" / "report.json").write_text(json.dumps({"packages": [package]}))
     monkeypatch.setattr(export, "PLACES", 3)
-    monkeypatch.setattr(export, "ROWS", 2)
+    monkeypatch.setattr(train, "ROWS", 2)
     out, places = tmp_path / "tiny", [*arguments(folder)[:4], "--state", str(folder / "state")]
     assert main(["train", "export", *places, "--out", str(out), "--bits", "6"]) == 0
     card = (out / "README.md").read_text()
@@ -141,6 +141,12 @@ def test_a_state_of_another_model_is_told(
 ) -> None:
     assert main(["train", "run", *arguments(folder, rank=2)]) == 2
     assert "holds another model" in capsys.readouterr().err
+
+
+def test_a_base_of_another_shape_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deeper = CONFIG["model"] | {"layers": 2}
+    assert main(["train", "run", *arguments(folder, state="other", model=deeper)]) == 2
+    assert "not that of the configured model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ['{"lr": 1}', "{", '{"tokens": "many"}'])

@@ -6,14 +6,19 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_adapt import a_model
+import torch
 
 from engine import Engine, FillRequest, unpacked
 from engine.__main__ import main
+from engine.backends.kv_cache import ModelShape
 from engine.contract import EngineError
 from engine.corpus import Corpus
+from engine.embedded import WEIGHTS
+from engine.models.trunk import Trunk, TrunkConfig
 from engine.training import train, workspace
+from engine.training.export import write
 
+SHAPE = TrunkConfig(vocab=16384, dim=96, layers=2, heads=6, shared=3, head_dim=16, mlp=128)
 WORDS = ("area", "border", "corner", "depth", "edge", "face", "grid", "height", "image", "join", "kind", "label")
 
 
@@ -27,7 +32,15 @@ ASKED = FillRequest(prefix=a_file("area"), copies=False)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return a_model(tmp_path_factory.mktemp("models") / "small")
+    """A tiny model as it is exported, of random weights."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    torch.manual_seed(1)
+    trunk = Trunk(SHAPE)
+    for weight in trunk.parameters():
+        if weight.ndim > 1:  # norms stay as they begin
+            torch.nn.init.normal_(weight, std=0.05)
+    write(trunk, ModelShape(context=128), WEIGHTS / "small" / "tokenizer.json", 8, folder)
+    return folder
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from engine.contract import FillRequest, Sampling
 from engine.corpus import FileEntry
 from engine.decoding import presets
 from engine.evaluation import device
+from engine.evaluation.report import Report
 from engine.options import Choice, chosen
 from engine.serving import worker
 from engine.serving.workers import Job, WorkerProcess, command
@@ -94,7 +95,7 @@ def test_presets_are_denoising_passes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The code that times a GPU, on the CPU, a few times each."""
-    monkeypatch.setattr(device, "measure", partial(device.measure, lines=6, runs=2, long=120))
+    monkeypatch.setattr(device, "measure", partial(device.measure, lines=6, runs=2))
     folder = tiny.FAMILIES["open-dcoder"](tmp_path)[0]
     (tmp_path / "typed.py").write_text(tiny.TEXT * 2)
     options = ["--model", str(folder), "--device", "cpu", "--file", str(tmp_path / "typed.py")]
@@ -106,27 +107,25 @@ def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         assert each["gigabytes"] > 0 and each["gigaflop"] > 0
         assert each["passes_s"] == pytest.approx(1000 * each["sequences"] / each["ms"])
     assert {each["sequences"] for each in report["passes"]} == {1, 2, 4}
-    assert report["long"]["written"] >= report["long"]["prompt"] > 100
     assert [each["steps"] for each in report["lines"]] == [12, 20, 30]
     for line in report["lines"]:
         assert 0 < line["ms"]["p50"] <= line["ms"]["p95"]
         assert 1 <= line["passes"] <= line["steps"] + 3  # a probe, and respelled rows
         assert 0 <= line["complete"] <= 1
-    assert [each["users"] for each in report["together"]] == [1, 2, 4]
+    assert [*report["fills_s"]] == ["1", "2", "4"]
 
 
 def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     choice = Choice(model=str(tiny.FAMILIES["sdar"](tmp_path)[0]), device="cpu")
-    report = device.measure(choice, tiny.TEXT, lines=3, runs=2, long=30)
-    device.report(report).print()
+    costs = device.measure(choice, tiny.TEXT, lines=3, runs=2)
+    Report(costs).print()
     printed = capsys.readouterr().out
-    assert "30 -> " in printed
-    assert all(f"a line at {steps} steps: p50" in printed for steps in (12, 20, 30))
-    assert "4 at once" in printed
-    assert "roofline" not in printed
-    report.passes[0].roofline = 0.5
-    device.report(report).print()
-    assert "50% of the roofline" in capsys.readouterr().out
+    assert {line.split()[0] for line in printed.partition("\nlines\n")[2].splitlines()[1:4]} == {"12", "20", "30"}
+    assert "fills s: 1 " in printed
+    costs.passes[0].roofline = 0.5
+    Report(costs).print()
+    head, first, *_ = capsys.readouterr().out.partition("\npasses\n")[2].splitlines()
+    assert (head.split()[-1], first.split()[-1]) == ("roofline", "0.5")
 
 
 def test_bench_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -154,20 +153,9 @@ def test_eval_measures_a_public_model(corpus: Path, tmp_path: Path, capsys: pyte
     model = untold(tmp_path)
     asked = ["eval", str(corpus), "--places", "3", "--model", str(model), "--device", "cpu"]
     assert main([*asked, "--family", "tiny-a2d", "--alg", "entropy", "--cache", "fast"]) == 0
-    assert "3 places" in capsys.readouterr().out
+    assert "places: 3" in capsys.readouterr().out
     assert main([*asked, "--family", "sdar"]) == 2
     assert "cannot be of the family 'sdar'" in capsys.readouterr().err
-
-
-def test_eval_tells_what_a_cache_changes(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    llada, sdar = (str(tiny.FAMILIES[family](tmp_path / family)[0]) for family in ("llada", "sdar"))
-    asked = ["eval", "cache", str(corpus), "--places", "3", "--device", "cpu", "--model"]
-    assert main([*asked, llada]) == 0
-    head, *_, exact, fast = capsys.readouterr().out.splitlines()
-    assert head.startswith("3 places, the same text at ")
-    assert (exact.split()[0], fast.split()[0]) == ("exact", "fast")
-    assert main([*asked, sdar]) == 2
-    assert "cache has no effect here" in capsys.readouterr().err
 
 
 def test_models_lists_what_is_supported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,7 @@ import json
 import pytest
 
 from engine.__main__ import main
-from engine.evaluation import overhead
-from engine.evaluation.latency import SAMPLE, read
 from engine.evaluation.team import Load
-from engine.options import Choice
 
 
 def test_a_team_types_and_every_request_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,6 +19,7 @@ def test_a_team_types_and_every_request_is_counted(capsys: pytest.CaptureFixture
         assert load["answered"] + load["cancelled"] == len(load["latency_ms"]) > 0
         assert len(load["memory_mb"]) > 3
         assert min(load["memory_mb"]) > 0
+        assert len(load["overhead_ms"]) == load["answered"]
     assert len(three["latency_ms"]) > len(alone["latency_ms"])
 
 
@@ -32,16 +30,6 @@ def test_what_is_promised_of_a_team_is_told_from_what_is_not() -> None:
     assert [promise.kept for promise in badly.promises()] == [False, False, False]
     elsewhere = Load(20, 600, [50.0], answered=1, memory_mb=[0, 0])
     assert [promise.kept for promise in elsewhere.promises()] == [True, True]
-
-
-def test_what_a_server_adds_is_what_its_fills_take_longer() -> None:
-    spent = overhead.measure(Choice(), False, read(SAMPLE), keys=4)
-    assert {name: len(ms) for name, ms in spent.items()} == {"in process": 4, "HTTP": 4}
-    report = overhead.report({"in process": [1.0, 90.0, 3.0], "HTTP": [3.5, 92.0, 5.2]})
-    [promise] = report.data["promises"]
-    assert (promise.value, promise.kept) == (pytest.approx(2.2), True)
-    [_, served], *_ = report.shown
-    assert served["p50 to that in process"] == pytest.approx(5.2 / 3)
 
 
 def test_no_server_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The base: its vocabulary is cut so that any text can be spelled, and its weights are read as others read them."""
+"""A checkpoint's vocabulary is cut so that any text can be spelled, and its weights are read as others read them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tiny_checkpoint import ALPHABET, TOKENS
 from transformers import AutoModelForCausalLM
 from trunk_pass import logits
 
-from engine.contract import EngineError
+from engine.__main__ import main
+from engine.embedded import read_shape
 from engine.models.gguf import Checkpoint
-from engine.models.trunk import Trunk, TrunkConfig
+from engine.models.trunk import Trunk
 from engine.tokenizer import SPECIALS, Tokenizer
-from engine.training import base
-from engine.training.train import read_base
+from engine.training import recipe
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_logits_are_those_of_transformers_own_reading(gguf: Path) -> None:
     found = Checkpoint(gguf)
-    ours = Trunk(base.config(found, len(TOKENS))).eval()
+    ours = Trunk(recipe.config(found, len(TOKENS))).eval()
     weights = {name: torch.tensor(weight) for name, weight in found.weights()}
     weights["embed.weight"] = weights["head.weight"] = torch.tensor(found.embedding([*range(len(TOKENS))]))
     ours.load_state_dict(weights)
@@ -50,29 +50,18 @@ def test_a_cut_is_closed_under_merges_and_keeps_all_bytes(gguf: Path) -> None:
     assert not any(text.startswith("<special") for text in kept)
 
 
-def test_what_is_written_can_be_trained(gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "fetched", lambda folder: gguf)
+def test_what_is_written_spells_any_text(gguf: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     text = b"def f():\n    return  1234 + r\n" * 4
     (corpus / "corpus.bin").write_bytes(text)
     np.save(corpus / "index.npy", [0, len(text)])
     (corpus / "files.jsonl").write_text('{"package": "p", "path": "p/a.py", "bytes": 120}')
+    asked = ["--checkpoint", str(gguf), "--corpus", str(corpus), "--out", str(tmp_path / "out")]
     size = len(SPECIALS) + len(ALPHABET) + 8
-    base.run(corpus, tmp_path / "out", size)
+    assert main(["train", "recipe", "tiny", *asked, "--vocab", str(size)]) == 0
     words = Tokenizer.load(tmp_path / "out" / "tokenizer.json")
-    size = words.vocab
-    assert size > len(SPECIALS) + len(ALPHABET)
+    assert len(SPECIALS) + len(ALPHABET) < words.vocab <= size
     assert words.decode(words.encode("a <mask> 漢\n\treturn\t12\x00")) == "a <mask> 漢\n\treturn\t12\x00"
     assert [words.decode([i]) for i in words.encode(" return12")] == [" return", "1", "2"]
-    config = base.config(Checkpoint(gguf), size)
-    model = Trunk(config)
-    read_base(model, tmp_path / "out" / "base.safetensors")
-    spelled = words.encode("r")[0]
-    assert model.embed.weight[[spelled]].tolist() == Checkpoint(gguf).embedding([TOKENS.index("r")]).tolist()
-    assert "SmolLM2" in (tmp_path / "out" / "NOTICE").read_text()
-    with pytest.raises(EngineError, match="not that of the configured model"):
-        read_base(
-            Trunk(TrunkConfig(vocab=64, dim=32, layers=1, heads=2, head_dim=16, mlp=64)),
-            tmp_path / "out" / "base.safetensors",
-        )
+    assert read_shape(tmp_path / "out").name == "tiny"

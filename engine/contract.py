@@ -166,6 +166,9 @@ class Source(msgspec.Struct, frozen=True):
     line: int
 
 
+Drafting: TypeAlias = Literal["", "on", "off"]
+
+
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """What goes between prefix and suffix, and what it cost.
 
@@ -175,6 +178,8 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     `passes` counts forward passes, `tokens` the tokens of the fill, `encoded` and `reused` the context tokens run
     through the model and taken from the KV memory. `complete` is False where a limit or the deadline ended it.
     `instead` says why another model than the one that was asked for has answered, `model` which one has.
+    `drafting` says whether the model denoises drafts: off where verifying them would take longer than it saves on this
+    machine, empty where it has no drafter.
     `whole_window` is False where the deadline left time for a smaller model only, or a better one is being loaded.
     """
 
@@ -192,6 +197,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     instead: str = ""
     source: Source | None = None
     model: str = ""
+    drafting: Drafting = ""
     whole_window: bool = True
 
     def after(self, typed: int) -> Fill:

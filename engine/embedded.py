@@ -185,7 +185,9 @@ class Embedded(Backend):
         fill = limits.fill(written, newline=asked.newline, window=len(asked.context), reused=reused)
         pieces = [piece._replace(copied=share) for piece, share in zip(fill.pieces, copier.shares, strict=False)]
         source = copier.source(len(fill.text))
-        return msgspec.structs.replace(fill, model=self.name, source=source, pieces=tuple(pieces))
+        return msgspec.structs.replace(
+            fill, model=self.name, source=source, pieces=tuple(pieces), drafting=model.drafting
+        )
 
 
 def folder_of(name: str) -> Path:

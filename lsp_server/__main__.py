@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, load_engine: LoadEngine = Engine.loa
     if arguments.place is not None:
         from lsp_server.try_cli import try_place
 
-        return try_place(arguments.place, settings, load_engine)
+        return try_place(arguments.place, settings, load_engine, arguments.watch)
     if arguments.doctor:
         from lsp_server.doctor import report
 
@@ -57,6 +57,7 @@ def command_line() -> argparse.ArgumentParser:
     way.add_argument("--tcp", metavar="HOST:PORT", type=address, help="serve one editor on a TCP port")
     way.add_argument("--try", metavar="FILE:LINE:COLUMN", dest="place", help="show the completion at a place of a file")
     way.add_argument("--doctor", action="store_true", help="say whether completion works here: for a bug report")
+    parser.add_argument("--watch", action="store_true", help="with --try: show what each pass verifies, and its canvas")
     parser.add_argument("--log", metavar="FILE", help=f"where requests are logged, without text; {NO_LOG}: nowhere")
     options.add(parser, AUTO)
     return parser

@@ -262,7 +262,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     if query is None or query.request is None or answer is None:
         return types.InlineCompletionList(items=[])
     fill, then = answer.fill, query.gap.filled(answer.shown.text)
-    ls.cost = FillCost(took, fill.passes, fill.instead, fill.model)
+    ls.cost = FillCost(took, fill.passes, fill.instead, fill.model, fill.drafting)
     leads_to = ResultingText(uri, then.prefix + then.suffix)
     ls.silence = why_hidden(ls, query, answer, leads_to)
     if ls.silence is not None:

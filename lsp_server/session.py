@@ -24,7 +24,7 @@ from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT_EXPLANATIONS
 from lsp_server.next_edit import NextEdits
 from lsp_server.protocol import InpaintProtocol, lenient_converter
 from lsp_server.settings import Json, Settings, apply_options
-from lsp_server.status import EXPLANATIONS, STATUS, FillCost, Reason, knows, learned, state_of
+from lsp_server.status import DRAFTING, EXPLANATIONS, STATUS, FillCost, Reason, knows, learned, state_of
 from lsp_server.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class InpaintServer(LanguageServer):
             "model": self.settings.model,
             "models": [{"name": n, "there": get.installed(n), "takes": str(m)} for n, m in get.MODELS.items()],
             "answered": (cost and cost.model) or None,
+            "drafting": cost and DRAFTING[cost.drafting],
             "learned": learned(self.settings.model),
             "latencyMs": cost and round(cost.latency_ms, 2),
             "passes": cost and cost.passes,

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from engine import AUTO
 from engine.auto import SMALL
+from engine.contract import Drafting
 from engine.languages import NAMES
 from lsp_server.completer import Completer
 from lsp_server.settings import Settings
@@ -25,6 +26,11 @@ EXPLANATIONS: dict[Reason | None, str | None] = {
     "unsure": "The model was not sure enough to show what it would write here. Asked by key, it shows it.",
     "dismissed": "What the model would write here was dismissed. Asked by key, it shows it again.",
     "nothing": "The model has nothing to add here.",
+}
+DRAFTING: dict[Drafting, str | None] = {
+    "": None,
+    "on": "The model denoises drafts, and verifies them.",
+    "off": "The model denoises no drafts: to verify them takes longer than it saves on this machine.",
 }
 LEARNED = [*dict.fromkeys(NAMES.values())]  # the languages of small; others are said to know all
 
@@ -50,6 +56,7 @@ class FillCost(NamedTuple):
     passes: int
     instead: str = ""
     model: str = ""
+    drafting: Drafting = ""
 
 
 def state_of(settings: Settings, completer: Completer, thinking: bool) -> tuple[State, str | None]:

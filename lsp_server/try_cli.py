@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from engine import EngineError, Fill, FillRequest
+from engine.contract import Progress, Watch
 from engine.languages import language_of
 from engine.plain import plain
 from engine.retrieval.build import IndexOrder, build, store_of
@@ -27,6 +28,7 @@ from lsp_server.settings import Settings
 
 LINES_AROUND = 6
 REPOSITORY = ".git"
+MASK, NEWLINE = "▒", "⏎"
 GREY, PLAIN = ("\033[90m", "\033[0m"), ("{+", "+}")  # the plain marks are those of a word diff
 
 
@@ -34,19 +36,24 @@ class PlaceError(Exception):
     """The place cannot be shown; the message says in one sentence what to do about it."""
 
 
-def try_place(where: str, settings: Settings, load_engine: LoadEngine) -> int:
-    """Show the completion at FILE:LINE:COLUMN on stdout; where it cannot, a sentence on stderr and exit code 2."""
+def try_place(where: str, settings: Settings, load_engine: LoadEngine, watch: bool = False) -> int:
+    """Show the completion at FILE:LINE:COLUMN on stdout, and before it each pass where somebody wants to `watch`; where
+    it cannot, a sentence on stderr and exit code 2.
+    """
     try:
         path, buffer, place = read_place(where)
         gap = context_at(buffer, place, language=language_of(path.name))
         request = request_at(gap, path, settings)
-        fill, milliseconds = timed_fill(request, settings, load_engine)
+        passes = list[Progress]()
+        fill, milliseconds = timed_fill(request, settings, load_engine, passes.append if watch else None)
     except (PlaceError, EngineError) as error:
         print(f"inpaint: {error}", file=sys.stderr)
         return 2
     text = postprocess(fill, gap)
     marks = GREY if sys.stdout.isatty() and "NO_COLOR" not in os.environ else PLAIN
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a Windows console may lack a character of the file
+    for each in passes:
+        print(canvas_line(each))
     print("\n".join(render(gap, text, place.line + 1, marks)))
     found = "" if text else "nothing worth showing here: "
     sure = fill.before(len(text)).confidence if text else fill.confidence
@@ -86,15 +93,24 @@ def request_at(gap: CursorContext, path: Path, settings: Settings) -> FillReques
     return request
 
 
-def timed_fill(request: FillRequest, settings: Settings, load_engine: LoadEngine) -> tuple[Fill, float]:
+def timed_fill(
+    request: FillRequest, settings: Settings, load_engine: LoadEngine, watch: Watch | None
+) -> tuple[Fill, float]:
     """The fill and how many milliseconds it took, in a file that has been open for a while: loaded and read. Raises
     EngineError.
     """
     engine = load_engine(settings.model, settings.device)
     engine.read(msgspec.structs.replace(request, deadline_ms=None), threading.Event())
     started = time.perf_counter()
-    fill = engine.fill(request, threading.Event())
+    fill = engine.fill(request, threading.Event(), watch)
     return fill, (time.perf_counter() - started) * 1000
+
+
+def canvas_line(progress: Progress) -> str:
+    """What is verified, and between brackets the canvas: what is denoised, and masks."""
+    canvas = "".join(MASK if token is None else token for token in progress.canvas)
+    line = progress.text + (f"[{canvas}]" if canvas else "")
+    return line.replace("\n", NEWLINE)
 
 
 def workspace_index(path: Path) -> Index:

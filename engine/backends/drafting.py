@@ -23,6 +23,7 @@ from engine.decoding.limits import DecodedTokens
 
 DRAFTER, GRAPH = "drafter.safetensors", "draft.onnx"
 FEATURES, OWN = "features", "draft."  # parts of a memory
+MARGIN = 1.05
 TYPICAL = 2  # positions that are new to the drafter at most of its steps
 
 Seconds: TypeAlias = Callable[[int], float]  # of a pass over so many rows
@@ -55,10 +56,12 @@ class Drafter:
         return {FEATURES: np.zeros((1, 0, self._width), np.float32), **own}
 
     def pays(self, seconds: Seconds, alone: float) -> bool:
-        """Whether tokens come faster with drafts than with passes of one row that take `alone` seconds each."""
+        """Whether tokens come faster with drafts than with passes of one row that take `alone` seconds each, by more
+        than what the first token of a fill and the last cost, which are never drafted.
+        """
         step = self.pace.seconds(TYPICAL)
         count = worthwhile(self.accepted, seconds, step)
-        return speed(self.accepted[:count], seconds, step) > 1 / alone
+        return speed(self.accepted[:count], seconds, step) > MARGIN / alone
 
     def draft(self, memory: KVCache, anchor: int, seconds: Seconds) -> DecodedTokens:
         """Drafts of what follows the anchor, which follows what is in the memory, that has room for them: as many as

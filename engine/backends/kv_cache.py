@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.pace import Pace
+from engine.contract import Drafting
 from engine.decoding.limits import DecodedTokens
 from engine.decoding.runner import ForwardInput
 
@@ -95,6 +96,7 @@ class CausalRunner(ABC):
     def __init__(self, shape: ModelShape, empty: dict[str, Any]) -> None:
         """`empty` are the parts of a memory that holds nothing: keys and values, each (…, heads, room, d)."""
         self.shape, self.capacity, self.pace = shape, shape.context + SPARE, Pace()
+        self.drafting: Drafting = ""
         self._memories = [KVCache([], empty)]
         self.memories = max(1, min(MEMORIES, self._fitting(MEGABYTES)))
 

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from engine import stored, unpacked
 from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
 from engine.backends.kv_cache import CausalRunner, KVCache, LogitPredictions, ModelShape, common, likeliest
-from engine.backends.pace import LAST
 from engine.contract import EngineError
 from engine.decoding.limits import DecodedTokens
 from engine.get import WEIGHTS
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 STEP, SLACK = 32, 96  # positions
+TIMED = 5  # passes of one row, to tell what drafting is worth
 
 
 class OnnxRunner(CausalRunner):
@@ -43,6 +43,7 @@ class OnnxRunner(CausalRunner):
         empty = {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
         super().__init__(shape, empty | (drafter.parts() if drafter else {}))
         self._session, self.drafter = session, drafter
+        self.drafting = "on" if drafter else ""
         self._own = list(empty)
         self._outputs = ["token", "probability", "logits"]
         self._bound: tuple[KVCache | None, onnxruntime.IOBinding] = None, session.io_binding()
@@ -126,8 +127,9 @@ class OnnxRunner(CausalRunner):
         if self.drafter is None:
             return self
         alone = OnnxRunner(self._session, self.shape)
-        for token in [0] * LAST:
+        for token in [0] * TIMED:
             alone.read([token])
+        alone.drafting = "off"
         return self if self.drafter.pays(self.pace.seconds, alone.pace.seconds(1)) else alone
 
 

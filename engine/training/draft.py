@@ -41,6 +41,7 @@ from engine.training.graph import POSITIONS
 from engine.training.train import Stop, fast_dtype
 
 SAVE_SECONDS = 180
+LEAST = 0.1  # how often a draft and all before it are right that is served
 HELD_OUT = 0.2  # gigabytes of features that are measured on
 
 
@@ -196,16 +197,20 @@ def train(learner: Learner, shards: list[Shard], stop: Stop) -> None:
 
 
 def write(drafter: Drafter, accepted: list[float], folder: Path, out: Path) -> None:
-    """The drafter in eight bits, and the graph of its step, for the model in a folder."""
+    """The drafter in eight bits, and the graph of its step, for the model in a folder. A step denoises the rows that
+    are right at least so often that they may pay on some machine.
+    """
     out.mkdir(parents=True, exist_ok=True)
     arrays = {name: weight.detach().numpy() for name, weight in drafter.named_parameters()}
     weights = {
         name: quantise(weight, 8, COMPUTED) if weight.ndim == 2 and name != "masks" else weight
         for name, weight in arrays.items()
     }
+    accepted = accepted[:1] + [share for share in accepted[1:] if share >= LEAST]
     about = {"config": drafter.config, "accepted": accepted}
     stored.write(out / DRAFTER, weights, msgspec.json.encode(about).decode())
     trunk = stored.read(folder / "model.safetensors")
     shared = {"embed.weight": trunk["embed.weight"]}
     longest = POSITIONS * read_shape(folder).context
-    onnx.save(DraftGraph(drafter.trunk, drafter.config, longest, {**weights, **shared}).model(), out / GRAPH)
+    graph = DraftGraph(drafter.trunk, drafter.config, longest, {**weights, **shared}, len(accepted))
+    onnx.save(graph.model(), out / GRAPH)

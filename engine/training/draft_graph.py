@@ -23,17 +23,20 @@ from engine.training.graph import PassGraph
 
 
 class DraftGraph(PassGraph):
-    def __init__(self, trunk: TrunkConfig, config: DrafterConfig, longest: int, weights: Weights) -> None:
-        """`trunk` is of the drafter's own layers."""
+    def __init__(self, trunk: TrunkConfig, config: DrafterConfig, longest: int, weights: Weights, rows: int) -> None:
+        """`trunk` is of the drafter's own layers, `rows` how many of a canvas's are denoised: no row sees those after
+        it, so that a shorter canvas has the same.
+        """
         super().__init__(trunk, longest, weights)
-        self.drafter = config
+        self.drafter, self.rows = config, rows
 
     def model(self) -> onnx.ModelProto:
-        constant, rows = self.add.constant, self.drafter.rows
+        constant, rows = self.add.constant, self.rows
         fused = self.product("features", "fuse.weight")
         context = self.norm(fused, "fuse_norm.weight")
         anchor = self.looked_up("embed.weight", "token")
-        masks = self.weight("masks", (rows - 1, self.config.dim))
+        ends = (constant(np.array([each])) for each in (0, rows - 1))
+        masks = self.add("Slice", self.weight("masks", (self.drafter.rows - 1, self.config.dim)), *ends)
         x = self.add("Unsqueeze", self.add("Concat", anchor, masks, axis=0), self.first)
         memory = {}
         for layer in range(self.config.layers):
@@ -57,7 +60,7 @@ class DraftGraph(PassGraph):
     def draft_block(self, x: str, context: str, layer: int) -> tuple[str, str, str]:
         both = self.add("Concat", context, self.norm(x, f"blocks.{layer}.norm.weight"), axis=1)
         attended, keys, values = self.attended(both, layer)
-        ends = (self.add.constant(np.array([each])) for each in (-self.drafter.rows, np.iinfo(np.int64).max, 1))
+        ends = (self.add.constant(np.array([each])) for each in (-self.rows, np.iinfo(np.int64).max, 1))
         return self.finished_block(x, self.add("Slice", attended, *ends), layer), keys, values
 
     def finished(self, outputs: list[str]) -> onnx.ModelProto:

@@ -40,7 +40,7 @@ async def test_from_loading_over_thinking_to_idle(tmp_path: Path) -> None:
         await client.initialize(initializationOptions={"status": True})
         first = await client.wait_for("inpaint/status")
         silent = ["reason", "message", "answered", "learned", "latencyMs", "passes", "fromCache", "source", "nextEdit"]
-        nothing = dict.fromkeys(silent)
+        nothing = dict.fromkeys([*silent, "drafting"])
         assert first.pop("index")["state"] == "none"
         assert [(each["name"], each["there"]) for each in first.pop("models")] == [("base", False), ("large", False)]
         assert first == {"state": "loading", "model": str(model), "counts": NOTHING, **nothing}

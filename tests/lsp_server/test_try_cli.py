@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import engine
+from engine.contract import Progress
 from lsp_server.cursor import CursorContext
-from lsp_server.try_cli import GREY, PLAIN, read_place, render
+from lsp_server.try_cli import GREY, PLAIN, canvas_line, read_place, render
 
 WEIGHTS = Path(engine.__file__).parent / "weights" / "small"
 SOURCE = 'import os\n\n\ndef names(folder):\n    """The names in a folder."""\n    return sorted(os.listdir())\n'
@@ -32,6 +33,19 @@ def test_the_completion_stands_in_its_place(tmp_path: Path) -> None:
     plain = re.sub(r"\{\+.*?\+\}", "", "\n".join(drawn), flags=re.DOTALL)
     assert [row[8:] for row in plain.splitlines() if row[:5].strip()] == SOURCE.split("\n")
     assert re.search(r"\d+ ms, \d+ passes, \d+ tokens, confidence [01]\.\d\d, \w+$", numbers)
+
+
+def test_passes_are_shown_to_who_watches(tmp_path: Path) -> None:
+    file = tmp_path / "names.py"
+    file.write_text(SOURCE)
+    shown = try_at(f"{file}:6:30", "--watch").stdout.splitlines()
+    passes = int(re.search(r"(\d+) passes", shown[-1])[1])  # type: ignore[index]
+    assert len(shown) - len(try_at(f"{file}:6:30").stdout.splitlines()) >= passes - 1
+
+
+def test_a_canvas_is_shown_behind_what_is_verified() -> None:
+    assert canvas_line(Progress("os.", canvas=("path", None))) == "os.[path▒]"
+    assert canvas_line(Progress("a\nb")) == "a⏎b"
 
 
 def test_it_says_where_a_completion_was_copied_from(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def reader(trunk: Trunk) -> draft_data.Reader:
 def served(trunk: Trunk, learner: Learner) -> OnnxRunner:
     weights = weights_of(trunk)
     own = {**weights_of(learner.drafter), "embed.weight": weights["embed.weight"]}
-    graph = DraftGraph(learner.drafter.trunk, CONFIG, 256, own).model().SerializeToString()
+    graph = DraftGraph(learner.drafter.trunk, CONFIG, 256, own, CONFIG.rows).model().SerializeToString()
     drafter = Served(session(graph, own, 1), [0.5] * CONFIG.rows)
     return OnnxRunner(session(build(TRUNK, 256, weights).SerializeToString(), weights, 1), SHAPE, drafter)
 

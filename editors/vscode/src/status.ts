@@ -14,6 +14,7 @@ export interface ServerStatus {
   model: string;
   models: { name: string; there: boolean; takes: string }[]; // that can be fetched
   answered: string | null;
+  drafting: string | null; // whether that model denoises drafts; null where it has no drafter
   learned: string[] | null; // the languages that the model knows, where these are few
   latencyMs: number | null;
   passes: number | null;
@@ -169,11 +170,14 @@ export class Status implements Disposable {
     const { explanation } = this;
     const paragraphs = explanation ? [explanation] : [];
     if (this.server) {
-      const { model, answered, passes, fromCache, counts, nextEdit } = this.server;
+      const { model, answered, drafting, passes, fromCache, counts, nextEdit } = this.server;
       paragraphs.push(`Model: ${model}${answered && answered !== model ? ` (${answered})` : ""}`);
       if (cost) {
         const copied = this.source ? `, copied from ${this.source}` : "";
         paragraphs.push(`Last completion: ${cost}, ${fromCache ? "from the cache" : `${passes} passes of the model`}${copied}`);
+      }
+      if (drafting) {
+        paragraphs.push(drafting);
       }
       if (nextEdit) {
         paragraphs.push(`Next edit: ${nextEdit}`);

@@ -7,6 +7,7 @@ local config = require("inpaint.config")
 ---@field message string? what is wrong, or that reason as a sentence
 ---@field model string
 ---@field models {name: string, there: boolean, takes: string}[] that can be fetched
+---@field drafting string? whether the model denoises drafts; nil where it has no drafter
 ---@field learned string[]? the languages that the model knows, where these are few
 ---@field latencyMs number? of the last fill
 ---@field passes integer? of the last fill
@@ -321,6 +322,7 @@ function M.details()
     if status.source then
       table.insert(lines, "copied from: " .. vim.fn.fnamemodify(status.source, ":."))
     end
+    table.insert(lines, status.drafting)
     table.insert(lines, status.nextEdit and "next edit: " .. status.nextEdit)
     table.insert(lines, status.index and "workspace: " .. index_summary(status.index))
   end

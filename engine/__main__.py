@@ -267,7 +267,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
 
 def _run_bench(args: argparse.Namespace) -> object:
     from engine.evaluation import indexing, latency, serving, team, typing
-    from engine.evaluation.typist import Source
+    from engine.evaluation.typist import TypedFile
 
     file, choice = args.file or latency.SAMPLE, options.chosen(args)
     if args.what == "lsp":
@@ -281,7 +281,7 @@ def _run_bench(args: argparse.Namespace) -> object:
         return device.measure(choice, text)
     if args.what in (None, "keys"):
         return latency.measure(choice.load(), text)
-    sources = [Source(file.name, text)]
+    sources = [TypedFile(file.name, text)]
     if args.what == "typing":
         sources = typing.from_corpus(args.corpus / "validation") if args.corpus else sources
         return typing.report(typing.played(choice, sources, args.lines, args.lsp))

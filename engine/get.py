@@ -34,7 +34,7 @@ from engine.tokenizer import BLOCK, BOS, EOM, MASK, MID, PAD, PATH, PRE, ROL, SU
 if TYPE_CHECKING:
     import httpx2
 
-    from engine.models.gguf import Checkpoint
+    from engine.models.gguf import GgufCheckpoint
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = ("config.json", "tokenizer.json", "graph.onnx", "NOTICE", "LICENSE")  # base's where a model has none
@@ -363,7 +363,7 @@ def convert(recipe: Path, checkpoint: Path, folder: Path, say: Say = print) -> N
 
     Raises EngineError where the checkpoint is none, and OSError; then nothing is written.
     """
-    from engine.models.gguf import Checkpoint  # here: it takes a quarter of a second, and `get` alone lists
+    from engine.models.gguf import GgufCheckpoint  # here: it takes a quarter of a second, and `get` alone lists
 
     aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
@@ -372,7 +372,7 @@ def convert(recipe: Path, checkpoint: Path, folder: Path, say: Say = print) -> N
         for each in SHIPPED:
             own = (recipe / each).exists()
             shutil.copyfile((recipe if own else WEIGHTS / "base") / each, aside / each)
-        found, change = Checkpoint(checkpoint), Change.load(recipe / ADAPTER)
+        found, change = GgufCheckpoint(checkpoint), Change.load(recipe / ADAPTER)
         matrices = _matrices(found, aside / "tokenizer.json", change, say)
         stored.write_each(aside / STORED, matrices, (recipe / TRUNK).read_text("utf-8"))
         checksums.write(aside)
@@ -406,7 +406,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def _matrices(
-    checkpoint: Checkpoint, tokenizer: Path, change: Change, say: Say
+    checkpoint: GgufCheckpoint, tokenizer: Path, change: Change, say: Say
 ) -> Iterator[tuple[str, Matrix | NDArray[np.float32]]]:
     import tokenizers
 

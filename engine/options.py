@@ -21,7 +21,7 @@ SAMPLING = "sampling_"  # before the names of its fields, among the arguments
 NUMBERED = re.compile(r"(cpu|cuda:\d+)(,(cpu|cuda:\d+))*")  # several share one model
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class ModelChoice(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of Engine.load."""
 
     model: str = "small"
@@ -63,7 +63,7 @@ def add(
             group.add_argument(f"--{option.replace('_', '-')}", dest=SAMPLING + option, metavar="VALUE")
 
 
-def chosen(args: argparse.Namespace) -> Choice:
+def chosen(args: argparse.Namespace) -> ModelChoice:
     """Raises EngineError for a value that an option does not take."""
     said: dict[str, object] = {
         name: value
@@ -76,7 +76,7 @@ def chosen(args: argparse.Namespace) -> Choice:
         sampling = msgspec.convert(said, Sampling, strict=False)
     except msgspec.ValidationError as error:
         raise EngineError(str(error)) from None
-    return Choice(model=args.model, device=args.device or "auto", family=args.family, sampling=sampling)
+    return ModelChoice(model=args.model, device=args.device or "auto", family=args.family, sampling=sampling)
 
 
 def _device(text: str) -> str:

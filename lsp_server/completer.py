@@ -29,6 +29,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
+from engine.contract import Watch
 from lsp_server.cache import CompletionCache
 from lsp_server.watchdog import LOOK, RELOADS, Watchdog
 
@@ -43,7 +44,7 @@ class LoadedEngine(Protocol):
     @property
     def reach(self) -> int: ...
 
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill: ...
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
 
     def read(self, request: FillRequest, cancel: threading.Event) -> bool: ...
 

@@ -24,7 +24,7 @@ from engine.embedded import WEIGHTS
 from engine.evaluation import team
 from engine.evaluation.latency import SAMPLE, read
 from engine.evaluation.report import table
-from engine.evaluation.typist import Source
+from engine.evaluation.typist import TypedFile
 from engine.serving.workers import cores
 
 SLOTS = 8
@@ -38,7 +38,7 @@ def megabytes(model: str) -> float:
 
 def compared(model: str, typists: Sequence[int], seconds: float) -> list[tuple[team.Load, team.Load]]:
     """Ours and llama.cpp's, for each number of typists. One server runs at a time."""
-    sources, loads = [Source(SAMPLE.name, read(SAMPLE))], []
+    sources, loads = [TypedFile(SAMPLE.name, read(SAMPLE))], []
     for count in typists:
         pair = []
         for start in (team.started(["--model", model]), llama_cpp.llama_cpp_server(cores(), min(count, SLOTS))):

@@ -27,7 +27,7 @@ from engine import get
 from engine.backends.onnx import OnnxRunner
 from engine.embedded import read_shape
 from engine.evaluation.latency import SAMPLE, read
-from engine.models.gguf import Checkpoint
+from engine.models.gguf import GgufCheckpoint
 from engine.models.trunk import Trunk
 from engine.tokenizer import SPECIALS, Tokenizer
 from engine.training.recipe import config
@@ -43,7 +43,7 @@ Logits = NDArray[np.float32]  # (tokens, kept vocabulary)
 
 def of_transformers(path: Path, ids: list[int], rows: list[int]) -> Logits:
     """Its logits of the tokens `rows` after each of `ids`, which are the checkpoint's own."""
-    found = Checkpoint(path)
+    found = GgufCheckpoint(path)
     weights = {
         each.name: torch.tensor(dequantize(each.data, each.tensor_type).reshape(each.shape[::-1]), dtype=torch.float32)
         for each in GGUFReader(path).tensors
@@ -79,7 +79,7 @@ def of_transformers(path: Path, ids: list[int], rows: list[int]) -> Logits:
 
 
 def in_floats(path: Path, tokens: list[int], rows: list[int]) -> Logits:
-    found = Checkpoint(path)
+    found = GgufCheckpoint(path)
     trunk = Trunk(config(found, len(rows)))
     state = {name: torch.tensor(weight) for name, weight in found.weights()}
     state["embed.weight"] = state["head.weight"] = torch.tensor(found.embedding(rows))
@@ -120,7 +120,7 @@ def main() -> None:
     tokenizer = recipe / "tokenizer.json"
     tokenizer = tokenizer if tokenizer.exists() else get.WEIGHTS / "base" / "tokenizer.json"
     tokens = Tokenizer.load(tokenizer).encode(read(SAMPLE))[: arguments.tokens]
-    rows = Checkpoint(arguments.checkpoint).rows(Bpe.from_file(str(tokenizer)), get.QWEN_BEGIN_AS)
+    rows = GgufCheckpoint(arguments.checkpoint).rows(Bpe.from_file(str(tokenizer)), get.QWEN_BEGIN_AS)
     theirs = of_transformers(arguments.checkpoint, [rows[token] for token in tokens], rows)
     print(f"{len(tokens)} tokens; transformers: {nats(theirs, tokens):.4f} nats a token")
     for how, ours in (

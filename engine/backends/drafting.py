@@ -38,7 +38,7 @@ class About(msgspec.Struct, frozen=True):
     config: dict[str, int]
 
 
-class Drafter:
+class DraftRunner:
     def __init__(self, session: onnxruntime.InferenceSession, accepted: list[float]) -> None:
         self._session, self.accepted = session, accepted
         inputs = {each.name: each.shape for each in session.get_inputs()}

@@ -21,7 +21,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from engine import stored, unpacked
-from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, Drafter
+from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, DraftRunner
 from engine.backends.kv_cache import CausalRunner, KVCache, LogitPredictions, ModelShape, common, likeliest
 from engine.contract import EngineError
 from engine.decoding.limits import DecodedTokens
@@ -37,7 +37,7 @@ TIMED = 5  # passes of one row, to tell what drafting is worth
 
 class OnnxRunner(CausalRunner):
     def __init__(
-        self, session: onnxruntime.InferenceSession, shape: ModelShape, drafter: Drafter | None = None
+        self, session: onnxruntime.InferenceSession, shape: ModelShape, drafter: DraftRunner | None = None
     ) -> None:
         kept = [each for each in session.get_inputs() if each.name.startswith(("keys.", "values."))]
         empty = {each.name: np.zeros((each.shape[-3], 0, each.shape[-1]), np.float32) for each in kept}
@@ -133,7 +133,7 @@ class OnnxRunner(CausalRunner):
         return self if self.drafter.pays(self.pace.seconds, alone.pace.seconds(1)) else alone
 
 
-def _drafter(folder: Path, shape: ModelShape, trunk: Weights) -> Drafter | None:
+def _drafter(folder: Path, shape: ModelShape, trunk: Weights) -> DraftRunner | None:
     """The one beside a model, or beside the one that it is a change of, if there is one; base's is shipped, though base
     is not. Embedding and head are the model's.
     """
@@ -143,7 +143,7 @@ def _drafter(folder: Path, shape: ModelShape, trunk: Weights) -> Drafter | None:
         return None
     weights = {**stored.read(folders[0] / DRAFTER, wide=True), "embed.weight": trunk["embed.weight"]}
     about = msgspec.json.decode(stored.about(folders[0] / DRAFTER), type=About)
-    return Drafter(session((folders[0] / GRAPH).read_bytes(), weights, shape.threads), about.accepted)
+    return DraftRunner(session((folders[0] / GRAPH).read_bytes(), weights, shape.threads), about.accepted)
 
 
 def _trim() -> None:

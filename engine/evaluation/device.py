@@ -29,7 +29,7 @@ from engine.evaluation.latency import typing
 from engine.evaluation.report import Times, times
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.memory_plan import parameters
-from engine.options import Choice
+from engine.options import ModelChoice
 
 LINES = 24  # fills of a line
 RUNS = 10  # of what is timed
@@ -79,7 +79,7 @@ class Costs(msgspec.Struct):
     fills_s: dict[int, float]  # by how many users there are at once, each with a line of their own
 
 
-def measure(choice: Choice, text: str, lines: int = LINES, runs: int = RUNS) -> Costs:
+def measure(choice: ModelChoice, text: str, lines: int = LINES, runs: int = RUNS) -> Costs:
     """Raises EngineError where the device is missing, or the model is none of the registry's."""
     if Embedded.holds(choice.model):
         raise EngineError("this times public models: give --model a folder or hub id, such as fredzzp/open-dcoder-0.5B")

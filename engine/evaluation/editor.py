@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from engine.contract import EngineError
-from engine.options import Choice
+from engine.options import ModelChoice
 
 SERVER = (sys.executable, "-m", "lsp_server", "--stdio")
 AUTOMATIC, ERROR = 2, 1
@@ -26,7 +26,7 @@ LOADING = 60.0  # seconds in which a model has to load
 Json: TypeAlias = Any
 
 
-class Answer(NamedTuple):
+class EditorAnswer(NamedTuple):
     """To a request: its id, when it was asked, and what is to come, with the time of its arrival under "at"."""
 
     number: int
@@ -62,7 +62,7 @@ class Editor:
     @contextlib.asynccontextmanager
     async def start(
         cls,
-        choice: Choice = Choice(),
+        choice: ModelChoice = ModelChoice(),
         command: tuple[str, ...] = SERVER,
         options: dict[str, Json] | None = None,
         root: str | None = None,
@@ -115,10 +115,10 @@ class Editor:
     def notify(self, method: str, params: Json) -> None:
         self._write({"method": method, "params": params})
 
-    def send(self, method: str, params: Json) -> Answer:
+    def send(self, method: str, params: Json) -> EditorAnswer:
         number = next(self._numbers)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
-        answer = Answer(number, time.perf_counter(), future)
+        answer = EditorAnswer(number, time.perf_counter(), future)
         self._write({"id": number, "method": method, "params": params})
         return answer
 
@@ -138,7 +138,7 @@ class Editor:
         change = {"range": {"start": start, "end": end}, "text": text}
         self.notify("textDocument/didChange", {"textDocument": {"uri": uri, "version": 0}, "contentChanges": [change]})
 
-    def ask(self, uri: str, at: dict[str, int]) -> Answer:
+    def ask(self, uri: str, at: dict[str, int]) -> EditorAnswer:
         """An automatic completion request."""
         params = {"textDocument": {"uri": uri}, "position": at, "context": {"triggerKind": AUTOMATIC}}
         return self.send("textDocument/inlineCompletion", params)

@@ -62,7 +62,7 @@ class Tally(msgspec.Struct):
     ms: list[float] = []
 
 
-class Figures(msgspec.Struct):
+class EditFigures(msgspec.Struct):
     """Of commits with few offers, but for what is `of_many`. Shares are in [0, 1], the two of exact offers with the
     bounds of 95 % over commits drawn anew; `hits` and `wrong` are offers of 100 edits.
     """
@@ -84,13 +84,13 @@ class Figures(msgspec.Struct):
     ms: Times
 
 
-def evaluate(histories: list[Path], most: int, shuffled: bool = False) -> Figures:
+def evaluate(histories: list[Path], most: int, shuffled: bool = False) -> EditFigures:
     """Over the newest commits, so many of each history. Raises EngineError where one is none."""
     tally = Tally()
     for history in histories:
         for commit, files in commits(history, most):
             if len(files) <= FILES:
-                session = Session(tally, commit, random.Random(commit) if shuffled else None)
+                session = EditingSession(tally, commit, random.Random(commit) if shuffled else None)
                 for path, hunks in files.items():
                     before = git(history, "cat-file", "blob", f"{commit}^:{path}")
                     lines = [line.removesuffix("\r") for line in before.split("\n")]
@@ -101,7 +101,7 @@ def evaluate(histories: list[Path], most: int, shuffled: bool = False) -> Figure
     return figures(tally)
 
 
-class Session:
+class EditingSession:
     """One commit, of which the edits are made."""
 
     def __init__(self, tally: Tally, commit: str, dice: random.Random | None) -> None:
@@ -220,7 +220,7 @@ def pieces(lines: list[str], hunks: list[Hunk]) -> list[Piece]:
     return made + [Piece([line]) for line in lines[at:]]
 
 
-def figures(tally: Tally) -> Figures:
+def figures(tally: Tally) -> EditFigures:
     offers = defaultdict[str, list[tuple[str, bool]]](list)
     for commit, name, right in tally.offers:
         offers[commit].append((name, right))
@@ -230,7 +230,7 @@ def figures(tally: Tally) -> Figures:
     verdicts = [[right for _, right in each] for each in few]
     many = sum(tally.events[commit] for commit, each in offers.items() if len(each) > FEW)
     hits, wrong = (sum(right is which for _, right in shown) for which in (True, False))
-    return Figures(
+    return EditFigures(
         edits=tally.events.total(),
         edits_of_many=many,
         commits=len(few),

@@ -23,7 +23,7 @@ import psutil
 
 from engine.contract import Backend, FillRequest
 from engine.evaluation.report import Promise
-from engine.options import Choice
+from engine.options import ModelChoice
 from engine.retrieval.build import BUILD, IndexOrder
 from engine.retrieval.index import Index
 
@@ -31,7 +31,7 @@ LOOKUPS, FILLS = 500, 60
 PIECE = 10_000  # characters a file
 
 
-def measure(choice: Choice, files: int) -> list[Promise]:
+def measure(choice: ModelChoice, files: int) -> list[Promise]:
     """Figures of a workspace of so many files of 10 kB. Raises EngineError."""
     with tempfile.TemporaryDirectory() as folder:
         root, store = Path(folder) / "workspace", Path(folder) / "index"

@@ -32,7 +32,7 @@ WAYS: dict[str, dict[str, Any]] = {
 Run: TypeAlias = list[tuple[float, Fill]]  # milliseconds and fill of each request
 
 
-class Way(msgspec.Struct):
+class DecodingCost(msgspec.Struct):
     """One way of decoding. Means are of a request; `same_text` is the share of fills equal to those of a token a
     pass, `speed` how much faster than these all were together, `long_ms` what LONG tokens of long fills take.
     """
@@ -57,7 +57,7 @@ class Bench(msgspec.Struct):
     tokens_a_pass: float
     matrix_product_ms: float  # 512 x 512 x 512, float32
     warm_to_matrix_product: float
-    ways: list[Way]
+    ways: list[DecodingCost]
 
 
 def read(file: Path) -> str:
@@ -102,10 +102,10 @@ def asked(loaded: Engine, requests: list[FillRequest], way: dict[str, Any]) -> R
     return [timed(loaded, msgspec.structs.replace(request, **way)) for request in requests]
 
 
-def compared(name: str, run: Run, plain: Run, long: Run) -> Way:
+def compared(name: str, run: Run, plain: Run, long: Run) -> DecodingCost:
     fills = [fill for _, fill in run]
     passes = sum(fill.passes for fill in fills)
-    return Way(
+    return DecodingCost(
         name=name,
         warm=times(spent for spent, _ in run),
         passes=passes / len(run),

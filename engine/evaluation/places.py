@@ -48,7 +48,7 @@ class Place(msgspec.Struct, frozen=True):
         return FillRequest(prefix=self.before[-BEFORE:], suffix=self.after[:AFTER], path=self.path, max_lines=1)
 
 
-class Workspace(msgspec.Struct):
+class EvaluationWorkspace(msgspec.Struct):
     """A package: its files by path without what is typed, and the places."""
 
     package: str
@@ -105,7 +105,7 @@ def cursor_at(lines: list[str], line: int, start: str, path: str, dice: random.R
 
 def workspaces(
     folder: Path, lines: int, seed: int, packages: tuple[str, ...] = (), language: str = "python"
-) -> list[Workspace]:
+) -> list[EvaluationWorkspace]:
     """Packages of one language with places of about `lines` lines in all, as many of each package as of another; the
     same for the same corpus and seed. Only those named, if any are. Raises EngineError where there is no corpus or no
     such package.
@@ -132,7 +132,7 @@ def workspaces(
     return [workspace for workspace in made if workspace.places]
 
 
-def _workspace(package: str, texts: dict[str, str], lines: int, dice: random.Random) -> Workspace:
+def _workspace(package: str, texts: dict[str, str], lines: int, dice: random.Random) -> EvaluationWorkspace:
     """Files are drawn by their length, lines within them evenly."""
     files = {path: text.split("\n") for path, text in texts.items()}
     taken: dict[str, list[range]] = defaultdict(list)
@@ -151,7 +151,7 @@ def _workspace(package: str, texts: dict[str, str], lines: int, dice: random.Ran
         places.append(_cut(path, text, span, _indent(text[first])))
         lines -= len(span)
     left = {path: _without(text, taken[path]) for path, text in files.items()}
-    return Workspace(package, left, [_trimmed(place) for place in places])
+    return EvaluationWorkspace(package, left, [_trimmed(place) for place in places])
 
 
 def _end(lines: list[str], first: int) -> int:

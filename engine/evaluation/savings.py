@@ -27,10 +27,10 @@ import msgspec
 from engine.contract import EngineError
 from engine.evaluation import baselines
 from engine.evaluation.editor import SERVER, Editor, position
-from engine.evaluation.places import Place, Workspace, write
+from engine.evaluation.places import EvaluationWorkspace, Place, write
 from engine.evaluation.report import Report, times
 from engine.evaluation.typist import acceptable, counted, is_right, next_key
-from engine.options import Choice
+from engine.options import ModelChoice
 
 WITHOUT = "without "
 UNHURRIED = {"deadlineAutomaticMs": 60_000, "deadlineInvokedMs": 60_000}
@@ -54,7 +54,7 @@ class Suggestion(msgspec.Struct):
     outcome: str = ""
 
 
-class Session(msgspec.Struct):
+class TypingSession(msgspec.Struct):
     """Lines that were typed with one kind of suggestions."""
 
     name: str
@@ -65,7 +65,7 @@ class Session(msgspec.Struct):
     reply_ms: list[float] = []
 
 
-class Figures(msgspec.Struct):
+class TypingFigures(msgspec.Struct):
     """Of a session, or of a part of what it showed: shares in [0, 1], counts a line."""
 
     name: str
@@ -108,9 +108,11 @@ def ways(options: dict[str, Json], with_baselines: bool, without: Sequence[str],
 # ---------------------------------------------------------------- typing
 
 
-async def typed(way: Way, choice: Choice, workspaces: Sequence[Workspace], tell: Callable[[int], None]) -> Session:
+async def typed(
+    way: Way, choice: ModelChoice, workspaces: Sequence[EvaluationWorkspace], tell: Callable[[int], None]
+) -> TypingSession:
     """Types all places, each package in a workspace of its own. Raises EngineError where the server cannot start."""
-    session = Session(way.name)
+    session = TypingSession(way.name)
     for workspace in workspaces:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder).resolve()
@@ -124,7 +126,7 @@ async def typed(way: Way, choice: Choice, workspaces: Sequence[Workspace], tell:
     return session
 
 
-async def _type_place(editor: Editor, root: Path, package: str, place: Place, session: Session) -> None:
+async def _type_place(editor: Editor, root: Path, package: str, place: Place, session: TypingSession) -> None:
     uri = (root / place.path).as_uri()
     before, todo = place.before, place.todo
     editor.open(uri, before + place.after, place.language)
@@ -169,18 +171,18 @@ async def _type_place(editor: Editor, root: Path, package: str, place: Place, se
 # ---------------------------------------------------------------- figures
 
 
-def figures(session: Session) -> list[Figures]:
+def figures(session: TypingSession) -> list[TypingFigures]:
     """Of all, and by language where there are several."""
     languages = list(session.lines)
     parts = {"all": languages} | ({each: [each] for each in languages} if len(languages) > 1 else {})
     return [_figures(session, part, its) for part, its in parts.items()]
 
 
-def _figures(session: Session, part: str, languages: list[str]) -> Figures:
+def _figures(session: TypingSession, part: str, languages: list[str]) -> TypingFigures:
     shown = [one for one in session.suggestions if one.language in languages]
     lines, characters = (sum(map(counts.__getitem__, languages)) for counts in (session.lines, session.characters))
     right = sum(one.right for one in shown)
-    return Figures(
+    return TypingFigures(
         name=session.name,
         part=part,
         lines=lines,
@@ -193,7 +195,7 @@ def _figures(session: Session, part: str, languages: list[str]) -> Figures:
     )
 
 
-def run(choice: Choice, workspaces: Sequence[Workspace], ways: Sequence[Way]) -> list[Session]:
+def run(choice: ModelChoice, workspaces: Sequence[EvaluationWorkspace], ways: Sequence[Way]) -> list[TypingSession]:
     """Every way in turn, with progress on stderr. Raises EngineError."""
     from tqdm import tqdm
 
@@ -205,7 +207,7 @@ def run(choice: Choice, workspaces: Sequence[Workspace], ways: Sequence[Way]) ->
     return sessions
 
 
-def report(model: str, seed: int, sessions: Sequence[Session]) -> Report:
+def report(model: str, seed: int, sessions: Sequence[TypingSession]) -> Report:
     """Latencies are those of a server without deadlines. A line without suggestions is nothing saved and nothing in the
     way.
     """

@@ -14,19 +14,19 @@ import engine
 from engine.evaluation.editor import Editor, position
 from engine.evaluation.latency import SAMPLE
 from engine.evaluation.report import Meter, Promise, matrix_product_ms
-from engine.options import Choice
+from engine.options import ModelChoice
 
 KEYS, HITS, FILES = 200, 100, 8
 SMALL, LARGE = 200, 20_000  # lines
 
 
-def measure(choice: Choice) -> dict[str, object]:
+def measure(choice: ModelChoice) -> dict[str, object]:
     """Raises EngineError."""
     promises = asyncio.run(measured(choice))
     return {"matrix_product_ms": matrix_product_ms(), "promises": promises}
 
 
-async def measured(choice: Choice) -> list[Promise]:
+async def measured(choice: ModelChoice) -> list[Promise]:
     start = time.perf_counter()
     async with Editor.start(choice) as editor:
         await editor.loaded()

@@ -25,7 +25,7 @@ import numpy as np
 
 from engine import EngineError, FillRequest
 from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms
-from engine.evaluation.typist import Key, Scenario, Source, Typist
+from engine.evaluation.typist import Key, Scenario, TypedFile, Typist
 from engine.remote.address import parse_url
 from engine.remote.apis import read
 from engine.remote.keys import key_for
@@ -98,7 +98,7 @@ class Server(NamedTuple):
     pid: int | None
 
 
-async def load(server: Server, sources: Sequence[Source], typists: int, seconds: float) -> Load:
+async def load(server: Server, sources: Sequence[TypedFile], typists: int, seconds: float) -> Load:
     """So many typists at once, for so long."""
     base, served, pid = server
     result, meter, key = Load(typists), Meter(pid), key_for(parse_url(base))
@@ -121,7 +121,7 @@ async def load(server: Server, sources: Sequence[Source], typists: int, seconds:
     return result
 
 
-def keys(sources: Sequence[Source], seed: int) -> Iterator[tuple[Typist, Key | None]]:
+def keys(sources: Sequence[TypedFile], seed: int) -> Iterator[tuple[Typist, Key | None]]:
     """Of one person, for ever."""
     while True:
         typist = Typist(PACE, sources, seed=seed)
@@ -208,7 +208,7 @@ def started(options: Sequence[str]) -> Iterator[tuple[str, int]]:
 def measured(
     url: str | None,
     options: Sequence[str],
-    sources: Sequence[Source],
+    sources: Sequence[TypedFile],
     typists: Sequence[int],
     seconds: float,
 ) -> list[Load]:

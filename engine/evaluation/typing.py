@@ -22,17 +22,17 @@ from typing import TypeAlias
 import msgspec
 
 from engine import Cancelled, Engine, FillRequest
-from engine.evaluation.editor import Answer, Editor, Reply, position, reply
+from engine.evaluation.editor import Editor, EditorAnswer, Reply, position, reply
 from engine.evaluation.places import read
 from engine.evaluation.report import Meter, Report, Row, matrix_product_ms, times
-from engine.evaluation.typist import SCENARIOS, Key, Screen, Source, Typist
-from engine.options import Choice
+from engine.evaluation.typist import SCENARIOS, Key, Screen, TypedFile, Typist
+from engine.options import ModelChoice
 
 FILES, LONG_ENOUGH = 8, 60  # of a corpus; lines
 JUMP_MS, PAUSE_MS = 1000, 500  # time for the first request of a place; of a pause, what is waited for
 
 
-class Client(msgspec.Struct, frozen=True):
+class TypingClient(msgspec.Struct, frozen=True):
     """How an editor asks: how long after a key, and whether it cancels what is unanswered at the next."""
 
     name: str
@@ -40,7 +40,7 @@ class Client(msgspec.Struct, frozen=True):
     cancels: bool
 
 
-CLIENTS = (Client("VS Code", 50, True), Client("Neovim", 0, False))
+CLIENTS = (TypingClient("VS Code", 50, True), TypingClient("Neovim", 0, False))
 
 
 Work: TypeAlias = dict[str, float]  # what requests have cost; see lsp_server.completer.Work
@@ -140,11 +140,11 @@ def _filled(engine: Engine, asked: FillRequest, cancel: threading.Event, result:
 # ---------------------------------------------------------------- over LSP
 
 
-async def replay_over_lsp(editor: Editor, client: Client, typist: Typist) -> Replay:
+async def replay_over_lsp(editor: Editor, client: TypingClient, typist: Typist) -> Replay:
     """Plays a scenario in real time on a server that has loaded its model."""
     result, meter = Replay(client=client.name, scenario=typist.scenario.name), Meter(editor.pid)
     cpu, before = meter.cpu_seconds(), await editor.work()
-    opened, late, shown = dict[Screen, str](), list[Answer](), Reply(0)
+    opened, late, shown = dict[Screen, str](), list[EditorAnswer](), Reply(0)
     for key in typist.pressed():
         next_key = time.perf_counter() + (min(key.wait_ms, PAUSE_MS) if key else JUMP_MS) / 1000
         screen = typist.screen
@@ -180,7 +180,9 @@ def _press(editor: Editor, uri: str, screen: Screen, key: Key, shown: Reply) -> 
         editor.accept(shown.command)
 
 
-async def _asked(editor: Editor, client: Client, uri: str, screen: Screen, next_key: float) -> Answer | None:
+async def _asked(
+    editor: Editor, client: TypingClient, uri: str, screen: Screen, next_key: float
+) -> EditorAnswer | None:
     """A request, and its answer where that comes before the next key; none where the client would still wait."""
     if time.perf_counter() + client.after_ms / 1000 > next_key:
         return None
@@ -190,7 +192,7 @@ async def _asked(editor: Editor, client: Client, uri: str, screen: Screen, next_
     return answer
 
 
-def _shown(answer: Answer | None, result: Replay) -> Reply:
+def _shown(answer: EditorAnswer | None, result: Replay) -> Reply:
     """What there is to see until the next key."""
     if answer is None or not answer.done():
         return Reply(0)
@@ -200,7 +202,7 @@ def _shown(answer: Answer | None, result: Replay) -> Reply:
     return came
 
 
-async def over_lsp(choice: Choice, sources: Sequence[Source], lines: int) -> list[Replay]:
+async def over_lsp(choice: ModelChoice, sources: Sequence[TypedFile], lines: int) -> list[Replay]:
     async with Editor.start(choice) as editor:
         await editor.loaded()
         return [
@@ -213,15 +215,15 @@ async def over_lsp(choice: Choice, sources: Sequence[Source], lines: int) -> lis
 # ---------------------------------------------------------------- command line
 
 
-def from_corpus(folder: Path, language: str = "python") -> list[Source]:
+def from_corpus(folder: Path, language: str = "python") -> list[TypedFile]:
     """Some files of a corpus in one language, the same each time. Raises EngineError where there is none."""
     corpus = read(folder)
     numbers = (number for number, file in enumerate(corpus.files) if file.language == language)
-    files = (Source(corpus.files[number].path, corpus.text(number)) for number in numbers)
+    files = (TypedFile(corpus.files[number].path, corpus.text(number)) for number in numbers)
     return random.Random(0).sample([file for file in files if file.text.count("\n") >= LONG_ENOUGH], FILES)
 
 
-def played(choice: Choice, sources: Sequence[Source], lines: int, lsp: bool) -> list[Replay]:
+def played(choice: ModelChoice, sources: Sequence[TypedFile], lines: int, lsp: bool) -> list[Replay]:
     """All scenarios. Raises EngineError."""
     if lsp:
         return asyncio.run(over_lsp(choice, sources, lines))

@@ -20,7 +20,7 @@ LEAST = 2  # characters that are worth a key that accepts them
 WORD = re.compile(r"\s*(\w+|[^\w\s]+)")
 
 
-class Source(msgspec.Struct, frozen=True):
+class TypedFile(msgspec.Struct, frozen=True):
     """A file that is typed again, and its path as the model is told it."""
 
     path: str
@@ -78,7 +78,7 @@ class Screen:
 class Typist:
     """Types at one place after another; `pressed` yields the keys, and looks at the suggestion that is shown then."""
 
-    def __init__(self, scenario: Scenario, sources: Sequence[Source], lines: int = LINES, seed: int = 0) -> None:
+    def __init__(self, scenario: Scenario, sources: Sequence[TypedFile], lines: int = LINES, seed: int = 0) -> None:
         self.scenario, self.dice = scenario, random.Random(f"{scenario.name} {seed}")
         self.sources, self.lines = sources, lines
         self.suggestion = ""  # set by who shows it
@@ -97,7 +97,7 @@ class Typist:
                 while screen.todo and (turn == 1 or screen.todo.count("\n") > left):
                     yield from self._next()
 
-    def _place(self, source: Source) -> Screen:
+    def _place(self, source: TypedFile) -> Screen:
         lines = source.text.split("\n")
         first = self.dice.randrange(max(1, len(lines) - self.lines))
         typed = "\n".join(lines[first : first + self.lines])

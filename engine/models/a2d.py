@@ -5,7 +5,7 @@ dllm/core/samplers).
 
 from __future__ import annotations
 
-from engine.models.family import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan
+from engine.models.family import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, InfillFormat, Plan
 from engine.models.llama import BUILT, plan
 
 KINDS: dict[str, dict[str, bool]] = {"a2d-qwen2": {"qkv_bias": True}, "a2d-qwen3": {"qk_norm": True}, "a2d-llama": {}}
@@ -14,11 +14,11 @@ BLOCK = 32  # ZHZisZZ/dllm, dllm/core/trainers/bd3lm.py
 
 
 def _read(config: Config) -> Plan:
-    return plan(config, Infill(mask=config.get("mask_token_id")), **KINDS[config["model_type"].lower()])
+    return plan(config, InfillFormat(mask=config.get("mask_token_id")), **KINDS[config["model_type"].lower()])
 
 
 def _read_blocks(config: Config) -> Plan:
-    infill = Infill(mask=config.get("mask_token_id"), suffix=False)
+    infill = InfillFormat(mask=config.get("mask_token_id"), suffix=False)
     return plan(config, infill, block=config.get("block_size", BLOCK), **KINDS[config["model_type"].lower()])
 
 

@@ -4,10 +4,10 @@ Granite, StarCoder2, and what else is stored as Llama, Qwen2 or Qwen3 are. A blo
 
 from __future__ import annotations
 
-from engine.models.family import Config, Family, Infill, Plan
+from engine.models.family import Config, Family, InfillFormat, Plan
 from engine.models.llama import BUILT, plan
 
-INFILL = Infill(shift=True, suffix=False, bos=None, causal=True)
+INFILL = InfillFormat(shift=True, suffix=False, bos=None, causal=True)
 HOW = "writes token after token; copies are verified in one pass"
 BIASES = {"attention_bias", "mlp_bias"}
 

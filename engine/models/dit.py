@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.models.family import BLOCKS, BOTH_SIDES, ENDED, PROBED, Config, Family, Infill, Plan, Source
+from engine.models.family import BLOCKS, BOTH_SIDES, ENDED, PROBED, CheckpointSource, Config, Family, InfillFormat, Plan
 from engine.models.transformer import Shape
 
 TOKENIZER = "openai-community/gpt2"
@@ -68,16 +68,16 @@ def _read(config: Config) -> Plan:
     )
     # kuleshov-group/bd3lms: the mask comes after GPT-2's tokens (diffusion.py), texts begin with BOS (dataloader.py)
     mask = config.get("mask_token_id", config["vocab_size"] - 1)
-    infill = Infill(mask=mask, bos=True, suffix=not in_blocks)
+    infill = InfillFormat(mask=mask, bos=True, suffix=not in_blocks)
     return Plan(shape=shape, sources=_sources(shape, config.get("adaln", True)), infill=infill, tokenizer=TOKENIZER)
 
 
-def _sources(shape: Shape, timed: bool) -> dict[str, Source]:
+def _sources(shape: Shape, timed: bool) -> dict[str, CheckpointSource]:
     final = "backbone.output_layer"
     found = {
-        "embed.weight": Source(("backbone.vocab_embed.embedding",)),
-        "head.weight": Source((f"{final}.linear.weight",)),
-        "head.bias": Source((f"{final}.linear.bias",)),
+        "embed.weight": CheckpointSource(("backbone.vocab_embed.embedding",)),
+        "head.weight": CheckpointSource((f"{final}.linear.weight",)),
+        "head.bias": CheckpointSource((f"{final}.linear.bias",)),
         **_norm("norm", f"{final}.norm_final", f"{final}.adaLN_modulation", SHIFT_HEAD, SCALE_HEAD, 2, timed),
     }
     for i in range(shape.layers):
@@ -86,30 +86,32 @@ def _sources(shape: Shape, timed: bool) -> dict[str, Source]:
         found |= {
             **_norm(f"{ours}.attn_norm", f"{theirs}.norm1", time, SHIFT_ATTN, SCALE_ATTN, 6, timed),
             **_norm(f"{ours}.mlp_norm", f"{theirs}.norm2", time, SHIFT_MLP, SCALE_MLP, 6, timed),
-            f"{ours}.qkv.weight": Source((f"{theirs}.attn_qkv.weight",)),
+            f"{ours}.qkv.weight": CheckpointSource((f"{theirs}.attn_qkv.weight",)),
             f"{ours}.out.weight": _branch(f"{theirs}.attn_out.weight", time, GATE_ATTN, timed),
-            f"{ours}.up.weight": Source((f"{theirs}.mlp.0.weight",)),
-            f"{ours}.up.bias": Source((f"{theirs}.mlp.0.bias",)),
+            f"{ours}.up.weight": CheckpointSource((f"{theirs}.mlp.0.weight",)),
+            f"{ours}.up.bias": CheckpointSource((f"{theirs}.mlp.0.bias",)),
             f"{ours}.down.weight": _branch(f"{theirs}.mlp.2.weight", time, GATE_MLP, timed),
             f"{ours}.down.bias": _branch(f"{theirs}.mlp.2.bias", time, GATE_MLP, timed),
         }
     return found
 
 
-def _norm(ours: str, theirs: str, time: str, shift: int, scale: int, parts: int, timed: bool) -> dict[str, Source]:
+def _norm(
+    ours: str, theirs: str, time: str, shift: int, scale: int, parts: int, timed: bool
+) -> dict[str, CheckpointSource]:
     if not timed:
-        return {f"{ours}.weight": Source((f"{theirs}.weight",))}
+        return {f"{ours}.weight": CheckpointSource((f"{theirs}.weight",))}
     clock = (*CLOCK, f"{time}.weight", f"{time}.bias")
     return {
-        f"{ours}.weight": Source((f"{theirs}.weight", *clock), partial(_scaled, scale, parts)),
-        f"{ours}.bias": Source(clock, partial(_shift, shift, parts)),
+        f"{ours}.weight": CheckpointSource((f"{theirs}.weight", *clock), partial(_scaled, scale, parts)),
+        f"{ours}.bias": CheckpointSource(clock, partial(_shift, shift, parts)),
     }
 
 
-def _branch(theirs: str, time: str, gate: int, timed: bool) -> Source:
+def _branch(theirs: str, time: str, gate: int, timed: bool) -> CheckpointSource:
     if not timed:
-        return Source((theirs,))
-    return Source((theirs, *CLOCK, f"{time}.weight", f"{time}.bias"), partial(_gated, gate))
+        return CheckpointSource((theirs,))
+    return CheckpointSource((theirs, *CLOCK, f"{time}.weight", f"{time}.bias"), partial(_gated, gate))
 
 
 FAMILIES = (

@@ -14,7 +14,7 @@ from engine.models.family import (
     PROBED,
     Config,
     Family,
-    Infill,
+    InfillFormat,
     Plan,
     architectures,
 )
@@ -31,7 +31,7 @@ def _dream(config: Config) -> Plan:
     """DreamOn has two more labels. `expand` is a token of its own, by which its tokenizer tells it from the others;
     `delete` is the end of text unless the config says otherwise.
     """
-    infill = Infill(
+    infill = InfillFormat(
         mask=config.get("mask_token_id", DREAM_MASK),
         expand=config.get("expand_token_id"),
         delete=config.get("delete_token_id"),
@@ -52,12 +52,12 @@ def _open_dcoder(config: Config) -> Plan:
     """Its tokenizer names the mask and puts nothing around a text (pengzhangzhi/Open-dLLM, tasks/train_torch.py and
     eval/eval_infill/eval_infill.py).
     """
-    return plan(config, Infill(mask=config.get("mask_token_id"), shift=True), qkv_bias=True)
+    return plan(config, InfillFormat(mask=config.get("mask_token_id"), shift=True), qkv_bias=True)
 
 
 def _fast_dllm(config: Config) -> Plan:
     """A block begins with what the last row of the one before says (NVlabs/Fast-dLLM, v2/generation_functions.py)."""
-    infill = Infill(mask=config.get("mask_token_id", FAST_DLLM_MASK), shift=True, suffix=False, lead=True)
+    infill = InfillFormat(mask=config.get("mask_token_id", FAST_DLLM_MASK), shift=True, suffix=False, lead=True)
     return plan(config, infill, qkv_bias=True, block=config.get("bd_size", FAST_DLLM_BLOCK))
 
 

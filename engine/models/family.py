@@ -18,7 +18,7 @@ from engine.models.transformer import Shape
 Config = Mapping[str, Any]
 
 
-class Source(msgspec.Struct, frozen=True):
+class CheckpointSource(msgspec.Struct, frozen=True):
     """A weight of ours, from tensors of a checkpoint.
 
     A name may give alternatives, "a|b": the first that exists is taken, and all that exist must be equal.
@@ -28,7 +28,7 @@ class Source(msgspec.Struct, frozen=True):
     combine: Callable[[list[Tensor]], Tensor] = torch.cat
 
 
-class Infill(msgspec.Struct, frozen=True, kw_only=True):
+class InfillFormat(msgspec.Struct, frozen=True, kw_only=True):
     """How a gap is put to the model, in token ids. None where the tokenizer's own special token counts.
 
     shift     logits of row i are of token i + 1
@@ -54,8 +54,8 @@ class Infill(msgspec.Struct, frozen=True, kw_only=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
-    sources: dict[str, Source]
-    infill: Infill
+    sources: dict[str, CheckpointSource]
+    infill: InfillFormat
     tokenizer: str | None = None  # hub id, where checkpoints of the family come without one
 
 
@@ -82,10 +82,12 @@ BOTH_SIDES, BLOCKS = "sees both sides in place", "the text after the gap stands 
 LEARNED, PROBED, ENDED = "length by expanding and deleting", "length by a probe of four", "ends by itself"
 
 
-def layered(shape: Shape, at: str, parts: Mapping[str, tuple[str, ...]], combine: Any = torch.cat) -> dict[str, Source]:
+def layered(
+    shape: Shape, at: str, parts: Mapping[str, tuple[str, ...]], combine: Any = torch.cat
+) -> dict[str, CheckpointSource]:
     """Where the weights of each block are: ours to theirs, below `at`, in which {} is the layer's number."""
     return {
-        f"blocks.{i}.{ours}": Source(tuple(f"{at.format(i)}.{name}" for name in theirs), combine)
+        f"blocks.{i}.{ours}": CheckpointSource(tuple(f"{at.format(i)}.{name}" for name in theirs), combine)
         for i in range(shape.layers)
         for ours, theirs in parts.items()
     }

@@ -33,7 +33,7 @@ LAYER = {
 }
 
 
-class Checkpoint:
+class GgufCheckpoint:
     """Raises OSError or ValueError where the file cannot be read or is no GGUF."""
 
     def __init__(self, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from engine.models.family import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
+from engine.models.family import BOTH_SIDES, PROBED, CheckpointSource, Config, Family, InfillFormat, Plan, layered
 from engine.models.transformer import Shape
 
 # HKUNLP/DiffuLLaMA, LLaMA-Factory/src/llamafactory/model/loader.py: the small model reads a word as its mask, the
@@ -47,17 +47,19 @@ def _read(config: Config) -> Plan:
         learned_positions=True,
     )
     mask = SMALL_MASK if config["n_layer"] == SMALL_LAYERS else MEDIUM_MASK
-    infill = Infill(mask=config.get("mask_token_id", mask), shift=True, bos=True)
+    infill = InfillFormat(mask=config.get("mask_token_id", mask), shift=True, bos=True)
     return Plan(shape=shape, sources=_sources(shape), infill=infill, tokenizer=TOKENIZER)
 
 
-def _sources(shape: Shape) -> dict[str, Source]:
+def _sources(shape: Shape) -> dict[str, CheckpointSource]:
     root = "denoise_model"
     found = {
-        "embed.weight": Source(("embed_tokens.weight|lm_head.weight",)),  # shared, so only one of the two is stored
-        "positions.weight": Source((f"{root}.wpe.weight",)),
-        "norm.weight": Source((f"{root}.ln_f.weight",)),
-        "norm.bias": Source((f"{root}.ln_f.bias",)),
+        "embed.weight": CheckpointSource(
+            ("embed_tokens.weight|lm_head.weight",)
+        ),  # shared, so only one of the two is stored
+        "positions.weight": CheckpointSource((f"{root}.wpe.weight",)),
+        "norm.weight": CheckpointSource((f"{root}.ln_f.weight",)),
+        "norm.bias": CheckpointSource((f"{root}.ln_f.bias",)),
     }
     parts = {
         "attn_norm": "ln_1",

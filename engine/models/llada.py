@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.models.family import BOTH_SIDES, PROBED, Config, Family, Infill, Plan, Source, layered
+from engine.models.family import BOTH_SIDES, PROBED, CheckpointSource, Config, Family, InfillFormat, Plan, layered
 from engine.models.transformer import Shape
 
 MASK = 126336  # ML-GSAI/LLaDA, GUIDELINES.md and generate.py
@@ -42,16 +42,18 @@ def _read(config: Config) -> Plan:
         qkv_bias=bool(config.get("include_qkv_bias")),
         tied=config.get("weight_tying", True),
     )
-    return Plan(shape=shape, sources=_sources(shape), infill=Infill(mask=config.get("mask_token_id", MASK), bos=True))
+    return Plan(
+        shape=shape, sources=_sources(shape), infill=InfillFormat(mask=config.get("mask_token_id", MASK), bos=True)
+    )
 
 
-def _sources(shape: Shape) -> dict[str, Source]:
+def _sources(shape: Shape) -> dict[str, CheckpointSource]:
     root = "model.transformer"
     embed, head = f"{root}.wte.weight", f"{root}.ff_out.weight"
-    found = {"embed.weight": Source((f"{embed}|{head}" if shape.tied else embed,))}
-    found["norm.weight"] = Source((f"{root}.ln_f.weight",))
+    found = {"embed.weight": CheckpointSource((f"{embed}|{head}" if shape.tied else embed,))}
+    found["norm.weight"] = CheckpointSource((f"{root}.ln_f.weight",))
     if not shape.tied:
-        found["head.weight"] = Source((head,))
+        found["head.weight"] = CheckpointSource((head,))
     parts = {
         "attn_norm.weight": ("attn_norm.weight",),
         "qkv.weight": tuple(f"{part}_proj.weight" for part in "qkv"),

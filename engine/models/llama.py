@@ -10,11 +10,11 @@ from engine.models.family import (
     BOTH_SIDES,
     ENDED,
     PROBED,
+    CheckpointSource,
     Config,
     Family,
-    Infill,
+    InfillFormat,
     Plan,
-    Source,
     architectures,
     layered,
 )
@@ -65,13 +65,13 @@ def rotary(config: Config) -> dict[str, Any]:
     return {"rope_base": base, "rope_stretch": scaling["factor"] if kind == "linear" else 1.0}
 
 
-def sources(shape: Shape) -> dict[str, Source]:
+def sources(shape: Shape) -> dict[str, CheckpointSource]:
     """Where transformers' Llama, Qwen2, Qwen3 and StarCoder2 keep each weight."""
     embed, head = "model.embed_tokens.weight", "lm_head.weight"
-    found = {"embed.weight": Source((f"{embed}|{head}" if shape.tied else embed,))}
-    found["norm.weight"] = Source(("model.norm.weight",))
+    found = {"embed.weight": CheckpointSource((f"{embed}|{head}" if shape.tied else embed,))}
+    found["norm.weight"] = CheckpointSource(("model.norm.weight",))
     if not shape.tied:
-        found["head.weight"] = Source((head,))
+        found["head.weight"] = CheckpointSource((head,))
     parts = {
         "attn_norm": ("input_layernorm",),
         "qkv": tuple(f"self_attn.{part}_proj" for part in "qkv"),
@@ -87,11 +87,11 @@ def sources(shape: Shape) -> dict[str, Source]:
     named = {f"{ours}.weight": tuple(f"{name}.weight" for name in theirs) for ours, theirs in parts.items()}
     named |= {f"{ours}.bias": tuple(f"{name}.bias" for name in parts[ours]) for ours, biased in has.items() if biased}
     if norms:
-        found["norm.bias"] = Source(("model.norm.bias",))
+        found["norm.bias"] = CheckpointSource(("model.norm.bias",))
     return found | layered(shape, "model.layers.{}", named)
 
 
-def plan(config: Config, infill: Infill, **options: Any) -> Plan:
+def plan(config: Config, infill: InfillFormat, **options: Any) -> Plan:
     made = shape(config, **options)
     return Plan(shape=made, sources=sources(made), infill=infill)
 
@@ -101,12 +101,12 @@ def _stable_diffcoder(config: Config) -> Plan:
 
     Fill-in-the-middle is Seed-Coder's: suffix first, cut at characters (vocabulary.LAYOUTS).
     """
-    infill = Infill(mask=config.get("mask_token_id", STABLE_DIFFCODER_MASK), bos=True, suffix=False)
+    infill = InfillFormat(mask=config.get("mask_token_id", STABLE_DIFFCODER_MASK), bos=True, suffix=False)
     return plan(config, infill, block=config.get("block_size", STABLE_DIFFCODER_BLOCK))
 
 
 def _diffullama(config: Config) -> Plan:
-    return plan(config, Infill(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
+    return plan(config, InfillFormat(mask=config.get("mask_token_id", DIFFULLAMA_MASK), shift=True, bos=True))
 
 
 FAMILIES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.models.family import BLOCKS, ENDED, Config, Family, Infill, Plan
+from engine.models.family import BLOCKS, ENDED, Config, Family, InfillFormat, Plan
 from engine.models.llama import BUILT, plan
 
 MASK = 151669  # JetAstra/SDAR, README.md and evaluation/opencompass/configs/eval_sdar_hf.py
@@ -10,7 +10,7 @@ BLOCK = 4
 
 
 def _read(config: Config) -> Plan:
-    infill = Infill(mask=config.get("mask_token_id", MASK), suffix=False)
+    infill = InfillFormat(mask=config.get("mask_token_id", MASK), suffix=False)
     return plan(config, infill, qk_norm=True, block=config.get("block_size", BLOCK))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.contract import EngineError
 from engine.models import quantised
-from engine.models.family import Source
+from engine.models.family import CheckpointSource
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -98,7 +98,7 @@ class Tensors:
             )
         return found
 
-    def combined(self, source: Source) -> Tensor:
+    def combined(self, source: CheckpointSource) -> Tensor:
         parts = [self.read(names) for names in source.names]
         try:
             return source.combine(parts)

@@ -90,7 +90,7 @@ class Around(NamedTuple):
     bias: Tensor  # added to scores, (batch, 1, heads a key · rows, capacity)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
@@ -147,7 +147,7 @@ class Transformer(nn.Module):
         self.embed = nn.Embedding(shape.vocab, shape.dim)
         if shape.learned_positions:
             self.positions = nn.Embedding(shape.context, shape.dim)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(shape) for _ in range(shape.layers))
         self.norm = norm(shape)
         self.head = nn.Linear(shape.dim, shape.vocab, bias=shape.head_bias)
         if shape.tied:

@@ -22,7 +22,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from engine.contract import EngineError, FillRequest
 from engine.decoding.runner import Gap
-from engine.models.family import Infill
+from engine.models.family import InfillFormat
 from engine.tokenizer import begins, cut_as_qwen2
 
 BEFORE, AFTER = "before", "after"  # the sides of a gap
@@ -47,7 +47,7 @@ class Vocabulary:
 
     ended = False
 
-    def __init__(self, bpe: tokenizers.Tokenizer, special: dict[str, Any], infill: Infill) -> None:
+    def __init__(self, bpe: tokenizers.Tokenizer, special: dict[str, Any], infill: InfillFormat) -> None:
         self._bpe = bpe
         self._bpe.encode_special_tokens = True  # a file that spells a special token is not one
         self.eos, self.bos = self._named(special, "eos_token"), self._named(special, "bos_token")
@@ -76,7 +76,7 @@ class Vocabulary:
         self.ends = frozenset({*added, *named} - kept)
 
     @classmethod
-    def load(cls, folder: Path, infill: Infill) -> Vocabulary:
+    def load(cls, folder: Path, infill: InfillFormat) -> Vocabulary:
         """Raises EngineError where the folder has no tokenizer, or one that cannot be read."""
         config = read_json(folder / "tokenizer_config.json")
         try:
@@ -212,7 +212,7 @@ class Vocabulary:
 def fills_gaps(folder: Path) -> bool:
     """Whether a tokenizer is that of a causal model which fills gaps: it has tokens for that, and names no mask."""
     special = read_json(folder / "tokenizer_config.json")
-    return not special.get("mask_token") and bool(Vocabulary.load(folder, Infill(causal=True)).layout)
+    return not special.get("mask_token") and bool(Vocabulary.load(folder, InfillFormat(causal=True)).layout)
 
 
 def recent(text: str, most: int) -> str:

@@ -51,7 +51,7 @@ class Message(msgspec.Struct):
     content: str
 
 
-class Choice(msgspec.Struct):
+class CompletionChoice(msgspec.Struct):
     text: str | None = None
     message: Message | None = None
     finish_reason: str | None = None
@@ -60,10 +60,10 @@ class Choice(msgspec.Struct):
 
 
 class Choices(msgspec.Struct):
-    choices: Annotated[list[Choice], msgspec.Meta(min_length=1)]
+    choices: Annotated[list[CompletionChoice], msgspec.Meta(min_length=1)]
 
 
-class Token(msgspec.Struct):
+class TokenLogprob(msgspec.Struct):
     logprob: float | None
 
 
@@ -72,7 +72,7 @@ class LlamaAnswer(msgspec.Struct):
 
     content: str
     stop_type: str
-    completion_probabilities: list[Token] = []
+    completion_probabilities: list[TokenLogprob] = []
 
 
 class Api(Protocol):
@@ -210,7 +210,7 @@ def _llama(request: FillRequest) -> Json:
     return limits | _stop(request) | _drawn(request)
 
 
-def _choice(body: bytes) -> tuple[Choice, str]:
+def _choice(body: bytes) -> tuple[CompletionChoice, str]:
     """The first one, and its text."""
     choice = msgspec.json.decode(body, type=Choices).choices[0]
     text = choice.message.content if choice.message else choice.text

@@ -26,20 +26,20 @@ from starlette.routing import Route
 from engine.contract import EngineError, Refusal
 from engine.serving.browsers import OwnPages
 from engine.serving.keys import Keys
-from engine.serving.llama_cpp import Infill
+from engine.serving.llama_cpp import LlamaInfillBody
 from engine.serving.mistral import Fim
 from engine.serving.openai import Completions
 from engine.serving.scheduler import QueueFull
-from engine.serving.schema import Answer, Api, BadRequest, CompletionRequest, Head, Json, error
+from engine.serving.schema import Answer, BadRequest, CompletionRequest, Head, HttpApi, Json, error
 from engine.serving.service import Service
 from engine.serving.workers import WorkerDied
 
 T = TypeVar("T")
 
-APIS: dict[str, Api] = {
+APIS: dict[str, HttpApi] = {
     "/v1/completions": Completions(),
     "/v1/fim/completions": Fim(),
-    "/infill": Infill(),
+    "/infill": LlamaInfillBody(),
 }
 MOST_BYTES = 2_000_000  # of a body
 DRAINED = 100_000_000  # bytes of a body that is refused: clients read no answer before they have sent all
@@ -107,7 +107,7 @@ async def complete(request: Request) -> Response:
     return response
 
 
-async def _completed(request: Request, service: Service, api: Api) -> Response:
+async def _completed(request: Request, service: Service, api: HttpApi) -> Response:
     try:
         user = _user(request)
         _require_json(request)
@@ -146,7 +146,7 @@ async def _answers(service: Service, asked: list[CompletionRequest], user: str, 
 
 
 async def _events(
-    service: Service, api: Api, head: Head, asked: list[CompletionRequest], user: str, session: str
+    service: Service, api: HttpApi, head: Head, asked: list[CompletionRequest], user: str, session: str
 ) -> AsyncIterator[bytes]:
     last = []
     for index, question in enumerate(asked):
@@ -209,7 +209,7 @@ async def _translated(work: Awaitable[T]) -> T:
         raise Refused(500, str(failure), "server_error") from None
 
 
-def _questions(api: Api, body: bytes) -> list[CompletionRequest]:
+def _questions(api: HttpApi, body: bytes) -> list[CompletionRequest]:
     try:
         return api.requests(body)
     except BadRequest as wrong:

@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 
 from engine.contract import EngineError, Sampling
 from engine.embedded import Embedded
-from engine.options import Choice
+from engine.options import ModelChoice
 from engine.serving import answered, app
 from engine.serving.keys import ENVIRONMENT, Keys
 from engine.serving.serve import keys_for
@@ -71,7 +71,9 @@ class Replica:
         self._keys = Keys.read(Path(options.keys) if options.keys else None)
         if not (self._keys or options.no_keys):
             raise EngineError(f"give keys in a file or in {ENVIRONMENT}, or say no_keys: true")
-        choice = Choice(model=options.model, device=options.device, family=options.family, sampling=options.sampling)
+        choice = ModelChoice(
+            model=options.model, device=options.device, family=options.family, sampling=options.sampling
+        )
         self._service = Service(options.model, command(choice), options.workers, options.queue, must_load=True)
 
     def __serve_build_asgi_app__(self) -> Starlette:
@@ -111,7 +113,7 @@ def application(arguments: dict[str, Any]) -> serve.Application:
 def run(
     host: str,
     port: int,
-    choice: Choice,
+    choice: ModelChoice,
     replicas: list[int],
     gpus: float | None,
     queue: int,
@@ -149,7 +151,7 @@ def run(
     threading.Event().wait()
 
 
-def gpus_for(choice: Choice) -> int:
+def gpus_for(choice: ModelChoice) -> int:
     """How many a replica asks for: without one, Ray hides from it all that its machine has. The embedded models do well
     without, other models on the device `auto` get one where the cluster has any.
     """

@@ -21,7 +21,7 @@ class Start(msgspec.Struct, tag=True):
     watched: bool
 
 
-class Stop(msgspec.Struct, tag=True):
+class StopRequest(msgspec.Struct, tag=True):
     """To a worker: nobody waits for that fill any more."""
 
     number: int
@@ -65,7 +65,7 @@ class Failed(msgspec.Struct, tag=True):
     refused: bool = False
 
 
-Command: TypeAlias = Start | Stop
+Command: TypeAlias = Start | StopRequest
 Report: TypeAlias = Ready | LoadFailed | Progressed | Filled | Stopped | Failed
 
 commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.contract import Dial
 from engine.serving import schema
-from engine.serving.schema import Answer, Api, CompletionRequest, Count, Extension, Head, Json, Seed, Share, Stops
+from engine.serving.schema import Answer, CompletionRequest, Count, Extension, Head, HttpApi, Json, Seed, Share, Stops
 
 UNLIMITED = 256  # tokens, where n_predict is -1
 RANDOM = -1  # as a seed
@@ -28,7 +28,7 @@ class Extra(msgspec.Struct):
     filename: str = ""
 
 
-class Body(msgspec.Struct, kw_only=True):
+class LlamaBody(msgspec.Struct, kw_only=True):
     """What the server looks at; other fields are accepted and make no difference."""
 
     input_prefix: str
@@ -47,11 +47,11 @@ class Body(msgspec.Struct, kw_only=True):
     inpaint: Extension | None = None
 
 
-class Infill(Api):
+class LlamaInfillBody(HttpApi):
     done = b""
 
     def requests(self, body: bytes) -> list[CompletionRequest]:
-        asked = msgspec.json.decode(body, type=Body)
+        asked = msgspec.json.decode(body, type=LlamaBody)
         more = asked.inpaint or Extension()
         if asked.t_max_predict_ms > 0 and more.deadline_ms is None:
             more.deadline_ms = asked.t_max_predict_ms

@@ -6,17 +6,17 @@ from __future__ import annotations
 import msgspec
 
 from engine.serving import schema
-from engine.serving.schema import Answer, Api, CompletionRequest, Head, Json, Seed
+from engine.serving.schema import Answer, CompletionRequest, Head, HttpApi, Json, Seed
 
 
-class Body(schema.Body, kw_only=True):
+class MistralBody(schema.Body, kw_only=True):
     prompt: str
     random_seed: Seed = None
 
 
-class Fim(Api):
+class Fim(HttpApi):
     def requests(self, body: bytes) -> list[CompletionRequest]:
-        asked = msgspec.json.decode(body, type=Body)
+        asked = msgspec.json.decode(body, type=MistralBody)
         return [
             schema.completion_request(
                 asked.inpaint,

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.contract import Sampling
 from engine.serving import schema
-from engine.serving.schema import Answer, Api, BadRequest, CompletionRequest, Head, Json, Seed
+from engine.serving.schema import Answer, BadRequest, CompletionRequest, Head, HttpApi, Json, Seed
 
 MOST_CHOICES = 16
 
@@ -19,7 +19,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class Body(schema.Body, kw_only=True):
+class OpenAiBody(schema.Body, kw_only=True):
     prompt: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_CHOICES)]
     seed: Seed = None
     n: Annotated[int, msgspec.Meta(ge=1, le=MOST_CHOICES)] | None = None
@@ -28,9 +28,9 @@ class Body(schema.Body, kw_only=True):
     stream_options: StreamOptions | None = None
 
 
-class Completions(Api):
+class Completions(HttpApi):
     def requests(self, body: bytes) -> list[CompletionRequest]:
-        asked = msgspec.json.decode(body, type=Body)
+        asked = msgspec.json.decode(body, type=OpenAiBody)
         if asked.echo:
             raise BadRequest("the prompt is not echoed; leave echo out", "echo")
         prompts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt

@@ -116,7 +116,7 @@ class Head(msgspec.Struct, frozen=True):
     model: str
 
 
-class Api(Protocol):
+class HttpApi(Protocol):
     """How one API writes and reads. `done` comes after a stream's last event."""
 
     done: bytes = b"data: [DONE]\n\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from engine.contract import EngineError
-from engine.options import Choice
+from engine.options import ModelChoice
 from engine.remote.address import on_this_machine
 from engine.serving.app import application
 from engine.serving.connections import BATCH, LARGEST_HEAD, Connection, most_connections
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def serve(
-    host: str, port: int, choice: Choice, workers: int | None, queue: int, keys: Path | None, open_to_all: bool
+    host: str, port: int, choice: ModelChoice, workers: int | None, queue: int, keys: Path | None, open_to_all: bool
 ) -> None:
     """Serve until SIGINT or SIGTERM. Raises EngineError where it cannot: no model, a taken port, no keys."""
     known = keys_for(host, keys, open_to_all)

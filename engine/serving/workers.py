@@ -22,7 +22,7 @@ import msgspec
 
 from engine.contract import Cancelled, EngineError, FillRequest, Progress, Refusal
 from engine.embedded import Embedded
-from engine.options import Choice
+from engine.options import ModelChoice
 from engine.serving import ipc
 
 PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a process that ended is started again; twice as long each time
@@ -150,19 +150,19 @@ class WorkerProcess:
     def _stop(self, number: int, answer: asyncio.Future[ipc.Filled]) -> None:
         if job := self._jobs.get(number):
             job.left = time.perf_counter()
-            self._send(ipc.Stop(number))
+            self._send(ipc.StopRequest(number))
 
     def _send(self, command: ipc.Command) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.write(ipc.frame(command))
 
 
-def command(choice: Choice) -> Sequence[str]:
+def command(choice: ModelChoice) -> Sequence[str]:
     """That starts a process."""
     return sys.executable, "-m", "engine.serving.worker", *choice.arguments()
 
 
-def default_count(choice: Choice) -> int:
+def default_count(choice: ModelChoice) -> int:
     """How many processes use the machine well: public checkpoints use all of it in one."""
     if not Embedded.holds(choice.model) or choice.device not in ("auto", "cpu"):
         return 1

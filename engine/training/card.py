@@ -10,7 +10,7 @@ import msgspec
 from engine.evaluation.lines import Quality
 from engine.models.trunk import Trunk
 from engine.training.corpus import PackageReport
-from engine.training.train import Progress
+from engine.training.train import TrainingProgress
 
 AS_SHIPPED, ALONE = "as shipped", "alone"  # ways of filling
 CARD, TABLE = "README.md", "packages.tsv"
@@ -23,7 +23,7 @@ class CorpusReport(msgspec.Struct):
 def write(
     out: Path,
     model: Trunk,
-    progress: Progress,
+    progress: TrainingProgress,
     losses: dict[str, dict[str, float]],
     qualities: dict[tuple[str, str], Quality],
     report: Path,

@@ -63,7 +63,7 @@ class Contents(msgspec.Struct, frozen=True):
     files: dict[str, bytes]
 
 
-class Source(msgspec.Struct, frozen=True):
+class PackageSource(msgspec.Struct, frozen=True):
     """`command` downloads a package into a folder when run there, `locate` finds it there, `read` opens it."""
 
     command: Callable[[Package], list[str]]
@@ -189,10 +189,10 @@ def _files(archive: tarfile.TarFile, wanted: Callable[[str], bool]) -> Iterator[
             yield str(member.name), content.read()
 
 
-_DEBIAN = Source(_debian_command, _debian_locate, _debian_read)
+_DEBIAN = PackageSource(_debian_command, _debian_locate, _debian_read)
 SOURCES = {
-    "python": Source(_wheel_command, _wheel_locate, _wheel_read),
-    "javascript": Source(_npm_command, _npm_locate, _npm_read),
+    "python": PackageSource(_wheel_command, _wheel_locate, _wheel_read),
+    "javascript": PackageSource(_npm_command, _npm_locate, _npm_read),
     "go": _DEBIAN,
     "rust": _DEBIAN,
 }

@@ -37,7 +37,7 @@ INDEXED = 1 << 18  # bytes of a package, and one file more, that snippets are ta
 MISSES = 8  # gaps that are none, or do not fit, after which a row is full
 
 
-class Gap(msgspec.Struct, frozen=True):
+class TrainingGap(msgspec.Struct, frozen=True):
     """Lines are numbered in the file; `start` and `end` are columns."""
 
     line: int
@@ -177,7 +177,7 @@ class Sampler:
             tokens += self._line(lines, number, False)
         return tokens[:budget]
 
-    def _gap(self, lines: list[str], last: int, first: int) -> Gap | None:
+    def _gap(self, lines: list[str], last: int, first: int) -> TrainingGap | None:
         """To the end of the line 50 %, whole lines 20 %, an indented block 15 %, any span 15 %; a third has several
         lines.
         """
@@ -190,16 +190,16 @@ class Sampler:
         indent = len(line) - len(line.lstrip())
         if kind < 0.5:
             start = self._column(line, indent)
-            return Gap(end_line, start, end_line, self._before_closers(line, start))
+            return TrainingGap(end_line, start, end_line, self._before_closers(line, start))
         if kind < 0.7:
             start_line = max(first, end_line - self.random.choice((0, 0, 1, 2, 3)))
-            return Gap(start_line, 0, end_line, len(line))
+            return TrainingGap(start_line, 0, end_line, len(line))
         if kind < 0.85:
             return self._block(lines, end_line, first)
         start_line = max(first, end_line - self.random.choice((0, 0, 1, 2)))
         start = self.random.randint(0, len(lines[start_line]))
         least = start if start_line == end_line else 0
-        return Gap(start_line, start, end_line, self.random.randint(least, len(line)))
+        return TrainingGap(start_line, start, end_line, self.random.randint(least, len(line)))
 
     def _column(self, line: str, indent: int) -> int:
         """After the indentation 30 %, before a word 30 %, anywhere 40 %."""
@@ -218,7 +218,7 @@ class Sampler:
             return len(line)
         return start + self.random.randint(closers.start(), len(line) - start)
 
-    def _block(self, lines: list[str], end_line: int, first: int) -> Gap:
+    def _block(self, lines: list[str], end_line: int, first: int) -> TrainingGap:
         """From the first character of an indented run of lines to the end of `end_line`."""
         start_line = end_line
         indent = len(lines[end_line]) - len(lines[end_line].lstrip())
@@ -228,10 +228,10 @@ class Sampler:
                 break
             start_line -= 1
         text = lines[start_line]
-        return Gap(start_line, len(text) - len(text.lstrip()), end_line, len(lines[end_line]))
+        return TrainingGap(start_line, len(text) - len(text.lstrip()), end_line, len(lines[end_line]))
 
     def _branch(
-        self, lines: list[str], gap: Gap, first: int, starts: list[int], context: list[int]
+        self, lines: list[str], gap: TrainingGap, first: int, starts: list[int], context: list[int]
     ) -> tuple[int, list[int], list[int]]:
         """(anchor, tokens up to and with <mid>, middle with <eom>); the anchor is how much of the context is seen."""
         begin, end = starts[gap.line - first], self._line_end(lines, gap.end_line)

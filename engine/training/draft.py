@@ -38,7 +38,7 @@ from engine.training.draft_data import Canvases, Shard
 from engine.training.draft_graph import DraftGraph
 from engine.training.draft_loss import leading, loss
 from engine.training.graph import POSITIONS
-from engine.training.train import Stop, fast_dtype
+from engine.training.train import StopSignal, fast_dtype
 
 SAVE_SECONDS = 180
 LEAST = 0.1  # how often a draft and all before it are right that is served
@@ -162,7 +162,7 @@ def run(model: str, corpus: Path, state: Path, out: Path, config: DraftTraining)
     shards = draft_data.collect(passes, words, corpus, sampler, state / "features", config.gigabytes)
     del passes
     trunk = read_model(folder / "model.safetensors")
-    learner, stop = Learner(trunk, config, state, fast_dtype(), folder / DRAFTER), Stop()
+    learner, stop = Learner(trunk, config, state, fast_dtype(), folder / DRAFTER), StopSignal()
     read = sum(Shard.load(shard).read for shard in shards)
     train(learner, [Shard.load(shard) for shard in shards], stop)
     accepted = learner.accepted([Shard.load(shard) for shard in held_out])
@@ -171,7 +171,7 @@ def run(model: str, corpus: Path, state: Path, out: Path, config: DraftTraining)
         write(learner.drafter, accepted, folder, out)
 
 
-def train(learner: Learner, shards: list[Shard], stop: Stop) -> None:
+def train(learner: Learner, shards: list[Shard], stop: StopSignal) -> None:
     config, saved = learner.config, time.monotonic()
     random = np.random.default_rng(config.seed + learner.done)
     places = [(shard, row) for shard in range(len(shards)) for row in range(len(shards[shard].tokens))]

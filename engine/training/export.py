@@ -28,7 +28,7 @@ from engine.training import card
 from engine.training.card import ALONE, AS_SHIPPED
 from engine.training.graph import POSITIONS, build
 from engine.training.lora import Adapter
-from engine.training.train import DataPaths, Progress, TrainConfig, begun, losses
+from engine.training.train import DataPaths, TrainConfig, TrainingProgress, begun, losses
 
 BLOCK = 64  # weights that share a scale
 PLACES = 300  # of the evaluation in the card, a language
@@ -44,16 +44,16 @@ def saved_state(state: Path) -> tuple[dict[str, Any], TrainConfig]:
     return saved, msgspec.convert(known, TrainConfig)
 
 
-def averaged(state: Path) -> tuple[Trunk, TrainConfig, Progress]:
+def averaged(state: Path) -> tuple[Trunk, TrainConfig, TrainingProgress]:
     """The averaged weights of a training state. Raises EngineError where there is none."""
     saved, config = saved_state(state)
     trunk = begun(config)
     for parameter, weight in zip(trunk.parameters(), saved["average"], strict=True):
         parameter.data.copy_(weight)
-    return trunk.eval(), config, Progress(**saved["progress"])
+    return trunk.eval(), config, TrainingProgress(**saved["progress"])
 
 
-def write_adapter(state: Path, out: Path) -> Progress:
+def write_adapter(state: Path, out: Path) -> TrainingProgress:
     """What an adapter has learned, averaged, as `engine get` takes it. Raises EngineError as `averaged`.
 
     It may be `scale`d: between a model and a tuned one there often is a better one (WiSE-FT, arXiv 2109.01903).
@@ -67,7 +67,7 @@ def write_adapter(state: Path, out: Path) -> Progress:
     for change in adapter.changes.values():
         change.b.data.mul_(config.scale)  # type: ignore[operator]
     adapter.save(out / ADAPTER)
-    return Progress(**saved["progress"])
+    return TrainingProgress(**saved["progress"])
 
 
 def write(trunk: Trunk, shape: ModelShape, tokenizer: Path, bits: int, out: Path) -> None:

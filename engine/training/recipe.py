@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from engine.backends.kv_cache import ModelShape
 from engine.corpus import Corpus
-from engine.models.gguf import Checkpoint
+from engine.models.gguf import GgufCheckpoint
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.stored import COMPUTED, ZERO, Matrix, Weights
 from engine.tokenizer import SPECIALS, lines_of
@@ -35,7 +35,7 @@ CONTEXT = 512  # tokens, of the models that `engine get` makes
 
 def run(name: str, checkpoint: Path, corpus: Path, out: Path, vocab: int) -> None:
     """Write tokenizer, shapes, and the graph of a pass."""
-    found = Checkpoint(checkpoint)
+    found = GgufCheckpoint(checkpoint)
     out.mkdir(parents=True, exist_ok=True)
     bpe = cut_tokenizer(found, corpus, vocab)
     bpe.save(str(out / "tokenizer.json"))
@@ -67,7 +67,7 @@ def blank(trunk: TrunkConfig) -> Weights:
     }
 
 
-def cut_tokenizer(checkpoint: Checkpoint, corpus: Path, vocab: int) -> tokenizers.Tokenizer:
+def cut_tokenizer(checkpoint: GgufCheckpoint, corpus: Path, vocab: int) -> tokenizers.Tokenizer:
     """Of the tokens that are the most frequent in a corpus; prints what the cut costs."""
     counts = counted(checkpoint.whole_bpe(), sample(Corpus(corpus)), checkpoint.architecture == "qwen2")
     kept = checkpoint.cut(counts, vocab - len(SPECIALS))
@@ -101,7 +101,7 @@ def counted(bpe: tokenizers.Tokenizer, texts: Iterable[str], ended: bool) -> Cou
     return counts
 
 
-def config(checkpoint: Checkpoint, vocab: int) -> TrunkConfig:
+def config(checkpoint: GgufCheckpoint, vocab: int) -> TrunkConfig:
     heads, dim = checkpoint.number("attention.head_count"), checkpoint.number("embedding_length")
     return TrunkConfig(
         vocab=vocab,

@@ -218,7 +218,7 @@ class Workers:
 # ---- the run ----
 
 
-class Progress(msgspec.Struct):
+class TrainingProgress(msgspec.Struct):
     step: int = 0
     tokens: int = 0  # of contexts
     hours: float = 0.0
@@ -233,7 +233,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.lr_adam, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0
         )
-        self.progress = Progress()
+        self.progress = TrainingProgress()
 
     def load(self) -> None:
         """Go on from the saved state, where there is one. Raises EngineError where it belongs to another model."""
@@ -247,7 +247,7 @@ class Trainer:
             raise EngineError(f"{path} holds another model: delete it, or name another folder") from None
         self.average = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.progress = Progress(**saved["progress"])
+        self.progress = TrainingProgress(**saved["progress"])
 
     def save(self) -> None:
         saved = {
@@ -294,7 +294,7 @@ def read_base(model: Trunk, path: Path) -> None:
         raise EngineError(f"the base {path} is not that of the configured model; give its shape") from None
 
 
-class Stop:
+class StopSignal:
     """Set by the first interrupt or termination signal, so that the state is saved before the end."""
 
     def __init__(self) -> None:
@@ -314,7 +314,7 @@ def run(config: TrainConfig, data: DataPaths, state: Path, max_steps: int | None
     """Train until the budget is spent, `max_steps` are done in all, or a signal asks to stop."""
     state.mkdir(parents=True, exist_ok=True)
     dtype = fast_dtype()
-    trainer, stop = Trainer(config, state, dtype), Stop()
+    trainer, stop = Trainer(config, state, dtype), StopSignal()
     trainer.load()
     torch.set_num_threads(os.cpu_count() or 1)
     workers = Workers(config, data, trainer.model, config.seed + trainer.progress.step, dtype)

@@ -191,7 +191,7 @@ def config_of(base: Path, shape: ModelShape, tokens: int) -> train.TrainConfig:
     )
 
 
-def card(base: Path, out: Path, folders: Sequence[Path], progress: train.Progress) -> str:
+def card(base: Path, out: Path, folders: Sequence[Path], progress: train.TrainingProgress) -> str:
     """What the model was tuned to, and lines of files that were held out, exactly right before and after."""
     kept, held = Corpus(out / "corpus"), Corpus(out / "corpus" / "validation")
     models = {"before": Embedded.load(str(base)), "after": Embedded.load(str(out))}

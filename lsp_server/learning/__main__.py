@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 import lsp_server
 from engine import Engine, EngineError
-from engine.evaluation.places import Place, Workspace, workspaces, write
+from engine.evaluation.places import EvaluationWorkspace, Place, workspaces, write
 from engine.evaluation.typist import is_right, next_key
 from engine.evaluation.workspace import opened_with
 from engine.languages import LANGUAGES
@@ -97,7 +97,7 @@ def tasks(corpus: Sequence[Path], model: str, lines: int, seed: int, folder: Pat
     return made
 
 
-def situations(work: Workspace, root: Path, index: Index, turn: int) -> Iterator[TypingTask]:
+def situations(work: EvaluationWorkspace, root: Path, index: Index, turn: int) -> Iterator[TypingTask]:
     """The file alone, with the index, with the index and open files, by turns."""
     for number, place in enumerate(work.places, turn):
         files, texts = opened_with(root / place.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import Fill, FillRequest
-from engine.backends.drafting import Drafter
+from engine.backends.drafting import DraftRunner
 from engine.contract import Progress
 from engine.embedded import Embedded
 
@@ -21,7 +21,7 @@ PLACES = range(200, len(TEXT), 150)
 def drafting() -> Iterator[Embedded]:
     """As on a machine where a row of a pass costs nothing, so that every draft pays."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Drafter, "pays", lambda *_: True)
+        patch.setattr(DraftRunner, "pays", lambda *_: True)
         patch.setattr("engine.backends.drafting.worthwhile", lambda together, *_: len(together))
         yield Embedded.load("small")
 
@@ -47,5 +47,5 @@ def test_canvases_are_shown_before_they_are_verified(drafting: Embedded) -> None
 
 @pytest.mark.parametrize(("pays", "said"), [(True, "on"), (False, "off")])
 def test_fills_say_whether_drafting_pays(pays: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Drafter, "pays", lambda *_: pays)
+    monkeypatch.setattr(DraftRunner, "pays", lambda *_: pays)
     assert fill(Embedded.load("small"), PLACES[0]).drafting == said

@@ -23,7 +23,7 @@ from engine.__main__ import main
 from engine.backends.onnx import OnnxRunner
 from engine.embedded import folder_of, read_shape
 from engine.get import Model, Wheels
-from engine.models.gguf import Checkpoint
+from engine.models.gguf import GgufCheckpoint
 from engine.tokenizer import SPECIALS
 from engine.training import recipe
 
@@ -38,7 +38,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what `tiny` is made of."""
-    found, out = Checkpoint(checkpoint), tmp_path_factory.mktemp("weights") / "tiny"
+    found, out = GgufCheckpoint(checkpoint), tmp_path_factory.mktemp("weights") / "tiny"
     out.mkdir()
     bpe = found.cut_bpe(range(MARKS, len(TOKENS)))
     bpe.save(str(out / "tokenizer.json"))

@@ -12,10 +12,10 @@ import pytest
 from lsp_client import ROOT
 
 from engine import EngineError
-from engine.evaluation.places import Place, Workspace, workspaces
+from engine.evaluation.places import EvaluationWorkspace, Place, workspaces
 from engine.evaluation.savings import Way, figures, typed, ways
 from engine.evaluation.typist import acceptable, is_right, next_key
-from engine.options import Choice
+from engine.options import ModelChoice
 
 SCRIPTED = (sys.executable, str(ROOT / "tests" / "lsp_server" / "scripted_server.py"), "--stdio")
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
@@ -54,9 +54,9 @@ async def test_figures_of_known_suggestions(tmp_path: Path) -> None:
     script = "#" + json.dumps({"text": "area = width * height", "confidence": 0.9}) + "\n"
     right = a_place(script, "area = width * height")
     wrong = a_place(script, "area = 1", path="b.py")
-    work = Workspace("p", {"a.py": "", "b.py": ""}, [right, wrong])
+    work = EvaluationWorkspace("p", {"a.py": "", "b.py": ""}, [right, wrong])
     told: list[int] = []
-    session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), Choice(), [work], told.append), 60)
+    session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), ModelChoice(), [work], told.append), 60)
     first, second = session.suggestions[:2]
     assert (first.right, first.accepted) == (True, 21)
     assert (second.right, second.accepted) == (False, 6)
@@ -79,8 +79,10 @@ def test_rules_are_named_as_the_server_has_them() -> None:
 async def test_the_server_hears_what_became_of_suggestions() -> None:
     script = "#" + json.dumps({"text": "area = width", "confidence": 0.9}) + "\n"
     places = [a_place(script, todo, path=path) for todo, path in (("area = width", "a.py"), ("y = 1", "b.py"))]
-    work = Workspace("p", {"a.py": "", "b.py": ""}, places)
-    session = await asyncio.wait_for(typed(Way("scripted", SCRIPTED, {}), Choice(), [work], lambda lines: None), 60)
+    work = EvaluationWorkspace("p", {"a.py": "", "b.py": ""}, places)
+    session = await asyncio.wait_for(
+        typed(Way("scripted", SCRIPTED, {}), ModelChoice(), [work], lambda lines: None), 60
+    )
     first, *wrong = session.suggestions
     assert first.outcome == "accepted"
     assert {one.outcome for one in wrong} == {"dismissed"}

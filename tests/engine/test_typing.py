@@ -11,11 +11,11 @@ import pytest
 
 from engine import Engine
 from engine.evaluation.editor import Editor
-from engine.evaluation.typing import CLIENTS, Client, replay, replay_over_lsp
-from engine.evaluation.typist import SCENARIOS, Key, Scenario, Screen, Source, Typist
+from engine.evaluation.typing import CLIENTS, TypingClient, replay, replay_over_lsp
+from engine.evaluation.typist import SCENARIOS, Key, Scenario, Screen, TypedFile, Typist
 
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
-SOURCES = [Source("a.py", TEXT), Source("b.py", TEXT)]
+SOURCES = [TypedFile("a.py", TEXT), TypedFile("b.py", TEXT)]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -79,7 +79,7 @@ def test_a_replay_counts_its_keys() -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-async def test_a_replay_over_lsp_counts_the_servers_work(client: Client) -> None:
+async def test_a_replay_over_lsp_counts_the_servers_work(client: TypingClient) -> None:
     scenario = Scenario(name="slips", key_ms=(100, 130), pause=0, slip=0.3)
     async with Editor.start() as editor:
         await editor.loaded()

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from engine import stored
-from engine.backends.drafting import DRAFTER, worthwhile
-from engine.backends.drafting import Drafter as Served
+from engine.backends.drafting import DRAFTER, DraftRunner, worthwhile
 from engine.backends.kv_cache import ModelShape
 from engine.backends.onnx import OnnxRunner, session
 from engine.backends.pace import Pace
@@ -63,7 +62,7 @@ def served(trunk: Trunk, learner: Learner) -> OnnxRunner:
     weights = weights_of(trunk)
     own = {**weights_of(learner.drafter), "embed.weight": weights["embed.weight"]}
     graph = DraftGraph(learner.drafter.trunk, CONFIG, 256, own, CONFIG.rows).model().SerializeToString()
-    drafter = Served(session(graph, own, 1), [0.5] * CONFIG.rows)
+    drafter = DraftRunner(session(graph, own, 1), [0.5] * CONFIG.rows)
     return OnnxRunner(session(build(TRUNK, 256, weights).SerializeToString(), weights, 1), SHAPE, drafter)
 
 

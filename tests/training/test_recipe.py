@@ -16,7 +16,7 @@ from trunk_pass import logits
 
 from engine.__main__ import main
 from engine.embedded import read_shape
-from engine.models.gguf import Checkpoint
+from engine.models.gguf import GgufCheckpoint
 from engine.models.trunk import Trunk
 from engine.tokenizer import SPECIALS, Tokenizer
 from engine.training import recipe
@@ -29,7 +29,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_logits_are_those_of_transformers_own_reading(gguf: Path) -> None:
-    found = Checkpoint(gguf)
+    found = GgufCheckpoint(gguf)
     ours = Trunk(recipe.config(found, len(TOKENS))).eval()
     weights = {name: torch.tensor(weight) for name, weight in found.weights()}
     weights["embed.weight"] = weights["head.weight"] = torch.tensor(found.embedding([*range(len(TOKENS))]))
@@ -43,7 +43,7 @@ def test_logits_are_those_of_transformers_own_reading(gguf: Path) -> None:
 
 def test_a_cut_is_closed_under_merges_and_keeps_all_bytes(gguf: Path) -> None:
     counts = Counter({TOKENS.index("Ġreturn"): 100, TOKENS.index("ĠĠ"): 50, TOKENS.index("ĊĠ"): 10})
-    kept = {TOKENS[i] for i in Checkpoint(gguf).cut(counts, len(ALPHABET) + 7)}
+    kept = {TOKENS[i] for i in GgufCheckpoint(gguf).cut(counts, len(ALPHABET) + 7)}
     assert kept >= {"Ġreturn", "Ġret", "urn", "ur", "et", "Ġr", "ĠĠ"}
     assert kept >= set(ALPHABET)
     assert "ĊĠ" not in kept

@@ -17,7 +17,7 @@ from torch import Tensor
 from engine import public
 from engine.contract import EngineError, FillRequest
 from engine.models import checkpoint
-from engine.models.family import Infill
+from engine.models.family import InfillFormat
 from engine.models.transformer import LEAST_CONTEXT
 from engine.models.validation import LARGEST_BLOCK
 from engine.models.vocabulary import Vocabulary
@@ -348,10 +348,10 @@ def test_a_quantisation_that_is_not_read(sdar: Path, how: object) -> None:
 def test_no_tokenizer(sdar: Path) -> None:
     (sdar / "tokenizer.json").unlink()
     with pytest.raises(EngineError, match="neither tokenizer"):
-        Vocabulary.load(sdar, Infill(mask=tiny.MASK))
+        Vocabulary.load(sdar, InfillFormat(mask=tiny.MASK))
 
 
 def test_no_mask_token(sdar: Path) -> None:
     (sdar / "tokenizer_config.json").write_text("{}")
     with pytest.raises(EngineError, match="names no mask token"):
-        Vocabulary.load(sdar, Infill())
+        Vocabulary.load(sdar, InfillFormat())

@@ -29,7 +29,7 @@ from engine.corpus import FileEntry
 from engine.decoding import presets
 from engine.evaluation import device
 from engine.evaluation.report import Report
-from engine.options import Choice, chosen
+from engine.options import ModelChoice, chosen
 from engine.serving import worker
 from engine.serving.workers import Job, WorkerProcess, command
 from lsp_server import __main__ as lsp_server
@@ -116,7 +116,7 @@ def test_bench_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
 
 
 def test_bench_of_a_model_in_blocks_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    choice = Choice(model=str(tiny.FAMILIES["sdar"](tmp_path)[0]), device="cpu")
+    choice = ModelChoice(model=str(tiny.FAMILIES["sdar"](tmp_path)[0]), device="cpu")
     costs = device.measure(choice, tiny.TEXT, lines=3, runs=2)
     Report(costs).print()
     printed = capsys.readouterr().out
@@ -185,13 +185,15 @@ async def test_the_language_server_completes_with_a_public_model(tmp_path: Path)
 def test_a_choice_is_told_to_another_process_in_full() -> None:
     """Of an evaluation to its language server, of a bench and a server to their workers."""
     sampling = Sampling(temperature=0.0, alg="p2", suppress_tokens=(3, 4), pad_eos_to_right=False, cache="fast", seed=0)
-    choice = Choice(model="a b", device="cuda:0,cuda:1", family="sdar", sampling=sampling)
+    choice = ModelChoice(model="a b", device="cuda:0,cuda:1", family="sdar", sampling=sampling)
     for parser in (lsp_server.command_line(), worker.command_line()):
         assert chosen(parser.parse_args(choice.arguments())) == choice
 
 
 async def test_a_worker_loads_what_the_servers_options_say(tmp_path: Path) -> None:
-    choice = Choice(model=str(untold(tmp_path)), device="cpu", family="tiny-a2d", sampling=Sampling(temperature=5.0))
+    choice = ModelChoice(
+        model=str(untold(tmp_path)), device="cpu", family="tiny-a2d", sampling=Sampling(temperature=5.0)
+    )
     process, changed = WorkerProcess(command(choice)), asyncio.Event()
     running = asyncio.create_task(process.run(changed.set))
     await asyncio.wait_for(changed.wait(), 300)

@@ -15,7 +15,7 @@ from test_torch_backend import Writer, over
 from engine import Engine, EngineError, Fill, FillRequest
 from engine.contract import TokenSpan, Watch
 from engine.decoding.runner import CanvasPredictions, ForwardInput, Gap
-from engine.models.family import Infill
+from engine.models.family import InfillFormat
 from engine.models.vocabulary import Vocabulary
 from engine.public import GapTokenizer
 
@@ -118,7 +118,7 @@ class Unsure(Writer):
 @pytest.mark.parametrize(("least", "expected"), [(0.0, "a = 1\nb = 2\nc = 3"), (0.5, "a = 1")])
 def test_the_lines_before_the_doubt_stay(least: float, expected: str, tmp_path: Path) -> None:
     folder, _ = tiny.FAMILIES["dreamon"](tmp_path)
-    vocabulary = Vocabulary.load(folder, Infill(mask=tiny.MASK, expand=tiny.EXPAND, bos=True))
+    vocabulary = Vocabulary.load(folder, InfillFormat(mask=tiny.MASK, expand=tiny.EXPAND, bos=True))
     engine = Engine(over(Unsure(vocabulary, lambda question: "a = 1\nb = 2\nc = 3")))
     made = fill(engine, "x\n", min_confidence=least, copies=False)  # a copy would be surer than the second line
     assert made.text == expected
@@ -137,7 +137,7 @@ def sentencepiece() -> tokenizers.Tokenizer:
 @pytest.mark.parametrize("bpe", [sentencepiece(), tokenizers.Tokenizer.from_str(tiny.tokenizer_json(True))])
 @pytest.mark.parametrize("text", ["x", " x", "    return a", "return a", ")", "a, b"])
 def test_what_is_copied_is_spelled_as_it_goes_on(bpe: tokenizers.Tokenizer, text: str) -> None:
-    vocabulary = Vocabulary(bpe, {}, Infill(mask=0))
+    vocabulary = Vocabulary(bpe, {}, InfillFormat(mask=0))
     middle = GapTokenizer(vocabulary, Gap(vocabulary.encode("def add("), []))
     assert middle.decode(middle.encode(text)) == text
 

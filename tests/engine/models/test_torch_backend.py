@@ -18,7 +18,7 @@ from engine import Engine
 from engine.backends.sequence import Sequence
 from engine.contract import Backend, Cancelled, EngineError, Fill, FillRequest
 from engine.decoding.runner import CanvasPredictions, ForwardInput
-from engine.models.family import Infill
+from engine.models.family import InfillFormat
 from engine.models.transformer import Shape
 from engine.models.vocabulary import Vocabulary, _from_merges, recent
 from engine.public import Public, choose_device, load
@@ -106,7 +106,7 @@ def over(model: Writer) -> Public:
 
 def writer(tmp_path: Path, text: str, expand: bool = True) -> tuple[Public, Writer]:
     folder, _ = tiny.FAMILIES["dreamon"](tmp_path)
-    vocabulary = Vocabulary.load(folder, Infill(mask=tiny.MASK, expand=tiny.EXPAND if expand else None, bos=True))
+    vocabulary = Vocabulary.load(folder, InfillFormat(mask=tiny.MASK, expand=tiny.EXPAND if expand else None, bos=True))
     model = Writer(vocabulary, lambda question: text)
     return over(model), model
 
@@ -143,7 +143,7 @@ PREFIXES = ["x = '", "cafe\u0301", "\tif x:\n\t\t", "s = 'héé", "a\r\n    b = 
 def test_what_the_model_writes_arrives_whatever_the_boundary(prefix: str, middle: str, tmp_path: Path) -> None:
     """The model continues the text as its tokens go on, from the token that the cursor cut."""
     folder, _ = tiny.FAMILIES["dreamon"](tmp_path)
-    vocabulary = Vocabulary.load(folder, Infill(mask=tiny.MASK, expand=tiny.EXPAND, bos=True))
+    vocabulary = Vocabulary.load(folder, InfillFormat(mask=tiny.MASK, expand=tiny.EXPAND, bos=True))
 
     def continued(question: ForwardInput) -> str:
         known = vocabulary.decode(question.before)
@@ -194,20 +194,20 @@ def test_a_character_cut_by_the_token_limit_is_left_out(tmp_path: Path) -> None:
 def test_the_suffix_stands_where_the_model_can_see_it(tmp_path: Path) -> None:
     folder, _ = tiny.FAMILIES["sdar"](tmp_path / "fim")
     request = FillRequest(prefix="a = ", suffix=" + b\n")
-    seen = Vocabulary.load(folder, Infill(mask=tiny.MASK, bos=True, eos=True)).gap(request, 100)
-    tokens = Vocabulary.load(folder, Infill(mask=tiny.MASK))
+    seen = Vocabulary.load(folder, InfillFormat(mask=tiny.MASK, bos=True, eos=True)).gap(request, 100)
+    tokens = Vocabulary.load(folder, InfillFormat(mask=tiny.MASK))
     assert tokens.decode(seen.after) == " + b\n"
     assert (seen.before[0], seen.after[-1]) == (tiny.BOS, tiny.EOS)
-    hidden = Vocabulary.load(folder, Infill(mask=tiny.MASK, suffix=False)).gap(request, 100)
+    hidden = Vocabulary.load(folder, InfillFormat(mask=tiny.MASK, suffix=False)).gap(request, 100)
     marks = [tokens._bpe.token_to_id(mark) for mark in tiny.FIM]
     assert [token for token in hidden.before if token in marks] == marks
     assert hidden.after == []
-    unmarked = Vocabulary.load(tiny.FAMILIES["bd3lm"](tmp_path)[0], Infill(mask=tiny.MASK, suffix=False))
+    unmarked = Vocabulary.load(tiny.FAMILIES["bd3lm"](tmp_path)[0], InfillFormat(mask=tiny.MASK, suffix=False))
     assert unmarked.decode(unmarked.gap(request, 100).before) == " + b\n\na ="
 
 
 def test_special_tokens_spelled_in_a_file_are_text(tmp_path: Path) -> None:
-    vocabulary = Vocabulary.load(tiny.FAMILIES["dream"](tmp_path)[0], Infill(mask=tiny.MASK))
+    vocabulary = Vocabulary.load(tiny.FAMILIES["dream"](tmp_path)[0], InfillFormat(mask=tiny.MASK))
     tokens = vocabulary.encode("x<|endoftext|>y")
     assert not set(tokens) & vocabulary.ends
     assert vocabulary.decode(tokens) == "x<|endoftext|>y"
@@ -239,7 +239,7 @@ def test_the_window_stays_put_while_its_text_grows() -> None:
 
 
 def test_a_window_holds_no_more_than_its_budget(tmp_path: Path) -> None:
-    vocabulary = Vocabulary.load(tiny.FAMILIES["dream"](tmp_path)[0], Infill(mask=tiny.MASK))
+    vocabulary = Vocabulary.load(tiny.FAMILIES["dream"](tmp_path)[0], InfillFormat(mask=tiny.MASK))
     gap = vocabulary.gap(FillRequest(prefix="x = 1\n" * 500, suffix="y = 2\n" * 500), 64)
     assert 48 <= len(gap.before) + len(gap.after) <= 64
 
@@ -262,7 +262,7 @@ def test_added_tokens_beside_merges_have_the_ids_that_are_declared(file: str, tm
     added = {str(token): {"content": text, "special": True} for text, token in declared.items()}
     found = {"added_tokens_decoder": added} if file == "tokenizer_config.json" else declared
     (tmp_path / file).write_text(json.dumps(found))
-    vocabulary = Vocabulary.load(tmp_path, Infill(mask=tiny.MASK, mark="<|later|>"))
+    vocabulary = Vocabulary.load(tmp_path, InfillFormat(mask=tiny.MASK, mark="<|later|>"))
     assert vocabulary.infill.expand == tiny.VOCAB + 9
     assert {tiny.VOCAB + 9, tiny.VOCAB + 4} <= vocabulary.all_ids()
     assert tiny.VOCAB + 4 in vocabulary.ends

@@ -25,7 +25,7 @@ from ray.serve.config import HTTPOptions
 from servers import ROOT, free_port
 
 from engine import Engine, EngineError
-from engine.options import Choice
+from engine.options import ModelChoice
 from engine.serving import answered
 from engine.serving.cluster import NAME, application, gpus_for, run
 
@@ -206,10 +206,10 @@ def test_an_application_deployed_again_grows_on_a_node_more_under_load_and_shrin
 
 def test_replicas_share_a_gpu(cluster: Cluster, url: str) -> None:
     """One that Ray believes in: the model runs on the CPU."""
-    public = Choice(model="some/checkpoint")
+    public = ModelChoice(model="some/checkpoint")
     assert gpus_for(public) == 0
     cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE)
-    assert [gpus_for(choice) for choice in (public, Choice(), Choice(device="cuda:0,cuda:1"))] == [1, 0, 2]
+    assert [gpus_for(choice) for choice in (public, ModelChoice(), ModelChoice(device="cuda:0,cuda:1"))] == [1, 0, 2]
     deploy(min_replicas=2, gpus=0.5, device="cpu")
     wait_until(lambda: running() == 2 and not ray.available_resources().get("GPU"))
     assert set(team(url)) == {200}
@@ -218,7 +218,7 @@ def test_replicas_share_a_gpu(cluster: Cluster, url: str) -> None:
 def test_a_serve_that_listens_elsewhere_is_said(url: str) -> None:
     """Where it listens, others might reach it who have no keys."""
     with pytest.raises(EngineError, match=f"give --host 127.0.0.1 --port {url.rpartition(':')[2]}"):
-        run("127.0.0.1", free_port(), Choice(), [1], 0, 4, None, True)
+        run("127.0.0.1", free_port(), ModelChoice(), [1], 0, 4, None, True)
 
 
 def test_a_wrong_argument_is_said() -> None:

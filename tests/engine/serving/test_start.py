@@ -15,7 +15,7 @@ from servers import REAL, ROOT, serving
 from engine import EngineError
 from engine.__main__ import main
 from engine.embedded import GRAPH
-from engine.options import Choice
+from engine.options import ModelChoice
 from engine.serving import workers
 from engine.serving.keys import Keys
 from engine.serving.serve import listening
@@ -85,9 +85,13 @@ def test_a_process_has_the_cores_of_a_pass(tmp_path: Path, monkeypatch: pytest.M
     shape = {"context": 384, "threads": 1}
     (tmp_path / "config.json").write_text(json.dumps(shape))
     (tmp_path / GRAPH).touch()
-    assert workers.default_count(Choice()) == 4
-    assert workers.default_count(Choice(model=str(tmp_path), device="cpu")) == 8
-    assert workers.default_count(Choice(device="cuda")) == workers.default_count(Choice(model="some/checkpoint")) == 1
+    assert workers.default_count(ModelChoice()) == 4
+    assert workers.default_count(ModelChoice(model=str(tmp_path), device="cpu")) == 8
+    assert (
+        workers.default_count(ModelChoice(device="cuda"))
+        == workers.default_count(ModelChoice(model="some/checkpoint"))
+        == 1
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"secret", b"\xff"])

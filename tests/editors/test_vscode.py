@@ -474,6 +474,7 @@ def test_the_sample_of_the_walkthrough_is_completed_at_a_space(editor: Workbench
     editor.command("Inpaint: Open a Sample File")
     editor.wait_for(lambda: "untitled:" in str(editor.messages("client", "textDocument/didFocus", since)))  # it rests
     editor.wait_for(lambda: editor.place() == (12, 15))
+    editor.wait_for_state("idle")  # the test before may have left another model, and who loads answers with nothing
     editor.page.locator(".editor-instance .monaco-editor.focused").wait_for()  # or the key goes to nobody
 
     def asks_at_a_space() -> bool:

@@ -138,7 +138,7 @@ def folders_changed(ls: InpaintServer, params: types.DidChangeWorkspaceFoldersPa
 def rebuild_index(ls: InpaintServer, *arguments: Json) -> None:
     """The command of a menu: forget the index, read all files again."""
     ls.files.rebuild()
-    ls.indexing = asyncio.ensure_future(ls.show_indexing())
+    ls.indexing = [asyncio.ensure_future(ls.show_indexing())]
 
 
 # ---------------------------------------------------------------- text

@@ -63,7 +63,7 @@ class InpaintServer(LanguageServer):
         self.knows_one_folder = True  # the client; one that knows several may have closed all
         self.inserts_verbatim = True  # whether the client leaves the line ends of inserted text alone
         self.following: asyncio.Future[Any] | None = None
-        self.indexing: asyncio.Future[Any] | None = None
+        self.indexing: list[asyncio.Future[None]] = []  # which keeps the tasks
         self.files_watched = False  # by the client
         self.offered = False  # the better model, in this session
         self.fetching: asyncio.Task[None] | None = None
@@ -239,7 +239,8 @@ class InpaintServer(LanguageServer):
             options = types.DidChangeWatchedFilesRegistrationOptions(watchers=watchers)
             registration = types.Registration("files", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
             self.client_register_capability(types.RegistrationParams(registrations=[registration]))
-        self.indexing = asyncio.gather(self.index_imports([*self.documents.values()]), self.show_indexing())
+        work = self.index_imports([*self.documents.values()]), self.show_indexing()
+        self.indexing = [asyncio.ensure_future(each) for each in work]
 
     async def show_indexing(self) -> None:
         """Progress while an index is built that takes a while."""

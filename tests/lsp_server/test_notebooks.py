@@ -66,7 +66,7 @@ def test_as_much_of_the_cells_as_the_model_may_read() -> None:
     documents = Documents()
     cells = {name: Document(uri(name), "python", "utf-16", None) for name in ("far", "near", "here", "below", "last")}
     for name, document in cells.items():
-        document.replace(f"# {name}\n" * 6_000)
+        assert [*document.replace([f"# {name}\n" * 6_000])]
         documents[uri(name)] = document
     documents.open_notebook(NotebookDocument(NOTEBOOK, [NotebookCell(uri(name)) for name in cells]))
     gap = documents.with_cells(uri("here"), CursorContext("x = ", "", "python"))

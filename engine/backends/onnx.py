@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine import stored, unpacked
+from engine import checksums, stored, unpacked
 from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, DraftRunner
 from engine.backends.kv_cache import CausalRunner, KVCache, LogitPredictions, ModelShape, common, likeliest
 from engine.contract import EngineError
@@ -58,6 +58,8 @@ class OnnxRunner(CausalRunner):
             del weights
             _trim()
             return cls(loaded, shape, drafter)
+        except EngineError:
+            raise
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
             raise EngineError(
                 f"the model in {folder} is missing or damaged ({type(error).__name__}); install it again"
@@ -134,13 +136,14 @@ class OnnxRunner(CausalRunner):
 
 
 def _drafter(folder: Path, shape: ModelShape, trunk: Weights) -> DraftRunner | None:
-    """The one beside a model, or beside the one that it is a change of, if there is one; base's is shipped, though base
-    is not. Embedding and head are the model's.
+    """The one beside a model, or beside the one that it is a change of, if there is one; a fetched model's is shipped.
+    Embedding and head are the model's. Raises EngineError where it is damaged.
     """
     origin = unpacked.origin_of(shape.grown_from) if shape.grown_from else folder
     folders = [each for each in (folder, origin, WEIGHTS / origin.name) if (each / DRAFTER).exists()]
     if not folders:
         return None
+    checksums.check(folders[0], [DRAFTER, GRAPH])
     weights = {**stored.read(folders[0] / DRAFTER, wide=True), "embed.weight": trunk["embed.weight"]}
     about = msgspec.json.decode(stored.about(folders[0] / DRAFTER), type=About)
     return DraftRunner(session((folders[0] / GRAPH).read_bytes(), weights, shape.threads), about.accepted)

@@ -238,7 +238,9 @@ def test_an_unknown_model_is_told_with_what_there_is() -> None:
         Engine.load("smal")
 
 
-@pytest.mark.parametrize("name", ["graph.onnx", "model.safetensors", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["graph.onnx", "model.safetensors", "tokenizer.json", "config.json", "drafter.safetensors", "draft.onnx"]
+)
 def test_a_flipped_bit_is_told(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -250,7 +252,7 @@ def test_a_flipped_bit_is_told(folder: Path, name: str) -> None:
 def test_the_sums_are_those_of_the_shipped_files() -> None:
     listed = [line.split() for line in (WEIGHTS / "small" / checksums.SUMS).read_text().splitlines()]
     files = {"NOTICE", "config.json", "graph.onnx", "model.safetensors", "tokenizer.json"}
-    assert {name for _, name in listed} == files
+    assert {name for _, name in listed} == files | {"draft.onnx", "drafter.safetensors"}
     assert all(checksums.digest(WEIGHTS / "small" / name) == sum for sum, name in listed)
 
 

@@ -103,7 +103,7 @@ def test_the_shipped_model_in_torch_writes_what_it_writes_in_onnx(small: Embedde
     request = FillRequest(prefix=prefix, suffix=")\n", max_lines=1)
     first, second = in_torch.fill(request, threading.Event()), in_onnx.fill(request, threading.Event())
     assert first.confidence == pytest.approx(second.confidence, abs=0.15)  # activations in int8 against float32
-    assert first.encoded == second.encoded > 0
+    assert first.encoded + first.reused == second.encoded + second.reused > 0  # what warmed them up differs
 
 
 def test_missing_weights_of_the_embedded_model_in_torch(tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engine.backends.kv_cache import CausalRunner
@@ -40,10 +39,13 @@ from engine.retrieval.index import Index
 from engine.retrieval.installed import LARGEST, MOST, imported
 from engine.tokenizer import EOM, MASK, Tokenizer
 
+RIDGE, ROUNDS = 1.0, 30  # of the regression
 OPEN = 0.5  # of the cursors have other files open
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 SHORTEST = 20  # lines of a file
 LONGEST = 24  # tokens of a target
+
+Floats = NDArray[np.float64]
 
 
 class Sample(NamedTuple):
@@ -119,18 +121,37 @@ def _followed(
 
 def learn(found: Sequence[Sample]) -> tuple[Weights, Weights, float, float]:
     """The weights and then the mean log losses, without and with the model, each package predicted from the others."""
-    right, packages = [sample.right for sample in found], [sample.package for sample in found]
+    right = np.array([sample.right for sample in found], float)
+    packages = np.array([sample.package for sample in found])
     fitted = []
     for with_model in (False, True):
-        known = [factors(one.evidence, *(one[2:4] if with_model else (0.5, 0.5))) for one in found]
-        model, apart = LogisticRegression(max_iter=1000), LeaveOneGroupOut()
-        chances = cross_val_predict(model, known, right, groups=packages, cv=apart, method="predict_proba")
-        model.fit(known, right)
-        learned = map(float, [*model.intercept_, *model.coef_[0]])
-        weights = Weights(**dict(zip(Weights.__struct_fields__, learned, strict=True)))
-        fitted.append((weights, float(log_loss(right, chances[:, 1]))))
+        known = np.array([factors(one.evidence, *(one[2:4] if with_model else (0.5, 0.5))) for one in found])
+        predicted = np.empty(len(found))
+        for package in set(packages):
+            held = packages == package
+            predicted[held] = _chances(known[held], regression(known[~held], right[~held]))
+        loss = -np.mean(np.log(np.where(right > 0, predicted, 1 - predicted)))
+        learned = map(float, regression(known, right))
+        fitted.append((Weights(**dict(zip(Weights.__struct_fields__, learned, strict=True))), float(loss)))
     (prior, without), (weights, with_) = fitted
     return prior, weights, without, with_
+
+
+def regression(known: Floats, right: Floats) -> Floats:
+    """Weights (1 + k,), the bias first, of logistic regression of right (n,) on known (n, k), by Newton's method."""
+    rows = np.column_stack((np.ones(len(known)), known))
+    ridge, weights = RIDGE * np.diag([0.0, *np.ones(known.shape[1])]), np.zeros(rows.shape[1])
+    for _ in range(ROUNDS):
+        chance = 1 / (1 + np.exp(-rows @ weights))
+        gradient = rows.T @ (chance - right) + ridge @ weights
+        curvature = (rows * (chance * (1 - chance))[:, None]).T @ rows + ridge + 1e-9 * np.eye(len(weights))
+        weights = weights - np.linalg.solve(curvature, gradient)
+    return weights
+
+
+def _chances(known: Floats, weights: Floats) -> Floats:
+    chance: Floats = 1 / (1 + np.exp(-known @ weights[1:] - weights[0]))
+    return np.clip(chance, 1e-6, 1 - 1e-6)
 
 
 def run(model: str, packages: Sequence[Path], places: int, out: Path) -> None:

@@ -25,7 +25,7 @@ from engine.backends.drafting import DRAFTER, FEATURES, GRAPH, About, DraftRunne
 from engine.backends.kv_cache import CausalRunner, KVCache, LogitPredictions, ModelShape, common, likeliest
 from engine.contract import EngineError
 from engine.decoding.limits import DecodedTokens
-from engine.get import WEIGHTS
+from engine.get import WEIGHTS, models_folder
 from engine.stored import Matrix, Weights
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def _drafter(folder: Path, shape: ModelShape, trunk: Weights) -> DraftRunner | N
     Embedding and head are the model's. Raises EngineError where it is damaged.
     """
     origin = unpacked.origin_of(shape.grown_from) if shape.grown_from else folder
-    folders = [each for each in (folder, origin, WEIGHTS / origin.name) if (each / DRAFTER).exists()]
+    fetched = [WEIGHTS / origin.name] if origin.parent == models_folder() else []
+    folders = [each for each in (folder, origin, *fetched) if (each / DRAFTER).exists()]
     if not folders:
         return None
     checksums.check(folders[0], [DRAFTER, GRAPH])

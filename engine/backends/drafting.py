@@ -56,8 +56,8 @@ class DraftRunner:
         return {FEATURES: np.zeros((1, 0, self._width), np.float32), **own}
 
     def pays(self, seconds: Seconds, alone: float) -> bool:
-        """Whether tokens come clearly faster with drafts than with passes of one row that take `alone` seconds.
-        The first token of a fill and its end are never drafted, and whether drafts are made shall not follow from chance.
+        """Whether tokens come clearly faster with drafts than with passes of one row that take `alone` seconds: the
+        first token of a fill and its end are never drafted, and whether drafts are made shall not be chance.
         """
         step = self.pace.seconds(TYPICAL)
         count = worthwhile(self.accepted, seconds, step)

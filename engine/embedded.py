@@ -68,10 +68,9 @@ class Embedded(Backend):
         try:
             logits = self._model.forward([BOS], 1).logits
             self.fill(WARM_UP, threading.Event())
+            self._model = self._model.settled()
             for rows in (1, 2, ROWS) * 2:
                 self._model.read([BOS] * rows)
-                self._model.draft([*self._model.sequence, BOS])
-            self._model = self._model.settled()
         except Exception as error:  # onnxruntime has a family of exceptions without a public base
             reason = f"{type(error).__name__}: {error}"
         else:

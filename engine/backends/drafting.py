@@ -23,7 +23,7 @@ from engine.decoding.limits import DecodedTokens
 
 DRAFTER, GRAPH = "drafter.safetensors", "draft.onnx"
 FEATURES, OWN = "features", "draft."  # parts of a memory
-MARGIN = 1.25  # of what is measured at load, on machines that may be busy
+MARGIN = 1.25  # of what is measured at load
 TYPICAL = 2  # positions that are new to the drafter at most of its steps
 
 Seconds: TypeAlias = Callable[[int], float]  # of a pass over so many rows
@@ -59,7 +59,7 @@ class DraftRunner:
         """Whether tokens come clearly faster with drafts than with passes of one row that take `alone` seconds: the
         first token of a fill and its end are never drafted, and whether drafts are made shall not be chance.
         """
-        step = self.pace.seconds(TYPICAL)
+        step = self.pace.fastest(TYPICAL)
         count = worthwhile(self.accepted, seconds, step)
         return speed(self.accepted[:count], seconds, step) > MARGIN / alone
 

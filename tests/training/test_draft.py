@@ -184,7 +184,7 @@ def test_who_would_draft_in_vain_does_not(
 ) -> None:
     """A pass takes 9, and 1 more for each row; all four drafts are right half the time."""
     assert served.drafter
-    monkeypatch.setattr(Pace, "seconds", lambda self, rows: step if self is served.drafter.pace else 9.0 + rows)
+    monkeypatch.setattr(Pace, "fastest", lambda self, rows: step if self is served.drafter.pace else 9.0 + rows)
     settled = served.settled()
     assert (settled is served) is drafts
     settled.forward([11, 12], 1)

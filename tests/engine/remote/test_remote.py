@@ -131,7 +131,9 @@ def test_the_embedded_model_answers_while_the_server_is_away(monkeypatch: pytest
         url = server.url
         remote = Engine.load(url)
     away = fill(remote)
-    assert (away.text, away.confidence) == (local.text, local.confidence)
+    assert away.text == local.text
+    # How many rows a pass has follows this machine's pace, and rounding follows the rows.
+    assert away.confidence == pytest.approx(local.confidence, rel=0.2)
     assert away.instead.startswith("127.0.0.1 is away")
     with serving([*SCRIPTED, "4"], PORT=url.rpartition(":")[2]) as server:
         assert server.url == url

@@ -20,7 +20,7 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,6 +31,9 @@ from lsp_server.cursor import CursorContext, is_word, opens_block
 from lsp_server.feedback import Feedback
 from lsp_server.postprocess import LIKELIER, NAME, apply_rules, closed, postprocess
 from lsp_server.settings import Dial, Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MOST_SHIFT, MEMORY = 0.7, 20  # log-odds; completions that weigh as much as what is learned offline
 RECENT = 40  # completions
@@ -89,6 +92,14 @@ class BoostedTrees(msgspec.Struct):
     value: list[list[float]]
     prices: dict[Dial, float]
 
+    @classmethod
+    def load(cls, model: str) -> Self:
+        """Of another model than ours, small's."""
+        learned = files("lsp_server") / "gates"
+        path = learned / f"{model}.json"
+        data = (path if path.is_file() else learned / "small.json").read_bytes()
+        return msgspec.json.decode(data, type=cls)
+
 
 class Gate:
     def __init__(self, trees: BoostedTrees) -> None:
@@ -100,11 +111,7 @@ class Gate:
     @classmethod
     @lru_cache
     def load(cls, model: str) -> Gate:
-        """Another model than ours is judged as small is."""
-        learned = files("lsp_server") / "gates"
-        path = learned / f"{model}.json"
-        data = (path if path.is_file() else learned / "small.json").read_bytes()
-        return cls(msgspec.json.decode(data, type=BoostedTrees))
+        return cls(BoostedTrees.load(model))
 
     def log_odds(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """That suggestions are right (rows,), from their features (rows, features)."""

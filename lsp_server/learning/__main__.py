@@ -24,11 +24,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 import lsp_server
 from engine import Engine, EngineError
@@ -40,15 +39,13 @@ from engine.retrieval.build import IndexOrder, build
 from engine.retrieval.index import Index
 from lsp_server.cache import CompletionCache
 from lsp_server.cursor import AFTER, BEFORE, CursorContext, fill_request
-from lsp_server.gate import FEATURES, BoostedTrees, Gate, cut_points
+from lsp_server.gate import BoostedTrees, Gate, cut_points
+from lsp_server.learning.boosting import fit
 from lsp_server.learning.card import card
 from lsp_server.learning.policy import KeyNote, Odds, Typed, odds_of, play
 from lsp_server.postprocess import postprocess
 from lsp_server.settings import Dial, Settings
 from lsp_server.status import knows
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import GradientBoostingClassifier
 
 OUT = Path(lsp_server.__file__).with_name("gates")
 LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most wrong suggestions a line
@@ -59,7 +56,6 @@ LIMITS: dict[Dial, tuple[float, float]] = {  # the least precision, and the most
 PRICES = np.geomspace(2, 100, 96)
 FOLDS = 4
 SETTINGS = Settings(deadline_automatic_ms=60_000)
-RATE = 0.1  # at which the trees learn
 
 
 class Known(NamedTuple):
@@ -141,48 +137,12 @@ def noted(engine: Engine, todo: Sequence[TypingTask], minutes: float) -> list[Ty
     return notes
 
 
-def booster() -> GradientBoostingClassifier:
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    return GradientBoostingClassifier(
-        n_estimators=160, max_depth=3, learning_rate=RATE, subsample=0.3, max_features=0.4, random_state=0
-    )
-
-
-def fit(keys: Sequence[KeyNote]) -> BoostedTrees:
-    rows, right = np.concatenate([key.features for key in keys]), np.concatenate([key.right for key in keys])
-    weights = np.concatenate([np.full(len(key.right), 1 / len(key.right)) for key in keys])  # a key counts once
-    model = booster().fit(rows, right, weights)
-    trees = [stage[0].tree_ for stage in model.estimators_]
-    size = max(tree.node_count for tree in trees)
-    prior = float(np.average(right, weights=weights))
-
-    def padded(values: NDArray[np.float64], digits: int = 6) -> list[float]:
-        return [round(float(value), digits) for value in values] + [0.0] * (size - len(values))
-
-    def nodes(children: NDArray[np.int64]) -> list[int]:
-        own = [int(child) if child >= 0 else node for node, child in enumerate(children)]
-        return own + [0] * (size - len(own))
-
-    return BoostedTrees(
-        features=list(FEATURES),
-        start=float(np.log(prior / (1 - prior))),
-        depth=3,
-        feature=[[max(0, int(f)) for f in padded(tree.feature)] for tree in trees],
-        threshold=[padded(tree.threshold) for tree in trees],
-        left=[nodes(tree.children_left) for tree in trees],
-        right=[nodes(tree.children_right) for tree in trees],
-        value=[padded(RATE * tree.value[:, 0, 0]) for tree in trees],
-        prices={},
-    )
-
-
-def learned(notes: Sequence[Typed]) -> BoostedTrees:
+def learned(notes: Sequence[Typed], origin: BoostedTrees | None = None) -> BoostedTrees:
     """To the keys that are left by trees that have not seen the package: those that have would accept more of it than
     they do of a user's, and what they left would be harder.
     """
-    seen, odds = held_out(notes, lambda part: fit([key for typed in part for key in typed.keys]))
-    return fit(play(seen, odds, 10.0).visited)
+    seen, odds = held_out(notes, lambda part: fit([key for typed in part for key in typed.keys], origin))
+    return fit(play(seen, odds, 10.0).visited, origin)
 
 
 def held_out(
@@ -231,6 +191,8 @@ def main() -> None:
         "corpus", type=Path, nargs="+", help="folders that `train corpus` wrote; validation parts are used"
     )
     parser.add_argument("--model", default="small")
+    shipped = sorted(gate.stem for gate in OUT.glob("*.json"))
+    parser.add_argument("--origin", choices=shipped, help="whose trees its own go on from (default: none's)")
     parser.add_argument("--lines", type=int, default=2000, help="lines that are typed of each corpus (default: 2000)")
     parser.add_argument(
         "--minutes", type=float, default=25, help="after which no further line is typed (default: 25), all mixed"
@@ -252,8 +214,9 @@ def learn(arguments: argparse.Namespace) -> None:
         notes = [typed for typed in noted(engine, todo, arguments.minutes) if typed.keys]
     if len({typed.package for typed in notes}) < FOLDS:
         raise EngineError(f"a gate needs lines of {FOLDS} packages at least: name a larger corpus, or more --lines")
-    trees = learned(notes)
-    seen, odds = held_out(notes, learned)
+    origin = BoostedTrees.load(arguments.origin) if arguments.origin else None
+    trees = learned(notes, origin)
+    seen, odds = held_out(notes, lambda part: learned(part, origin))
     trees.prices = priced(seen, odds)
     dials = {dial: play(seen, odds, price) for dial, price in trees.prices.items()}
     languages = {
@@ -262,7 +225,7 @@ def learn(arguments: argparse.Namespace) -> None:
     }
     out = arguments.out or OUT / f"{arguments.model}.json"
     out.write_bytes(msgspec.json.encode(trees))
-    written = card(arguments.model, notes, LIMITS, trees.prices, dials, languages)
+    written = card(arguments.model, arguments.origin, notes, LIMITS, trees.prices, dials, languages)
     out.with_suffix(".md").write_text(written, encoding="utf-8")
     print(f"{len(notes)} places, prices {trees.prices}; written to {out} and its card")
 

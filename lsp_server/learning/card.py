@@ -19,6 +19,7 @@ CLASSES = 10  # of chances
 
 def card(
     model: str,
+    origin: str | None,
     notes: Sequence[Typed],
     limits: Mapping[Dial, tuple[float, float]],
     prices: Mapping[Dial, float],
@@ -38,13 +39,19 @@ def card(
         f"| {dial} | {prices[dial]} | {limits[dial][0]} | {limits[dial][1]} | {_figures(played)} |"
         for dial, played in dials.items()
     ]
+    option = f" --origin {origin}" if origin else ""
+    goes_on = (
+        f"The first of them are {origin}'s, learned of its own fills, in some of these packages too.\n"
+        if origin
+        else ""
+    )
     chances, right = np.array(dials["balanced"].judged, float).T
     rows, off = reliability(chances, right)
     return f"""# What is shown of {model}
 
-Written by `python -m lsp_server.learning --model {model}`, with `{model}.json`: boosted trees that say how
+Written by `python -m lsp_server.learning --model {model}{option}`, with `{model}.json`: boosted trees that say how
 likely a beginning of a fill is right, and the prices of the dial.
-
+{goes_on}
 ## Data
 
 {sum(places.values())} places of {len(packages)} packages:

@@ -14,7 +14,8 @@ from engine.evaluation.places import Place
 from lsp_server.cursor import CursorContext
 from lsp_server.feedback import Feedback
 from lsp_server.gate import FEATURES, MOST_SHIFT, NEAR, BoostedTrees, Gate, cut_points, decide, shift
-from lsp_server.learning.__main__ import LIMITS, booster, fit, held_out
+from lsp_server.learning.__main__ import LIMITS, held_out
+from lsp_server.learning.boosting import booster, fit
 from lsp_server.learning.card import card, reliability
 from lsp_server.learning.policy import KeyNote, Typed, odds_of, play
 from lsp_server.settings import Settings
@@ -74,13 +75,14 @@ def test_a_suggestion_ends_where_its_benefit_does() -> None:
     assert Gate(BY_SUM).chosen(made, FILL.text, 400.0, shift=5.0).text == "return total"
 
 
-def test_trees_say_what_the_library_says() -> None:
+@pytest.mark.parametrize("origin", [None, BY_SUM])
+def test_trees_say_what_the_library_says(origin: BoostedTrees | None) -> None:
     dice = np.random.default_rng(0)
     rows = dice.normal(size=(400, len(FEATURES)))
     right = rows[:, 0] + rows[:, 1] * rows[:, 2] + dice.normal(size=400) > 0
-    trees = fit([KeyNote(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)])
+    trees = fit([KeyNote(0, [""], row[None], np.array([hit])) for row, hit in zip(rows, right, strict=True)], origin)
     ours = Gate(trees).log_odds(rows)
-    model = booster().fit(rows, right)
+    model = booster(origin).fit(rows, right)
     assert np.allclose(ours, model.decision_function(rows), atol=1e-3)
     assert msgspec.json.decode(msgspec.json.encode(trees), type=BoostedTrees) == trees
 
@@ -161,7 +163,9 @@ def test_a_policy_is_played_on_notes() -> None:
     assert [key.at for key in played.visited] == [0, 1, 2]
     assert played.visited[2].features[0, FEATURES.index("tried")] == 1
     assert [right for _, right in played.judged] == [False, False, True]
-    written = card("tiny", notes, LIMITS, dict.fromkeys(LIMITS, 1.0), dict.fromkeys(LIMITS, played), {"python": played})
+    written = card(
+        "tiny", None, notes, LIMITS, dict.fromkeys(LIMITS, 1.0), dict.fromkeys(LIMITS, played), {"python": played}
+    )
     assert f"| python | 1 | 1 | {10 / 12:.3f} | 0.50 | 2.00 | 1.00 |" in written
     assert "| quiet | 1.0 | 0.68 | 0.3 | 0.833 |" in written
 

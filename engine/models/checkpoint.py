@@ -7,7 +7,6 @@ device and dtype. Code that a repository carries is not even downloaded.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -110,17 +109,9 @@ def _tokenizer_folder(folder: Path, plan: Plan) -> Path:
 
 def read_config(name: str) -> dict[str, Any]:
     path = fetch(name, [CONFIG]) / CONFIG
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise EngineError(f"{name} has no config.json; give the folder or hub id of a checkpoint") from None
-    except (ValueError, OSError) as error:
-        raise EngineError(
-            f"the config.json of {name} cannot be read ({error}); download the checkpoint again"
-        ) from None
-    if not isinstance(config, dict):
-        raise EngineError(f"the config.json of {name} is no JSON object; download the checkpoint again")
-    return config
+    if not path.exists():
+        raise EngineError(f"{name} has no config.json; give the folder or hub id of a checkpoint")
+    return read_json(path)
 
 
 def fetch(name: str, patterns: list[str]) -> Path:

@@ -169,9 +169,7 @@ async def feed(reader: asyncio.StreamReader, stdin: BinaryIO) -> None:
 def read_some(stdin: BinaryIO) -> bytes:
     chunk: bytes = stdin.read1(CHUNK)  # type: ignore[attr-defined]
     if not chunk:  # should the loop hang too, the process ends all the same
-        end = threading.Timer(PATIENCE, leave, [FAILURE])
-        end.daemon = True
-        end.start()
+        after(PATIENCE, FAILURE)
     return chunk
 
 
@@ -229,6 +227,12 @@ def watch(process: int) -> None:
         leave(FAILURE)
 
     threading.Thread(target=look, name="client", daemon=True).start()
+
+
+def after(seconds: float, code: int) -> None:
+    timer = threading.Timer(seconds, leave, [code])
+    timer.daemon = True
+    timer.start()
 
 
 def leave(code: int) -> NoReturn:

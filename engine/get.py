@@ -186,20 +186,14 @@ def _aside(folder: Path) -> Path:
     return folder.with_suffix(".partial")
 
 
-@contextlib.contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path) -> contextlib.AbstractContextManager[object]:
     """Raises EngineError where another process, or thread, is at it. The system lets go of what has ended."""
     from filelock import FileLock, Timeout  # here, as httpx2 below: the server that starts asks only where models are
 
     try:
-        lock = FileLock(path, timeout=0)
-        lock.acquire()
+        return FileLock(path).acquire(timeout=0)
     except Timeout:
         raise EngineError(f"{path.stem} is being fetched already: wait for that to end") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _make_sure_of_room(folder: Path, model: Model, source: Path | None) -> None:

@@ -7,8 +7,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from engine import Engine, Fill, FillRequest
+from engine import Engine, FillRequest
 from engine.contract import Sampling
+
+TOLD = ("text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms")  # of a fill
 
 
 class Line(msgspec.Struct):
@@ -60,12 +62,7 @@ def _answer(engine: Engine, line: bytes, usual: FillRequest) -> dict[str, object
         fill = engine.fill(request, threading.Event())
     except Exception as error:  # whatever it is, the other lines still count
         return {"id": asked.id, "error": f"{type(error).__name__}: {error}"}
-    return {"id": asked.id, **_measured(fill)}
-
-
-def _measured(fill: Fill) -> dict[str, object]:
-    names = ("text", "confidence", "model", "passes", "tokens", "encode_ms", "decode_ms")
-    return {name: getattr(fill, name) for name in names}
+    return {"id": asked.id, **{name: getattr(fill, name) for name in TOLD}}
 
 
 def _id(line: bytes) -> str | int | None:

@@ -128,8 +128,4 @@ def _window(lines: list[tuple[int, ...]], budget: int) -> list[tuple[int, ...]]:
     if fitting in (0, len(lines)):
         return lines[len(lines) - fitting :]
     enough = min(fitting, bisect.bisect_left(used, budget * 3 // 4) + 1)
-    return lines[-min(range(enough, fitting + 1), key=lambda count: _checksum(lines[-count:][:2])) :]
-
-
-def _checksum(lines: list[tuple[int, ...]]) -> int:
-    return zlib.crc32(repr(lines).encode())
+    return lines[-min(range(enough, fitting + 1), key=lambda count: zlib.crc32(repr(lines[-count:][:2]).encode())) :]

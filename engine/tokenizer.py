@@ -44,9 +44,9 @@ def lines_of(text: str, ended: bool = False) -> list[str]:
 
 
 class Tokenizer:
-    end, ends = EOM, frozenset({EOM})
-
     """`ended` tells that the vocabulary has tokens that end with their line's newline (see `lines_of`)."""
+
+    end, ends = EOM, frozenset({EOM})
 
     def __init__(self, bpe: tokenizers.Tokenizer) -> None:
         bpe.encode_special_tokens = True  # "<mask>" in a source file is text
@@ -55,7 +55,6 @@ class Tokenizer:
         spelled = [bpe.id_to_token(i) or "" for i in range(self.vocab)]
         self._spelled = spelled
         self.ended = any(text.endswith(NEWLINE) and text.strip(NEWLINE + BLANK + TAB) for text in spelled)
-        self._line_starts = frozenset(i for i, text in enumerate(spelled) if text.startswith(NEWLINE))
         self.after = {
             blank: np.array([i for i, text in enumerate(spelled) if i == EOM or text.startswith(spelling)])
             for blank, spelling in ((" ", BLANK), ("\n", NEWLINE), ("\t", TAB))
@@ -84,9 +83,6 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         return [token for line in self.encode_lines(text) for token in line]
-
-    def starts_line(self, token: int) -> bool:
-        return token in self._line_starts
 
     def split_blank(self, prefix: str) -> tuple[str, str]:
         """The text before the cursor, and the blank at its end that is spelled with what comes after it, so that it

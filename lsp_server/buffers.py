@@ -117,11 +117,6 @@ class Buffer:
         return unix(text[:limit])
 
 
-def line_ends(text: str) -> int:
-    """How many there are, of any kind."""
-    return text.count("\n") + (text.count("\r") - text.count("\r\n") if "\r" in text else 0)
-
-
 def well_formed(text: str) -> str:
     return text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text)
 

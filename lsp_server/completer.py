@@ -24,12 +24,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from engine import Cancelled, Engine, EngineError, Fill, FillRequest
-from engine.contract import Watch
 from lsp_server.cache import CompletionCache
 from lsp_server.watchdog import LOOK, RELOADS, Watchdog
 
@@ -38,18 +37,7 @@ logger = logging.getLogger(__name__)
 IDLE = 0.2  # seconds without a key, after which the user looks at the completion
 
 
-class LoadedEngine(Protocol):
-    """What is asked of a loaded engine."""
-
-    @property
-    def reach(self) -> int: ...
-
-    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill: ...
-
-    def read(self, request: FillRequest, cancel: threading.Event) -> bool: ...
-
-
-LoadEngine: TypeAlias = Callable[..., LoadedEngine]  # of a model, a device, and what else Engine.load takes
+LoadEngine: TypeAlias = Callable[..., Engine]  # of a model, a device, and what else Engine.load takes
 
 
 class FillJob(NamedTuple):
@@ -97,7 +85,7 @@ class Completer:
         self._watchdog = Watchdog()
         self._given_up = 0  # passes that did not come back
         self.on_hang: Callable[[str], None] = lambda sentence: None  # is told what is done about one
-        self._engine: LoadedEngine | None = None
+        self._engine: Engine | None = None
         self._cache = CompletionCache(reach=0)
         self._uri = ""  # of the newest request
         self._turn = object()  # another one when that is superseded

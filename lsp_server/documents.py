@@ -16,7 +16,7 @@ from pygls.uris import to_fs_path, urlparse
 
 from engine.languages import language_of_id
 from lsp_server import messages
-from lsp_server.buffers import Buffer, Point, line_ends, without_end
+from lsp_server.buffers import Buffer, Point, split_lines, without_end
 from lsp_server.cursor import AFTER, BEFORE, CursorContext
 from lsp_server.edits import GONE, EditHistory, numbers
 from lsp_server.messages import LoopPauser
@@ -58,7 +58,7 @@ class Document(Buffer):
         if start.line == end.line and "\n" not in text and "\r" not in text:
             self.edits.note(start.line, old, without_end(self.lines[start.line]))
         else:
-            self.edits.move(start.line, end.line, line_ends(text) + start.line - end.line)
+            self.edits.move(start.line, end.line, len(split_lines(text)) - 1 + start.line - end.line)
 
     def position(self, place: Point) -> types.Position:
         return types.Position(place.line, self.character(place))

@@ -74,7 +74,7 @@ def offer(ls: InpaintServer) -> None:
     """Offer a better one, once, where it is time for that."""
     window = ls.client_capabilities.window
     can_ask = window is not None and window.show_message is not None
-    if can_ask and not ls.offered and is_due(ls.cost.model if ls.cost else "", ls.feedback.counts["shown"]):
+    if can_ask and not ls.offered and is_due(ls.fill.model if ls.fill else "", ls.feedback.counts["shown"]):
         ls.offered = True
         ls.fetching = asyncio.ensure_future(fetch_if_wanted(ls))
 

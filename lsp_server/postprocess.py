@@ -132,15 +132,10 @@ def closed(text: str, gap: CursorContext) -> str:
     return text[: own[0]] if own else text
 
 
-def without_strings(text: str) -> str:
-    """Blanks in the place of strings."""
-    return STRING.sub(lambda found: " " * len(found.group()), text)
-
-
 def unclosed(text: str) -> list[int]:
     """Where the brackets are that nothing in the text closes."""
     left: list[int] = []
-    text = without_strings(text)
+    text = STRING.sub(lambda found: " " * len(found.group()), text)  # blanks in the place of strings
     for at, character in enumerate(text):
         if character in PAIRS.values():
             left.append(at)

@@ -28,7 +28,7 @@ from lsp_server.next_edit import APPLIED
 from lsp_server.session import InpaintServer
 from lsp_server.settings import Json, Settings
 from lsp_server.statistics import BOUNDS
-from lsp_server.status import FillCost, Reason, knows
+from lsp_server.status import Reason, knows
 from lsp_server.transport import FAILURE, watch
 
 requests = logging.getLogger(JOURNAL)
@@ -262,7 +262,7 @@ async def inline_completion(ls: InpaintServer, params: types.InlineCompletionPar
     if query is None or query.request is None or answer is None:
         return types.InlineCompletionList(items=[])
     fill, then = answer.fill, query.gap.filled(answer.shown.text)
-    ls.cost = FillCost(took, fill.passes, fill.instead, fill.model, fill.drafting)
+    ls.fill, ls.latency_ms = fill, took
     leads_to = ResultingText(uri, then.prefix + then.suffix)
     ls.silence = why_hidden(ls, query, answer, leads_to)
     if ls.silence is not None:
@@ -296,8 +296,7 @@ def shown_items(
 ) -> list[types.InlineCompletionItem]:
     """The best completion, and the others that are offered beside it; each is noted."""
     text, chance = answer.shown
-    latency = ls.cost.latency_ms if ls.cost else 0.0
-    identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, latency, line)
+    identifier = ls.feedback.show(leads_to, text, query.gap.language, chance, ls.latency_ms, line)
     others = [other for other in answer.others if other not in ("", text)]
     offers = {ls.feedback.offer(identifier, other): other for other in others}
     return [completion_item(query, each, own) for own, each in ({identifier: text} | offers).items()]

@@ -13,7 +13,7 @@ from typing import Any
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
-from engine import EngineError, get
+from engine import EngineError, Fill, get
 from engine.plain import plain
 from engine.remote.address import is_url, parse_url
 from engine.retrieval.installed import site_packages
@@ -24,7 +24,7 @@ from lsp_server.next_edit import EXPLANATIONS as NEXT_EDIT_EXPLANATIONS
 from lsp_server.next_edit import NextEdits
 from lsp_server.protocol import InpaintProtocol, lenient_converter
 from lsp_server.settings import Json, Settings, apply_options
-from lsp_server.status import DRAFTING, EXPLANATIONS, STATUS, FillCost, Reason, knows, learned, state_of
+from lsp_server.status import DRAFTING, EXPLANATIONS, STATUS, Reason, knows, learned, state_of
 from lsp_server.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ class InpaintServer(LanguageServer):
         self.feedback = Feedback()
         self.files = Workspace(self.announce_soon, completer.forget)
         self.source: str | None = None  # where the last suggestion was copied from
-        self.cost: FillCost | None = None  # of the last fill
+        self.fill: Fill | None = None  # the last
+        self.latency_ms = 0.0  # from its request's arrival to the answer
         self.asked = 0  # requests that wait for the engine
         self.announced: dict[str, Any] = {}
         self.documents = Documents()
@@ -103,19 +104,19 @@ class InpaintServer(LanguageServer):
         """The parameters of the notification."""
         state, message = state_of(self.settings, self.completer, self.asked > 0)
         reason = self.refusal() or self.silence if state == "idle" else None
-        cost = self.cost
+        fill = self.fill
         return {
             "state": state,
             "reason": reason,
-            "message": message or (cost and cost.instead) or EXPLANATIONS[reason],
+            "message": message or (fill and fill.instead) or EXPLANATIONS[reason],
             "model": self.settings.model,
             "models": [{"name": n, "there": get.installed(n), "takes": str(m)} for n, m in get.MODELS.items()],
-            "answered": (cost and cost.model) or None,
-            "drafting": cost and DRAFTING[cost.drafting],
+            "answered": (fill and fill.model) or None,
+            "drafting": fill and DRAFTING[fill.drafting],
             "learned": learned(self.settings.model),
-            "latencyMs": cost and round(cost.latency_ms, 2),
-            "passes": cost and cost.passes,
-            "fromCache": cost and cost.passes == 0,
+            "latencyMs": fill and round(self.latency_ms, 2),
+            "passes": fill and fill.passes,
+            "fromCache": fill and fill.passes == 0,
             "counts": dict(self.feedback.counts),
             "index": self.files.report(),
             "source": self.source,

@@ -6,7 +6,7 @@ and why there is none where the user looks.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from engine import AUTO
 from engine.auto import SMALL
@@ -44,19 +44,6 @@ def knows(model: str, language: str) -> bool:
     """Whether a model was trained on a language: in another, only who asks by key is answered."""
     known = learned(model)
     return known is None or language in known
-
-
-class FillCost(NamedTuple):
-    """What a fill has cost: from the request's arrival to its answer; no passes where it came from the cache.
-
-    `model` has answered; `instead` says why another one than that of the settings, where something is wrong.
-    """
-
-    latency_ms: float
-    passes: int
-    instead: str = ""
-    model: str = ""
-    drafting: Drafting = ""
 
 
 def state_of(settings: Settings, completer: Completer, thinking: bool) -> tuple[State, str | None]:

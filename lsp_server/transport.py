@@ -20,12 +20,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import msgspec
 import psutil
 
 from lsp_server.framing import LARGEST, LONGEST_HEADERS, FramingError, read_message
+
+if TYPE_CHECKING:
+    from lsp_server.protocol import InpaintProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +44,6 @@ class AddressError(Exception):
     """Nobody can be served there; the message says in one sentence what to do about it."""
 
 
-class Session(Protocol):
-    """What is asked of the protocol."""
-
-    exit_code: int | None  # once the client has said `exit`
-
-    def set_writer(self, writer: Any) -> None: ...
-
-    async def receive(self, body: bytes) -> None: ...
-
-
 class FirstMessage(msgspec.Struct):
     """Of a first message, what decides whether it is taken."""
 
@@ -58,7 +51,7 @@ class FirstMessage(msgspec.Struct):
     params: dict[str, Any] = {}
 
 
-async def serve_stdio(session: Session, stdin: BinaryIO, stdout: BinaryIO) -> int:
+async def serve_stdio(session: InpaintProtocol, stdin: BinaryIO, stdout: BinaryIO) -> int:
     """Serve until the client leaves. Returns the exit code."""
     session.set_writer(StdoutWriter(stdout))
     reader = asyncio.StreamReader(LONGEST_HEADERS)
@@ -69,7 +62,7 @@ async def serve_stdio(session: Session, stdin: BinaryIO, stdout: BinaryIO) -> in
         feeding.cancel()
 
 
-async def serve_tcp(session: Session, host: str, port: int) -> int:
+async def serve_tcp(session: InpaintProtocol, host: str, port: int) -> int:
     """Serve one client on a port. Returns the exit code. Raises AddressError and OSError."""
     first: asyncio.Future[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]]
     first = asyncio.get_running_loop().create_future()
@@ -123,7 +116,7 @@ def check_greeting(body: bytes, token: str) -> None:
         raise FramingError(f"the token in its initializationOptions is not that of {TOKEN}")
 
 
-async def serve_messages(session: Session, reader: asyncio.StreamReader) -> int:
+async def serve_messages(session: InpaintProtocol, reader: asyncio.StreamReader) -> int:
     """Hand the messages over until the session has ended. Returns the exit code."""
     try:
         while (body := await read_message(reader)) is not None:

@@ -15,11 +15,6 @@ class Pace:
     def __init__(self) -> None:
         self._passes: dict[int, deque[tuple[int, float]]] = {}
 
-    @property
-    def known(self) -> bool:
-        """Whether there has been a pass."""
-        return bool(self._passes)
-
     def note(self, rows: int, seconds: float) -> None:
         self._passes.setdefault(rows.bit_length(), deque(maxlen=LAST)).append((rows, seconds))
 

@@ -24,9 +24,6 @@ def dials(asked: Sampling) -> list[float]:
     return [asked.temperature or 0.0, asked.top_p or 1.0, float(asked.top_k or 2**24), asked.cfg_scale or 0.0]
 
 
-DIALS = len(dials(Sampling()))
-
-
 def guided(logits: Tensor, other: Tensor, dials: Tensor) -> Tensor:
     """Classifier-free guidance (LLaDA, arXiv 2502.09992): away from what the sequence `other` (batch, 1) says, which
     sees the canvas alone. logits (batch, rows, vocab).
@@ -50,7 +47,7 @@ def summary(
 
     logits (batch, rows, vocab); current (batch, rows) are the tokens of the canvas; no row may be one of suppressed
     (batch, n), and the row constrained (batch, 1) must be one of allowed (batch, vocab): all of them where none is.
-    With dials (batch, DIALS), the distribution is shaped; noise (batch, rows, vocab) is uniform in [0, 1).
+    With dials (batch, 4), the distribution is shaped; noise (batch, rows, vocab) is uniform in [0, 1).
     """
     logits = logits.float().scatter(2, suppressed[:, None].expand(-1, logits.shape[1], -1), -torch.inf)
     at = constrained[..., None].expand(-1, -1, logits.shape[2])

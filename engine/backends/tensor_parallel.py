@@ -39,7 +39,7 @@ class RankConfig(msgspec.Struct, frozen=True):
     name: str
     family: str | None
     devices: list[str]
-    free: int | None
+    free: int
     store: str = ""
     rank: int = 0
 
@@ -153,9 +153,8 @@ def load(
 ) -> tuple[checkpoint.Checkpoint, BatchRunner]:
     """A checkpoint shared among devices of one kind, and its passes. Raises EngineError."""
     tensor_parallel.require_even(checkpoint.plan_of(name, config, family)[1].shape, len(devices), name)
-    free = [checkpoint.free_bytes(device) for device in devices]
-    least = None if None in free else min(each for each in free if each is not None)
-    if least is not None and devices[0].type == "cpu":
+    least = min(map(checkpoint.free_bytes, devices))
+    if devices[0].type == "cpu":
         least //= len(devices)  # they share one memory
     others = RankProcesses(RankConfig(name, family, list(map(str, devices)), least))
     try:

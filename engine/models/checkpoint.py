@@ -7,13 +7,13 @@ device and dtype. Code that a repository carries is not even downloaded.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import torch
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -62,7 +62,7 @@ def load(
     found, plan = plan_of(name, config, family)
     if mesh is not None:
         plan = msgspec.structs.replace(plan, shape=msgspec.structs.replace(plan.shape, ranks=mesh.size()))
-    chosen = memory_plan.fit(plan.shape, dtype, free_bytes(device) if mesh is None else free, name, device)
+    chosen = memory_plan.fit(plan.shape, dtype, free_bytes(device) if free is None else free, name, device)
     logger.info("%s is %s: %s; on %s: %s", name, found.name, _seen(plan), device, chosen)
     folder = fetch(name, [CONFIG, *TOKENIZER_FILES, *WEIGHT_FILES])
     vocabulary = Vocabulary.load(_tokenizer_folder(folder, plan), plan.infill)
@@ -110,17 +110,9 @@ def _tokenizer_folder(folder: Path, plan: Plan) -> Path:
 
 def read_config(name: str) -> dict[str, Any]:
     path = fetch(name, [CONFIG]) / CONFIG
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise EngineError(f"{name} has no config.json; give the folder or hub id of a checkpoint") from None
-    except (ValueError, OSError) as error:
-        raise EngineError(
-            f"the config.json of {name} cannot be read ({error}); download the checkpoint again"
-        ) from None
-    if not isinstance(config, dict):
-        raise EngineError(f"the config.json of {name} is no JSON object; download the checkpoint again")
-    return config
+    if not path.exists():
+        raise EngineError(f"{name} has no config.json; give the folder or hub id of a checkpoint")
+    return read_json(path)
 
 
 def fetch(name: str, patterns: list[str]) -> Path:
@@ -161,17 +153,12 @@ def fetch(name: str, patterns: list[str]) -> Path:
 
 def require_bytes(weights: int, device: torch.device, name: str) -> None:
     needed, free = weights * SPARE, free_bytes(device)
-    if free is not None and needed > free:
+    if needed > free:
         raise memory_plan.too_large(name, needed, free, device)
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
-    return int(found[1]) * 1024 if found else None
+def free_bytes(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)
 
 
 def read_weights(

@@ -23,7 +23,7 @@ SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_MLP, SCALE_MLP, GATE_MLP = range(6)
 SHIFT_HEAD, SCALE_HEAD = range(2)
 
 
-def _constant(clock: list[Tensor], index: int, parts: int) -> Tensor:
+def _constant(index: int, parts: int, clock: list[Tensor]) -> Tensor:
     """One of the shifts, scales and gates at time zero, (dim,), from the weights of clock and modulation."""
     first, first_bias, second, second_bias, weight, bias = clock
     half = first.shape[1] // 2
@@ -33,16 +33,12 @@ def _constant(clock: list[Tensor], index: int, parts: int) -> Tensor:
 
 
 def _scaled(index: int, parts: int, tensors: list[Tensor]) -> Tensor:
-    return tensors[0] * (1 + _constant(tensors[1:], index, parts))
-
-
-def _shift(index: int, parts: int, tensors: list[Tensor]) -> Tensor:
-    return _constant(tensors, index, parts)
+    return tensors[0] * (1 + _constant(index, parts, tensors[1:]))
 
 
 def _gated(index: int, tensors: list[Tensor]) -> Tensor:
     """A projection's rows, or its bias, times the gate of its branch."""
-    gate = _constant(tensors[1:], index, 6)
+    gate = _constant(index, 6, tensors[1:])
     return tensors[0] * (gate[:, None] if tensors[0].dim() == 2 else gate)
 
 
@@ -104,7 +100,7 @@ def _norm(
     clock = (*CLOCK, f"{time}.weight", f"{time}.bias")
     return {
         f"{ours}.weight": CheckpointSource((f"{theirs}.weight", *clock), partial(_scaled, scale, parts)),
-        f"{ours}.bias": CheckpointSource(clock, partial(_shift, shift, parts)),
+        f"{ours}.bias": CheckpointSource(clock, partial(_constant, shift, parts)),
     }
 
 

@@ -36,10 +36,6 @@ def depths(layers: int) -> list[int]:
     return [min(round(1 + i * (last - 1) / (TAPS - 1)), layers - 1) for i in range(TAPS)]
 
 
-def layer_config(trunk: TrunkConfig, config: DrafterConfig) -> TrunkConfig:
-    return msgspec.structs.replace(trunk, layers=config.layers, mlp=config.mlp)
-
-
 class Blocks(NamedTuple):
     """A canvases over one sequence of S positions, with N rows in all: those of which nothing is known are left out,
     and no row that is left sees them.
@@ -62,7 +58,7 @@ class Blocks(NamedTuple):
 class Drafter(nn.Module):
     def __init__(self, trunk: TrunkConfig, config: DrafterConfig) -> None:
         super().__init__()
-        self.config, self.trunk = config, layer_config(trunk, config)
+        self.config, self.trunk = config, msgspec.structs.replace(trunk, layers=config.layers, mlp=config.mlp)
         self.fuse = Linear(TAPS * trunk.dim, trunk.dim, bias=False)
         self.fuse_norm = Norm(trunk)
         self.masks = nn.Parameter(torch.zeros(config.rows - 1, trunk.dim))

@@ -41,9 +41,9 @@ class MemoryPlan(msgspec.Struct, frozen=True):
         )
 
 
-def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: torch.device) -> MemoryPlan:
-    """The best that fits in `free` bytes (None: not known, so the best). Of a model that devices share, what one
-    has. Raises EngineError where nothing does.
+def fit(shape: Shape, dtype: torch.dtype, free: int, name: str, device: torch.device) -> MemoryPlan:
+    """The best that fits in `free` bytes. Of a model that devices share, what one has. Raises EngineError where nothing
+    does.
     """
     most = WINDOWS[0] if shape.block and device.type == "cuda" else RECOMPUTED
     windows = sorted({min(window, max(1, shape.context - CANVAS)) for window in WINDOWS if window <= most})[::-1]
@@ -51,9 +51,9 @@ def fit(shape: Shape, dtype: torch.dtype, free: int | None, name: str, device: t
         weights = weight_bytes(shape, dtype, int8) // shape.ranks
         for window, slots in itertools.product(windows, (SLOTS, 1)):
             plan = _filled_in(shape, dtype.itemsize, MemoryPlan(int8, window, slots, 0, weights, 0.0))
-            if free is None or plan.taken <= free:
+            if plan.taken <= free:
                 return plan
-    raise too_large(name, plan.taken, free or 0, device)
+    raise too_large(name, plan.taken, free, device)
 
 
 def too_large(name: str, needed: float, free: float, device: torch.device) -> EngineError:

@@ -249,7 +249,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise EngineError(f"{path} is damaged ({error}); download the checkpoint again") from None
     if not isinstance(found, dict):
         raise EngineError(f"{path} is no JSON object; download the checkpoint again")

@@ -24,8 +24,8 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from engine.retrieval.files import IndexLimits, list_files, read_text
-from engine.retrieval.index import MANIFEST, IndexedFile, Manifest, SegmentInfo, open_part, read_manifest
+from engine.retrieval.files import IndexedFile, IndexLimits, list_files, read_text
+from engine.retrieval.index import MANIFEST, Manifest, SegmentInfo, open_part, read_manifest
 from engine.retrieval.segment import Segment
 
 BUILD = (sys.executable, "-m", "engine.retrieval.build")  # the process, which takes an order and tells of its progress
@@ -73,7 +73,7 @@ def build(order: IndexOrder, tell: Callable[[IndexProgress], None] = lambda _: N
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
     old = Manifest() if order.anew else _sound(store)
     listing = list_files(order.folders, tuple(order.globs), order.limits)
-    now = {IndexedFile(found.path, found.size, found.changed) for found in listing.files}
+    now = set(listing.files)
     no_text = [file for file in old.no_text if file in now]
     parts, listed = [_without(part, now) for part in old.parts], {file.path for file in now}
     sound = [part for part in parts if not _tells(part, listed)]

@@ -85,7 +85,7 @@ class Copier:
             copy = self.next
             self.shares.append(prior(copy.evidence) if copy and copy.token == token else 0.0)
             if self.ahead[:1] == [token] and self._candidate is not None:
-                self._followed.append((self._size(self.ahead.pop(0)), self._candidate))
+                self._followed.append((len(self._spelling.decode([self.ahead.pop(0)])), self._candidate))
                 self._begun = True
             else:
                 self.ahead = []
@@ -158,9 +158,6 @@ class Copier:
             line_end = "" if self._has_rest else then.removesuffix(" ") or "\n"
             return self._spelling.encode(line + line_end) + ([] if then else end)
         return self._spelling.encode(line) + (self._spelling.encode(then) if then else end)
-
-    def _size(self, token: int) -> int:
-        return len(self._spelling.decode([token]))
 
 
 def first_word(text: str) -> str:

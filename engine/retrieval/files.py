@@ -41,8 +41,10 @@ class IndexLimits(msgspec.Struct, frozen=True):
 DEFAULT = IndexLimits()
 
 
-class FoundFile(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """A file that may be read: absolute path with slashes, bytes, time of the last change in nanoseconds."""
+class IndexedFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file as it is or was when it was read: absolute path with slashes, bytes, time of the last change in
+    nanoseconds.
+    """
 
     path: str
     size: int
@@ -59,7 +61,7 @@ class GitignoreRules(NamedTuple):
 class FileListing(msgspec.Struct):
     """The files, and how many others there are by the reason for leaving them out."""
 
-    files: list[FoundFile]
+    files: list[IndexedFile]
     left_out: Counter[str]
 
 
@@ -81,17 +83,17 @@ def list_files(folders: Iterable[str], globs: tuple[str, ...] = (), limits: Inde
     return listing
 
 
-def _single(path: str, left_out: Counter[str]) -> Iterator[FoundFile]:
+def _single(path: str, left_out: Counter[str]) -> Iterator[IndexedFile]:
     """A file by itself."""
     with contextlib.suppress(FileNotFoundError):  # it has vanished
         status = os.stat(path)
         if reason := _reason(path, status, []):
             left_out[reason] += 1
         else:
-            yield FoundFile(path, status.st_size, status.st_mtime_ns)
+            yield IndexedFile(path, status.st_size, status.st_mtime_ns)
 
 
-def _walk(top: str, left_out: Counter[str]) -> Iterator[FoundFile]:
+def _walk(top: str, left_out: Counter[str]) -> Iterator[IndexedFile]:
     """Files breadth first, by name, with the rules above each folder, the nearest first."""
     todo: deque[tuple[str, list[GitignoreRules]]] = deque([(top, [])])
     while todo:
@@ -114,7 +116,7 @@ def _walk(top: str, left_out: Counter[str]) -> Iterator[FoundFile]:
             elif stat.S_ISDIR(status.st_mode):
                 todo.append((path, rules))
             else:
-                yield FoundFile(path, status.st_size, status.st_mtime_ns)
+                yield IndexedFile(path, status.st_size, status.st_mtime_ns)
 
 
 def _reason(path: str, status: os.stat_result, rules: list[GitignoreRules]) -> str:

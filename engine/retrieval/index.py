@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 import msgspec
 
 from engine.retrieval.exclusions import may_read
+from engine.retrieval.files import IndexedFile
 from engine.retrieval.segment import AHEAD, Segment
 
 VERSION = 1
@@ -20,14 +21,6 @@ MANIFEST = "manifest.json"
 MOST_SOUGHT = 256  # characters: more than a match and a word
 BEFORE = 400  # characters of a match's own surroundings
 MOMENT = 0.2  # seconds for which it is known what may be read
-
-
-class IndexedFile(msgspec.Struct, array_like=True, frozen=True):
-    """A file as it was when it was read."""
-
-    path: str
-    size: int
-    changed: int
 
 
 class SegmentInfo(msgspec.Struct):

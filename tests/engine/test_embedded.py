@@ -79,7 +79,7 @@ def greedy(small: Embedded, asked: FillRequest) -> list[int]:
     for _ in range(asked.max_tokens):
         first = tokenizer.after[" "] if made.blank and not tokens else None
         [token] = model.forward(pending, 1, first).tokens
-        if token == EOM or tokenizer.starts_line(token):
+        if token == EOM or tokenizer.decode([token]).startswith("\n"):
             break
         tokens.append(token)
         pending = [token]

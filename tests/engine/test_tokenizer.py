@@ -11,7 +11,7 @@ import pytest
 import engine
 from engine.contract import EngineError
 from engine.embedded import WEIGHTS
-from engine.tokenizer import EOM, SPECIALS, Tokenizer
+from engine.tokenizer import SPECIALS, Tokenizer
 
 SOURCES = sorted(Path(engine.__file__).parent.rglob("*.py"))
 
@@ -61,9 +61,8 @@ def test_another_fill_begins_with_another_word(tokenizer: Tokenizer) -> None:
 
 
 def test_a_line_starts_with_its_newline(tokenizer: Tokenizer) -> None:
-    starts = [tokenizer.starts_line(token) for token in tokenizer.encode("a\n    b\n\nc")]
+    starts = [tokenizer.decode([token]).startswith("\n") for token in tokenizer.encode("a\n    b\n\nc")]
     assert starts == [False, True, False, True, True, False]
-    assert not tokenizer.starts_line(EOM)
 
 
 def test_special_tokens_have_no_text_and_no_spelling(tokenizer: Tokenizer) -> None:

@@ -63,7 +63,7 @@ def test_a_folder_without_config(tmp_path: Path) -> None:
 
 def test_a_damaged_config(sdar: Path) -> None:
     (sdar / "config.json").write_text("{")
-    assert "cannot be read" in said(sdar)
+    assert "is damaged" in said(sdar)
 
 
 def test_an_unknown_architecture_says_what_is_known(sdar: Path) -> None:

@@ -229,7 +229,7 @@ def test_options_that_a_model_has_not_are_refused(
     ("config", "why"),
     [
         (None, "has no config.json"),
-        ("{", "cannot be read"),
+        ("{", "is damaged"),
         ('{"model_type": "sdar"}', "lacks"),
         (
             '{"model_type": "mdlm", "hidden_dim": 8, "n_heads": 1, "vocab_size": 9, "n_blocks": 1, "model_length": 1}',

@@ -246,17 +246,14 @@ def _serve(command: argparse.ArgumentParser) -> None:
 
 def _bench(command: argparse.ArgumentParser) -> None:
     whats = (
-        "keys: steady typing on the engine (default); typing: people; lsp: what a user waits for; serve: a team; "
+        "keys: steady typing on the engine (default); lsp: what a user waits for; serve: a team; "
         "index: a large workspace. "
         "Nothing of these, but --device: what a public model costs on it, against its roofline"
     )
-    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp", "serve", "index"], help=whats)
+    command.add_argument("what", nargs="?", choices=["keys", "lsp", "serve", "index"], help=whats)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(command, device=None)
     command.add_argument("--file", type=Path, help="the file that is typed (default: one of this package)")
-    command.add_argument("--corpus", type=Path, help="type files of what `train corpus` wrote, its validation part")
-    command.add_argument("--lsp", action="store_true", help="type into the language server, in real time")
-    command.add_argument("--lines", type=int, default=12, help="typed at one place of a file (default: 12)")
     command.add_argument("--typists", type=int, nargs="+", default=[1, 10, 50], help="of `serve` (default: 1 10 50)")
     command.add_argument("--seconds", type=float, default=20, help="of `serve`, for each number (default: 20)")
     command.add_argument("--files", type=int, default=10_000, help="of `index`, of 10 kB each (default: 10000)")
@@ -266,28 +263,22 @@ def _bench(command: argparse.ArgumentParser) -> None:
 
 
 def _run_bench(args: argparse.Namespace) -> object:
-    from engine.evaluation import indexing, latency, serving, team, typing
-    from engine.evaluation.typist import TypedFile
+    from engine.evaluation import indexing, latency, serving, team
 
     file, choice = args.file or latency.SAMPLE, options.chosen(args)
     if args.what == "lsp":
         return serving.measure(choice)
     if args.what == "index":
         return indexing.measure(choice, args.files)
+    if args.what == "serve":
+        workers = [] if args.workers is None else ["--workers", str(args.workers)]
+        return team.report(team.measured(args.url, [*choice.arguments(), *workers], file, args.typists, args.seconds))
     text = latency.read(file)
     if args.what is None and args.device is not None:
         from engine.evaluation import device
 
         return device.measure(choice, text)
-    if args.what in (None, "keys"):
-        return latency.measure(choice.load(), text)
-    sources = [TypedFile(file.name, text)]
-    if args.what == "typing":
-        sources = typing.from_corpus(args.corpus / "validation") if args.corpus else sources
-        return typing.report(typing.played(choice, sources, args.lines, args.lsp))
-    workers = [] if args.workers is None else ["--workers", str(args.workers)]
-    loads = team.measured(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds)
-    return team.report(loads)
+    return latency.measure(choice.load(), text)
 
 
 def _train(command: argparse.ArgumentParser) -> None:

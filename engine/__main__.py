@@ -140,7 +140,6 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--split", choices=SPLITS, nargs="+", default=SPLITS)
     humaneval.add_argument("--limit", type=int, help="only so many problems of each split")
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
-    humaneval.add_argument("--prefix-only", action="store_true", help="do not show the model what follows a gap")
     humaneval.add_argument("--no-copies", dest="copies", action="store_false", help="the model alone")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(humaneval, seed=False)
@@ -195,8 +194,7 @@ def _run_eval_humaneval(args: argparse.Namespace) -> object:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
-    how = args.limit, args.seed, args.prefix_only, args.copies
-    return [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
+    return [humaneval.evaluate(engine, args.data, split, args.limit, args.seed, args.copies) for split in args.split]
 
 
 def _models(command: argparse.ArgumentParser) -> None:

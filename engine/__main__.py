@@ -357,14 +357,16 @@ def _run_recipe(args: argparse.Namespace) -> None:
 def _run_training(args: argparse.Namespace) -> None:
     from engine.training import train
 
-    config = train.read_config(args.config, args.base)
+    config = train.read_config(args.config, train.TrainConfig)
+    config = msgspec.structs.replace(config, base=str(args.base.resolve()))
     train.run(config, train.DataPaths(args.corpus, args.tokenizer), args.state, args.steps)
 
 
 def _run_drafter(args: argparse.Namespace) -> None:
-    from engine.training import draft
+    from engine.training import draft, train
 
-    draft.run(args.model, args.corpus, args.state, args.out, draft.read_config(args.config))
+    config = train.read_config(args.config, draft.DraftTraining) if args.config else draft.DraftTraining()
+    draft.run(args.model, args.corpus, args.state, args.out, config)
 
 
 def _run_export(args: argparse.Namespace) -> None:

@@ -100,19 +100,15 @@ def evaluate(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         texts, running = [], []
         for problem in tqdm(drawn, desc=split, unit="problem", disable=None):
-            texts.append(filled(filler, problem, split, copies))
+            request = FillRequest(
+                prefix=problem.prompt,
+                suffix=problem.suffix,
+                max_lines=1 if split == "single-line" else None,
+                max_tokens=MOST_TOKENS,
+                copies=copies,
+            )
+            texts.append(filler.fill(request, threading.Event()).text)
             running.append(pool.submit(problem.solved_by, texts[-1]))
         results = [each.result() for each in running]
     exact = sum(text == problem.canonical_solution for text, problem in zip(texts, drawn, strict=True))
     return Score(split, len(drawn), sum(map(bool, results)), exact, results.count(None))
-
-
-def filled(filler: Backend, problem: Problem, split: str, copies: bool = True) -> str:
-    request = FillRequest(
-        prefix=problem.prompt,
-        suffix=problem.suffix,
-        max_lines=1 if split == "single-line" else None,
-        max_tokens=MOST_TOKENS,
-        copies=copies,
-    )
-    return filler.fill(request, threading.Event()).text

@@ -26,7 +26,7 @@ import numpy as np
 
 from engine import EngineError, FillRequest
 from engine.evaluation.latency import read as read_text
-from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms
+from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, times
 from engine.evaluation.typist import Typist
 from engine.remote.address import parse_url
 from engine.remote.apis import read
@@ -52,13 +52,13 @@ class Load(msgspec.Struct):
     memory_mb: list[float] = []  # each second
 
     def row(self) -> Row:
-        p50, p95, p99 = np.percentile(self.latency_ms or [0.0], [50, 95, 99])
+        latency = times(self.latency_ms or [0.0])
         return {
             "typists": self.typists,
             "requests": len(self.latency_ms),
-            "p50 ms": float(p50),
-            "p95 ms": float(p95),
-            "p99 ms": float(p99),
+            "p50 ms": latency.p50,
+            "p95 ms": latency.p95,
+            "p99 ms": latency.p99,
             "fills/s": self.answered / self.seconds,
             "fills/s/core": self.answered / self.cpu_seconds if self.cpu_seconds else 0.0,
             "cores": self.cpu_seconds / self.seconds,
@@ -73,7 +73,7 @@ class Load(msgspec.Struct):
     def promises(self) -> list[Promise]:
         """Memory counts from the middle on: until then, memories of texts fill."""
         made = [
-            Promise(f"{self.typists} typists, p95", float(np.percentile(self.latency_ms or [0.0], 95)), "ms", 100),
+            Promise(f"{self.typists} typists, p95", times(self.latency_ms or [0.0]).p95, "ms", 100),
             Promise("refused or failed", self.refused + self.failed, "requests", 0),
         ]
         if middle := self.memory_mb[len(self.memory_mb) // 2]:  # of a server elsewhere nothing is known

@@ -140,7 +140,6 @@ def _eval(command: argparse.ArgumentParser) -> None:
     humaneval.add_argument("--split", choices=SPLITS, nargs="+", default=SPLITS)
     humaneval.add_argument("--limit", type=int, help="only so many problems of each split")
     humaneval.add_argument("--seed", type=int, default=0, help="chooses them (default: 0)")
-    humaneval.add_argument("--prefix-only", action="store_true", help="do not show the model what follows a gap")
     humaneval.add_argument("--no-copies", dest="copies", action="store_false", help="the model alone")
     humaneval.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(humaneval, seed=False)
@@ -195,8 +194,7 @@ def _run_eval_humaneval(args: argparse.Namespace) -> object:
     from engine.evaluation import humaneval
 
     engine = options.chosen(args).load()
-    how = args.limit, args.seed, args.prefix_only, args.copies
-    return [humaneval.evaluate(engine, args.data, split, *how) for split in args.split]
+    return [humaneval.evaluate(engine, args.data, split, args.limit, args.seed, args.copies) for split in args.split]
 
 
 def _models(command: argparse.ArgumentParser) -> None:
@@ -246,17 +244,14 @@ def _serve(command: argparse.ArgumentParser) -> None:
 
 def _bench(command: argparse.ArgumentParser) -> None:
     whats = (
-        "keys: steady typing on the engine (default); typing: people; lsp: what a user waits for; serve: a team; "
+        "keys: steady typing on the engine (default); lsp: what a user waits for; serve: a team; "
         "index: a large workspace. "
         "Nothing of these, but --device: what a public model costs on it, against its roofline"
     )
-    command.add_argument("what", nargs="?", choices=["keys", "typing", "lsp", "serve", "index"], help=whats)
+    command.add_argument("what", nargs="?", choices=["keys", "lsp", "serve", "index"], help=whats)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add(command, device=None)
     command.add_argument("--file", type=Path, help="the file that is typed (default: one of this package)")
-    command.add_argument("--corpus", type=Path, help="type files of what `train corpus` wrote, its validation part")
-    command.add_argument("--lsp", action="store_true", help="type into the language server, in real time")
-    command.add_argument("--lines", type=int, default=12, help="typed at one place of a file (default: 12)")
     command.add_argument("--typists", type=int, nargs="+", default=[1, 10, 50], help="of `serve` (default: 1 10 50)")
     command.add_argument("--seconds", type=float, default=20, help="of `serve`, for each number (default: 20)")
     command.add_argument("--files", type=int, default=10_000, help="of `index`, of 10 kB each (default: 10000)")
@@ -266,28 +261,22 @@ def _bench(command: argparse.ArgumentParser) -> None:
 
 
 def _run_bench(args: argparse.Namespace) -> object:
-    from engine.evaluation import indexing, latency, serving, team, typing
-    from engine.evaluation.typist import TypedFile
+    from engine.evaluation import indexing, latency, serving, team
 
     file, choice = args.file or latency.SAMPLE, options.chosen(args)
     if args.what == "lsp":
         return serving.measure(choice)
     if args.what == "index":
         return indexing.measure(choice, args.files)
+    if args.what == "serve":
+        workers = [] if args.workers is None else ["--workers", str(args.workers)]
+        return team.report(team.measured(args.url, [*choice.arguments(), *workers], file, args.typists, args.seconds))
     text = latency.read(file)
     if args.what is None and args.device is not None:
         from engine.evaluation import device
 
         return device.measure(choice, text)
-    if args.what in (None, "keys"):
-        return latency.measure(choice.load(), text)
-    sources = [TypedFile(file.name, text)]
-    if args.what == "typing":
-        sources = typing.from_corpus(args.corpus / "validation") if args.corpus else sources
-        return typing.report(typing.played(choice, sources, args.lines, args.lsp))
-    workers = [] if args.workers is None else ["--workers", str(args.workers)]
-    loads = team.measured(args.url, [*choice.arguments(), *workers], sources, args.typists, args.seconds)
-    return team.report(loads)
+    return latency.measure(choice.load(), text)
 
 
 def _train(command: argparse.ArgumentParser) -> None:
@@ -311,7 +300,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     run = steps.add_parser("run", help="train, or go on where it stopped")
     run.add_argument("--corpus", type=Path, required=True)
     run.add_argument("--tokenizer", type=Path, required=True)
-    run.add_argument("--state", type=Path, required=True, help="folder of the resumable state, log and plot")
+    run.add_argument("--state", type=Path, required=True, help="folder of the resumable state and log")
     run.add_argument("--config", type=Path, required=True, help="JSON of what differs from TrainConfig's defaults")
     run.add_argument("--base", type=Path, required=True, help="the weights to start from: a model.safetensors")
     run.add_argument("--steps", type=int, help="stop after so many steps in all")
@@ -349,10 +338,6 @@ def _train(command: argparse.ArgumentParser) -> None:
     copies.add_argument("--out", type=Path, required=True, help="the copy_weights.json to write")
     copies.set_defaults(run=_run_copy_weights)
 
-    plot = steps.add_parser("plot", help="plot the losses of a state's log")
-    plot.add_argument("--state", type=Path, required=True)
-    plot.set_defaults(run=_run_plot)
-
 
 def _run_corpus(args: argparse.Namespace) -> None:
     from engine.training import corpus
@@ -372,14 +357,16 @@ def _run_recipe(args: argparse.Namespace) -> None:
 def _run_training(args: argparse.Namespace) -> None:
     from engine.training import train
 
-    config = train.read_config(args.config, args.base)
+    config = train.read_config(args.config, train.TrainConfig)
+    config = msgspec.structs.replace(config, base=str(args.base.resolve()))
     train.run(config, train.DataPaths(args.corpus, args.tokenizer), args.state, args.steps)
 
 
 def _run_drafter(args: argparse.Namespace) -> None:
-    from engine.training import draft
+    from engine.training import draft, train
 
-    draft.run(args.model, args.corpus, args.state, args.out, draft.read_config(args.config))
+    config = train.read_config(args.config, draft.DraftTraining) if args.config else draft.DraftTraining()
+    draft.run(args.model, args.corpus, args.state, args.out, config)
 
 
 def _run_export(args: argparse.Namespace) -> None:
@@ -398,12 +385,6 @@ def _run_copy_weights(args: argparse.Namespace) -> None:
     from engine.training import copy_weights
 
     copy_weights.run(args.model, args.packages, args.places, args.out)
-
-
-def _run_plot(args: argparse.Namespace) -> None:
-    from engine.training.plot import plot_losses
-
-    print(plot_losses(args.state))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from engine.auto import best
 from engine.embedded import WEIGHTS
 from engine.evaluation import team
-from engine.evaluation.latency import SAMPLE, read
+from engine.evaluation.latency import SAMPLE
 from engine.evaluation.report import table
-from engine.evaluation.typist import TypedFile
+from engine.remote.address import parse_url
 from engine.serving.workers import cores
 
 SLOTS = 8
@@ -38,13 +38,13 @@ def megabytes(model: str) -> float:
 
 def compared(model: str, typists: Sequence[int], seconds: float) -> list[tuple[team.Load, team.Load]]:
     """Ours and llama.cpp's, for each number of typists. One server runs at a time."""
-    sources, loads = [TypedFile(SAMPLE.name, read(SAMPLE))], []
+    loads = []
     for count in typists:
         pair = []
         for start in (team.started(["--model", model]), llama_cpp.llama_cpp_server(cores(), min(count, SLOTS))):
             with start as (url, pid):
-                server = team.Server(team.parsed(url).base, team.what_is(url), pid)
-                pair.append(asyncio.run(team.load(server, sources, count, seconds)))
+                server = team.Server(parse_url(url).base, team.what_is(url), pid)
+                pair.append(asyncio.run(team.load(server, SAMPLE, count, seconds)))
         loads.append((pair[0], pair[1]))
     return loads
 

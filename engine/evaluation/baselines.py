@@ -5,17 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from typing import Any
 
 import msgspec
 
 from engine import Engine, Fill, FillRequest
+from engine.contract import Watch
 
 SERVE_ALONE = """\
 import sys
 from engine.evaluation.baselines import Alone
 from lsp_server.__main__ import main
-sys.exit(main(sys.argv[1:], Alone))
+sys.exit(main(sys.argv[1:], Alone.load))
 """
 
 SERVE_WITHOUT = """\
@@ -43,15 +43,8 @@ def rules() -> list[str]:
     return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
 
 
-class Alone:
+class Alone(Engine):
     """An engine that copies nothing."""
 
-    def __init__(self, model: str, device: str, **options: Any) -> None:
-        self._engine = Engine.load(model, device, **options)
-        self.reach = self._engine.reach
-
-    def fill(self, request: FillRequest, cancel: threading.Event) -> Fill:
-        return self._engine.fill(msgspec.structs.replace(request, copies=False), cancel)
-
-    def read(self, request: FillRequest, cancel: threading.Event) -> bool:
-        return self._engine.read(request, cancel)
+    def fill(self, request: FillRequest, cancel: threading.Event, watch: Watch | None = None) -> Fill:
+        return super().fill(msgspec.structs.replace(request, copies=False), cancel, watch)

@@ -25,7 +25,7 @@ from engine.backends.buckets import bucket
 from engine.contract import EngineError
 from engine.decoding.runner import ForwardInput
 from engine.embedded import Embedded
-from engine.evaluation.latency import typing
+from engine.evaluation.latency import timed, typing
 from engine.evaluation.report import Times, times
 from engine.models import checkpoint, diffusion_gemma
 from engine.models.memory_plan import parameters
@@ -131,16 +131,12 @@ def _together(engine: Engine, text: str, count: int, users: int) -> float:
 
 def _lines(engine: Engine, text: str, count: int, steps: int) -> Lines:
     """A line is typed: a fill at each character, as a server asks for it."""
-    fills, spent = [], []
-    for typed in typing(text, count):
-        request = msgspec.structs.replace(typed, steps=steps)
-        started = time.perf_counter()
-        fills.append(engine.fill(request, threading.Event()))
-        spent.append((time.perf_counter() - started) * 1000)
+    run = [timed(engine, msgspec.structs.replace(typed, steps=steps)) for typed in typing(text, count)]
+    fills = [fill for _, fill in run]
     passes = sum(fill.passes for fill in fills)
     return Lines(
         steps=steps,
-        ms=times(spent),
+        ms=times(spent for spent, _ in run),
         passes=passes / count,
         tokens_a_pass=sum(fill.tokens for fill in fills) / passes,
         complete=statistics.mean(fill.complete for fill in fills),

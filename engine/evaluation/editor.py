@@ -26,19 +26,8 @@ LOADING = 60.0  # seconds in which a model has to load
 Json: TypeAlias = Any
 
 
-class EditorAnswer(NamedTuple):
-    """To a request: its id, when it was asked, and what is to come, with the time of its arrival under "at"."""
-
-    number: int
-    asked: float
-    future: asyncio.Future[dict[str, Json]]
-
-    def done(self) -> bool:
-        return self.future.done()
-
-
 class Reply(NamedTuple):
-    """When it came, and the text of its item; none where there is no item or the request was cancelled."""
+    """When it came, the text of its item, none where there is none, and what an editor runs that inserts it."""
 
     at: float
     text: str = ""
@@ -115,15 +104,15 @@ class Editor:
     def notify(self, method: str, params: Json) -> None:
         self._write({"method": method, "params": params})
 
-    def send(self, method: str, params: Json) -> EditorAnswer:
+    def send(self, method: str, params: Json) -> asyncio.Future[dict[str, Json]]:
+        """What is to come, with the time of its arrival under "at"."""
         number = next(self._numbers)
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
-        answer = EditorAnswer(number, time.perf_counter(), future)
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._write({"id": number, "method": method, "params": params})
         return answer
 
     async def request(self, method: str, params: Json) -> Json:
-        return (await self.send(method, params).future).get("result")
+        return (await self.send(method, params)).get("result")
 
     # ---------------------------------------------------------------- what an editor does
 
@@ -138,20 +127,17 @@ class Editor:
         change = {"range": {"start": start, "end": end}, "text": text}
         self.notify("textDocument/didChange", {"textDocument": {"uri": uri, "version": 0}, "contentChanges": [change]})
 
-    def ask(self, uri: str, at: dict[str, int]) -> EditorAnswer:
-        """An automatic completion request."""
-        params = {"textDocument": {"uri": uri}, "position": at, "context": {"triggerKind": AUTOMATIC}}
-        return self.send("textDocument/inlineCompletion", params)
-
     async def complete(self, uri: str, at: dict[str, int]) -> Reply:
-        return reply(await self.ask(uri, at).future)
+        """The reply to an automatic request."""
+        params = {"textDocument": {"uri": uri}, "position": at, "context": {"triggerKind": AUTOMATIC}}
+        answer = await self.send("textDocument/inlineCompletion", params)
+        for item in (answer.get("result") or {"items": []})["items"]:
+            return Reply(answer["at"], item["insertText"], item["command"])
+        return Reply(answer["at"])
 
     def accept(self, command: Json) -> None:
         """Run an item's command, as editors do after they have inserted it."""
         self.send("workspace/executeCommand", {"command": command["command"], "arguments": command.get("arguments")})
-
-    def cancel(self, number: int) -> None:
-        self.notify("$/cancelRequest", {"id": number})
 
     def tell(self, identifier: str, kind: str, characters: int | None = None) -> None:
         """What became of a completion."""
@@ -182,12 +168,6 @@ class Editor:
             if time.monotonic() > until:
                 raise EngineError("the language server does not index the workspace")
             await asyncio.sleep(0.005)
-
-
-def reply(answer: dict[str, Json]) -> Reply:
-    for item in (answer.get("result") or {"items": []})["items"]:
-        return Reply(answer["at"], item["insertText"], item["command"])
-    return Reply(answer["at"])
 
 
 def position(before: str) -> dict[str, int]:

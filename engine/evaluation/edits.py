@@ -134,9 +134,9 @@ class EditingSession:
         piece.now = then
         self.tally.events[self.commit] += 1
         self.made.append((self.path, piece, made))
-        offer, place = self.ask()
+        offer, place, row = self.ask()
         self.note_quiet(offer, not self.todo)
-        return self.judge(offer.changes[0], offer.what, place) if isinstance(offer, EditOffer) and place else None
+        return self.judge(offer, place, row) if isinstance(offer, EditOffer) and place else None
 
     def type_half(self, piece: Piece, line: str, made: Substitution) -> None:
         """Ask with half of what comes."""
@@ -155,8 +155,8 @@ class EditingSession:
         self.tally.quiet += nothing_due
         self.tally.loud += nothing_due and isinstance(answer, EditOffer)
 
-    def ask(self) -> tuple[object, Piece | None]:
-        """The answer, and the piece that an offer is for."""
+    def ask(self) -> tuple[object, Piece | None, int]:
+        """The answer, the piece that an offer is for, and the line of it."""
         lines, starts, owners = list[str](), dict[int, int](), list[Piece]()
         for piece in self.pieces:
             starts[id(piece)] = len(lines)
@@ -168,9 +168,11 @@ class EditingSession:
         answer = propose(settled, text, language_of(self.path), self.muted)
         self.tally.ms.append((time.perf_counter() - started) * 1000)
         if not isinstance(answer, EditOffer):
-            return answer, None
-        self.check(lines, answer.changes[0])
-        return answer, owners[answer.changes[0].line]
+            return answer, None, 0
+        change = answer.changes[0]
+        self.check(lines, change)
+        owner = owners[change.line]
+        return answer, owner, change.line - starts[id(owner)]
 
     def check(self, lines: list[str], change: LineEdit) -> None:
         """Note new parse errors of the whole file, and what changes nothing but blanks."""
@@ -180,20 +182,15 @@ class EditingSession:
         self.tally.broken += after > before
         self.tally.blank += solid(then[change.line]) == solid(lines[change.line])
 
-    def judge(self, change: LineEdit, what: Replacement, piece: Piece) -> Piece | None:
+    def judge(self, offer: EditOffer, piece: Piece, row: int) -> Piece | None:
         """Take an offer that is right, reject another. Returns the piece where it was taken."""
-        row = change.line - sum(len(each.now) for each in self.pieces[: index(self.pieces, piece)])
-        made = applied(change, piece.now[row])
+        made = applied(offer.changes[0], piece.now[row])
         right = any(solid(made) == solid(line) for line in piece.then or ())
-        self.tally.offers.append((self.commit, kind(what), right))
+        self.tally.offers.append((self.commit, kind(offer.what), right))
         self.tally.reversals += made in piece.was
         if not right:
-            self.muted.add(what)
+            self.muted.add(offer.what)
         return piece if right else None
-
-
-def index(pieces: list[Piece], piece: Piece) -> int:
-    return next(number for number, each in enumerate(pieces) if each is piece)
 
 
 def applied(change: LineEdit, line: str) -> str:

@@ -87,11 +87,10 @@ def evaluate(
     split: str,
     limit: int | None,
     seed: int,
-    prefix_only: bool = False,
     copies: bool = True,
 ) -> Score:
-    """Fill and run `limit` problems of a split, drawn by the seed, or all; where `prefix_only`, the model is not shown
-    what follows a gap; without `copies` it is alone. Raises EngineError.
+    """Fill and run `limit` problems of a split, drawn by the seed, or all; without `copies` the model is alone. Raises
+    EngineError.
     """
     from tqdm import tqdm
 
@@ -101,23 +100,15 @@ def evaluate(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         texts, running = [], []
         for problem in tqdm(drawn, desc=split, unit="problem", disable=None):
-            shown = msgspec.structs.replace(problem, suffix="") if prefix_only else problem
-            text = filled(filler, shown, split, copies)
-            if prefix_only and problem.canonical_solution.endswith("\n"):
-                text = text.removesuffix("\n") + "\n"  # whoever does not see the next line cannot know that it is there
-            texts.append(text)
+            request = FillRequest(
+                prefix=problem.prompt,
+                suffix=problem.suffix,
+                max_lines=1 if split == "single-line" else None,
+                max_tokens=MOST_TOKENS,
+                copies=copies,
+            )
+            texts.append(filler.fill(request, threading.Event()).text)
             running.append(pool.submit(problem.solved_by, texts[-1]))
         results = [each.result() for each in running]
     exact = sum(text == problem.canonical_solution for text, problem in zip(texts, drawn, strict=True))
     return Score(split, len(drawn), sum(map(bool, results)), exact, results.count(None))
-
-
-def filled(filler: Backend, problem: Problem, split: str, copies: bool = True) -> str:
-    request = FillRequest(
-        prefix=problem.prompt,
-        suffix=problem.suffix,
-        max_lines=1 if split == "single-line" else None,
-        max_tokens=MOST_TOKENS,
-        copies=copies,
-    )
-    return filler.fill(request, threading.Event()).text

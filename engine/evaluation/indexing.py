@@ -11,7 +11,6 @@ import random
 import subprocess
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +21,8 @@ import numpy as np
 import psutil
 
 from engine.contract import Backend, FillRequest
-from engine.evaluation.report import Promise
+from engine.evaluation.latency import timed
+from engine.evaluation.report import Promise, times
 from engine.options import ModelChoice
 from engine.retrieval.build import BUILD, IndexOrder
 from engine.retrieval.index import Index
@@ -41,14 +41,14 @@ def measure(choice: ModelChoice, files: int) -> list[Promise]:
         (root / "0" / "0.py").write_text(texts[0] + "\nchanged = True\n", encoding="utf-8")
         again, _ = built(root, store)
         index = Index.open(store)
-        lookups = [spent(partial(index.matches, prefix)) for prefix in prefixes(texts, LOOKUPS)]
+        lookups = times(spent(partial(index.matches, prefix)) for prefix in prefixes(texts, LOOKUPS))
         alone, beside = fills(choice.load(), index, texts)
         return [
             Promise(f"index of {files} files, {megabytes:.0f} MB", whole, "s", 20),
             Promise("the same after a save", again, "s", 20),
             Promise("memory of the process that makes it", most, "MB", 250),
-            Promise("look-up, p50", float(np.median(lookups)), "ms", 1),
-            Promise("look-up, p95", float(np.percentile(lookups, 95)), "ms", 1),
+            Promise("look-up, p50", lookups.p50, "ms", 1),
+            Promise("look-up, p95", lookups.p95, "ms", 1),
             Promise("a fill with the index over one without, p50", beside - alone, "ms", 2),
         ]
 
@@ -101,11 +101,10 @@ def fills(engine: Backend, index: Index, texts: list[str]) -> tuple[float, float
     """Median milliseconds of a fill without the index and with it, at the same places in turns."""
     taken: tuple[list[float], list[float]] = ([], [])
     for prefix in prefixes(texts, FILLS):
-        for times, indexes in zip(taken, ((), (index,)), strict=True):
+        for spans, indexes in zip(taken, ((), (index,)), strict=True):
             request = FillRequest(prefix=prefix, suffix="\n", max_lines=1, indexes=indexes)
-            fill = partial(engine.fill, request, threading.Event())
-            fill()  # reads the context
-            times.append(spent(fill))
+            timed(engine, request)  # reads the context
+            spans.append(timed(engine, request)[0])
     return float(np.median(taken[0])), float(np.median(taken[1]))
 
 

@@ -4,8 +4,6 @@ pass, and what a cold request takes.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.contract import Backend, Fill, FillRequest
+from engine.evaluation.latency import timed
 from engine.evaluation.places import STARTS, Place, cursors
 from engine.evaluation.report import Times, share, times
 
@@ -46,9 +45,8 @@ def evaluate(filler: Backend, folder: Path, count: int, copies: bool = True, lan
 
 
 def hit(filler: Backend, place: Place, request: FillRequest) -> Hit:
-    started = time.perf_counter()
-    fill = filler.fill(request, threading.Event())
-    return Hit(place, fill, 1000 * (time.perf_counter() - started))
+    ms, fill = timed(filler, request)
+    return Hit(place, fill, ms)
 
 
 def quality(hits: Sequence[Hit]) -> Quality:

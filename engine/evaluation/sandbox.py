@@ -33,18 +33,19 @@ os._exit(0)
 
 def passes(program: str, seconds: float) -> bool | None:
     """Whether a program runs to its end without an exception; None where time ran out. Needs a POSIX system."""
-    secret = secrets.token_hex(8)
+    secret, root, python = secrets.token_hex(8), os.geteuid() == 0, Path("/usr/bin/python3")
+    interpreter = str(python) if root and python.exists() else sys.executable  # nobody may not read one in root's home
     with tempfile.TemporaryDirectory(prefix="inpaint_") as folder:
         Path(folder).chmod(0o777)
         child = subprocess.Popen(
-            [_python(), "-I", "-c", CHILD],
+            [interpreter, "-I", "-c", CHILD],
             cwd=folder,
             env={"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "PYTHONHASHSEED": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=partial(_confine, _root()),
+            preexec_fn=partial(_confine, root),
         )
         try:
             said, _ = child.communicate(f"{secret}\n{program}".encode("utf-8", "surrogatepass"), timeout=seconds)
@@ -55,15 +56,6 @@ def passes(program: str, seconds: float) -> bool | None:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.communicate()
-
-
-def _root() -> bool:
-    return os.geteuid() == 0
-
-
-def _python() -> str:
-    """Nobody may not read an interpreter in root's home folder."""
-    return "/usr/bin/python3" if _root() and Path("/usr/bin/python3").exists() else sys.executable
 
 
 def _confine(root: bool) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,14 +136,13 @@ async def _type_place(editor: Editor, root: Path, package: str, place: Place, se
     first = sum(session.lines.values()) - before.count("\n")
     while todo:
         session.keys += 1
-        asked = editor.ask(uri, position(before))
-        reply = (await asked.future).get("result")
-        shown = reply["items"][0] if reply and reply["items"] else None
-        session.reply_ms.append(1000 * (asked.future.result()["at"] - asked.asked))
+        asked = time.perf_counter()
+        reply = await editor.complete(uri, position(before))
+        session.reply_ms.append(1000 * (reply.at - asked))
         accepted = ""
-        if shown:
-            text, identifier = shown["insertText"], shown["command"]["arguments"][0]
+        if text := reply.text:
             accepted = acceptable(text, todo)
+            identifier = reply.command["arguments"][0]
             suggestion = seen.get(before + text)
             if suggestion is None:
                 line = first + before.count("\n")
@@ -154,7 +154,7 @@ async def _type_place(editor: Editor, root: Path, package: str, place: Place, se
             named[identifier] = suggestion
             suggestion.accepted += counted(accepted)
             if accepted == text:
-                editor.accept(shown["command"])
+                editor.accept(reply.command)
             elif accepted:
                 editor.tell(identifier, "partlyAccepted", len(accepted))
         typing = accepted or next_key(todo)

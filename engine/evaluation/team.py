@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
@@ -24,14 +25,14 @@ import msgspec
 import numpy as np
 
 from engine import EngineError, FillRequest
-from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms
-from engine.evaluation.typist import Key, Scenario, TypedFile, Typist
+from engine.evaluation.latency import read as read_text
+from engine.evaluation.report import Meter, Promise, Report, Row, matrix_product_ms, times
+from engine.evaluation.typist import Typist
 from engine.remote.address import parse_url
 from engine.remote.apis import read
 from engine.remote.keys import key_for
 from engine.remote.model import Remote, ServerInfo
 
-PACE = Scenario(name="team", key_ms=(100, 300), pause=0, slip=0.03, accept=0.3)  # five keys a second
 TEAM = 20  # typists
 OURS = (sys.executable, "-m", "engine", "serve")
 
@@ -51,13 +52,13 @@ class Load(msgspec.Struct):
     memory_mb: list[float] = []  # each second
 
     def row(self) -> Row:
-        p50, p95, p99 = np.percentile(self.latency_ms or [0.0], [50, 95, 99])
+        latency = times(self.latency_ms or [0.0])
         return {
             "typists": self.typists,
             "requests": len(self.latency_ms),
-            "p50 ms": float(p50),
-            "p95 ms": float(p95),
-            "p99 ms": float(p99),
+            "p50 ms": latency.p50,
+            "p95 ms": latency.p95,
+            "p99 ms": latency.p99,
             "fills/s": self.answered / self.seconds,
             "fills/s/core": self.answered / self.cpu_seconds if self.cpu_seconds else 0.0,
             "cores": self.cpu_seconds / self.seconds,
@@ -72,7 +73,7 @@ class Load(msgspec.Struct):
     def promises(self) -> list[Promise]:
         """Memory counts from the middle on: until then, memories of texts fill."""
         made = [
-            Promise(f"{self.typists} typists, p95", float(np.percentile(self.latency_ms or [0.0], 95)), "ms", 100),
+            Promise(f"{self.typists} typists, p95", times(self.latency_ms or [0.0]).p95, "ms", 100),
             Promise("refused or failed", self.refused + self.failed, "requests", 0),
         ]
         if middle := self.memory_mb[len(self.memory_mb) // 2]:  # of a server elsewhere nothing is known
@@ -98,8 +99,9 @@ class Server(NamedTuple):
     pid: int | None
 
 
-async def load(server: Server, sources: Sequence[TypedFile], typists: int, seconds: float) -> Load:
-    """So many typists at once, for so long."""
+async def load(server: Server, file: Path, typists: int, seconds: float) -> Load:
+    """So many typists of a file at once, for so long. Raises EngineError where it cannot be read."""
+    text = read_text(file)
     base, served, pid = server
     result, meter, key = Load(typists), Meter(pid), key_for(parse_url(base))
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
@@ -108,11 +110,11 @@ async def load(server: Server, sources: Sequence[TypedFile], typists: int, secon
         watching = asyncio.create_task(watch(meter, result.memory_mb))
         ends = start + seconds
         async with contextlib.AsyncExitStack() as stack:
-            people = [Person(http, served, key, result) for _ in range(typists)]
+            people = [Person(http, served, key, result, file.name) for _ in range(typists)]
             for person in people:
                 stack.push_async_callback(person.leave)
             await asyncio.gather(
-                *(person.types(keys(sources, seed), ends, seed / typists / 5) for seed, person in enumerate(people))
+                *(person.types(Typist(text, seed), ends, seed / typists / 5) for seed, person in enumerate(people))
             )
         result.seconds = time.perf_counter() - start
         result.cpu_seconds = meter.cpu_seconds() - cpu
@@ -121,37 +123,25 @@ async def load(server: Server, sources: Sequence[TypedFile], typists: int, secon
     return result
 
 
-def keys(sources: Sequence[TypedFile], seed: int) -> Iterator[tuple[Typist, Key | None]]:
-    """Of one person, for ever."""
-    while True:
-        typist = Typist(PACE, sources, seed=seed)
-        for key in typist.pressed():
-            yield typist, key
-        seed += 1_000
-
-
 class Person:
     """Types, asks at every key, and gives up what is unanswered at the next."""
 
-    def __init__(self, http: httpx2.AsyncClient, served: ServerInfo, key: str | None, result: Load) -> None:
-        self._http, self._served, self._result = http, served, result
+    def __init__(self, http: httpx2.AsyncClient, served: ServerInfo, key: str | None, result: Load, path: str) -> None:
+        self._http, self._served, self._result, self._path = http, served, result, path
         self._headers = {"X-Session-Id": str(uuid.uuid4())} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._asking: asyncio.Task[str] | None = None
 
-    async def types(self, keys: Iterator[tuple[Typist, Key | None]], ends: float, offset: float) -> None:
-        due = time.perf_counter() + offset
+    async def types(self, typist: Typist, ends: float, offset: float) -> None:
+        due, keys = time.perf_counter() + offset, typist.pressed()
         while due < ends:
             await asyncio.sleep(due - time.perf_counter())
-            typist, key = next(keys)
             if self._asking is not None:
                 typist.suggestion = self._asking.result() if self._asking.done() else ""
                 await self.leave()
-            if key is not None:
-                typist.screen.press(key)
-            screen = typist.screen
-            request = FillRequest(prefix=screen.before, suffix=screen.after, path=screen.path, max_lines=1)
+            wait_ms = next(keys)
+            request = FillRequest(prefix=typist.before, suffix=typist.after, path=self._path, max_lines=1)
             self._asking = asyncio.create_task(self._asked(request, due))
-            due += (key.wait_ms if key else 300) / 1000
+            due += wait_ms / 1000
 
     async def leave(self) -> None:
         """Give up what is unanswered."""
@@ -208,7 +198,7 @@ def started(options: Sequence[str]) -> Iterator[tuple[str, int]]:
 def measured(
     url: str | None,
     options: Sequence[str],
-    sources: Sequence[TypedFile],
+    file: Path,
     typists: Sequence[int],
     seconds: float,
 ) -> list[Load]:
@@ -216,7 +206,7 @@ def measured(
     with contextlib.ExitStack() as stack:
         address, pid = (url, None) if url else stack.enter_context(started(options))
         server = Server(parse_url(address).base, what_is(address), pid)
-        return [asyncio.run(load(server, sources, count, seconds)) for count in typists]
+        return [asyncio.run(load(server, file, count, seconds)) for count in typists]
 
 
 def what_is(url: str) -> ServerInfo:

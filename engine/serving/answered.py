@@ -5,15 +5,13 @@ A proxy takes `middlewares` by its path from RAY_SERVE_HTTP_PROXY_CALLBACK_IMPOR
 
 from __future__ import annotations
 
-import msgspec
 from starlette.middleware import Middleware
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.serving.schema import error
+from engine.serving.schema import error, json_response
 
 PATH = "engine.serving.answered:middlewares"
-GONE = msgspec.json.encode(error("the replica that worked at this has gone; try again", "server_error"))
+GONE = error("the replica that worked at this has gone; try again", "server_error")
 
 
 class Answered:
@@ -30,7 +28,7 @@ class Answered:
 
         await self.app(scope, receive, noted)
         if not begun:
-            await Response(GONE, 503, {"Retry-After": "1"}, "application/json")(scope, receive, send)
+            await json_response(GONE, 503, {"Retry-After": "1"})(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:

@@ -30,7 +30,7 @@ from engine.serving.llama_cpp import LlamaInfillBody
 from engine.serving.mistral import Fim
 from engine.serving.openai import Completions
 from engine.serving.scheduler import QueueFull
-from engine.serving.schema import Answer, BadRequest, CompletionRequest, Head, HttpApi, Json, error
+from engine.serving.schema import Answer, BadRequest, CompletionRequest, Head, HttpApi, Json, error, json_response
 from engine.serving.service import Service
 from engine.serving.workers import WorkerDied
 
@@ -117,7 +117,7 @@ async def _completed(request: Request, service: Service, api: HttpApi) -> Respon
         raise
     asked = _questions(api, await _body(request, MOST_BYTES))
     if not service.ready:
-        raise _unready(service)
+        raise Refused(503, service.failure or "the model is loading; try again", "server_error", **RETRY)
     head = Head(secrets.token_hex(12), int(time.time()), service.model)
     session = f"{user}\n{request.headers.get(SESSION, '')[:100]}"
     if asked[0].stream:
@@ -126,7 +126,7 @@ async def _completed(request: Request, service: Service, api: HttpApi) -> Respon
         return StreamingResponse(_counted(service, first, events), media_type="text/event-stream")
     answering = _answers(service, asked, user, session)
     answers = await _while_there(request, service, _translated(answering))
-    return _json(api.answer(head, asked, answers))
+    return json_response(api.answer(head, asked, answers))
 
 
 async def _answers(service: Service, asked: list[CompletionRequest], user: str, session: str) -> list[Answer]:
@@ -256,16 +256,16 @@ async def models(request: Request) -> Response:
     model: Json = {"id": service.model, "object": "model", "created": 0, "owned_by": "inpaint"}
     if service.reach:
         model["inpaint"] = {"reach": service.reach}  # characters before and after the cursor that make a difference
-    return _json({"object": "list", "data": [model]})
+    return json_response({"object": "list", "data": [model]})
 
 
 async def health(request: Request) -> Response:
     service: Service = request.app.state.service
     if not service.ready:
         stuck = any(process.parallel for process in service.scheduler.processes)
-        return _json({"status": "error" if service.failure else "stuck" if stuck else "loading"}, 503)
+        return json_response({"status": "error" if service.failure else "stuck" if stuck else "loading"}, 503)
     busy = {"running": service.scheduler.running, "waiting": service.scheduler.waiting}
-    return _json({"status": "ok", "model": service.model, "replica": service.name, **busy})
+    return json_response({"status": "ok", "model": service.model, "replica": service.name, **busy})
 
 
 async def metrics(request: Request) -> Response:
@@ -292,24 +292,15 @@ def _user(request: Request) -> str:
     return user
 
 
-def _unready(service: Service) -> Refused:
-    message = service.failure or "the model is loading; try again"
-    return Refused(503, message, "server_error", **RETRY)
-
-
-def _json(body: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(body), status, headers, "application/json")
-
-
 async def refused(request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refused)
-    return _json(error(str(refusal), refusal.kind, refusal.param), refusal.status, refusal.headers)
+    return json_response(error(str(refusal), refusal.kind, refusal.param), refusal.status, refusal.headers)
 
 
 async def no_route(request: Request, wrong: Exception) -> Response:
     assert isinstance(wrong, HTTPException)
     message = f"{request.method} {request.scope['path']}: {wrong.detail}"
-    return _json(error(message, "invalid_request_error"), wrong.status_code, dict(wrong.headers or {}))
+    return json_response(error(message, "invalid_request_error"), wrong.status_code, wrong.headers)
 
 
 async def gone(request: Request, left: Exception) -> Response:
@@ -317,4 +308,4 @@ async def gone(request: Request, left: Exception) -> Response:
 
 
 async def broken(request: Request, failure: Exception) -> Response:
-    return _json(error("the server failed; its log says more", "server_error"), 500)
+    return json_response(error("the server failed; its log says more", "server_error"), 500)

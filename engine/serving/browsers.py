@@ -9,12 +9,10 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-import msgspec
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.serving.schema import error
+from engine.serving.schema import error, json_response
 
 OURS = ("none", "same-origin")  # of Sec-Fetch-Site; what is no browser does not send it
 
@@ -27,15 +25,15 @@ class OwnPages:
         self._names = {"localhost", name, f"{name}.local"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.app
+        app: ASGIApp = self.app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             if not self._is_own(headers.get("host", "")):
                 why = "a server without keys is asked by an address or its machine's name, or give it --keys"
-                app = Response(_error(why, "invalid_request_error"), 400, media_type="application/json")
+                app = json_response(error(why, "invalid_request_error"), 400)
             elif _is_foreign(headers):
                 why = "a page of another site may not ask a server without keys"
-                app = Response(_error(why, "permission_error"), 403, media_type="application/json")
+                app = json_response(error(why, "permission_error"), 403)
         await app(scope, receive, send)
 
     def _is_own(self, host: str) -> bool:
@@ -50,7 +48,3 @@ def _is_foreign(headers: Headers) -> bool:
     origin, host = headers.get("origin"), headers["host"].lower()
     own = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
     return not own or headers.get("sec-fetch-site", "none") not in OURS
-
-
-def _error(message: str, kind: str) -> bytes:
-    return msgspec.json.encode(error(message, kind))

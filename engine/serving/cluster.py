@@ -22,7 +22,7 @@ from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 from ray.serve.context import _get_global_client
 from starlette.applications import Starlette
 
-from engine.contract import EngineError, Sampling
+from engine.contract import EngineError
 from engine.embedded import Embedded
 from engine.options import ModelChoice
 from engine.serving import answered, app
@@ -38,18 +38,15 @@ NAME = "inpaint"
 logger = logging.getLogger(__name__)
 
 
-class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The `args` of the application. `cpus` and `gpus` are a replica's, and may be fractions; `workers` its processes.
+class Options(ModelChoice, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The `args` of the application, which choose a model too. `cpus` and `gpus` are a replica's, and may be fractions;
+    `workers` its processes.
 
     A replica more is started where each has had more than `target` requests at once, as the mean of the last
     `look_back_period_s` seconds, for `upscale_delay_s`; one goes where fewer would do for `downscale_delay_s`. `keys`
     is a file that each node has; without it and without INPAINT_API_KEYS, replicas start only if `no_keys` is said.
     """
 
-    model: str = "small"
-    device: str = "auto"
-    family: str | None = None
-    sampling: Sampling = Sampling()
     cpus: float = 1
     gpus: float = 0
     workers: int = 1
@@ -71,10 +68,7 @@ class Replica:
         self._keys = Keys.read(Path(options.keys) if options.keys else None)
         if not (self._keys or options.no_keys):
             raise EngineError(f"give keys in a file or in {ENVIRONMENT}, or say no_keys: true")
-        choice = ModelChoice(
-            model=options.model, device=options.device, family=options.family, sampling=options.sampling
-        )
-        self._service = Service(options.model, command(choice), options.workers, options.queue, must_load=True)
+        self._service = Service(options.model, command(options), options.workers, options.queue, must_load=True)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return app.application(self._service, self._keys)

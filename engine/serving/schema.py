@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
+from starlette.responses import Response
 
 from engine.contract import Fill, FillRequest, Sampling
 
@@ -200,6 +202,10 @@ def finished(answer: Answer) -> str | None:
     return None if answer.finish is None else "length" if answer.finish == "limit" else "stop"
 
 
-def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> Json:
+def error(message: str, kind: str, param: str | None = None) -> Json:
     """OpenAI's shape."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": None}}
+
+
+def json_response(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, "application/json")

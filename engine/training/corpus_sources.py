@@ -103,7 +103,7 @@ def _wheel_read(path: Path, language: str) -> Contents:
         metadata = [name for name in inside if name.endswith(".dist-info/METADATA")]
         if not metadata:
             raise KeyError("METADATA")
-        licences = [name for name in inside if name.rsplit("/", 1)[1].upper().startswith(("LICEN", "COPYING"))]
+        licences = [name for name in inside if _is_licence(name.rsplit("/", 1)[1])]
         own = sorted(licences, key=lambda name: name.count("/"))[:1]
         texts = [archive.read(name).decode("utf-8", "replace") for name in (metadata[0], *own)]
         licence = filters.licence_of(HeaderParser().parsestr(texts[0]), "".join(texts[1:]))

@@ -20,13 +20,13 @@ import msgspec
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from tqdm import tqdm
 
 from engine import stored
 from engine.backends.drafting import DRAFTER, GRAPH, About
 from engine.backends.torch_runner import read_model
-from engine.contract import EngineError
 from engine.embedded import folder_of, read_shape
 from engine.models.drafter import Drafter, DrafterConfig
 from engine.models.trunk import Trunk, linear
@@ -36,11 +36,11 @@ from engine.training import draft_data
 from engine.training.dataset import SamplerConfig
 from engine.training.draft_data import Canvases, Shard
 from engine.training.draft_graph import DraftGraph
-from engine.training.draft_loss import leading, loss
 from engine.training.graph import POSITIONS
 from engine.training.train import StopSignal, fast_dtype
 
 SAVE_SECONDS = 180
+SMOOTHING = 0.5  # of the chances in the loss
 LEAST = 0.1  # how often a draft and all before it are right that is served
 HELD_OUT = 0.2  # gigabytes of features that are measured on
 
@@ -55,14 +55,6 @@ class DraftTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lr: float = 6e-4
     warmup: int = 60  # steps
     seed: int = 0
-
-
-def read_config(path: Path | None) -> DraftTraining:
-    """The defaults, or what a JSON file says of them. Raises EngineError where it says something else."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=DraftTraining) if path else DraftTraining()
-    except (OSError, msgspec.DecodeError) as error:
-        raise EngineError(f"the configuration {path} cannot be used: {error}") from None
 
 
 class Learner:
@@ -140,11 +132,31 @@ class Learner:
             for row in range(len(shard.tokens)):
                 anchors = draft_data.drawn(shard, row, 48, 1.0, generator)
                 each = draft_data.canvases(shard, row, anchors, rows, every=True)
-                agreed = leading(self.drafted(each) == each.labels, each.valid)
-                for place in range(rows):
-                    known[place] += each.valid[:, place].sum()
-                    right[place] += (agreed > place).sum()
+                known += each.valid.sum(0)
+                right += ((self.drafted(each) == each.labels) & each.valid).long().cumprod(1).sum(0)
         return [round(float(share), 4) for share in right / known.clamp(min=1)]
+
+
+def loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy on what the trunk would write, a row weighing what it is worth (D-PACE): the mean over A canvases
+    of B rows, of which N are valid (A, B); logits (N, vocab) and labels (N,) are theirs.
+    """
+    negative = F.cross_entropy(logits.float(), labels, reduction="none")
+    every = torch.zeros(valid.shape).masked_scatter(valid, negative.detach())
+    return (worth(every, valid)[valid] * negative).sum() / len(valid)
+
+
+def worth(negative: Tensor, valid: Tensor) -> Tensor:
+    """Of each row (A, B), from the negative logarithm of its label's probability.
+
+    A draft counts up to its first wrong token. So row j is worth the sum, over the rows m from j on, of the chance that
+    everything up to m is right, each chance smoothed by a half: w_j = Σ_{m≥j} Π_{i≤m} (1 + q_i) / 2, where q_i is the
+    probability of the label. (SpecForge and speculators have it so; their comparison is in the latter's pull request
+    736.)
+    """
+    chances = torch.where(valid, (1 - SMOOTHING) * torch.exp(-negative) + SMOOTHING, 1.0)
+    together = torch.where(valid, chances.cumprod(1), 0.0)
+    return torch.where(valid, together.flip(1).cumsum(1).flip(1), 0.0)
 
 
 def _shape(drafter: Path) -> dict[str, int]:
@@ -157,16 +169,15 @@ def run(model: str, corpus: Path, state: Path, out: Path, config: DraftTraining)
     state.mkdir(parents=True, exist_ok=True)
     words, shape = Tokenizer.load(folder / "tokenizer.json"), read_shape(folder)
     sampler = SamplerConfig(context=shape.context, middle=96, rest_first=shape.rest_first, snippets=0.5)
-    passes = draft_data.Reader.load(folder)
-    held_out = draft_data.collect(passes, words, corpus / "validation", sampler, state / "held-out", HELD_OUT)
-    shards = draft_data.collect(passes, words, corpus, sampler, state / "features", config.gigabytes)
-    del passes
+    teacher = draft_data.served(folder)
+    held_out = draft_data.collect(teacher, words, corpus / "validation", sampler, state / "held-out", HELD_OUT)
+    shards = draft_data.collect(teacher, words, corpus, sampler, state / "features", config.gigabytes)
+    del teacher
     trunk = read_model(folder / "model.safetensors")
     learner, stop = Learner(trunk, config, state, fast_dtype(), folder / DRAFTER), StopSignal()
-    read = sum(Shard.load(shard).read for shard in shards)
     train(learner, [Shard.load(shard) for shard in shards], stop)
     accepted = learner.accepted([Shard.load(shard) for shard in held_out])
-    print(f"{read:,} tokens of the trunk, {learner.done:,} canvases, accepted {accepted}")
+    print(f"{learner.done:,} canvases, accepted {accepted}")
     if not stop.asked:
         write(learner.drafter, accepted, folder, out)
 

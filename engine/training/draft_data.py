@@ -35,33 +35,17 @@ ROWS = 32  # training rows a shard
 EARLIEST = 16  # place of an anchor in a context
 
 
-class Reader:
-    """A trunk, read for its choices and its features."""
-
-    def __init__(self, trunk: Trunk) -> None:
-        self.trunk = trunk
-
-    @classmethod
-    def load(cls, folder: Path) -> Reader:
-        """An embedded model's, with the matrices that are multiplied where it is served. Raises EngineError where its
-        weights are missing or damaged.
-        """
-        weights = folder / "model.safetensors"
-        trunk, state = read_model(weights), dict[str, Tensor]()
-        for name, each in stored.read(weights).items():
-            if isinstance(each, Matrix):
-                state[name] = torch.from_numpy(each.wide().floats()[:, : each.numbers.shape[1]])
-        trunk.load_state_dict(state, strict=False)
-        return cls(trunk)
-
-    @torch.no_grad()
-    def read(self, row: Batch) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
-        """What it would write after each token of a training row (S,), and its features there (S, TAPS * dim)."""
-        tokens, positions, mask = (torch.from_numpy(part)[None] for part in (row.tokens, row.positions, row.mask))
-        leaving = self.trunk.leaving(tokens, positions, mask)
-        choices = self.trunk.head(self.trunk.norm(leaving[-1]))[0].argmax(-1)
-        features = torch.cat([leaving[depth] for depth in depths(len(leaving))], -1)
-        return choices.int().numpy(), features[0].half().numpy()
+def served(folder: Path) -> Trunk:
+    """An embedded model's, with the matrices that are multiplied where it is served. Raises EngineError where its
+    weights are missing or damaged.
+    """
+    weights = folder / "model.safetensors"
+    trunk, state = read_model(weights), dict[str, Tensor]()
+    for name, each in stored.read(weights).items():
+        if isinstance(each, Matrix):
+            state[name] = torch.from_numpy(each.wide().floats()[:, : each.numbers.shape[1]])
+    trunk.load_state_dict(state, strict=False)
+    return trunk
 
 
 class Shard(msgspec.Struct):
@@ -92,14 +76,9 @@ class Shard(msgspec.Struct):
     def load(cls, folder: Path) -> Shard:
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in cls.__struct_fields__))
 
-    @property
-    def read(self) -> int:
-        """Tokens that the trunk has read for it."""
-        return int((self.segments != NONE).sum())
-
 
 def collect(
-    model: Reader, words: Tokenizer, corpus: Path, config: SamplerConfig, out: Path, gigabytes: float
+    trunk: Trunk, words: Tokenizer, corpus: Path, config: SamplerConfig, out: Path, gigabytes: float
 ) -> list[Path]:
     """Shards of a corpus, until they take so much disk; those that are there are kept."""
     found, folders = Corpus(corpus), list[Path]()
@@ -108,21 +87,26 @@ def collect(
             folder = out / f"{len(folders):05}"
             if not folder.exists():
                 sampler = Sampler(found, words, config, seed=1_000 + len(folders))
-                sharded(model, [sampler.row() for _ in range(ROWS)]).save(folder)
+                sharded(trunk, [sampler.row() for _ in range(ROWS)]).save(folder)
             folders.append(folder)
             bar.update(Shard.load(folder).features.nbytes / 1e9)
     return folders
 
 
-def sharded(model: Reader, rows: list[Batch]) -> Shard:
+def sharded(trunk: Trunk, rows: list[Batch]) -> Shard:
     """What the trunk makes of training rows."""
-    parts = [_read(model, row) for row in rows]
+    parts = [_read(trunk, row) for row in rows]
     return Shard(*(np.stack([getattr(part, name) for part in parts]) for name in Shard.__struct_fields__))
 
 
-def _read(model: Reader, row: Batch) -> Shard:
+@torch.no_grad()
+def _read(trunk: Trunk, row: Batch) -> Shard:
     """One training row, without the leading dimension."""
-    segments, (choices, features) = _segments(row), model.read(row)
+    tokens, positions, mask = (torch.from_numpy(part)[None] for part in (row.tokens, row.positions, row.mask))
+    leaving = trunk.leaving(tokens, positions, mask)
+    choices = trunk.head(trunk.norm(leaving[-1]))[0].argmax(-1).int().numpy()
+    features = torch.cat([leaving[depth] for depth in depths(len(leaving))], -1)[0].half().numpy()
+    segments = _segments(row)
     in_middle = (row.kinds == MIDDLE) & (row.targets != NONE)
     in_middle[1:] &= in_middle[:-1]  # the first is a mark's, which the middle follows
     labels = np.where(segments == NONE, np.int32(NONE), choices)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from engine.models.drafter import TAPS, DrafterConfig
 from engine.models.trunk import TrunkConfig
@@ -54,15 +54,11 @@ class DraftGraph(PassGraph):
             "probabilities": self.add("Concat", *chances, axis=0),
             **memory,
         }
-        self.add.nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
-        return self.finished(list(outputs))
+        features = (TensorProto.FLOAT, [1, "n", TAPS * self.config.dim])
+        return self.finished({"token": (TensorProto.INT64, [1]), "features": features}, outputs)
 
     def draft_block(self, x: str, context: str, layer: int) -> tuple[str, str, str]:
         both = self.add("Concat", context, self.norm(x, f"blocks.{layer}.norm.weight"), axis=1)
         attended, keys, values = self.attended(both, layer)
         ends = (self.add.constant(np.array([each])) for each in (-self.rows, np.iinfo(np.int64).max, 1))
         return self.finished_block(x, self.add("Slice", attended, *ends), layer), keys, values
-
-    def finished(self, outputs: list[str]) -> onnx.ModelProto:
-        features = (TensorProto.FLOAT, [1, "n", TAPS * self.config.dim])
-        return self.described({"token": (TensorProto.INT64, [1]), "features": features}, outputs)

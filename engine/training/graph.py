@@ -75,7 +75,8 @@ class PassGraph:
         self.first, self.last = constant(np.array([0])), constant(np.array([-1]))
 
     def model(self) -> onnx.ModelProto:
-        x, memory, leaving = self.embedded(), dict[str, str](), list[str]()
+        x = self.add("Unsqueeze", self.looked_up("embed.weight", "tokens"), self.first)
+        memory, leaving = dict[str, str](), list[str]()
         for layer in range(self.config.layers):
             x, memory[f"new_keys.{layer}"], memory[f"new_values.{layer}"] = self.block(x, layer)
             leaving.append(x)
@@ -85,12 +86,7 @@ class PassGraph:
         token = self.add("ArgMax", logits, axis=-1, keepdims=0)
         likelihood = self.add("ReduceMax", self.add("Softmax", logits, axis=-1), self.last, keepdims=0)
         outputs = {"token": token, "probability": likelihood, "logits": logits, "features": features, **memory}
-        self.add.nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
-        return self.finished(list(outputs))
-
-    def embedded(self, ids: str = "tokens") -> str:
-        """Rows of the embedding (1, ids, dim)."""
-        return self.add("Unsqueeze", self.looked_up("embed.weight", ids), self.first)
+        return self.finished({"tokens": (TensorProto.INT64, ["n"]), "rows": (TensorProto.INT64, ["m"])}, outputs)
 
     def looked_up(self, name: str, ids: str) -> str:
         """Rows of a matrix (ids, columns)."""
@@ -162,11 +158,9 @@ class PassGraph:
             self.add.constants.append(tensor)
         return name
 
-    def finished(self, outputs: list[str]) -> onnx.ModelProto:
-        return self.described({"tokens": (TensorProto.INT64, ["n"]), "rows": (TensorProto.INT64, ["m"])}, outputs)
-
-    def described(self, kinds: dict[str, tuple[int, list[Any]]], outputs: list[str]) -> onnx.ModelProto:
-        """With inputs of these kinds, and what attention needs."""
+    def finished(self, kinds: dict[str, tuple[int, list[Any]]], outputs: dict[str, str]) -> onnx.ModelProto:
+        """With inputs of these kinds, and what attention needs; `outputs` are values by the names that they get."""
+        self.add.nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
         whole, number, real = TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT
         kinds |= {"last": (number, [1]), "length": (number, [1])}
         for layer, part in itertools.product(range(self.config.layers), ("keys", "values")):

@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import msgspec
 import torch
@@ -44,6 +45,8 @@ from engine.tokenizer import Tokenizer
 from engine.training.dataset import Sampler, SamplerConfig, to_torch
 from engine.training.lora import Adapter
 from engine.training.objective import KINDS, Objective
+
+Config = TypeVar("Config", bound=msgspec.Struct)
 
 SAVE_SECONDS = 300
 LOG = ["step", "tokens", "hours", "seconds", *KINDS, *(f"validation_{kind}" for kind in KINDS)]
@@ -77,11 +80,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int = 0
 
 
-def read_config(path: Path, base: Path) -> TrainConfig:
-    """What a JSON file says, of training from a base. Raises EngineError where it says something else."""
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """What a JSON file says. Raises EngineError where it says something else."""
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=TrainConfig)
-        return msgspec.structs.replace(config, base=str(base.resolve()))
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
         raise EngineError(f"the configuration {path} cannot be used: {error}") from None
 

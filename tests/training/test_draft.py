@@ -17,9 +17,9 @@ from engine.backends.pace import Pace
 from engine.models.drafter import DrafterConfig, depths
 from engine.models.trunk import Trunk, TrunkConfig
 from engine.tokenizer import PAD
-from engine.training import draft_data, draft_loss
+from engine.training import draft_data
 from engine.training.dataset import MIDDLE, NONE, Batch
-from engine.training.draft import DraftTraining, Learner, write
+from engine.training.draft import DraftTraining, Learner, worth, write
 from engine.training.draft_graph import DraftGraph
 from engine.training.graph import build
 
@@ -52,11 +52,6 @@ def weights_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: weight.detach().numpy() for name, weight in module.named_parameters()}
 
 
-@pytest.fixture(scope="module")
-def reader(trunk: Trunk) -> draft_data.Reader:
-    return draft_data.Reader(trunk)
-
-
 @pytest.fixture
 def served(trunk: Trunk, learner: Learner) -> OnnxRunner:
     weights = weights_of(trunk)
@@ -81,9 +76,8 @@ def row() -> Batch:
     return Batch(tokens, positions, targets, kinds, mask)
 
 
-def test_what_a_drafter_learns_from(reader: draft_data.Reader, trunk: Trunk) -> None:
-    shard = draft_data.sharded(reader, [row()])
-    assert shard.read == 32
+def test_what_a_drafter_learns_from(trunk: Trunk) -> None:
+    shard = draft_data.sharded(trunk, [row()])
     assert [int((shard.segments[0] == segment).sum()) for segment in range(3)] == [20, 7, 5]
     assert np.flatnonzero(shard.middle[0]).tolist() == [27, 28, 29, 30]
     served = OnnxRunner(session(build(TRUNK, 256, weights_of(trunk)).SerializeToString(), weights_of(trunk), 1), SHAPE)
@@ -92,8 +86,8 @@ def test_what_a_drafter_learns_from(reader: draft_data.Reader, trunk: Trunk) -> 
     assert shard.labels[0][24:31].tolist() == served.forward(row().tokens[24:31].tolist(), 7).tokens
 
 
-def test_a_label_counts_while_the_text_is_what_the_trunk_would_write(reader: draft_data.Reader) -> None:
-    shard = draft_data.sharded(reader, [row()])
+def test_a_label_counts_while_the_text_is_what_the_trunk_would_write(trunk: Trunk) -> None:
+    shard = draft_data.sharded(trunk, [row()])
     shard.tokens[0][28:30] = shard.labels[0][27:29]  # as if the trunk had written two tokens after an anchor
     canvases = draft_data.canvases(shard, 0, np.array([27, 5]), CONFIG.rows)
     assert canvases.valid.tolist()[0] == [True, True, True, False]
@@ -106,11 +100,11 @@ def test_a_label_counts_while_the_text_is_what_the_trunk_would_write(reader: dra
 
 
 def test_what_is_served_is_what_was_trained(
-    reader: draft_data.Reader, learner: Learner, served: OnnxRunner, monkeypatch: pytest.MonkeyPatch
+    trunk: Trunk, learner: Learner, served: OnnxRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read at once, token by token, and again after some of it was forgotten."""
     monkeypatch.setattr(Pace, "seconds", lambda self, rows: 1.0 if self is served.pace else 1e-6)  # all drafts pay
-    shard, tokens = draft_data.sharded(reader, [row()]), row().tokens
+    shard, tokens = draft_data.sharded(trunk, [row()]), row().tokens
     anchors = np.array([12, 18, 27, 30])
     expected = learner.drafted(draft_data.canvases(shard, 0, anchors, CONFIG.rows, every=True)).tolist()
     context, branch = tokens[:20].tolist(), [*tokens[:9].tolist(), *tokens[24:31].tolist()]
@@ -126,10 +120,8 @@ def test_what_is_served_is_what_was_trained(
     assert served.draft(texts[1]).tokens == expected[1]
 
 
-def test_a_drafter_begins_as_layers_of_its_trunk_and_learns(
-    reader: draft_data.Reader, trunk: Trunk, tmp_path: Path
-) -> None:
-    shard = draft_data.sharded(reader, [row()])
+def test_a_drafter_begins_as_layers_of_its_trunk_and_learns(trunk: Trunk, tmp_path: Path) -> None:
+    shard = draft_data.sharded(trunk, [row()])
     config = DraftTraining(drafter=CONFIG, canvases=10_000, warmup=1, lr=3e-3)
     learner, random = Learner(trunk, config, tmp_path, torch.float32), np.random.default_rng(0)
     before = learner.accepted([shard])
@@ -159,11 +151,7 @@ def test_a_row_weighs_what_it_is_good_for() -> None:
     """By the formula, of three rows of which the last is not known."""
     chances, valid = torch.tensor([[0.8, 0.4, 0.9]]), torch.tensor([[True, True, False]])
     first, second = 0.9, 0.9 * 0.7
-    assert draft_loss.weights(-chances.log(), valid).tolist() == [
-        [pytest.approx(first + second), pytest.approx(second), 0]
-    ]
-    right = torch.tensor([[True, False, True], [True, True, True]])
-    assert draft_loss.leading(right, torch.tensor([[True] * 3, [True, True, False]])).tolist() == [1, 2]
+    assert worth(-chances.log(), valid).tolist() == [[pytest.approx(first + second), pytest.approx(second), 0]]
 
 
 @pytest.mark.parametrize(("layers", "expected"), [(30, [1, 8, 14, 20, 27]), (24, [1, 6, 11, 16, 21]), (1, [0] * 5)])

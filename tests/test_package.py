@@ -22,7 +22,7 @@ VSCODE, NEOVIM = ROOT / "editors" / "vscode", ROOT / "editors" / "neovim"
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist, and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True)
+    subprocess.run([sys.executable, "-m", "build", "--installer", "uv", "--outdir", str(folder), str(ROOT)], check=True)
     return folder
 
 

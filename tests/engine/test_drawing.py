@@ -20,7 +20,7 @@ from engine.decoding.draft_verify import decode
 from engine.decoding.limits import Limits
 from engine.decoding.runner import ForwardInput, Gap
 from engine.decoding.sampling import TokenSampler
-from engine.embedded import WEIGHTS
+from engine.embedded import WEIGHTS, Embedded
 from engine.retrieval.copy_weights import Evidence, share, trust
 from engine.retrieval.copying import Copier, Copy
 from engine.tokenizer import MASK, SPECIALS, Tokenizer
@@ -129,8 +129,8 @@ def test_the_text_is_the_same_with_and_without_drafts() -> None:
 GAP = FillRequest(prefix="import os\n\n\ndef names(folder):\n    for name in ", suffix="\n", max_tokens=12)
 
 
-def test_the_embedded_model_draws_by_its_seed() -> None:
-    engine = Engine.load("small")
+def test_the_embedded_model_draws_by_its_seed(small: Embedded) -> None:
+    engine = Engine(small)
 
     def text(**sampling: float) -> str:
         drawn = msgspec.structs.replace(GAP, sampling=Sampling(**sampling))
@@ -143,7 +143,7 @@ def test_the_embedded_model_draws_by_its_seed() -> None:
     assert len({greedy, *texts}) > 3
 
 
-def test_other_options_are_refused_by_their_name() -> None:
-    engine = Engine.load("small")
+def test_other_options_are_refused_by_their_name(small: Embedded) -> None:
+    engine = Engine(small)
     with pytest.raises(EngineError, match=r"option alg.*temperature, top_p, seed"):
         engine.fill(msgspec.structs.replace(GAP, sampling=Sampling(alg="entropy")), threading.Event())

@@ -48,7 +48,7 @@ def fill(small: Embedded, asked: FillRequest) -> Fill:
 def test_other_fills_begin_otherwise(small: Embedded, place: int) -> None:
     texts: tuple[str, ...] = ()
     for _ in range(3):
-        made = fill(small, request(place, max_lines=1, others=texts))
+        made = fill(small, request(place, max_lines=1, max_tokens=12, others=texts))
         assert made.text or texts
         assert not made.text or first_word(made.text) not in map(first_word, texts)
         texts = (*texts, made.text)
@@ -57,7 +57,7 @@ def test_other_fills_begin_otherwise(small: Embedded, place: int) -> None:
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_fill_says_where_each_token_ends(small: Embedded, place: int, line_end: str) -> None:
-    asked = request(place, max_lines=3)
+    asked = request(place, max_lines=3, max_tokens=24)
     prefix, suffix = (text.replace("\n", line_end) for text in (asked.prefix, asked.suffix))
     made = fill(small, msgspec.structs.replace(asked, prefix=prefix, suffix=suffix))
     ends = [piece.end for piece in made.pieces]
@@ -174,10 +174,12 @@ def test_going_back_to_another_file_encodes_the_new_tokens_only(
             assert again.encoded <= 3 < 100 < again.reused
 
 
-def test_a_few_files_are_kept(small: Embedded) -> None:
-    for number in range(3 * MEMORIES):
-        fill(small, FillRequest(prefix=f"{number} = {TEXT}", path=f"{number}.py"))
-    assert len(small._model._memories) == small._model.memories
+def test_a_few_files_are_kept(small: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 < small._model.memories <= MEMORIES
+    monkeypatch.setattr(small._model, "memories", 3)
+    for number in range(5):
+        fill(small, FillRequest(prefix=f"{number} = {TEXT}", path=f"{number}.py", max_tokens=1))
+    assert len(small._model._memories) == 3
 
 
 def test_limits_end_a_fill(small: Embedded) -> None:

@@ -1,6 +1,6 @@
 """The buffer against a plain string, by a model that hypothesis drives and shrinks.
 
-20,000 edits in the suite; `EDITS=1000000 python -m pytest tests/lsp_server/test_buffer_model.py` makes a million.
+5,000 edits in the suite; `EDITS=1000000 python -m pytest tests/lsp_server/test_buffer_model.py` makes a million.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from test_buffers import ENCODINGS, PIECES, reference_lines, reference_offset
 
 from lsp_server.buffers import Buffer, Point, unix
 
-EDITS = int(os.environ.get("EDITS", "20000"))
+EDITS = int(os.environ.get("EDITS", "5000"))
 LONGEST = 300  # characters, so that the reference stays cheap
 ROUND = settings(
     max_examples=100,

@@ -1,6 +1,6 @@
 """Messages that are made up from a seed, to the real process: it never dies and answers every request once.
 
-25 rounds of a process's life in the suite; `ROUNDS=2000 python -m pytest tests/lsp_server/test_fuzz.py` makes more.
+6 rounds of a process's life in the suite; `ROUNDS=500 python -m pytest tests/lsp_server/test_fuzz.py` makes more.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from lsp_client import INVOKED, PATIENCE, SCRIPTED, LspClient, script
 
-ROUNDS = int(os.environ.get("ROUNDS", "25"))
-MESSAGES = 60  # a round
+ROUNDS = int(os.environ.get("ROUNDS", "6"))
+MESSAGES = 250  # a round
 URI = "file:///project/a.py"
 METHODS = (
     "initialize", "initialized", "textDocument/didOpen", "textDocument/didChange", "textDocument/didClose",

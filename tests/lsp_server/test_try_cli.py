@@ -12,6 +12,7 @@ import pytest
 
 import engine
 from engine.contract import Progress
+from lsp_server.__main__ import main
 from lsp_server.cursor import CursorContext
 from lsp_server.try_cli import GREY, PLAIN, canvas_line, read_place, render
 
@@ -92,24 +93,32 @@ def test_an_empty_file(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def is_refused(said: pytest.CaptureFixture[str], because: str, where: str, *arguments: str) -> None:
+    assert main(["--try", where, *arguments]) == 2
+    output, errors = said.readouterr()
+    assert output == ""
+    assert because in errors
+    assert len(errors.splitlines()) == 1
+
+
 @pytest.mark.parametrize("where", ["a.py", "a.py:1", "a.py:x:1", "a.py:1:", ":::", ""])
-def test_what_is_no_place(where: str) -> None:
-    is_refused(try_at(where), "FILE:LINE:COLUMN")
+def test_what_is_no_place(where: str, capfd: pytest.CaptureFixture[str]) -> None:
+    is_refused(capfd, "FILE:LINE:COLUMN", where)
 
 
 @pytest.mark.parametrize("name", ["missing.py", "C:\\code\\missing.py", "."])
-def test_a_file_that_cannot_be_read_is_named(name: str) -> None:
-    is_refused(try_at(f"{name}:1:1"), f'"{name}"')
+def test_a_file_that_cannot_be_read_is_named(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    is_refused(capfd, f'"{name}"', f"{name}:1:1")
 
 
-def test_a_binary_file(tmp_path: Path) -> None:
+def test_a_binary_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.pyc").write_bytes(bytes(range(256)))
-    is_refused(try_at(f"{tmp_path / 'a.pyc'}:1:1"), "binary")
+    is_refused(capfd, "binary", f"{tmp_path / 'a.pyc'}:1:1")
 
 
-def test_a_missing_model(tmp_path: Path) -> None:
+def test_a_missing_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.py").write_text("x = ")
-    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "nowhere")), "nowhere")
+    is_refused(capfd, "nowhere", f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "nowhere"))
 
 
 def test_a_truncated_model(tmp_path: Path) -> None:
@@ -117,22 +126,19 @@ def test_a_truncated_model(tmp_path: Path) -> None:
     shutil.copytree(WEIGHTS, tmp_path / "small")
     for file in (tmp_path / "small").glob("*.onnx"):
         file.write_bytes(file.read_bytes()[:1000])
-    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "small")), "small")
+    result = try_at(f"{tmp_path / 'a.py'}:1:5", "--model", str(tmp_path / "small"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "small" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there(tmp_path: Path, device: str) -> None:
+def test_a_device_that_is_not_there(tmp_path: Path, device: str, capfd: pytest.CaptureFixture[str]) -> None:
     torch = pytest.importorskip("torch")
     if getattr(torch, device if device == "cuda" else "mps").is_available():
         pytest.skip(f"this machine has {device}")
     (tmp_path / "a.py").write_text("x = ")
-    is_refused(try_at(f"{tmp_path / 'a.py'}:1:5", "--device", device), device)
-
-
-def is_refused(result: subprocess.CompletedProcess[str], because: str) -> None:
-    assert (result.returncode, result.stdout) == (2, "")
-    assert because in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    is_refused(capfd, device, f"{tmp_path / 'a.py'}:1:5", "--device", device)
 
 
 def test_a_terminal_does_not_obey_the_file() -> None:

@@ -82,7 +82,9 @@ def test_stopped_it_goes_on_and_the_engine_has_it_as_its_base(
     assert main(asked) == 0
     alone, of_auto = (Engine.load(name).fill(ASKED, threading.Event()) for name in (str(out), f"auto:{out}"))
     assert alone.model == of_auto.model == "small"  # what is learned of the base's fills holds for it
-    assert (alone.text, alone.pieces) == (of_auto.text, of_auto.pieces)
+    assert alone.text == of_auto.text
+    assert [piece.end for piece in alone.pieces] == [piece.end for piece in of_auto.pieces]
+    assert alone.confidence == pytest.approx(of_auto.confidence, rel=0.2)  # as rows are rounded that pay there
     assert alone.pieces != Engine.load(str(base)).fill(ASKED, threading.Event()).pieces
     assert sum(path.stat().st_size for path in out.glob("*.safetensors")) < (base / "model.safetensors").stat().st_size
     assert "| python, the model alone | " in (out / "README.md").read_text()

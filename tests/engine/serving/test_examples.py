@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
-from servers import PATIENCE, REAL, ROOT, Server, serving
+from servers import PATIENCE, ROOT, Server
 
 README = ROOT / "engine" / "serving" / "README.md"
 PORT = "127.0.0.1:8012"  # the README's
@@ -18,14 +17,6 @@ LINE = {"input_prefix": "import os\n", "prompt": "import numpy as ", "input_suff
 CHUNKS = [
     {"text": "quux_zorble = frobnicate_all(the_wobbly_widgets)\n", "time": [5838, 1113235924], "filename": "b.py"}
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving(REAL) as started:
-        while started.client.get("/health").status_code != 200:
-            pass
-        yield started
 
 
 def example(server: Server, language: str) -> str:

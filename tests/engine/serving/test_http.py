@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import openai
 import pytest
-from servers import PATIENCE, REAL, Server, serving
+from servers import PATIENCE, Server
 
 from engine import Engine, FillRequest
+from engine.embedded import Embedded
 
 GAP = {"prompt": "import os\n\n\ndef names(folder):\n    for name in os.", "suffix": "\n        print(name)\n"}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving(REAL) as started:
-        while started.client.get("/health").status_code != 200:
-            pass
-        yield started
-
-
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine.load("small")
+def engine(small: Embedded) -> Engine:
+    return Engine(small)
 
 
 def filled(engine: Engine, **options: object) -> str:

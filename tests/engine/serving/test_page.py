@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
-from servers import PATIENCE, REAL, SCRIPTED, script, serving
+from servers import PATIENCE, SCRIPTED, Server, script, serving
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "editors"))
 
@@ -16,24 +16,22 @@ from vscode_install import chromium_executable
 
 
 @contextlib.contextmanager
-def opened(command: Sequence[str]) -> Iterator[tuple[Page, list[str]]]:
+def opened(server: Server) -> Iterator[tuple[Page, list[str]]]:
     """The page of a server, and what the browser complains of."""
-    with serving(command) as server, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium_executable()), args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-        while server.client.get("/health").status_code != 200:
-            pass
         page.goto(server.url)
         yield page, complaints
         browser.close()
 
 
-def test_the_page_shows_what_is_written() -> None:
-    with opened(REAL) as (page, complaints):
+def test_the_page_shows_what_is_written(server: Server) -> None:
+    with opened(server) as (page, complaints):
         page.fill("#prefix", "import numpy as ")
         page.fill("#suffix", "\nimport os\n")
         page.fill("#lines", "1")
@@ -49,7 +47,7 @@ def test_the_page_shows_what_is_written() -> None:
 
 
 def test_the_page_shows_the_canvas_being_denoised() -> None:
-    with opened([*SCRIPTED, "1"]) as (page, complaints):
+    with serving([*SCRIPTED, "1"]) as scripted, opened(scripted) as (page, complaints):
         page.fill("#prefix", script("abc"))
         page.fill("#pace", "0")
         page.evaluate(WATCH)

@@ -300,7 +300,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     run = steps.add_parser("run", help="train, or go on where it stopped")
     run.add_argument("--corpus", type=Path, required=True)
     run.add_argument("--tokenizer", type=Path, required=True)
-    run.add_argument("--state", type=Path, required=True, help="folder of the resumable state and log")
+    run.add_argument("--state", type=Path, required=True, help="folder of the resumable state, log and plot")
     run.add_argument("--config", type=Path, required=True, help="JSON of what differs from TrainConfig's defaults")
     run.add_argument("--base", type=Path, required=True, help="the weights to start from: a model.safetensors")
     run.add_argument("--steps", type=int, help="stop after so many steps in all")
@@ -337,6 +337,10 @@ def _train(command: argparse.ArgumentParser) -> None:
     copies.add_argument("--model", default="small", help="a shipped model (default: small)")
     copies.add_argument("--out", type=Path, required=True, help="the copy_weights.json to write")
     copies.set_defaults(run=_run_copy_weights)
+
+    plot = steps.add_parser("plot", help="plot the losses of a state's log")
+    plot.add_argument("--state", type=Path, required=True)
+    plot.set_defaults(run=_run_plot)
 
 
 def _run_corpus(args: argparse.Namespace) -> None:
@@ -385,6 +389,12 @@ def _run_copy_weights(args: argparse.Namespace) -> None:
     from engine.training import copy_weights
 
     copy_weights.run(args.model, args.packages, args.places, args.out)
+
+
+def _run_plot(args: argparse.Namespace) -> None:
+    from engine.training.plot import plot_losses
+
+    print(plot_losses(args.state))
 
 
 if __name__ == "__main__":

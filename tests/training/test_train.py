@@ -88,6 +88,8 @@ def test_training_learns_and_resumes(folder: Path, trained: list[dict[str, str]]
     tokens = [int(row["tokens"]) for row in trained]
     assert tokens == sorted(tokens)
     assert float(trained[-1]["context"]) < float(trained[0]["context"]) - 0.3
+    assert main(["train", "plot", "--state", str(folder / "state")]) == 0
+    assert (folder / "state" / "losses.png").stat().st_size > 1000
 
 
 def test_the_budget_in_tokens_ends_training_with_a_validation(trained: list[dict[str, str]]) -> None:

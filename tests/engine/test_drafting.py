@@ -14,7 +14,7 @@ from engine.contract import Progress
 from engine.embedded import Embedded
 
 TEXT = Path(__file__).with_name("sample.txt").read_text(encoding="utf-8")
-PLACES = range(200, len(TEXT), 150)
+PLACES = range(200, len(TEXT), 300)
 
 
 @pytest.fixture(scope="module")

@@ -261,8 +261,8 @@ def test_two_files(editor: Workbench, folder: Path, place: Place) -> None:
     (folder / "k.py").write_text("import os\n\n\ndef size(path):\n    ")
     ghost = shown(editor, folder / "j.py", place)
     editor.open(folder / "k.py", 5, 5)
+    editor.wait_for_state("idle")
     assert editor.ghost() == ""
-    assert editor.state() == "idle"
     since = len(editor.wire())
     editor.insert("return os.path.")
     editor.wait_for(lambda: editor.answers(since))

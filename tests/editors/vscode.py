@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
 from playwright.sync_api import Error, Page, TimeoutError, sync_playwright
 from vscode_install import ROOT, InstallError, Tools
 
@@ -88,8 +87,9 @@ RECORD = """() => {
 class Workbench:
     """One window. `wire` is the log of the messages between the extension and the server."""
 
-    def __init__(self, page: Page, user: Path, wire: Path) -> None:
+    def __init__(self, page: Page, tools: Tools, user: Path, wire: Path) -> None:
         self.page = page
+        self._code_server = [str(tools.node), str(tools.code_server)]
         self._user = user
         self._wire = wire
 
@@ -102,7 +102,7 @@ class Workbench:
         with served(tools, home) as port, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=tools.chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1000, "height": 640})
-            editor = cls(page, user, wire)
+            editor = cls(page, tools, user, wire)
             write(user / "User" / "settings.json", {**USER_SETTINGS, **settings})
             editor.configure()
             write(user / "User" / "keybindings.json", [CLOSE_ALL])
@@ -142,30 +142,19 @@ class Workbench:
         self.wait_for(lambda: self.place() == (line, column))
 
     def show(self, file: Path, place: str = "") -> None:
-        """Open a file of whatever kind. A window that starts may have been told in vain, and is told again."""
-
-        # as by the command line: the search for files is not yet about ours when its list shows, and may lose the focus
-        def shows() -> bool:
-            self.wait_for(lambda: self._told(f"{file}{place}"))
-            with contextlib.suppress(AssertionError):
-                self.wait_for(lambda: self.texts(f".tab.active[data-resource-name='{file.name}']"), PATIENCE / 4)
-                return True
-            return False
-
-        self.wait_for(shows)
+        """Open a file of whatever kind."""
+        # by the command line: the search for files is not yet about ours when its list shows, and may lose the focus
+        self.wait_for(lambda: self._told(f"{file}{place}"))
+        self.wait_for(lambda: self.texts(f".tab.active[data-resource-name='{file.name}']"))
 
     def _told(self, place: str) -> bool:
-        """Whether the window was there to be told to open a place, as the command line does, which takes a second."""
-        wanted = {"type": "open", "fileURIs": [place], "folderURIs": [], "forceReuseWindow": True, "gotoLineMode": True}
-        try:
-            with client_of(self._user / "code-server-ipc.sock") as windows:
-                window = windows.get("/session", params={"filePath": place}).json().get("socketPath")
-            if window:
-                with client_of(window) as extension_host:
-                    extension_host.post("/", json=wanted)
-        except httpx2.TransportError:
-            return False
-        return bool(window)
+        """Whether the window was there to be told to open a place."""
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(self._user.parent)}
+        told = subprocess.run(
+            [*self._code_server, "--user-data-dir", str(self._user), "--reuse-window", place],
+            env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        return " error " not in told.stdout + told.stderr
 
     @contextlib.contextmanager
     def damaged_server(self) -> Iterator[None]:
@@ -352,12 +341,6 @@ class Workbench:
         self.page.screenshot(path=picture)
         facts = f"status {self.status()!r}, ghost {self.ghost()!r}, cursor at {self.place()}; see {picture}"
         return "\n".join([facts, *self.notifications(), *lines])
-
-
-def client_of(uds: Path | str) -> httpx2.Client:
-    return httpx2.Client(
-        transport=httpx2.HTTPTransport(uds=str(uds)), base_url="http://localhost", timeout=PATIENCE, trust_env=False
-    )
 
 
 def write(file: Path, content: Any) -> None:

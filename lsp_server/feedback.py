@@ -125,9 +125,11 @@ class Feedback:
         return leads_to == self._dismissed
 
     def closed(self, uri: str) -> None:
-        """Forget what was dismissed in a document: who opens it again starts over."""
+        """Forget what was dismissed in a document, and what is yet to be: who opens it again starts over."""
         if self._dismissed is not None and self._dismissed.uri == uri:
             self._dismissed = None
+        if self._leads_to is not None and self._leads_to.uri == uri:
+            self._leads_to = None
 
     def note(self, identifier: str, outcome: Outcome, characters: int = 0) -> None:
         """Note what became of a completion; one that is unknown or forgotten is passed over."""
